@@ -1,0 +1,135 @@
+"""The protocol a pipeline adapter implements: five verbs over an immutable history.
+
+A third party subclasses nothing: any class with these methods is an adapter. Shapes: `latents` and `noise` are
+``[N, C, F, h, w]`` (N candidates, F latent frames of one chunk), frames ``[T, 3, H, W]`` float in ``[0, 1]``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch import Generator, Tensor
+
+    from streamt1_plugins.contracts import MemoryRoute
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a session can do, as data. `streamt1 plugins` prints it and the search obeys it.
+
+    `max_batch`: candidates per `generate` call, None for any number, 1 where the pipeline cannot batch reproducibly.
+    `routes`: the routes its memory understands; empty where there is no KV memory to route.
+    `decode`: `carried` (causal decoder state), `independent` (every chunk alone) or `blended` (revises earlier frames).
+    `noise_stream`: whether the plain pipeline draws noise per chunk or once for the whole video.
+    `stochastic_steps`: `generate` draws from the candidates' generators (re-noising).
+    `global_rng`: the pipeline touches torch's global generator.
+    """
+
+    max_batch: int | None
+    routes: frozenset[MemoryRoute]
+    decode: Literal["carried", "independent", "blended"]
+    noise_stream: Literal["per_chunk", "whole_video"]
+    stochastic_steps: bool
+    global_rng: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPlan:
+    """Sizes of a routed memory in chunks (paper: sinks plus a local window), for adapters that have one.
+
+    `sink_chunks` first chunks are the permanent sink; `window_chunks` is the local window with the current chunk;
+    appended sinks grow the sinks to at most `max_sink_chunks`. EMA: ``slot = decay * slot + (1 - decay) * evicted``,
+    kept in float32 when `sink_precision` is "float32" (in bfloat16 a decay of 0.999 changes almost nothing).
+    """
+
+    sink_chunks: int = 1
+    window_chunks: int = 3
+    max_sink_chunks: int = 5
+    ema_decay: float = 0.999
+    sink_precision: Literal["float32", "model"] = "float32"
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """Frames ``[T, 3, H, W]`` of one candidate's chunk and the decoder state behind them (the adapter's own)."""
+
+    frames: Tensor
+    state: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """Committed chunks of one branch. Immutable: a fork is a reference.
+
+    `latents`: ``[1, C, F_k, h, w]`` per chunk; `frames`: ``[T_k, 3, H, W]`` per chunk; `memory` (KV blocks with their
+    routes) and `decoder` (causal VAE cache) belong to the adapter.
+    """
+
+    index: int = 0
+    latents: tuple[Tensor, ...] = ()
+    frames: tuple[Tensor, ...] = ()
+    memory: Any = None
+    decoder: Any = None
+
+
+class Session(Protocol):
+    """One call of the wrapped pipeline. `generate` commits nothing; `commit` advances.
+
+    `forwards` counts transformer forwards so far, every candidate of a batch for itself.
+    """
+
+    capabilities: Capabilities
+    num_chunks: int
+    fps: float
+    prompt: str
+    forwards: int
+
+    def root(self) -> History:
+        """The empty history every branch starts from."""
+        ...
+
+    def draw(self, history: History, generator: Generator | None) -> Tensor:
+        """Fresh noise ``[1, C, F, h, w]`` for the next chunk; generator None is the plain pipeline's own stream."""
+        ...
+
+    def generate(self, history: History, noise: Tensor, generators: Sequence[Generator | None]) -> Tensor:
+        """Denoise N candidates of the next chunk, ``[N, C, F, h, w]`` to the same shape; memory is read only."""
+        ...
+
+    def decode(self, history: History, latents: Tensor) -> list[Decoded]:
+        """Frames of THIS chunk for N candidates, continuing the history's decoder state.
+
+        With `root()` as history this is a cold decode, and then `latents` may hold any number of latent frames.
+        """
+        ...
+
+    def commit(self, history: History, latents: Tensor, decoded: Decoded, route: MemoryRoute) -> History:
+        """Append one survivor ``[1, C, F, h, w]``: the clean pass that writes its context, stored with its route."""
+        ...
+
+    def finish(self, history: History) -> Any:
+        """What the plain pipeline returns for these chunks, in the caller's output type."""
+        ...
+
+    def close(self) -> None:
+        """Give the pipeline back as it was."""
+        ...
+
+
+class Adapter(Protocol):
+    """Opens sessions on one family of pipelines. Its constructor's arguments are the recipe's `adapter` options."""
+
+    def open(self, pipe: Any, call: Mapping[str, Any], memory: MemoryPlan) -> Session:
+        """Check the pipeline and the call's arguments, then start a session.
+
+        Raises `UnsupportedPipelineError` for a pipeline it cannot drive, `InputError` for arguments it cannot use.
+        """
+        ...
+
+    def load(self, model: str) -> Any:
+        """Load a pipeline of this family from a folder or a hub id."""
+        ...

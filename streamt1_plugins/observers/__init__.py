@@ -1,0 +1,17 @@
+"""The built-in observers: parts that watch a run and change nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from streamt1_plugins.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from streamt1_plugins.registry import RegisterPolicy
+
+
+@hookimpl
+def streamt1_register_policies(register: RegisterPolicy) -> None:
+    register("console", kind="observer", target="streamt1_plugins.observers.console:Console")
+    register("folder", kind="observer", target="streamt1_plugins.observers.folder:Folder")
+    register("video", kind="observer", target="streamt1_plugins.observers.video:Video")

@@ -1,0 +1,83 @@
+"""From names in a recipe to objects: every part is a dataclass whose fields are its options."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from streamt1_plugins.contracts import HORIZONS
+from streamt1_plugins.errors import PluginError, RecipeError, guess
+from streamt1_plugins.hooks import discovery
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from streamt1_plugins.contracts import Horizon
+    from streamt1_plugins.recipe import Recipe
+    from streamt1_plugins.registry import Entry, PolicyKind
+    from streamt1_plugins.reward import Reward
+
+POLICY_SECTIONS: tuple[PolicyKind, ...] = ("noise", "scoring", "selection", "memory")
+
+
+def build(entry: Entry, options: Mapping[str, Any], where: str) -> Any:
+    """Make the part `entry` names. Raises `RecipeError` for an unknown option (with a guess) or a bad value."""
+    kind = entry.load()
+    if not (inspect.isclass(kind) and dataclasses.is_dataclass(kind)):
+        raise PluginError(
+            f"{entry.name!r} of {entry.origin} ({entry.target}) must be a dataclass; its fields are its options."
+        )
+    known = [field.name for field in dataclasses.fields(kind) if field.init]
+    for name in options:
+        if name not in known:
+            raise RecipeError(
+                f"{where}: {entry.name!r} has no option {name!r}.{guess(name, known)} "
+                f"Its options: {', '.join(known) or 'none'}."
+            )
+    try:
+        return TypeAdapter(kind).validate_python(dict(options))
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, p['loc']))} = {p['input']!r}: {p['msg']}" for p in error.errors())
+        raise RecipeError(f"{where} ({entry.name}): {problems}") from error
+
+
+def options_of(part: Any) -> dict[str, Any]:
+    """All options of a built part, defaults included."""
+    return {field.name: getattr(part, field.name) for field in dataclasses.fields(part) if field.init}
+
+
+def policies(recipe: Recipe) -> dict[PolicyKind, Any]:
+    """The noise, scoring, selection and memory policies of a recipe."""
+    built: dict[PolicyKind, Any] = {}
+    for kind in POLICY_SECTIONS:
+        part = getattr(recipe, kind)
+        built[kind] = build(discovery().policies[kind][part.name], part.options, kind)
+    return built
+
+
+def observers(recipe: Recipe) -> dict[str, Any]:
+    """The observers of a recipe by name."""
+    table = discovery().policies["observer"]
+    return {name: build(table[name], options, f"observers.{name}") for name, options in recipe.observers.items()}
+
+
+def rewards(recipe: Recipe) -> dict[tuple[Horizon, str], Reward]:
+    """The rewards of a recipe by (horizon, name); one object serves both horizons where name and options agree."""
+    made: dict[str, Reward] = {}
+    built: dict[tuple[Horizon, str], Reward] = {}
+    for horizon in HORIZONS:
+        for name, part in getattr(recipe.rewards, horizon).items():
+            key = f"{name} {sorted(part.options.items())!r}"
+            if key not in made:
+                made[key] = build(discovery().rewards[name], part.options, f"rewards.{horizon}.{name}")
+            built[horizon, name] = _serving(made[key], name, horizon)
+    return built
+
+
+def _serving(reward: Reward, name: str, horizon: Horizon) -> Reward:
+    if horizon not in reward.horizons:
+        raise RecipeError(f"rewards.{horizon}.{name}: {name!r} serves only the horizons {', '.join(reward.horizons)}.")
+    return reward

@@ -1,0 +1,19 @@
+"""The built-in policies and observers, registered like a third party's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from streamt1_plugins.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from streamt1_plugins.registry import RegisterPolicy
+
+
+@hookimpl
+def streamt1_register_policies(register: RegisterPolicy) -> None:
+    register("propagate", kind="noise", target="streamt1_plugins.policies.noise:Propagate")
+    register("hybrid", kind="scoring", target="streamt1_plugins.policies.scoring:Hybrid")
+    register("top_k", kind="selection", target="streamt1_plugins.policies.selection:TopK")
+    register("reward_feedback", kind="memory", target="streamt1_plugins.policies.memory:RewardFeedback")
+    register("fixed", kind="memory", target="streamt1_plugins.policies.memory:Fixed")

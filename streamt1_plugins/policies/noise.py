@@ -1,0 +1,80 @@
+"""Stream-Scaled Noise Propagation (paper, unit 1): a chunk's initial noise mixes in its parent's proven noise."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import torch
+from pydantic import Field
+
+from streamt1_plugins.contracts import Proposal
+from streamt1_plugins.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from streamt1_plugins.contracts import Beam, Chunk, Run
+
+
+def propagate(parent: Tensor, fresh: Tensor, sigma: float) -> Tensor:
+    """``z = sigma * z_parent + sqrt(1 - sigma^2) * eps``, in the dtype of the noise.
+
+    Keeps unit variance exactly when `fresh` is independent of `parent`, which is the parent's noise after its own
+    mixing (the chain is AR(1)). A negative sigma, the release's default, pushes successive noises apart.
+    """
+    return sigma * parent + math.sqrt(1 - sigma**2) * fresh
+
+
+def fresh_seed(base: int, chunk: int, parent: int, index: int) -> int:
+    """A seed of its own for every (chunk, parent rank, index): 63 bits of a hash, so collisions do not happen."""
+    digest = hashlib.blake2b(f"{base}/{chunk}/{parent}/{index}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def release_seed(base: int, chunk: int, parent: int, index: int, last: int | None) -> int:
+    """The seed rule of the authors' release: child 0 reuses its parent's last seed for ever.
+
+    Child 0's noise is then not independent of its parent's (the mix loses variance), and seeds collide from 100
+    children or 10 parents on. For parity only.
+    """
+    if last is None:
+        return base + index
+    return last if index == 0 else base + 1000 * chunk + 100 * parent + index
+
+
+@dataclass(frozen=True)
+class Propagate:
+    """Branches a beam into `search.candidates` proposals (times `top_k` in the first chunk).
+
+    sigma: weight of the parent's noise, 0 is fresh noise only. seeds: `fresh` (collision free) or `release` (parity).
+    device: where noise is drawn; on "cpu" every machine draws the same.
+    A search of one candidate draws from the plain pipeline's own stream, so that "off" is exactly the plain pipeline.
+    """
+
+    sigma: Annotated[float, Field(ge=-1, le=1)] = -0.1
+    seeds: Literal["fresh", "release"] = "fresh"
+    device: str = "cpu"
+
+    @hookimpl
+    def streamt1_propose_noise(self, run: Run, chunk: Chunk, beam: Beam) -> list[Proposal]:
+        search = run.recipe.search
+        count = search.candidates * (search.top_k if chunk.is_first else 1)
+        if run.is_plain and self.seeds == "fresh":
+            return [self._proposal(run, beam, run.seed, None)]
+        seeds = [self._seed(run.seed, chunk, beam, index) for index in range(count)]
+        return [self._proposal(run, beam, seed, torch.Generator(self.device).manual_seed(seed)) for seed in seeds]
+
+    def _seed(self, base: int, chunk: Chunk, beam: Beam, index: int) -> int:
+        if self.seeds == "fresh":
+            return fresh_seed(base, chunk.index, beam.rank, index)
+        return release_seed(base, chunk.index, beam.rank, index, beam.last.seed if beam.last else None)
+
+    def _proposal(self, run: Run, beam: Beam, seed: int, generator: torch.Generator | None) -> Proposal:
+        fresh = run.session.draw(beam.history, generator)
+        # Chunks of another length (a short last one) cannot inherit: their noise stays fresh and the tree says so.
+        inherits = self.sigma != 0 and beam.noise is not None and beam.noise.shape == fresh.shape
+        noise = propagate(beam.noise, fresh, self.sigma) if inherits and beam.noise is not None else fresh
+        return Proposal(seed, noise, generator, propagated=inherits)

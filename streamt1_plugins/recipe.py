@@ -1,0 +1,301 @@
+"""Recipes: YAML that names the parts of a run. Schema, `extends`, ``key=value`` overrides, clear errors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from streamt1_plugins.errors import RecipeError, guess, unknown_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+MAX_EXTENDS = 8
+_HERE = Path(__file__).parent
+# The wheel carries recipes/ inside the package; in a checkout it lies beside it.
+_FOLDERS = (_HERE / "recipes", _HERE.parent / "recipes")
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Part(_Model):
+    """A plugin by name; every other key is one of its options. A bare string is a name without options."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    name: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class AdapterPart(Part):
+    """An adapter. Without a name the pipeline or the model decides which one the options are for."""
+
+    name: str | None = None  # type: ignore[assignment]  # the only part that another argument can name
+
+
+class NoisePart(Part):
+    """The noise policy: how beams branch."""
+
+    name: str = "propagate"
+
+
+class ScoringPart(Part):
+    """The scoring policy: how readings become one number."""
+
+    name: str = "hybrid"
+
+
+class SelectionPart(Part):
+    """The selection policy: who survives a chunk."""
+
+    name: str = "top_k"
+
+
+class MemoryPart(Part):
+    """The memory policy: what evicted context becomes."""
+
+    name: str = "reward_feedback"
+
+
+class FixedCalibration(_Model):
+    """``(raw - mean) / std``, comparable across chunks and runs."""
+
+    mean: float = 0.0
+    std: Annotated[float, Field(gt=0)] = 1.0
+
+
+class RewardPart(_Model):
+    """How one reward takes part: its weight in the horizon's mean, its calibration and its own options.
+
+    calibration: `none` keeps raw values; `running` standardises by the chunks selected so far; `group` by the
+    candidates of this chunk; `rank` gives 0..1 by rank among them; or fixed numbers.
+    """
+
+    weight: Annotated[float, Field(gt=0)] = 1.0
+    calibration: Literal["none", "running", "group", "rank"] | FixedCalibration = "none"
+    options: dict[str, Any] = {}
+
+
+class RewardSettings(_Model):
+    """What is measured, and on which pixels.
+
+    window: length of the long horizon in chunks. decode: `carried` scores the frames the video will contain; `cold`
+    decodes the chunk (short) and the window (long) from an empty decoder, as the authors' release does.
+    pixels: `float` as decoded, or `uint8` truncated to 8 bits as the release does.
+    """
+
+    window: Annotated[int, Field(ge=1)] = 10
+    decode: Literal["carried", "cold"] = "carried"
+    pixels: Literal["float", "uint8"] = "float"
+    short: dict[str, RewardPart] = {}
+    long: dict[str, RewardPart] = {}
+
+    @property
+    def are_named(self) -> bool:
+        return bool(self.short or self.long)
+
+
+class SearchSettings(_Model):
+    """Width of the search. candidates: children per surviving beam (the first chunk has candidates * top_k);
+    top_k: beams that survive a chunk; batch: candidates denoised together (1 is bit-reproducible whatever the width);
+    final: `whole_video` lets the long rewards judge the survivors' whole videos, `last_chunk` keeps the best rank.
+    """
+
+    candidates: Annotated[int, Field(ge=1)] = 2
+    top_k: Annotated[int, Field(ge=1)] = 2
+    batch: Annotated[int, Field(ge=1)] = 1
+    final: Literal["whole_video", "last_chunk"] = "whole_video"
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether there is anything to choose from."""
+        return self.candidates > 1 or self.top_k > 1
+
+
+class SinkSettings(_Model):
+    """Sizes of a routed memory in chunks, where the adapter has one (see `adapter.MemoryPlan`)."""
+
+    sink_chunks: Annotated[int, Field(ge=1)] = 1
+    window_chunks: Annotated[int, Field(ge=1)] = 3
+    max_sink_chunks: Annotated[int, Field(ge=1)] = 5
+    ema_decay: Annotated[float, Field(ge=0, le=1)] = 0.999
+    sink_precision: Literal["float32", "model"] = "float32"
+
+
+class Recipe(_Model):
+    """A whole run. `model` and `adapter` may be left out: the caller's pipeline then decides."""
+
+    version: Literal[1] = 1
+    description: str = ""
+    model: str | None = None
+    adapter: AdapterPart = AdapterPart()
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 42
+    search: SearchSettings = SearchSettings()
+    noise: NoisePart = NoisePart()
+    scoring: ScoringPart = ScoringPart()
+    selection: SelectionPart = SelectionPart()
+    memory: MemoryPart = MemoryPart()
+    sinks: SinkSettings = SinkSettings()
+    rewards: RewardSettings = RewardSettings()
+    observers: dict[str, dict[str, Any]] = {}
+
+    def to_yaml(self) -> str:
+        """The recipe as YAML that loads back to an equal one."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def names() -> dict[str, Path]:
+    """The shipped recipes by name."""
+    files = [file for folder in _FOLDERS if folder.is_dir() for file in sorted(folder.rglob("*.yaml"))]
+    return {file.stem: file for file in reversed(files)}
+
+
+def load(source: str | Path | Mapping[str, Any] | Recipe, overrides: Sequence[str] = ()) -> Recipe:
+    """A recipe from a shipped name, a file, plain data or a recipe, with ``key=value`` overrides applied.
+
+    Raises `RecipeError` for a file that is no recipe, an unknown key (with a guess) or a value out of range, and
+    `UnknownNameError` for a name that is neither shipped nor a file.
+    """
+    if isinstance(source, Recipe):
+        data: dict[str, Any] = source.model_dump(mode="json")
+    elif isinstance(source, (str, Path)):
+        data = _extended(find(source), ())
+    else:
+        data = _with_base(dict(source), Path.cwd(), ())
+    for override in overrides:
+        _apply(data, override)
+    return _validated(data, str(source) if isinstance(source, (str, Path)) else "recipe")
+
+
+def find(source: str | Path) -> Path:
+    """The file behind a shipped name or a path."""
+    known = names()
+    if str(source) in known:
+        return known[str(source)]
+    path = Path(source)
+    if path.is_file():
+        return path
+    if path.suffix in {".yaml", ".yml"} or len(path.parts) > 1:
+        raise RecipeError(f"Recipe file {str(source)!r} does not exist.")
+    raise unknown_name("recipe", str(source), known)
+
+
+def header(path: Path) -> str:
+    """The comment block at the top of a recipe file: what it needs and the command that runs it."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    block = []
+    for line in lines:
+        if not line.startswith("#"):
+            break
+        block.append(line.removeprefix("#").strip())
+    return "\n".join(block)
+
+
+def _extended(path: Path, chain: tuple[Path, ...]) -> dict[str, Any]:
+    if path in chain:
+        raise RecipeError(f"Recipes extend each other in a circle: {' -> '.join(p.name for p in (*chain, path))}.")
+    if len(chain) >= MAX_EXTENDS:
+        raise RecipeError(f"More than {MAX_EXTENDS} recipes extend each other, starting at {chain[0].name}.")
+    return _with_base(_read(path), path.parent, (*chain, path))
+
+
+def _with_base(data: dict[str, Any], folder: Path, chain: tuple[Path, ...]) -> dict[str, Any]:
+    base = data.pop("extends", None)
+    if base is None:
+        return data
+    beside = folder / str(base)
+    return _merged(_extended(beside if beside.is_file() else find(str(base)), chain), data)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        data = yaml.load(text, Loader=_NoAliases)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path} is not YAML: {error}") from error
+    if not isinstance(data, dict):
+        raise RecipeError(f"{path} is not a recipe: expected keys and values, found {type(data).__name__}.")
+    return data
+
+
+class _NoAliases(yaml.SafeLoader):
+    """Plain YAML only: aliases can blow a small file up to gigabytes, and recipes have `extends` instead."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases (*name) are not allowed in recipes; use `extends`")
+        return super().compose_node(parent, index)
+
+
+def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Deep merge. A part with another `name` replaces the base's part whole: options of one do not fit another."""
+    result = dict(base)
+    for key, value in over.items():
+        old = result.get(key)
+        old = {"name": old} if isinstance(old, str) and isinstance(value, dict) else old
+        result[key] = value
+        if isinstance(old, dict) and isinstance(value, dict) and value.get("name") in {None, old.get("name")}:
+            result[key] = _merged(old, value)
+    return result
+
+
+def _apply(data: dict[str, Any], override: str) -> None:
+    """One ``a.b.c=value``; the value is YAML, so numbers, lists and null have their types."""
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise RecipeError(f"Override {override!r} is not of the form key=value, e.g. search.top_k=3.")
+    *parents, last = key.strip().split(".")
+    place = data
+    for name in parents:
+        below = place.get(name)
+        below = {"name": below} if isinstance(below, str) else below
+        place[name] = {} if below is None else dict(below) if isinstance(below, dict) else _not_a_section(key, name)
+        place = place[name]
+    try:
+        place[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"The value in override {override!r} is not YAML: {error}") from error
+
+
+def _not_a_section(key: str, name: str) -> dict[str, Any]:
+    raise RecipeError(f"Override {key!r}: {name!r} is a value, not a section.")
+
+
+def _validated(data: dict[str, Any], source: str) -> Recipe:
+    try:
+        return Recipe.model_validate(data)
+    except ValidationError as error:
+        raise RecipeError(f"{source}: " + "; ".join(_problems(error))) from error
+
+
+def _problems(error: ValidationError) -> Iterator[str]:
+    for problem in error.errors():
+        where = ".".join(str(step) for step in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            known = _keys_beside(problem["loc"])
+            yield f"unknown key {where!r}.{guess(str(problem['loc'][-1]), known)} Known: {', '.join(known)}."
+        else:
+            yield f"{where} = {problem['input']!r}: {problem['msg']}"
+
+
+def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
+    """The known keys of the section an unknown key stands in."""
+    model: type[BaseModel] = Recipe
+    for step in location[:-1]:
+        field = model.model_fields.get(str(step))
+        kind = field.annotation if field else RewardPart
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            model = kind
+    return list(model.model_fields)

@@ -1,0 +1,114 @@
+"""Name tables: what a recipe may name, who offers it, and where its code is. Nothing is imported until it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any, Generic, Literal, Protocol, TypeVar
+
+from streamt1_plugins.errors import PluginError, unknown_name
+
+Rewards = Mapping[str, Mapping[str, Mapping[str, Any]]]
+PolicyKind = Literal["noise", "scoring", "selection", "memory", "observer"]
+
+
+class RegisterAdapter(Protocol):
+    """Callback of `streamt1_register_adapters`."""
+
+    def __call__(
+        self,
+        name: str,
+        *,
+        pipelines: tuple[str, ...],
+        target: str,
+        model: str | None = None,
+        explicit: str | None = None,
+        rewards: Rewards | None = None,
+    ) -> None:
+        """`pipelines`: class names it drives. `model`: "module:function" that gives the bundled model's folder.
+
+        `explicit`: why the class alone does not tell that this adapter fits; it must then be named by the user.
+        `rewards`: as in a recipe's `rewards`, {"short": {name: {...}}, "long": {...}}, for recipes that name none.
+        """
+        ...
+
+
+class RegisterReward(Protocol):
+    """Callback of `streamt1_register_rewards`."""
+
+    def __call__(self, name: str, *, target: str, extra: str | None = None) -> None:
+        """`extra`: the pip extra (or distribution) to install when the reward's imports are missing."""
+        ...
+
+
+class RegisterPolicy(Protocol):
+    """Callback of `streamt1_register_policies`."""
+
+    def __call__(self, name: str, *, kind: PolicyKind, target: str) -> None:
+        """`kind`: which section of a recipe may name it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One registered name: `target` is "module:attr", `origin` the distribution that offers it."""
+
+    name: str
+    target: str
+    origin: str
+    extra: str | None = None
+
+    def load(self) -> Any:
+        """Import the target. Raises `PluginError` naming the origin and, where there is one, the extra to install."""
+        return load_target(self.target, f"{self.name!r} of {self.origin}", self.extra)
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterEntry(Entry):
+    """What an adapter declared of itself, see `RegisterAdapter`."""
+
+    pipelines: tuple[str, ...] = ()
+    model: str | None = None
+    explicit: str | None = None
+    rewards: Rewards | None = None
+
+
+E_co = TypeVar("E_co", bound=Entry)
+
+
+def load_target(target: str, who: str, extra: str | None = None) -> Any:
+    """Import ``"module:attr"``; every failure becomes a `PluginError` that says who asked for what."""
+    module, _, attribute = target.partition(":")
+    try:
+        return getattr(import_module(module), attribute)
+    except ImportError as error:
+        hint = f" Install it with: pip install {extra!r}." if extra else ""
+        raise PluginError(f"{who} needs {error.name or module!r}, which cannot be imported ({error}).{hint}") from error
+    except AttributeError as error:
+        raise PluginError(f"{who} points to {target!r}, but {module!r} has no {attribute!r}.") from error
+
+
+@dataclass
+class Table(Generic[E_co]):
+    """Names of one kind. Adding a taken name is an error that names both origins; so is asking for an unknown one."""
+
+    kind: str
+    entries: dict[str, E_co] = field(default_factory=dict)
+
+    def add(self, entry: E_co) -> None:
+        taken = self.entries.get(entry.name)
+        if taken is not None:
+            raise PluginError(
+                f"Two plugins register the {self.kind} {entry.name!r}: {taken.origin} ({taken.target}) and "
+                f"{entry.origin} ({entry.target}). Rename one, or skip one with STREAMT1_DISABLE_PLUGINS=<plugin name>."
+            )
+        self.entries[entry.name] = entry
+
+    def __getitem__(self, name: str) -> E_co:
+        if name not in self.entries:
+            raise unknown_name(self.kind, name, self.entries)
+        return self.entries[name]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.entries

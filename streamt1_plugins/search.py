@@ -1,0 +1,154 @@
+"""The main path: chunk by chunk, branch the beams, measure the candidates, keep the best, commit the survivors."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+import torch
+
+from streamt1_plugins.contracts import Beam, Candidate
+from streamt1_plugins.errors import PluginError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from streamt1_plugins.contracts import Chunk, Fate, MemoryRoute, Proposal, Run
+    from streamt1_plugins.hooks import RunHooks
+    from streamt1_plugins.measure import Measurer
+
+
+def search(run: Run, hooks: RunHooks, measurer: Measurer) -> Iterator[Chunk]:
+    """Run the search, yielding each chunk after its survivors are committed to ``run.beams``, best first."""
+    run.beams = (Beam(run.session.root()),)
+    hooks.run_started(run)
+    for chunk in run.chunks():
+        run.chunk = chunk
+        candidates = generate(run, hooks, chunk)
+        candidates = measure(run, measurer, chunk, candidates)
+        candidates = [judge(run, hooks, chunk, candidate) for candidate in candidates]
+        kept, pruned = settle(run, candidates, select(run, hooks, chunk, candidates))
+        run.beams = tuple(commit(run, candidate) for candidate in kept)
+        hooks.chunk_selected(run, chunk, kept, pruned)
+        del candidates, kept, pruned  # their tensors are not needed while the next chunk is generated
+        yield chunk
+    choose(run, measurer)
+
+
+def generate(run: Run, hooks: RunHooks, chunk: Chunk) -> list[Candidate]:
+    """Branch every beam: propose noise, denoise, decode. Candidates carry their tensors and their beam."""
+    candidates: list[Candidate] = []
+    limit = min(run.recipe.search.batch, run.session.capabilities.max_batch or run.recipe.search.batch)
+    for beam in run.beams:
+        proposals = list(hooks.propose_noise(run, chunk, beam))
+        for start in range(0, len(proposals), limit):
+            candidates += _denoise(run, chunk, beam, proposals[start : start + limit], len(candidates))
+    return candidates
+
+
+def _denoise(run: Run, chunk: Chunk, beam: Beam, proposals: Sequence[Proposal], ordinal: int) -> list[Candidate]:
+    start, history = perf_counter(), beam.history
+    with run.cost.timing("generate"):
+        noise = torch.cat([proposal.noise for proposal in proposals])
+        latents = run.session.generate(history, noise, [proposal.generator for proposal in proposals])
+    with run.cost.timing("decode"):
+        decoded = run.session.decode(history, latents)
+    run.cost.candidates += len(proposals)
+    run.cost.latent_frames_decoded += int(latents.shape[0] * latents.shape[2])
+    seconds = (perf_counter() - start) / len(proposals)
+    return [
+        Candidate(
+            chunk=chunk.index,
+            ordinal=ordinal + i,
+            parent=beam.last.id if beam.last else None,
+            seed=proposal.seed,
+            propagated=proposal.propagated,
+            seconds=seconds,
+            noise=proposal.noise,
+            latents=latents[i : i + 1],
+            decoded=decoded[i],
+            beam=beam,
+        )
+        for i, proposal in enumerate(proposals)
+    ]
+
+
+def measure(run: Run, measurer: Measurer, chunk: Chunk, candidates: list[Candidate]) -> list[Candidate]:
+    """Let the rewards look at the candidates, where there is anything to decide."""
+    if not measurer.rewards:
+        return candidates
+    with run.cost.timing("reward"):
+        return measurer.measure(run, chunk, candidates)
+
+
+def judge(run: Run, hooks: RunHooks, chunk: Chunk, candidate: Candidate) -> Candidate:
+    """Score a valid candidate and decide its route; a score that is not finite makes it invalid."""
+    if candidate.is_valid:
+        candidate = replace(candidate, score=hooks.score(run, chunk, candidate))
+        if not math.isfinite(candidate.score):
+            candidate = replace(candidate, problem=f"The score is not finite ({candidate.score}).")
+        elif run.session.capabilities.routes and not chunk.is_first:
+            candidate = replace(candidate, route=_route(run, hooks, chunk, candidate))
+    run.tree.add(candidate.node())
+    hooks.candidate_scored(run, chunk, candidate)
+    return candidate
+
+
+def _route(run: Run, hooks: RunHooks, chunk: Chunk, candidate: Candidate) -> MemoryRoute:
+    route = hooks.route_memory(run, chunk, candidate)
+    if route not in run.session.capabilities.routes:
+        known = ", ".join(sorted(run.session.capabilities.routes))
+        raise PluginError(f"streamt1_route_memory answered {route!r}; this pipeline's memory knows {known}.")
+    return route
+
+
+def select(run: Run, hooks: RunHooks, chunk: Chunk, candidates: list[Candidate]) -> list[Candidate]:
+    """The survivors, best first. When every candidate is invalid the first one goes on and the tree says so."""
+    valid = [candidate for candidate in candidates if candidate.is_valid]
+    if not valid:
+        run.tree.note(f"Chunk {chunk.index}: no valid candidate ({candidates[0].problem}); the first one was kept.")
+        return candidates[:1]
+    kept = list(hooks.select(run, chunk, valid))
+    if not kept:
+        raise PluginError("streamt1_select kept nobody; at least one candidate must survive a chunk.")
+    return kept
+
+
+def commit(run: Run, candidate: Candidate) -> Beam:
+    """Advance a survivor: the clean pass writes its context, stored with its route."""
+    beam, route = candidate.beam, candidate.route or "discard"
+    with run.cost.timing("commit"):
+        history = run.session.commit(beam.history, candidate.latents, candidate.decoded, route)
+    run.cost.forwards = run.session.forwards
+    return Beam(history, (*beam.path, candidate.node()), candidate.noise, candidate.rank or 0)
+
+
+def settle(run: Run, candidates: list[Candidate], kept: list[Candidate]) -> tuple[list[Candidate], list[Candidate]]:
+    """Write every candidate's fate into the tree; returns (kept, pruned), survivors best first."""
+    ranks = {candidate.ordinal: rank for rank, candidate in enumerate(kept)}
+    settled = [_with_fate(candidate, ranks.get(candidate.ordinal)) for candidate in candidates]
+    for candidate in settled:
+        run.tree.add(candidate.node())
+    survivors = sorted((c for c in settled if c.rank is not None), key=lambda c: ranks[c.ordinal])
+    return survivors, [c for c in settled if c.rank is None]
+
+
+def _with_fate(candidate: Candidate, rank: int | None) -> Candidate:
+    fate: Fate = "kept" if rank is not None else "pruned" if candidate.is_valid else "invalid"
+    return replace(candidate, fate=fate, rank=rank)
+
+
+def choose(run: Run, measurer: Measurer) -> None:
+    """The winner among the last survivors: best whole video by the long rewards (first on ties), or the best rank."""
+    beams = list(run.beams)
+    whole = run.recipe.search.final == "whole_video" and any(horizon == "long" for horizon, _ in measurer.rewards)
+    if whole and len(beams) > 1:
+        with run.cost.timing("reward"):
+            scores = measurer.whole_videos(run)
+        run.tree.final = {beam.path[-1].id: score for beam, score in zip(beams, scores, strict=True)}
+        finite = [score if math.isfinite(score) else -math.inf for score in scores]
+        beams.insert(0, beams.pop(finite.index(max(finite))))
+    run.beams = tuple(beams)
+    run.tree.winner = tuple(candidate.id for candidate in beams[0].path)
