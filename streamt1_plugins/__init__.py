@@ -12,8 +12,10 @@ if TYPE_CHECKING:
     from streamt1_plugins.adapter import Adapter, Capabilities, Decoded, History, MemoryPlan, Session
     from streamt1_plugins.contracts import Beam, Candidate, Chunk, Node, Proposal, Run
     from streamt1_plugins.hookspecs import hookimpl
+    from streamt1_plugins.observers.keep import keep
     from streamt1_plugins.pipeline import StreamPipeline, load, wrap
     from streamt1_plugins.recipe import Recipe
+    from streamt1_plugins.reopen import resume
     from streamt1_plugins.reward import Reward, RewardInput, RewardOutput
     from streamt1_plugins.tree import Tree
 
@@ -23,8 +25,10 @@ _HOMES = {
     "adapter": ("Adapter", "Capabilities", "Decoded", "History", "MemoryPlan", "Session"),
     "contracts": ("Beam", "Candidate", "Chunk", "Node", "Proposal", "Run"),
     "hookspecs": ("hookimpl",),
+    "observers.keep": ("keep",),
     "pipeline": ("StreamPipeline", "load", "wrap"),
     "recipe": ("Recipe",),
+    "reopen": ("resume",),
     "reward": ("Reward", "RewardInput", "RewardOutput"),
     "tree": ("Tree",),
 }
@@ -50,7 +54,9 @@ __all__ = [
     "StreamPipeline",
     "Tree",
     "hookimpl",
+    "keep",
     "load",
+    "resume",
     "wrap",
 ]
 

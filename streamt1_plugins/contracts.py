@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from time import perf_counter
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -166,7 +166,9 @@ class Cost:
 class Run:
     """One call of a wrapped pipeline, as every hook sees it.
 
-    Hooks read it; only the search changes `beams` (best first), `chunk` and `cost`, and adds to `tree`.
+    Hooks read it; only the search changes `beams` (best first), `chunk` and `cost`, and adds to `tree`. `call` holds
+    the arguments as the caller gave them and the generator behind `seed`. `resumed` tells recorders to go on with the
+    record of an interrupted run. Whoever sets `stop` ends the search after the chunk at hand, as if it were the last.
     """
 
     recipe: Recipe
@@ -177,6 +179,10 @@ class Run:
     beams: tuple[Beam, ...] = ()
     chunk: Chunk | None = None
     cost: Cost = field(default_factory=Cost)
+    call: Mapping[str, Any] = field(default_factory=dict)
+    device: str = "cpu"
+    resumed: bool = False
+    stop: bool = False
 
     @property
     def is_plain(self) -> bool:
@@ -184,6 +190,6 @@ class Run:
         return not self.recipe.search.is_wide
 
     def chunks(self) -> Iterator[Chunk]:
-        """The chunks of the video, in order."""
-        count = self.session.num_chunks
-        return (Chunk(index, count) for index in range(count))
+        """The chunks still to come, in order."""
+        done = self.beams[0].history.index if self.beams else 0
+        return (Chunk(index, self.session.num_chunks) for index in range(done, self.session.num_chunks))

@@ -91,15 +91,17 @@ class Discovery:
 
     def add(self, plugin: object, *, name: str, origin: str) -> None:
         """Register one plugin and collect the names it offers. Raises `PluginError` on a taken name."""
-        self._manager.register(plugin, name=name)
-        self._check_hook_names(name, origin)
+        with foreign_code(f"Plugin {name!r} of {origin}"):
+            self._manager.register(plugin, name=name)
+        self._check_hook_names(plugin, name, origin)
         self.plugins[name] = origin
         self._collect(plugin, origin)
 
-    def _check_hook_names(self, name: str, origin: str) -> None:
+    def _check_hook_names(self, plugin: object, name: str, origin: str) -> None:
         try:
             self._manager.check_pending()
         except pluggy.PluginValidationError as error:
+            self._manager.unregister(plugin)  # or the next plugin would be blamed
             raise PluginError(f"Plugin {name!r} of {origin} implements a hook that does not exist: {error}") from error
 
     def _collect(self, plugin: object, origin: str) -> None:
@@ -129,6 +131,19 @@ def discovery() -> Discovery:
     return Discovery()
 
 
+class _Part:
+    """A part's hooks as pluggy sees them: told apart by identity, so that equal and unhashable parts are fine too."""
+
+    def __init__(self, part: object) -> None:
+        self._shown = repr(part)
+        for name in dir(part):
+            if name.startswith(f"{hookspecs.PROJECT}_"):
+                setattr(self, name, getattr(part, name))
+
+    def __repr__(self) -> str:
+        return self._shown
+
+
 class RunHooks:
     """The hooks of one run, answered only by the parts its recipe names."""
 
@@ -136,8 +151,11 @@ class RunHooks:
         """`parts`: (name shown in errors, object with hook implementations)."""
         self._manager = _new_manager()
         for name, part in parts:
-            self._manager.register(part, name=name)
-        self._manager.check_pending()
+            try:
+                self._manager.register(_Part(part), name=name)
+                self._manager.check_pending()
+            except (pluggy.PluginValidationError, ValueError) as error:
+                raise PluginError(f"{name!r} cannot take part in the run: {error}") from error
         for hook in DECISIONS:
             self._reject_rivals(hook)
 
@@ -163,7 +181,10 @@ class RunHooks:
         self._manager.hook.streamt1_chunk_selected(run=run, chunk=chunk, kept=kept, pruned=pruned)
 
     def run_finished(self, run: Run, error: BaseException | None) -> None:
-        """Tell every part, also when one of them fails: what the others keep must not depend on a full disk."""
+        """Tell every part, also when one of them fails: what the others keep must not depend on a full disk.
+
+        Raises the first failure of a part; after an `error` it only logs them, so that the error is what the user sees.
+        """
         failures: list[StreamT1Error] = []
         for name, part in self._manager.list_name_plugin():
             others = [other for other in self._manager.get_plugins() if other is not part]
@@ -172,8 +193,10 @@ class RunHooks:
                     self._manager.subset_hook_caller("streamt1_run_finished", others)(run=run, error=error)
             except StreamT1Error as failure:
                 failures.append(failure)
-        if failures:
+        if failures and error is None:
             raise failures[0]
+        for hidden in failures:
+            log.warning("%s", hidden)
 
     def _decide(self, hook: str, **arguments: object) -> Any:
         answer = getattr(self._manager.hook, hook)(**arguments)

@@ -137,9 +137,10 @@ class Measurer:
         run.cost.reward_calls += 1
         with foreign_code(f"Reward {name!r}"), torch.inference_mode():
             scores = reward.score(inp).scores
-        if tuple(scores.shape) != (len(inp.prompts),):
-            raise PluginError(f"Reward {name!r} returned shape {tuple(scores.shape)}, expected ({len(inp.prompts)},).")
-        return [float(score) for score in scores.tolist()]
+            shape, values = tuple(scores.shape), scores.tolist()
+        if shape != (len(inp.prompts),):
+            raise PluginError(f"Reward {name!r} returned shape {shape}, expected ({len(inp.prompts)},).")
+        return [float(value) for value in values]
 
 
 def _earlier(run: Run, horizon: Horizon, name: str) -> list[float]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter, ValidationError
 
 from streamt1_plugins.contracts import HORIZONS
-from streamt1_plugins.errors import PluginError, RecipeError, guess
+from streamt1_plugins.errors import PluginError, RecipeError, foreign_code, guess
 from streamt1_plugins.hooks import discovery
 
 if TYPE_CHECKING:
@@ -37,11 +37,12 @@ def build(entry: Entry, options: Mapping[str, Any], where: str) -> Any:
                 f"{where}: {entry.name!r} has no option {name!r}.{guess(name, known)} "
                 f"Its options: {', '.join(known) or 'none'}."
             )
-    try:
-        return TypeAdapter(kind).validate_python(dict(options))
-    except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, p['loc']))} = {p['input']!r}: {p['msg']}" for p in error.errors())
-        raise RecipeError(f"{where} ({entry.name}): {problems}") from error
+    with foreign_code(f"Reading the options of {entry.name!r} of {entry.origin}"):
+        try:
+            return TypeAdapter(kind).validate_python(dict(options))
+        except ValidationError as error:
+            problems = "; ".join(f"{'.'.join(map(str, p['loc']))} = {p['input']!r}: {p['msg']}" for p in error.errors())
+            raise RecipeError(f"{where} ({entry.name}): {problems}") from error
 
 
 def options_of(part: Any) -> dict[str, Any]:

@@ -12,26 +12,30 @@ from streamt1_plugins import parts
 from streamt1_plugins import recipe as recipes
 from streamt1_plugins.adapter import MemoryPlan
 from streamt1_plugins.contracts import Run
-from streamt1_plugins.errors import InputError, RecipeError, UnsupportedPipelineError
+from streamt1_plugins.errors import InputError, RecipeError, UnsupportedPipelineError, foreign_code
 from streamt1_plugins.hooks import RunHooks, discovery
 from streamt1_plugins.measure import Measurer
+from streamt1_plugins.observers.callback import OnChunkEnd
 from streamt1_plugins.registry import load_target
 from streamt1_plugins.search import search
 from streamt1_plugins.tree import Tree
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Generator, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from torch import Tensor
 
     from streamt1_plugins.adapter import Adapter
-    from streamt1_plugins.contracts import Beam
+    from streamt1_plugins.contracts import Beam, Chunk
     from streamt1_plugins.recipe import Recipe
     from streamt1_plugins.registry import AdapterEntry
 
 BUNDLED = "tinyworld"
 """The model used when nobody names one: small, trained, inside the package."""
+
+OWN_ARGUMENTS = ("on_chunk_end",)
+"""Arguments of the call that are ours, not the inner pipeline's."""
 
 
 @dataclass(frozen=True)
@@ -74,19 +78,31 @@ def load(
     observers: Mapping[str, object] | None = None,
 ) -> StreamPipeline:
     """Load a model and wrap it. model: an adapter with a bundled model (default "tinyworld"), a folder or a hub id."""
+    completed = resolve(recipe, model, adapter=adapter, overrides=overrides)
+    bundled = discovery().adapters.entries.get(str(completed.model))
+    folder = str(load_target(bundled.model, bundled.name)()) if bundled and bundled.model else str(completed.model)
+    with foreign_code(f"Loading the model {completed.model!r} with adapter {completed.adapter.name!r}"):
+        pipe = _adapter(completed).load(folder)
+    return StreamPipeline(pipe, completed, observers or {})
+
+
+def resolve(
+    recipe: str | Path | Mapping[str, Any] | Recipe,
+    model: str | None = None,
+    *,
+    adapter: str | None = None,
+    overrides: Sequence[str] = (),
+) -> Recipe:
+    """The recipe as `load` runs it: model and adapter decided, every option of its parts written out; no weights."""
     loaded = recipes.load(recipe, overrides)
     model = model or loaded.model or BUNDLED
     bundled = discovery().adapters.entries.get(model)
     name = adapter or loaded.adapter.name or (bundled.name if bundled else None)
     if name is None:
         raise UnsupportedPipelineError(
-            f"Which adapter drives {model!r}? Name it with adapter=... (command line: -o adapter.name=...). {_known()}"
+            f"Which adapter drives {model!r}? Name it with adapter=... (command line: --adapter NAME). {_known()}"
         )
-    entry = discovery().adapters[name]
-    folder = load_target(bundled.model, bundled.name)() if bundled and bundled.model else model
-    completed = _completed(loaded.model_copy(update={"model": model}), entry)
-    pipe = _adapter(completed).load(folder)
-    return StreamPipeline(pipe, completed, observers or {})
+    return _completed(loaded.model_copy(update={"model": model}), discovery().adapters[name])
 
 
 def resolve_adapter(pipe: Any, name: str | None) -> AdapterEntry:
@@ -121,7 +137,7 @@ def _completed(recipe: Recipe, entry: AdapterEntry) -> Recipe:
         data[kind] = {"name": getattr(recipe, kind).name, **parts.options_of(policy)}
     if recipe.search.is_wide and not recipe.rewards.are_named:
         data["rewards"] |= _suggested(entry)
-    return recipes.load(data)
+    return recipes.load(recipes.load(data))  # twice: options as YAML gives them back, lists instead of tuples
 
 
 def _suggested(entry: AdapterEntry) -> dict[str, Any]:
@@ -144,32 +160,64 @@ def _adapter(recipe: Recipe) -> Adapter:
 class StreamPipeline:
     """A pipeline that searches. Call it like the pipeline inside; attributes it lacks are the inner pipeline's.
 
-    `recipe` is complete (defaults written out); `run` and `tree` belong to the last call.
+    `recipe` is complete (defaults written out); `run` and `tree` belong to the last call. ``run.recipe`` has the seed
+    of that call too, so it alone reproduces the search.
     """
+
+    _OWN = frozenset({"pipe", "recipe", "run"})
 
     def __init__(self, pipe: Any, recipe: Recipe, observers: Mapping[str, object]) -> None:
         self.pipe = pipe
         self.recipe = recipe
         self.run: Run | None = None
-        self._observers = {**parts.observers(recipe), **observers}
+        # Those given by the caller come first: what the recipe adds, such as wandb, may show what they wrote.
+        self._observers = dict(observers) | {n: o for n, o in parts.observers(recipe).items() if n not in observers}
         self._adapter = _adapter(recipe)
         self._measurer = Measurer(parts.rewards(recipe))
         self._policies = parts.policies(recipe)
         self._loaded = False
 
     @property
+    def last_run(self) -> Run:
+        """The run of the last call. Raises `InputError` before the first one."""
+        if self.run is None:
+            raise InputError("Nothing has been generated yet: call the pipeline first.")
+        return self.run
+
+    @property
     def tree(self) -> Tree:
         """Every candidate of the last call."""
-        return self.run.tree if self.run else Tree()
+        return self.last_run.tree
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.__dict__["pipe"], name)
+        if "pipe" not in self.__dict__:  # while being copied
+            raise AttributeError(name)
+        return getattr(self.pipe, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """What the inner pipeline has is set there: ``wrapped.scheduler = other`` must not be lost."""
+        if name in self._OWN or name.startswith("_") or not hasattr(self.pipe, name):
+            object.__setattr__(self, name, value)
+        else:
+            setattr(self.pipe, name, value)
+
+    def to(self, *args: Any, **kwargs: Any) -> StreamPipeline:
+        """Move the inner pipeline; returns the wrapper, so that ``pipe = pipe.to("cuda")`` keeps searching."""
+        self.pipe.to(*args, **kwargs)
+        return self
 
     def __call__(self, prompt: str | None = None, **call: Any) -> Any:
-        """Search a video; arguments and output are those of the wrapped pipeline."""
-        run, steps = self._start(prompt, call)
+        """Search a video; arguments and output are those of the wrapped pipeline.
+
+        One more argument mirrors `callback_on_step_end`: ``on_chunk_end(pipe, chunk_index, callback_kwargs)``, see
+        `observers.callback.OnChunkEnd`; it may set ``pipe._interrupt = True`` to end the video with this chunk.
+        """
+        return self.complete(self.begin(prompt, **call))
+
+    def complete(self, run: Run) -> Any:
+        """Search an open run to its end and close it; returns what the call returns."""
         try:
-            for _ in steps:
+            for _ in self.steps(run):
                 pass
             return run.session.finish(run.beams[0].history)
         finally:
@@ -177,8 +225,8 @@ class StreamPipeline:
 
     def stream(self, prompt: str | None = None, **call: Any) -> Iterator[StreamedChunk]:
         """Yield chunks while the search goes on, each as soon as all surviving beams share it."""
-        run, steps = self._start(prompt, call)
-        sent = 0
+        run = self.begin(prompt, **call)
+        steps, sent = self.steps(run), 0
         try:
             for _ in steps:
                 settled = _shared(run.beams)
@@ -189,7 +237,11 @@ class StreamPipeline:
             steps.close()
             run.session.close()
 
-    def _start(self, prompt: str | None, call: dict[str, Any]) -> tuple[Run, Any]:
+    def begin(self, prompt: str | None = None, **call: Any) -> Run:
+        """Open a session for one call, with nothing generated yet. Close it with ``run.session.close()``.
+
+        Raises `InputError` for arguments that cannot be used.
+        """
         if prompt is not None:
             call["prompt"] = prompt
         generator = call.get("generator")
@@ -197,27 +249,40 @@ class StreamPipeline:
             raise InputError("Pass one torch.Generator: its seed is the root of every candidate's seed.")
         if generator is None:
             call["generator"] = generator = torch.Generator().manual_seed(self.recipe.seed)
+        ours = {name: call.pop(name) for name in OWN_ARGUMENTS if name in call}
         session = self._adapter.open(self.pipe, call, MemoryPlan(**self.recipe.sinks.model_dump()))
-        run = Run(self.recipe, session, Tree(), session.prompt, generator.initial_seed())
-        self.run = run
-        return run, self._steps(run)
+        seed = generator.initial_seed()
+        recipe = self.recipe.model_copy(update={"seed": seed})
+        self._interrupt = False
+        self.run = Run(recipe, session, Tree(), session.prompt, seed, call={**call, **ours}, device=self._device())
+        return self.run
 
-    def _steps(self, run: Run) -> Iterator[None]:
-        """The search with its beginning and end told to every part, whatever happens in between."""
-        hooks = RunHooks([*((p.__class__.__name__, p) for p in self._policies.values()), *self._observers.items()])
+    def steps(self, run: Run) -> Generator[Chunk, None, None]:
+        """Search chunk by chunk; every part is told how it ended, whatever happens in between."""
+        hooks = self.run_hooks(run)
         if not run.session.capabilities.routes and run.recipe.memory.name != "fixed":
             run.tree.note("This pipeline's memory cannot be routed; the search runs without memory sinking.")
         with ExitStack() as stack:
             stack.push(lambda kind, error, trace: hooks.run_finished(run, error))
             self._load_rewards()
-            for _ in search(run, hooks, self._measurer):
-                yield
+            yield from search(run, hooks, self._measurer)
+
+    def _device(self) -> str:
+        return str(getattr(self.pipe, "_execution_device", None) or getattr(self.pipe, "device", "cpu"))
+
+    def run_hooks(self, run: Run) -> RunHooks:
+        """The hooks of this pipeline's policies and observers, and of the call's callback."""
+        policies = {f"{kind}.{getattr(run.recipe, kind).name}": part for kind, part in self._policies.items()}
+        callback = {name: OnChunkEnd(self, run.call[name]) for name in OWN_ARGUMENTS if run.call.get(name)}
+        return RunHooks((policies | self._observers | callback).items())
 
     def _load_rewards(self) -> None:
         if not self._loaded:
-            device = str(getattr(self.pipe, "_execution_device", None) or getattr(self.pipe, "device", "cpu"))
-            for reward in {id(reward): reward for reward in self._measurer.rewards.values()}.values():
-                reward.load(device)
+            device = self._device()
+            rewards = {id(reward): (name, reward) for (_, name), reward in self._measurer.rewards.items()}
+            for name, reward in rewards.values():
+                with foreign_code(f"Loading reward {name!r}"):
+                    reward.load(device)
             self._loaded = True
 
 

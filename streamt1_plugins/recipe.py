@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 MAX_EXTENDS = 8
+PARTS = ("adapter", "noise", "scoring", "selection", "memory")
+"""The sections that name one part each; its options stand beside the name."""
+
 _HERE = Path(__file__).parent
 # The wheel carries recipes/ inside the package; in a checkout it lies beside it.
 _FOLDERS = (_HERE / "recipes", _HERE.parent / "recipes")
@@ -79,7 +82,7 @@ class FixedCalibration(_Model):
 class RewardPart(_Model):
     """How one reward takes part: its weight in the horizon's mean, its calibration and its own options.
 
-    calibration: `none` keeps raw values; `running` standardises by the chunks selected so far; `group` by the
+    calibration: `none` keeps raw values; `running` standardises by every candidate measured so far; `group` by the
     candidates of this chunk; `rank` gives 0..1 by rank among them; or fixed numbers.
     """
 
@@ -141,7 +144,7 @@ class Recipe(_Model):
     description: str = ""
     model: str | None = None
     adapter: AdapterPart = AdapterPart()
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 42
+    seed: Annotated[int, Field(ge=0, lt=2**64)] = 42
     search: SearchSettings = SearchSettings()
     noise: NoisePart = NoisePart()
     scoring: ScoringPart = ScoringPart()
@@ -239,16 +242,23 @@ class _NoAliases(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
 
-def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+def _merged(base: Mapping[str, Any], over: Mapping[str, Any], parts: Sequence[str] = PARTS) -> dict[str, Any]:
     """Deep merge. A part with another `name` replaces the base's part whole: options of one do not fit another."""
     result = dict(base)
     for key, value in over.items():
-        old = result.get(key)
-        old = {"name": old} if isinstance(old, str) and isinstance(value, dict) else old
+        old = _part(result.get(key)) if key in parts else result.get(key)
         result[key] = value
-        if isinstance(old, dict) and isinstance(value, dict) and value.get("name") in {None, old.get("name")}:
-            result[key] = _merged(old, value)
+        if isinstance(old, dict) and isinstance(value, dict) and not (key in parts and _renames(value, old)):
+            result[key] = _merged(old, value, parts=())
     return result
+
+
+def _part(section: Any) -> Any:
+    return {"name": section} if isinstance(section, str) else section
+
+
+def _renames(new: Mapping[str, Any], old: Mapping[str, Any]) -> bool:
+    return new.get("name") not in (None, old.get("name"))
 
 
 def _apply(data: dict[str, Any], override: str) -> None:
@@ -259,14 +269,16 @@ def _apply(data: dict[str, Any], override: str) -> None:
     *parents, last = key.strip().split(".")
     place = data
     for name in parents:
-        below = place.get(name)
-        below = {"name": below} if isinstance(below, str) else below
+        below = _part(place.get(name)) if place is data and name in PARTS else place.get(name)
         place[name] = {} if below is None else dict(below) if isinstance(below, dict) else _not_a_section(key, name)
         place = place[name]
     try:
-        place[last] = yaml.safe_load(text)
+        value = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise RecipeError(f"The value in override {override!r} is not YAML: {error}") from error
+    if last == "name" and len(parents) == 1 and parents[0] in PARTS and _renames({"name": value}, place):
+        place.clear()  # options of one part do not fit another
+    place[last] = value
 
 
 def _not_a_section(key: str, name: str) -> dict[str, Any]:
@@ -282,7 +294,7 @@ def _validated(data: dict[str, Any], source: str) -> Recipe:
 
 def _problems(error: ValidationError) -> Iterator[str]:
     for problem in error.errors():
-        where = ".".join(str(step) for step in problem["loc"])
+        where = ".".join(str(step) for step in problem["loc"] if not _is_alternative(step))
         if problem["type"] == "extra_forbidden":
             known = _keys_beside(problem["loc"])
             yield f"unknown key {where!r}.{guess(str(problem['loc'][-1]), known)} Known: {', '.join(known)}."
@@ -295,7 +307,12 @@ def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
     model: type[BaseModel] = Recipe
     for step in location[:-1]:
         field = model.model_fields.get(str(step))
-        kind = field.annotation if field else RewardPart
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
+        kind = field.annotation if field else FixedCalibration if _is_alternative(step) else RewardPart
+        if get_origin(kind) is None and isinstance(kind, type) and issubclass(kind, BaseModel):
             model = kind
     return list(model.model_fields)
+
+
+def _is_alternative(step: int | str) -> bool:
+    """Whether a step of an error's location is not a key: pydantic also names the alternative of a union it tried."""
+    return step == FixedCalibration.__name__ or str(step).startswith("literal[")

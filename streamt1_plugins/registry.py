@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
-from streamt1_plugins.errors import PluginError, unknown_name
+from streamt1_plugins.errors import PluginError, foreign_code, unknown_name
 
 Rewards = Mapping[str, Mapping[str, Mapping[str, Any]]]
 PolicyKind = Literal["noise", "scoring", "selection", "memory", "observer"]
@@ -80,11 +80,15 @@ E_co = TypeVar("E_co", bound=Entry)
 def load_target(target: str, who: str, extra: str | None = None) -> Any:
     """Import ``"module:attr"``; every failure becomes a `PluginError` that says who asked for what."""
     module, _, attribute = target.partition(":")
+    with foreign_code(f"Importing {module!r} for {who}"):
+        try:
+            found = import_module(module)
+        except ImportError as error:
+            hint = f" Install it with: pip install {extra!r}." if extra else ""
+            missing = error.name or module
+            raise PluginError(f"{who} needs {missing!r}, which cannot be imported ({error}).{hint}") from error
     try:
-        return getattr(import_module(module), attribute)
-    except ImportError as error:
-        hint = f" Install it with: pip install {extra!r}." if extra else ""
-        raise PluginError(f"{who} needs {error.name or module!r}, which cannot be imported ({error}).{hint}") from error
+        return getattr(found, attribute)
     except AttributeError as error:
         raise PluginError(f"{who} points to {target!r}, but {module!r} has no {attribute!r}.") from error
 

@@ -13,16 +13,19 @@ from streamt1_plugins.contracts import Beam, Candidate
 from streamt1_plugins.errors import PluginError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Sequence
 
     from streamt1_plugins.contracts import Chunk, Fate, MemoryRoute, Proposal, Run
     from streamt1_plugins.hooks import RunHooks
     from streamt1_plugins.measure import Measurer
 
 
-def search(run: Run, hooks: RunHooks, measurer: Measurer) -> Iterator[Chunk]:
-    """Run the search, yielding each chunk after its survivors are committed to ``run.beams``, best first."""
-    run.beams = (Beam(run.session.root()),)
+def search(run: Run, hooks: RunHooks, measurer: Measurer) -> Generator[Chunk, None, None]:
+    """Run the search, yielding each chunk after its survivors are committed to ``run.beams``, best first.
+
+    A run that has beams already goes on from them; ``run.stop`` ends it early.
+    """
+    run.beams = run.beams or (Beam(run.session.root()),)
     hooks.run_started(run)
     for chunk in run.chunks():
         run.chunk = chunk
@@ -34,6 +37,8 @@ def search(run: Run, hooks: RunHooks, measurer: Measurer) -> Iterator[Chunk]:
         hooks.chunk_selected(run, chunk, kept, pruned)
         del candidates, kept, pruned  # their tensors are not needed while the next chunk is generated
         yield chunk
+        if run.stop:
+            break
     choose(run, measurer)
 
 
@@ -44,11 +49,12 @@ def generate(run: Run, hooks: RunHooks, chunk: Chunk) -> list[Candidate]:
     for beam in run.beams:
         proposals = list(hooks.propose_noise(run, chunk, beam))
         for start in range(0, len(proposals), limit):
-            candidates += _denoise(run, chunk, beam, proposals[start : start + limit], len(candidates))
+            candidates += denoise(run, chunk, beam, proposals[start : start + limit], len(candidates))
     return candidates
 
 
-def _denoise(run: Run, chunk: Chunk, beam: Beam, proposals: Sequence[Proposal], ordinal: int) -> list[Candidate]:
+def denoise(run: Run, chunk: Chunk, beam: Beam, proposals: Sequence[Proposal], ordinal: int) -> list[Candidate]:
+    """Denoise and decode proposals of one beam together; the first one becomes candidate number `ordinal`."""
     start, history = perf_counter(), beam.history
     with run.cost.timing("generate"):
         noise = torch.cat([proposal.noise for proposal in proposals])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import platform
 from contextlib import contextmanager
@@ -28,7 +29,7 @@ RECIPE, TREE, SUMMARY = "recipe.yaml", "tree.json", "summary.json"
 _PACKAGES = ("streamt1-plugins", "torch", "diffusers", "transformers")
 
 
-@dataclass
+@dataclass(eq=False)
 class Folder:
     """Keeps the record of a run in the folder `path`; `tree.json` is complete again after every chunk.
 
@@ -44,7 +45,7 @@ class Folder:
     def streamt1_run_started(self, run: Run) -> None:
         folder = Path(self.path)
         check_writable(folder)
-        if (folder / RECIPE).exists():
+        if (folder / RECIPE).exists() and not run.resumed:
             raise OutputError(f"The folder {self.path} already holds a run. Choose another one.")
         with _reported(f"The run folder {self.path} cannot be used"):
             folder.mkdir(parents=True, exist_ok=True)
@@ -81,6 +82,7 @@ def summary(run: Run, seconds: float, error: BaseException | None = None) -> dic
         "device": device(run),
         "versions": versions(),
         "chunks": {"done": len(best_path(run)), "of": run.session.num_chunks},
+        "video": measures(run),
         "error": None if error is None else f"{type(error).__name__}: {error}".removesuffix(": "),
         "winner": winner(run),
         "seconds": {"wall": round(seconds, 3)} | {stage: round(value, 3) for stage, value in cost.seconds.items()},
@@ -100,11 +102,26 @@ def best_path(run: Run) -> tuple[Node, ...]:
 
 
 def winner(run: Run) -> dict[str, Any]:
-    """The best branch as far as the run got. `score`: mean over its chunks; `whole_video`: where the recipe asks."""
+    """The best branch as far as the run got.
+
+    `score`: mean over its scored chunks, null where nothing was measured. `whole_video`: where the recipe asks for it.
+    """
     path = best_path(run)
-    final = run.tree.final.get(path[-1].id) if path else None
-    score = fmean(node.score for node in path) if path else None
-    return {"path": [node.id for node in path], "score": score, "whole_video": final}
+    scores = [node.score for node in path if node.readings and math.isfinite(node.score)]
+    return {
+        "path": [node.id for node in path],
+        "score": fmean(scores) if scores else None,
+        "whole_video": run.tree.final.get(path[-1].id) if path else None,
+    }
+
+
+def measures(run: Run) -> dict[str, float]:
+    """Size of the best branch's video as far as the run got; empty before the first chunk."""
+    chunks = run.beams[0].history.frames if run.beams else ()
+    if not chunks:
+        return {}
+    height, width = chunks[0].shape[-2:]
+    return {"frames": sum(len(chunk) for chunk in chunks), "height": height, "width": width, "fps": run.session.fps}
 
 
 def device(run: Run) -> str | None:
@@ -141,7 +158,7 @@ def _finite(data: Any) -> Any:
         return {key: _finite(value) for key, value in data.items()}
     if isinstance(data, list):
         return [_finite(value) for value in data]
-    return None if isinstance(data, float) and data - data != 0 else data
+    return None if isinstance(data, float) and not math.isfinite(data) else data
 
 
 def check_writable(folder: Path) -> None:

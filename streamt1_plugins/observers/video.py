@@ -27,9 +27,10 @@ if TYPE_CHECKING:
 
 SMALLEST_SIDE = 256
 Scale = Literal["auto"] | Annotated[int, Field(ge=1)]
+"""How many pixels a side of a pixel becomes; `auto` for at least `SMALLEST_SIDE` on the short side."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Video:
     """Writes the best branch's frames to `path` when the run ends, also when it ends early.
 
@@ -58,12 +59,11 @@ class Video:
         except OSError as error:
             tree = path.parent / TREE
             kept = f"in {tree}" if tree.exists() else "in memory, as `.tree` of the wrapped pipeline"
-            raise OutputError(f"The video {path} could not be written: {_reason(error)}. The tree is kept {kept}.") from error
+            what = f"The video {path} could not be written: {_reason(error)}."
+            raise OutputError(f"{what} The tree is kept {kept}.") from error
 
 
-def write_video(
-    frames: Iterable[Tensor], path: Path, fps: float, *, crf: int = 18, scale: int | Literal["auto"] = "auto"
-) -> None:
+def write_video(frames: Iterable[Tensor], path: Path, fps: float, *, crf: int = 18, scale: Scale = "auto") -> None:
     """Write frames ``[3, H, W]`` in ``[0, 1]`` (so a ``[T, 3, H, W]`` tensor will do) as H.264, whole or not at all.
 
     Raises `OSError` when the file cannot be written or the codec fails.
@@ -71,7 +71,7 @@ def write_video(
     write_atomically(path, encode_video(frames, fps, crf=crf, scale=scale))
 
 
-def encode_video(frames: Iterable[Tensor], fps: float, *, crf: int = 18, scale: int | Literal["auto"] = "auto") -> bytes:
+def encode_video(frames: Iterable[Tensor], fps: float, *, crf: int = 18, scale: Scale = "auto") -> bytes:
     """The bytes of an MP4 file. Raises `OSError` when the codec is missing or fails."""
     buffer = BytesIO()
     try:
@@ -81,14 +81,15 @@ def encode_video(frames: Iterable[Tensor], fps: float, *, crf: int = 18, scale: 
                 pixels = to_pixels(frame, scale)
                 stream = stream or _add_stream(container, pixels.shape[:2], fps, crf)
                 container.mux(stream.encode(_in_yuv(pixels)))
-            if stream is not None:
-                container.mux(stream.encode(None))
+            if stream is None:
+                raise ValueError("There are no frames to encode.")
+            container.mux(stream.encode(None))
     except (av.FFmpegError, UnknownCodecError) as error:
         raise OSError(f"the H.264 encoder failed ({error})") from error
     return buffer.getvalue()
 
 
-def to_pixels(frame: Tensor, scale: int | Literal["auto"] = "auto") -> numpy.ndarray[Any, Any]:
+def to_pixels(frame: Tensor, scale: Scale = "auto") -> numpy.ndarray[Any, Any]:
     """A frame ``[3, H, W]`` in ``[0, 1]`` as bytes ``[h, w, 3]``: enlarged, and its sides made even for H.264."""
     pixels = (frame.detach().float().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
     height, width, _ = pixels.shape

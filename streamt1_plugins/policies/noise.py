@@ -41,8 +41,8 @@ def release_seed(base: int, chunk: int, parent: int, index: int, last: int | Non
     children or 10 parents on. For parity only.
     """
     if last is None:
-        return base + index
-    return last if index == 0 else base + 1000 * chunk + 100 * parent + index
+        return (base + index) % 2**64
+    return last if index == 0 else (base + 1000 * chunk + 100 * parent + index) % 2**64
 
 
 @dataclass(frozen=True)

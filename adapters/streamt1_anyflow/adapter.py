@@ -1,0 +1,158 @@
+"""The adapter `anyflow`: its options are fields, its work starts in `open`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Annotated, Any, Literal
+
+import torch
+from diffusers import AnyFlowFARPipeline, AnyFlowFARTransformer3DModel, AutoencoderKLWan
+from pydantic import Field
+
+from streamt1_anyflow.call import PROPOSED, arguments, check_text_encoder
+from streamt1_anyflow.session import AnyFlowSession, Plan
+from streamt1_plugins.adapter import MemoryPlan
+from streamt1_plugins.errors import InputError, UnsupportedPipelineError
+from streamt1_wan.support import uncompiled
+
+Positive = Annotated[int, Field(ge=1)]
+
+UNUSABLE = {
+    "latents": PROPOSED,
+    "use_kv_cache": "the search forks the cache; leave it on",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnyFlowAdapter:
+    """Chunk by chunk through a stock `AnyFlowFARPipeline`; without a search the result is the pipeline's own.
+
+    height, width, num_frames, num_inference_steps, guidance_scale: where the call does not say; None leaves the
+        pipeline's own default (distilled checkpoints want few steps, for example 4).
+    fps: frames per second the model was trained at.
+    dtype: what `load` loads the transformer and text encoder in; the VAE stays in float32.
+    """
+
+    height: Positive | None = None
+    width: Positive | None = None
+    num_frames: Positive | None = None
+    num_inference_steps: Positive | None = None
+    guidance_scale: Annotated[float, Field(ge=0)] | None = None
+    fps: Annotated[float, Field(gt=0)] = 16.0
+    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+
+    def load(self, model: str) -> AnyFlowFARPipeline:
+        """Load a diffusers folder or hub id. Raises what `from_pretrained` raises when it is not there."""
+        dtypes = {"default": getattr(torch, self.dtype), "vae": torch.float32}
+        pipe: AnyFlowFARPipeline = AnyFlowFARPipeline.from_pretrained(model, dtype=dtypes)
+        return pipe
+
+    @torch.no_grad()
+    def open(self, pipe: Any, call: Mapping[str, Any], memory: MemoryPlan) -> AnyFlowSession:
+        """Check everything, encode the text and the video to continue. `memory` has no meaning here: nothing leaves.
+
+        Raises `UnsupportedPipelineError` for a pipeline it cannot drive and `InputError` for unusable arguments.
+        """
+        check_pipeline(pipe)
+        values = arguments(pipe, call, UNUSABLE, self._defaults())
+        check_text_encoder(pipe, values)
+        partition = _partition(pipe, values)
+        context = _context(pipe, values)
+        plan = Plan(
+            call=values,
+            partition=partition,
+            text=_text(pipe, values),
+            context=context,
+            context_chunks=_context_chunks(partition, 0 if context is None else context.shape[2]),
+            fps=self.fps,
+        )
+        return AnyFlowSession(pipe, plan)
+
+    def _defaults(self) -> dict[str, Any]:
+        names = ("height", "width", "num_frames", "num_inference_steps", "guidance_scale")
+        return {name: getattr(self, name) for name in names}
+
+
+def check_pipeline(pipe: Any) -> None:
+    """Raise `UnsupportedPipelineError` unless `pipe` is an AnyFlow-FAR pipeline in a state we can honour."""
+    if not isinstance(pipe, AnyFlowFARPipeline):
+        raise UnsupportedPipelineError(
+            f"The adapter 'anyflow' drives diffusers' AnyFlowFARPipeline, got {type(pipe).__name__}."
+        )
+    transformer, vae = uncompiled(pipe.transformer), uncompiled(pipe.vae)
+    wanted = {"transformer": AnyFlowFARTransformer3DModel, "vae": AutoencoderKLWan}
+    for name, part in (("transformer", transformer), ("vae", vae)):
+        if not isinstance(part, wanted[name]):
+            raise UnsupportedPipelineError(
+                f"The pipeline's `{name}` is a {type(part).__name__}, but this adapter drives {wanted[name].__name__}."
+            )
+    if transformer._parallel_config is not None:
+        raise UnsupportedPipelineError("Context parallelism is enabled: it splits the tokens, but the cache is whole.")
+    if vae.use_tiling:
+        raise UnsupportedPipelineError(
+            "VAE tiling is enabled: tiles cannot carry the decoder's state from chunk to chunk. Call "
+            "`pipe.vae.disable_tiling()` first; decoding a chunk at a time needs little memory already."
+        )
+
+
+def _partition(pipe: Any, values: Mapping[str, Any]) -> tuple[int, ...]:
+    """Latent frames of every chunk. They have to add up to the video's, rounded as the pipeline rounds them."""
+    scale = pipe.vae_scale_factor_temporal
+    chosen = values["chunk_partition"] or uncompiled(pipe.transformer).config.chunk_partition
+    wanted = values["num_frames"] // scale + 1
+    if min(chosen) < 1 or sum(chosen) != wanted:
+        raise InputError(
+            f"`chunk_partition` = {list(chosen)} has {sum(chosen)} latent frames, but `num_frames` = "
+            f"{values['num_frames']} needs {wanted}. Pass `num_frames` = {(sum(chosen) - 1) * scale + 1}, or a "
+            f"`chunk_partition` of positive numbers that add up to {wanted}."
+        )
+    return tuple(chosen)
+
+
+def _text(pipe: Any, values: Mapping[str, Any]) -> tuple[torch.Tensor, ...]:
+    """Text embeddings ``[1, tokens, text_dim]``: with guidance the negative prompt's, then the prompt's."""
+    guided = values["guidance_scale"] > 1.0
+    prompt, negative = pipe.encode_prompt(
+        prompt=values["prompt"],
+        negative_prompt=values["negative_prompt"],
+        do_classifier_free_guidance=guided,
+        prompt_embeds=values["prompt_embeds"],
+        negative_prompt_embeds=values["negative_prompt_embeds"],
+        max_sequence_length=values["max_sequence_length"],
+        device=pipe._execution_device,
+    )
+    dtype = uncompiled(pipe.transformer).dtype
+    return tuple(each.to(dtype) for each in ((negative, prompt) if guided else (prompt,)))
+
+
+def _context(pipe: Any, values: Mapping[str, Any]) -> torch.Tensor | None:
+    """The latents to continue, ``[1, C, F, h, w]`` in the transformer's dtype, or None for text to video."""
+    latents = values["video_latents"]
+    if values["video"] is not None:
+        latents = pipe.encode_video(values["video"], height=values["height"], width=values["width"])
+    if latents is None:
+        return None
+    transformer, scale = uncompiled(pipe.transformer), pipe.vae_scale_factor_spatial
+    expected = [1, transformer.config.in_channels, values["height"] // scale, values["width"] // scale]
+    if latents.ndim != 5 or [latents.shape[i] for i in (0, 2, 3, 4)] != expected:
+        batch, channels, rows, columns = expected
+        raise InputError(
+            f"The video to continue has latents {list(latents.shape)}, expected "
+            f"[{batch}, frames, {channels}, {rows}, {columns}] for this height and width."
+        )
+    context: torch.Tensor = latents.to(pipe._execution_device, transformer.dtype).transpose(1, 2)
+    return context
+
+
+def _context_chunks(partition: tuple[int, ...], frames: int) -> int:
+    """How many whole chunks the context fills. The pipeline itself would leave the rest of a half-filled one black."""
+    ends = [0, *accumulate(partition)]
+    if frames not in ends[:-1]:
+        known = ", ".join(str(end) for end in ends[1:-1])
+        raise InputError(
+            f"The video to continue has {frames} latent frames, which does not end with a chunk before the last of "
+            f"`chunk_partition` = {list(partition)}. Possible: {known}; a latent frame is 4 frames, the first is 1."
+        )
+    return ends.index(frames)

@@ -1,0 +1,268 @@
+"""One call of an AnyFlow-FAR pipeline: its own loop, driven chunk by chunk from its own parts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import torch
+from diffusers.pipelines.anyflow.pipeline_output import AnyFlowPipelineOutput
+
+from streamt1_anyflow.call import lent
+from streamt1_plugins.adapter import Capabilities, Decoded, History
+from streamt1_wan.decode import decode_chunk
+from streamt1_wan.support import uncompiled
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch import Generator, Tensor
+
+    from streamt1_plugins.contracts import MemoryRoute
+
+CAPABILITIES = Capabilities(
+    max_batch=None,
+    # Old chunks are kept as coarser tokens and the whole cache is computed anew from the latents after every chunk:
+    # nothing leaves it, and an edited entry would be overwritten.
+    routes=frozenset(),
+    decode="carried",
+    noise_stream="whole_video",
+    stochastic_steps=False,
+)
+
+Cache: TypeAlias = "dict[int, dict[str, Tensor]]"
+"""Per layer `full_cache` and `compressed_cache`, ``[2, conditions, heads, tokens, head_dim]``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What stays the same for a whole call.
+
+    `call` has every argument under the pipeline's name. `partition` are the latent frames of the chunks, of which the
+    first `context_chunks` are given: `context`, ``[1, C, F, h, w]``. `text` has one embedding ``[1, tokens, dim]`` per
+    condition: with guidance the negative prompt's and the prompt's, else the prompt's alone.
+    """
+
+    call: Mapping[str, Any]
+    partition: tuple[int, ...]
+    text: tuple[Tensor, ...]
+    context: Tensor | None
+    context_chunks: int
+    fps: float
+
+
+class AnyFlowSession:
+    """Implements `streamt1_plugins.adapter.Session` for a stock `AnyFlowFARPipeline`.
+
+    The plain pipeline draws the noise of the whole video at once, so the plain stream does too and hands it out by
+    chunks. `commit` computes the cache from all latents, as the pipeline does; a history owns its cache and nobody
+    writes to it. With a video to continue, the root stands at its end: its decoder state included.
+
+    A host's `callback_on_step_end` is called for every batch of candidates and may replace the latents; embeddings it
+    replaces are ignored, for siblings share them. `forwards` counts every row of a batch.
+    """
+
+    capabilities = CAPABILITIES
+
+    def __init__(self, pipe: Any, plan: Plan) -> None:
+        self.num_chunks = len(plan.partition) - plan.context_chunks
+        self.fps = plan.fps
+        self.prompt = plan.call["prompt"] or ""
+        self.forwards = 0
+        self._pipe = pipe
+        self._plan = plan
+        self._transformer = uncompiled(pipe.transformer)
+        self._given: tuple[Tensor, ...] = () if plan.context is None else (plan.context,)
+        self._given_frames: tuple[Tensor, ...] = ()
+        self._plain_noise: tuple[Tensor, ...] | None = None
+        self._root = self._begun()
+
+    def root(self) -> History:
+        """The history before the first generated chunk."""
+        return self._root
+
+    def draw(self, history: History, generator: Generator | None) -> Tensor:
+        """Standard normal noise ``[1, C, F, h, w]`` in the transformer's dtype; None takes the whole video's slice."""
+        chunk = self._plan.context_chunks + history.index
+        if generator is not None:
+            return self._normal(self._plan.partition[chunk], generator)
+        if self._plain_noise is None:
+            noise = self._normal(sum(self._plan.partition), self._plan.call["generator"])
+            self._plain_noise = torch.split(noise, list(self._plan.partition), dim=2)
+        return self._plain_noise[chunk]
+
+    @torch.no_grad()
+    def generate(self, history: History, noise: Tensor, generators: Sequence[Generator | None]) -> Tensor:
+        """Denoise N candidates, ``[N, C, F, h, w]`` to the same shape; the steps draw nothing."""
+        cache = _rows(history.memory, len(noise))
+        with self._in_call():
+            return self._denoised(noise.transpose(1, 2), cache, history.index).transpose(1, 2).to(noise.dtype)
+
+    @torch.no_grad()
+    def decode(self, history: History, latents: Tensor) -> list[Decoded]:
+        """Frames ``[T, 3, H, W]`` in ``[0, 1]`` and decoder state per candidate, continuing the history's decoder."""
+        frames, states = decode_chunk(self._pipe.vae, latents, history.decoder)
+        return [Decoded(*pair) for pair in zip(frames, states, strict=True)]
+
+    @torch.no_grad()
+    def commit(self, history: History, latents: Tensor, decoded: Decoded, route: MemoryRoute) -> History:
+        """Append one survivor. The cache of the past is computed anew, except after the last chunk: nobody reads it."""
+        kept = (*history.latents, _own(latents))
+        return History(
+            index=history.index + 1,
+            latents=kept,
+            frames=(*history.frames, _own(decoded.frames)),
+            memory=self._cache_of((*self._given, *kept)) if len(kept) < self.num_chunks else None,
+            decoder=None if decoded.state is None else tuple(_own(entry) for entry in decoded.state),
+        )
+
+    def finish(self, history: History) -> Any:
+        """`AnyFlowPipelineOutput`, or a tuple of one. As in the pipeline, the continued video is part of it."""
+        call = self._plan.call
+        if call["output_type"] == "latent":
+            video: Any = torch.cat((*self._given, *history.latents), dim=2)
+        else:
+            frames = torch.cat((*self._given_frames, *history.frames))
+            # Ours are in [0, 1] already, so the processor only has to convert them.
+            video = self._pipe.video_processor.postprocess_video(
+                frames.transpose(0, 1).unsqueeze(0), call["output_type"], do_denormalize=[False] * len(frames)
+            )
+        return AnyFlowPipelineOutput(frames=video) if call["return_dict"] else (video,)
+
+    def close(self) -> None:
+        """Offload what was offloaded. Nothing else was changed for longer than one of our own steps."""
+        self._pipe.maybe_free_model_hooks()
+
+    def _begun(self) -> History:
+        """Empty, or at the end of the video to continue, whose frames and cache are computed here once."""
+        if self._plan.context is None:
+            return History(memory=self._empty_cache())
+        frames, (state,) = decode_chunk(self._pipe.vae, self._plan.context, None)
+        self._given_frames = (frames[0],)
+        return History(memory=self._cache_of(self._given), decoder=state)
+
+    def _denoised(self, latents: Tensor, cache: Cache, index: int) -> Tensor:
+        """The step loop of `AnyFlowFARPipeline.__call__`, on ``[N, F, C, h, w]``."""
+        call, scheduler = self._plan.call, self._pipe.scheduler
+        scheduler.set_timesteps(
+            call["num_inference_steps"], device=latents.device, sigmas=call["sigmas"], timesteps=call["timesteps"]
+        )
+        for step, start in enumerate(scheduler.timesteps):
+            end = scheduler.sigmas[step + 1] * scheduler.config.num_train_timesteps
+            if start != end:
+                flow = self._flow(latents, (start, end), cache, index)
+                latents = scheduler.step(flow, start, latents, return_dict=False)[0]
+                latents = self._called_back(step, start, latents)
+        return latents
+
+    def _flow(self, latents: Tensor, span: tuple[Tensor, Tensor], cache: Cache, index: int) -> Tensor:
+        """Mean velocity from one timestep to another, with guidance; as in the pipeline the conditions are halves."""
+        cached = self._plan.context_chunks + index
+        rows = torch.cat([latents] * len(self._plan.text))
+        start, end = span if self._plan.call["use_mean_velocity"] else (span[0], span[0])
+        self.forwards += len(rows)
+        flow: Tensor = self._pipe.transformer(
+            hidden_states=rows,
+            timestep=start.expand(rows.shape[:2]),
+            r_timestep=end.expand(rows.shape[:2]),
+            encoder_hidden_states=torch.cat([text.expand(len(latents), -1, -1) for text in self._plan.text]),
+            attention_kwargs=self._plan.call["attention_kwargs"],
+            return_dict=False,
+            chunk_partition=list(self._plan.partition[: cached + 1]),
+            kv_cache=cache,
+            kv_cache_flag={"num_cached_chunks": cached, "is_cache_step": False},
+        )[0]
+        if len(self._plan.text) == 1:
+            return flow
+        uncond, cond = flow.chunk(2)
+        scale: float = self._plan.call["guidance_scale"]
+        return uncond + scale * (cond - uncond)
+
+    def _called_back(self, step: int, timestep: Tensor, latents: Tensor) -> Tensor:
+        callback = self._plan.call["callback_on_step_end"]
+        if callback is None:
+            return latents
+        texts = self._plan.text
+        offered = {
+            "latents": latents,
+            "prompt_embeds": texts[-1],
+            "negative_prompt_embeds": texts[0] if len(texts) > 1 else None,
+        }
+        names = self._plan.call["callback_on_step_end_tensor_inputs"] or ()
+        answer = callback(self._pipe, step, timestep, {name: offered[name] for name in names})
+        replaced: Tensor = answer.get("latents", latents)
+        return replaced
+
+    def _cache_of(self, chunks: Sequence[Tensor]) -> Cache:
+        """The cache after these latents: one forward pass over all of them, into tensors of its own."""
+        latents = torch.cat(tuple(chunks), dim=2).transpose(1, 2)
+        count = self._plan.context_chunks + len(chunks) - len(self._given)
+        self.forwards += len(self._plan.text)
+        with self._in_call():
+            cache: Cache = self._pipe.encode_kv_cache(
+                self._empty_cache(),
+                {"num_cached_chunks": count - 1, "is_cache_step": False},
+                chunk_partition=list(self._plan.partition[:count]),
+                chunk_idx=count - 1,
+                output=latents,
+                prompt_embeds=self._plan.text[-1],
+                negative_prompt_embeds=self._plan.text[0] if len(self._plan.text) > 1 else None,
+            )
+        return cache
+
+    def _empty_cache(self) -> Cache:
+        """Zeros of the sizes `AnyFlowFARPipeline.__call__` allocates."""
+        config, partition = self._transformer.config, self._plan.partition
+        full = config.full_chunk_limit * max(partition) * self._tokens(config.patch_size)
+        coarse = (len(partition) - config.full_chunk_limit + 1) * max(partition)
+        sizes = {"full_cache": full, "compressed_cache": max(0, coarse) * self._tokens(config.compressed_patch_size)}
+        lead, dim = (2, len(self._plan.text), config.num_attention_heads), config.attention_head_dim
+        text = self._plan.text[-1]
+        return {
+            layer: {name: text.new_zeros((*lead, tokens, dim)) for name, tokens in sizes.items()}
+            for layer in range(config.num_layers)
+        }
+
+    def _tokens(self, patch: Sequence[int]) -> int:
+        """Tokens of one latent frame for patches of this size."""
+        call, scale = self._plan.call, self._pipe.vae_scale_factor_spatial
+        return int((call["height"] // scale // patch[1]) * (call["width"] // scale // patch[2]))
+
+    def _normal(self, frames: int, generator: Generator) -> Tensor:
+        call, text = self._plan.call, self._plan.text[-1]
+        pixels = (frames - 1) * self._pipe.vae_scale_factor_temporal + 1
+        channels = self._transformer.config.in_channels
+        size = (1, channels, call["height"], call["width"], pixels)
+        noise: Tensor = self._pipe.prepare_latents(*size, torch.float32, text.device, generator)
+        return noise.to(text.dtype)
+
+    def _in_call(self) -> Any:
+        """The attributes the pipeline's parts and callbacks read while its `__call__` runs."""
+        call = self._plan.call
+        schedule = next((call[name] for name in ("sigmas", "timesteps") if call[name] is not None), None)
+        steps = call["num_inference_steps"] if schedule is None else len(schedule)
+        return lent(
+            self._pipe,
+            _guidance_scale=call["guidance_scale"],
+            _attention_kwargs=call["attention_kwargs"],
+            _interrupt=False,
+            _num_timesteps=self.num_chunks * steps,
+        )
+
+
+def _rows(cache: Cache, count: int) -> Cache:
+    """The cache for `count` candidates of every condition; a view where there is one condition."""
+    if count == 1:
+        return cache
+
+    def spread(entry: Tensor) -> Tensor:
+        return entry.expand(-1, count, -1, -1, -1) if entry.shape[1] == 1 else entry.repeat_interleave(count, dim=1)
+
+    return {layer: {name: spread(entry) for name, entry in parts.items()} for layer, parts in cache.items()}
+
+
+def _own(x: Any) -> Any:
+    """A tensor that keeps no larger one alive: rows of a batch are copied out, everything else is returned as it is."""
+    if isinstance(x, torch.Tensor) and x.untyped_storage().nbytes() > x.numel() * x.element_size():
+        return x.clone()
+    return x

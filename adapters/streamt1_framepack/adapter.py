@@ -1,0 +1,63 @@
+"""The adapter `framepack`: its options are fields, its work starts in `open`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+import torch
+from diffusers import HunyuanVideoFramepackPipeline, HunyuanVideoFramepackTransformer3DModel
+from pydantic import Field
+
+from streamt1_framepack.request import check_pipeline, parse
+from streamt1_framepack.session import FramepackSession
+from streamt1_plugins.adapter import MemoryPlan
+from streamt1_plugins.replay_seam import Replay
+
+
+@dataclass(frozen=True, kw_only=True)
+class FramepackAdapter:
+    """Section after section through the stock `HunyuanVideoFramepackPipeline`, which runs unmodified.
+
+    Streaming needs ``sampling_type="vanilla"``, the one F1 checkpoints are trained for. The memory is the image and
+    the compressed latents of the last 19 frames, recomputed for every section, so there is nothing to route.
+
+    base: a HunyuanVideo pipeline that gives everything but the transformer; then `load` takes a FramePack transformer
+        (such as the F1 checkpoint) instead of a whole pipeline.
+    vision: with `base`, where the image encoder and feature extractor come from.
+    dtype: what `load` loads in.
+    fps: frames per second the model was trained at.
+    call: arguments of the pipeline's call for calls that do not say otherwise, e.g. ``{sampling_type: vanilla}``.
+    """
+
+    base: str | None = None
+    vision: str = "lllyasviel/flux_redux_bfl"
+    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    fps: Annotated[float, Field(gt=0)] = 30.0
+    call: Mapping[str, Any] = field(default_factory=dict)
+
+    def load(self, model: str) -> Any:
+        """Load a diffusers folder or hub id. Raises what `from_pretrained` raises when it is not there."""
+        dtype = getattr(torch, self.dtype)
+        if self.base is None:
+            return HunyuanVideoFramepackPipeline.from_pretrained(model, dtype=dtype)
+        from transformers import SiglipImageProcessor, SiglipVisionModel
+
+        return HunyuanVideoFramepackPipeline.from_pretrained(
+            self.base,
+            transformer=HunyuanVideoFramepackTransformer3DModel.from_pretrained(model, dtype=dtype),
+            image_encoder=SiglipVisionModel.from_pretrained(self.vision, subfolder="image_encoder", dtype=dtype),
+            feature_extractor=SiglipImageProcessor.from_pretrained(self.vision, subfolder="feature_extractor"),
+            dtype=dtype,
+        )
+
+    def open(self, pipe: Any, call: Mapping[str, Any], memory: MemoryPlan) -> FramepackSession:
+        """Check everything and encode text and image once; `memory` has no meaning here.
+
+        Raises `UnsupportedPipelineError` for a pipeline it cannot drive and `InputError` for unusable arguments.
+        """
+        check_pipeline(pipe)
+        request = parse(pipe, {**self.call, **call})
+        replay = Replay(pipe, request, once=("encode_prompt", "encode_image", "prepare_image_latents"))
+        return FramepackSession(pipe, request, replay, self.fps)

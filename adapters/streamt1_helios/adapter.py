@@ -1,0 +1,123 @@
+"""The adapter `helios`: its options are fields, its work starts in `open`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, Literal
+
+import torch
+from diffusers import AutoencoderKLWan, DiffusionPipeline, HeliosPipeline, HeliosPyramidPipeline
+from pydantic import Field
+
+from streamt1_anyflow.call import PROPOSED, arguments, check_text_encoder
+from streamt1_helios.condition import Condition, condition
+from streamt1_helios.session import HeliosSession, Plan
+from streamt1_plugins.adapter import MemoryPlan
+from streamt1_plugins.errors import InputError, UnsupportedPipelineError
+from streamt1_wan.support import uncompiled
+
+Positive = Annotated[int, Field(ge=1)]
+
+ENCODED = "pass `image` or `video`; it is encoded once and shared by all candidates"
+
+UNUSABLE = {
+    "latents": PROPOSED,
+    "image_latents": ENCODED,
+    "fake_image_latents": ENCODED,
+    "video_latents": ENCODED,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeliosAdapter:
+    """One chunk per call of a stock Helios pipeline; without a search the result is the pipeline's own.
+
+    height, width, num_frames, guidance_scale: where the call does not say; None leaves the pipeline's own default.
+    num_inference_steps: likewise, for `HeliosPipeline`.
+    pyramid_num_inference_steps_list, is_amplify_first_chunk: likewise, for `HeliosPyramidPipeline`.
+    fps: frames per second the model was trained at.
+    dtype: what `load` loads the transformer and text encoder in; the VAE stays in float32.
+    """
+
+    height: Positive | None = None
+    width: Positive | None = None
+    num_frames: Positive | None = None
+    guidance_scale: Annotated[float, Field(ge=0)] | None = None
+    num_inference_steps: Positive | None = None
+    pyramid_num_inference_steps_list: tuple[Positive, ...] | None = None
+    is_amplify_first_chunk: bool | None = None
+    fps: Annotated[float, Field(gt=0)] = 24.0
+    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+
+    def load(self, model: str) -> DiffusionPipeline:
+        """Load a diffusers folder or hub id. Raises what `from_pretrained` raises when it is not there."""
+        dtypes = {"default": getattr(torch, self.dtype), "vae": torch.float32}
+        pipe: DiffusionPipeline = DiffusionPipeline.from_pretrained(model, dtype=dtypes)
+        return pipe
+
+    @torch.no_grad()
+    def open(self, pipe: Any, call: Mapping[str, Any], memory: MemoryPlan) -> HeliosSession:
+        """Check everything, encode the text and what the video starts from. `memory` has no meaning here: there is no
+        cache, the model looks back at latents, and the first frame is its built-in sink.
+
+        Encoding an image or a video draws from the call's generator, as the pipeline does; candidates never do.
+        Raises `UnsupportedPipelineError` for a pipeline it cannot drive and `InputError` for unusable arguments.
+        """
+        check_pipeline(pipe)
+        values = arguments(pipe, call, UNUSABLE, self._defaults())
+        check_text_encoder(pipe, values)
+        _check_history(values)
+        prompt, negative = _text(pipe, values)
+        plan = Plan(call=values, prompt=prompt, negative=negative, condition=_condition(pipe, values), fps=self.fps)
+        return HeliosSession(pipe, plan)
+
+    def _defaults(self) -> dict[str, Any]:
+        mine = ("fps", "dtype")
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in mine}
+
+
+def check_pipeline(pipe: Any) -> None:
+    """Raise `UnsupportedPipelineError` unless `pipe` is a Helios pipeline in a state we can honour."""
+    if not isinstance(pipe, (HeliosPipeline, HeliosPyramidPipeline)):
+        raise UnsupportedPipelineError(
+            "The adapter 'helios' drives diffusers' HeliosPipeline and HeliosPyramidPipeline, got "
+            f"{type(pipe).__name__}."
+        )
+    transformer, vae = uncompiled(pipe.transformer), uncompiled(pipe.vae)
+    if not isinstance(vae, AutoencoderKLWan):
+        raise UnsupportedPipelineError(f"The pipeline's `vae` is a {type(vae).__name__}, not an AutoencoderKLWan.")
+    if transformer.is_cache_enabled:
+        raise UnsupportedPipelineError(
+            "A step cache is enabled on the transformer: candidates would skip layers by each other's steps. Call "
+            "`pipe.transformer.disable_cache()` first."
+        )
+
+
+def _check_history(values: Mapping[str, Any]) -> None:
+    if not values["keep_first_frame"]:
+        raise InputError(
+            "`keep_first_frame` = False fails in this version of diffusers (it splits one frame more than it keeps). "
+            "Leave it on."
+        )
+
+
+def _text(pipe: Any, values: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Embeddings ``[1, tokens, text_dim]`` of the prompt and, with guidance, of the negative prompt."""
+    prompt, negative = pipe.encode_prompt(
+        prompt=values["prompt"],
+        negative_prompt=values["negative_prompt"],
+        do_classifier_free_guidance=values["guidance_scale"] > 1.0,
+        prompt_embeds=values["prompt_embeds"],
+        negative_prompt_embeds=values["negative_prompt_embeds"],
+        max_sequence_length=values["max_sequence_length"],
+        device=pipe._execution_device,
+    )
+    return prompt, negative
+
+
+def _condition(pipe: Any, values: Mapping[str, Any]) -> Condition:
+    try:
+        return condition(pipe, values)
+    except ValueError as error:  # what the pipeline says of images and videos it cannot use
+        raise InputError(str(error)) from error

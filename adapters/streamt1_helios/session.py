@@ -1,0 +1,215 @@
+"""One call of a Helios pipeline, taken apart: every chunk is a call of its own that is told the past."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from diffusers import HeliosPyramidPipeline
+from diffusers.pipelines.helios.pipeline_output import HeliosPipelineOutput
+
+from streamt1_anyflow.call import lent
+from streamt1_plugins.adapter import Capabilities, Decoded, History
+from streamt1_wan.support import uncompiled
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch import Generator, Tensor
+
+    from streamt1_helios.condition import Condition
+    from streamt1_plugins.contracts import MemoryRoute
+
+PLAIN = Capabilities(
+    max_batch=None,
+    routes=frozenset(),  # no cache to route: the model looks back at latents of fixed age
+    decode="independent",
+    noise_stream="per_chunk",
+    stochastic_steps=False,
+)
+PYRAMID = Capabilities(
+    max_batch=1,  # between its stages it draws noise for all rows from the first generator it is given
+    routes=frozenset(),
+    decode="independent",
+    noise_stream="per_chunk",
+    stochastic_steps=True,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What stays the same for a whole call.
+
+    `call` has every argument under the pipeline's name. `prompt` and `negative` (with guidance) are embeddings
+    ``[1, tokens, text_dim]``.
+    """
+
+    call: Mapping[str, Any]
+    prompt: Tensor
+    negative: Tensor | None
+    condition: Condition
+    fps: float
+
+
+class HeliosSession:
+    """Implements `streamt1_plugins.adapter.Session` for the stock Helios pipelines.
+
+    The pipeline's `__call__` runs unchanged, once per chunk and batch of candidates, with the past as `video_latents`;
+    for that time it is lent a `prepare_latents` that hands out the candidates' noise, and its own decoding and
+    offloading wait. A history is its latents alone. `forwards` counts every row of a batch.
+
+    A host's `callback_on_step_end` is called for every batch of candidates; embeddings it replaces hold for one chunk.
+    """
+
+    def __init__(self, pipe: Any, plan: Plan) -> None:
+        call = plan.call
+        scale = pipe.vae_scale_factor_temporal
+        self.capabilities = PYRAMID if isinstance(pipe, HeliosPyramidPipeline) else PLAIN
+        self.fps = plan.fps
+        self.prompt = call["prompt"] or ""
+        self.forwards = 0
+        self._frames = call["num_latent_frames_per_chunk"]
+        self._pixel_frames = (self._frames - 1) * scale + 1
+        self.num_chunks = max(1, -(-call["num_frames"] // self._pixel_frames))
+        self._pipe = pipe
+        self._plan = plan
+
+    def root(self) -> History:
+        """The empty history."""
+        return History()
+
+    def draw(self, history: History, generator: Generator | None) -> Tensor:
+        """Standard normal noise ``[1, C, F, h, w]`` in float32; None draws from the call's stream."""
+        call, channels = self._plan.call, self._pipe.transformer.config.in_channels
+        noise: Tensor = self._pipe.prepare_latents(
+            1,
+            channels,
+            call["height"],
+            call["width"],
+            self._pixel_frames,
+            dtype=torch.float32,
+            device=self._pipe._execution_device,
+            generator=generator or call["generator"],
+        )
+        return noise
+
+    @torch.no_grad()
+    def generate(self, history: History, noise: Tensor, generators: Sequence[Generator | None]) -> Tensor:
+        """Denoise N candidates, ``[N, C, F, h, w]`` to the same shape; a pyramid takes one and draws noise for it."""
+        call = {**self._plan.call, **self._arguments(history, len(noise))}
+        call["generator"] = generators[0] or self._plan.call["generator"]
+        if history.index > 0 and "is_amplify_first_chunk" in call:
+            call["is_amplify_first_chunk"] = False
+        waiting = {"prepare_latents": lambda *_, **__: noise.clone(), "maybe_free_model_hooks": _nothing}
+        with lent(self._pipe, **waiting), lent(uncompiled(self._pipe.vae), decode=_undecoded):
+            latents: Tensor = self._pipe(**call)[0]
+        return latents[:, :, -self._frames :]
+
+    @torch.no_grad()
+    def decode(self, history: History, latents: Tensor) -> list[Decoded]:
+        """Frames ``[T, 3, H, W]`` in ``[0, 1]`` per candidate. Chunks are decoded each alone, whatever came before."""
+        parts = [self._decoded(chunk) for chunk in torch.split(latents, self._frames, dim=2)]
+        return [Decoded(frames) for frames in torch.cat(parts, dim=1)]
+
+    def commit(self, history: History, latents: Tensor, decoded: Decoded, route: MemoryRoute) -> History:
+        """Append one survivor; there is no context to write."""
+        return History(
+            index=history.index + 1,
+            latents=(*history.latents, latents.clone()),  # a row alone, not the batch it came in
+            frames=(*history.frames, decoded.frames.clone()),
+        )
+
+    def finish(self, history: History) -> Any:
+        """`HeliosPipelineOutput`, or a tuple of one. As in the pipeline, latents include what the video started from
+        and the frames are cut to a multiple of the temporal scale, plus one.
+        """
+        call = self._plan.call
+        if call["output_type"] == "latent":
+            video: Any = torch.cat(self._past(history), dim=2)
+        else:
+            frames = torch.cat(history.frames)
+            scale = self._pipe.vae_scale_factor_temporal
+            frames = frames[: (len(frames) - 1) // scale * scale + 1]
+            # Ours are in [0, 1] already, so the processor only has to convert them.
+            video = self._pipe.video_processor.postprocess_video(
+                frames.transpose(0, 1).unsqueeze(0), call["output_type"], do_denormalize=[False] * len(frames)
+            )
+        return HeliosPipelineOutput(frames=video) if call["return_dict"] else (video,)
+
+    def close(self) -> None:
+        """Offload what was offloaded. Nothing else was changed for longer than one of our own steps."""
+        self._pipe.maybe_free_model_hooks()
+
+    def _arguments(self, history: History, count: int) -> dict[str, Any]:
+        """What one chunk's call is told instead of the host's arguments, for `count` candidates of one past."""
+
+        def rows(x: Tensor | None) -> Tensor | None:
+            return None if x is None else x.expand(count, *x.shape[1:])
+
+        past = self._past(history)
+        horizon = sum(self._plan.call["history_sizes"])
+        return {
+            "prompt": None,
+            "negative_prompt": None,
+            "prompt_embeds": rows(self._plan.prompt),
+            "negative_prompt_embeds": rows(self._plan.negative),
+            "num_frames": self._pixel_frames,
+            "image": None,
+            "image_latents": rows(self._prefix(history)),
+            "add_noise_to_image_latents": False,
+            "video": None,
+            # Further back than the horizon the model does not look, so a call costs the same however long the video is.
+            "video_latents": rows(torch.cat(past, dim=2)[:, :, -horizon:]) if past else None,
+            "add_noise_to_video_latents": False,
+            "is_skip_first_chunk": False,
+            "output_type": "latent",
+            "return_dict": False,
+            **self._counted_steps(count),
+        }
+
+    def _past(self, history: History) -> tuple[Tensor, ...]:
+        lead = self._plan.condition.lead
+        return history.latents if lead is None else (lead, *history.latents)
+
+    def _prefix(self, history: History) -> Tensor | None:
+        """The frame every chunk looks back at: the image, or the first frame generated (of the second chunk, if the
+        first one is to be skipped).
+        """
+        if self._plan.call["is_skip_first_chunk"] and history.index > 1:
+            return history.latents[1][:, :, :1]
+        if self._plan.condition.prefix is None and history.index > 0:
+            return history.latents[0][:, :, :1]
+        return self._plan.condition.prefix
+
+    def _counted_steps(self, count: int) -> dict[str, Any]:
+        """The host's callback, if there is one, behind ours that counts the forward passes."""
+        host = self._plan.call["callback_on_step_end"]
+        names = getattr(host, "tensor_inputs", self._plan.call["callback_on_step_end_tensor_inputs"])
+
+        def step_end(pipe: Any, step: int, timestep: Tensor, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+            self.forwards += count * (2 if pipe.do_classifier_free_guidance else 1)
+            answer: dict[str, Tensor] = {} if host is None else host(pipe, step, timestep, tensors)
+            return answer
+
+        return {"callback_on_step_end": step_end, "callback_on_step_end_tensor_inputs": names if host else []}
+
+    def _decoded(self, chunk: Tensor) -> Tensor:
+        """``[N, C, F, h, w]`` to ``[N, T, 3, H, W]``, with the arithmetic of the pipelines to the last bit."""
+        vae = self._pipe.vae
+        mean, std = (
+            torch.tensor(each).view(1, -1, 1, 1, 1).to(self._pipe._execution_device, vae.dtype)
+            for each in (vae.config.latents_mean, vae.config.latents_std)
+        )
+        inverse = 1.0 / std
+        video: Tensor = vae.decode(chunk.to(vae.dtype) / inverse + mean, return_dict=False)[0]
+        return (video * 0.5 + 0.5).clamp(0, 1).transpose(1, 2)
+
+
+def _nothing() -> None:
+    """Stands in for offloading between chunks."""
+
+
+def _undecoded(latents: Tensor, **_: Any) -> tuple[Tensor]:
+    """Stands in for the decoding inside the pipeline's call: candidates are decoded by `decode`."""
+    return (latents,)

@@ -1,0 +1,61 @@
+"""The adapter `skyreels`: its options are fields, its work starts in `open`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from diffusers import (
+    SkyReelsV2DiffusionForcingImageToVideoPipeline,
+    SkyReelsV2DiffusionForcingPipeline,
+    SkyReelsV2DiffusionForcingVideoToVideoPipeline,
+)
+
+from streamt1_plugins.adapter import MemoryPlan
+from streamt1_plugins.replay_seam import Replay
+from streamt1_skyreels.request import check_pipeline, check_windows, parse
+from streamt1_skyreels.session import SkyReelsSession
+from streamt1_skyreels.state import kept_block_size
+
+TASKS = {
+    "t2v": SkyReelsV2DiffusionForcingPipeline,
+    "i2v": SkyReelsV2DiffusionForcingImageToVideoPipeline,
+    "v2v": SkyReelsV2DiffusionForcingVideoToVideoPipeline,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SkyReelsAdapter:
+    """Window after window through the stock SkyReels-V2 diffusion-forcing pipelines, which run unmodified.
+
+    A chunk is one window without the frames it shares with the window before. Its memory is that overlap, so there is
+    nothing to route.
+
+    task: what `load` loads: text, image or video to video (the checkpoints are the same).
+    dtype: what `load` loads the transformer and text encoder in; the VAE stays in float32.
+    call: arguments of the pipeline's call for calls that do not say otherwise, e.g.
+        ``{num_frames: 257, overlap_history: 17}``; the pipeline's defaults make a single window, one chunk.
+    """
+
+    task: Literal["t2v", "i2v", "v2v"] = "t2v"
+    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    call: Mapping[str, Any] = field(default_factory=dict)
+
+    def load(self, model: str) -> Any:
+        """Load a diffusers folder or hub id. Raises what `from_pretrained` raises when it is not there."""
+        dtypes = {"default": getattr(torch, self.dtype), "vae": torch.float32}
+        return TASKS[self.task].from_pretrained(model, dtype=dtypes)
+
+    def open(self, pipe: Any, call: Mapping[str, Any], memory: MemoryPlan) -> SkyReelsSession:
+        """Check everything and encode text, image or video once; `memory` has no meaning here.
+
+        Raises `UnsupportedPipelineError` for a pipeline it cannot drive and `InputError` for unusable arguments.
+        """
+        check_pipeline(pipe, tuple(TASKS.values()))
+        request = parse(pipe, {**self.call, **call})
+        replay = Replay(pipe, request, once=("encode_prompt",), around=partial(kept_block_size, pipe.transformer))
+        check_windows(request, replay.windows)
+        return SkyReelsSession(pipe, request, replay)

@@ -1,0 +1,102 @@
+"""What this adapter drives and the arguments it takes; what upstream would get wrong is refused with a remedy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from diffusers import AutoencoderKLWan
+
+from streamt1_plugins.errors import InputError, UnsupportedPipelineError
+from streamt1_plugins.replay_seam import check_call, check_single, check_state
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from streamt1_plugins.replay_seam import Window
+
+REFUSED = {
+    "latents": "noise is drawn, or proposed by the noise policy, window by window; pass `generator` to fix it",
+    "image_embeds": "the diffusion-forcing pipeline does not read them; pass `image`",
+}
+"""Arguments of the pipelines that have no meaning here, and what to do instead."""
+
+
+def check_pipeline(pipe: Any, kinds: tuple[Any, ...]) -> None:
+    """Raise `UnsupportedPipelineError` unless `pipe` is one of `kinds` in a state we can honour."""
+    if not isinstance(pipe, kinds):
+        raise UnsupportedPipelineError(
+            f"The adapter 'skyreels' drives {', '.join(kind.__name__ for kind in kinds)}, got {type(pipe).__name__}. "
+            "The other SkyReels-V2 pipelines make the whole video at once; load the DF checkpoint with one of these."
+        )
+    vae = getattr(pipe.vae, "_orig_mod", pipe.vae)
+    if not isinstance(vae, AutoencoderKLWan):
+        raise UnsupportedPipelineError(
+            f"The pipeline's `vae` is a {type(vae).__name__}, but this adapter decodes with AutoencoderKLWan."
+        )
+    if vae.use_tiling:
+        raise UnsupportedPipelineError(
+            "VAE tiling is enabled: tiles cannot carry the decoder's state from chunk to chunk. Call "
+            "`pipe.vae.disable_tiling()` first; decoding a chunk at a time needs little memory already."
+        )
+    check_state(pipe)
+
+
+def parse(pipe: Any, call: Mapping[str, Any]) -> dict[str, Any]:
+    """The call's arguments over the pipeline's defaults. Raises `InputError`."""
+    request = check_call(pipe, call, REFUSED)
+    if request["prompt"] is not None and (pipe.tokenizer is None or pipe.text_encoder is None):
+        raise UnsupportedPipelineError(
+            "The pipeline has no tokenizer or text encoder. Load it with both, or pass `prompt_embeds` (and "
+            "`negative_prompt_embeds` with guidance)."
+        )
+    for name in ("image", "last_image"):
+        check_single(name, request.get(name))
+    if "video" in request:
+        _check_video(pipe, request)
+    return request
+
+
+def _check_video(pipe: Any, request: Mapping[str, Any]) -> None:
+    video = request["video"]
+    if isinstance(video, torch.Tensor) and video.ndim == 5 and len(video) != 1:
+        raise InputError(f"`video` has {len(video)} entries, but one call makes one video: call once each.")
+    if request["overlap_history"] is None:
+        raise InputError("`overlap_history` is missing: the number of frames to continue from (17 or 37 are usual).")
+    # With fewer new frames upstream makes no window at all and fails on the missing latents.
+    scale = pipe.vae_scale_factor_temporal
+    frames, base, overlap = (
+        (request[name] - 1) // scale + 1 for name in ("num_frames", "base_num_frames", "overlap_history")
+    )
+    if (frames - base - 1) // max(1, base - overlap) < -1:
+        raise InputError(
+            f"`num_frames` = {request['num_frames']} is too short for `base_num_frames` = "
+            f"{request['base_num_frames']}. Set `base_num_frames` to {request['num_frames']}."
+        )
+
+
+def check_windows(request: Mapping[str, Any], windows: Sequence[Window]) -> None:
+    """Refuse lengths on which upstream fails in the middle of the video."""
+    frames = [window.noise.shape[2] for window in windows]
+    block = request["causal_block_size"] or 1
+    uneven = [count for count in frames if count % block]
+    if uneven:
+        raise InputError(
+            f"Windows have {frames} latent frames, but `causal_block_size` = {block} needs multiples of {block}. "
+            "Change `num_frames` or `base_num_frames` (a latent frame is 4 frames, the first is 1)."
+        )
+    if "image" in request and frames[-1] != frames[0]:
+        raise InputError(
+            f"The last window has {frames[-1]} latent frames, the others {frames[0]}: the image-to-video pipeline "
+            f"fails on a short one. Raise `num_frames` by {4 * (frames[0] - frames[-1])}."
+        )
+    if request.get("last_image") is not None and overlap_of(windows) > 1:
+        raise InputError(
+            "`last_image` works in a single window, or with `overlap_history` = 1: with a longer overlap the pipeline "
+            "miscounts the frames of the last window. Raise `base_num_frames` to `num_frames`."
+        )
+
+
+def overlap_of(windows: Sequence[Window]) -> int:
+    """Latent frames a window shares with the one before; 0 for a single window."""
+    return int(windows[-1].arguments.get("overlap_history_latent_frames") or 0) if len(windows) > 1 else 0

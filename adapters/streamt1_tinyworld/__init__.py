@@ -1,0 +1,31 @@
+"""The bundled tiny causal model: coloured shapes that move as the prompt says, 64 x 64 pixels, fast on a CPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from streamt1_plugins.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from streamt1_plugins.registry import RegisterAdapter
+
+
+@hookimpl
+def streamt1_register_adapters(register: RegisterAdapter) -> None:
+    """Declare `tinyworld`. It claims no pipeline class: its model is a plain `WanPipeline`, which `wan` drives."""
+    register(
+        "tinyworld",
+        pipelines=(),
+        target="streamt1_tinyworld.adapter:TinyWorldAdapter",
+        model="streamt1_tinyworld:model_dir",
+        rewards={
+            "short": {"basic": {"calibration": "running"}},
+            "long": {"tinyalign": {"calibration": "running"}},
+        },
+    )
+
+
+def model_dir() -> str:
+    """The folder of the packaged model."""
+    return str(Path(__file__).parent / "model")

@@ -1,0 +1,22 @@
+"""Causal Wan: chunk-wise, KV-cached sampling of Wan2.1-style models (Self-Forcing, CausVid, LongLive and kin)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from streamt1_plugins.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from streamt1_plugins.registry import RegisterAdapter
+
+
+@hookimpl
+def streamt1_register_adapters(register: RegisterAdapter) -> None:
+    """Declare `wan`. A causal checkpoint looks like a bidirectional one, so `wan` always has to be asked for."""
+    register(
+        "wan",
+        pipelines=("WanPipeline",),
+        target="streamt1_wan.adapter:CausalWanAdapter",
+        explicit="a causal Wan checkpoint has the same config as a bidirectional one, so it cannot be recognised.",
+        rewards={"short": {"basic": {}}, "long": {"basic": {}}},
+    )

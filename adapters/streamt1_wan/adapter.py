@@ -1,0 +1,143 @@
+"""The adapter `wan`: its options are fields, its work starts in `open`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import torch
+from diffusers import WanPipeline
+from pydantic import Field
+
+from streamt1_plugins.adapter import MemoryPlan
+from streamt1_plugins.errors import InputError, RecipeError, UnsupportedPipelineError
+from streamt1_wan.processor import AttentionOptions, ContextAttention, RmsNorm
+from streamt1_wan.request import Request, check_prompt_length, check_size, count_chunks, parse
+from streamt1_wan.rope import Rope
+from streamt1_wan.schedule import Schedule, listed, uniform
+from streamt1_wan.session import CausalWanSession, Plan
+from streamt1_wan.support import check_pipeline, uncompiled
+
+Positive = Annotated[int, Field(ge=1)]
+Timestep = Annotated[int, Field(ge=1, le=1000)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CausalWanAdapter:
+    """Chunk-wise sampling of a causal Wan text-to-video model through the stock `WanPipeline` classes.
+
+    chunk_frames: latent frames generated together (paper: 3).
+    timesteps: the training timesteps of a distilled model, noisiest first, before warping (paper: 1000 750 500 250).
+    steps: instead of `timesteps`, the number of uniform steps per chunk; the last entry repeats ([16, 4] takes 16
+        steps for the first chunk and 4 for every other one).
+    shift: of the noise levels towards noise (paper: 5).
+    context_noise: the timestep the clean pass is labelled with, 0..1000; no noise is added (paper: 0).
+    height, width, num_frames: in pixels and frames, where the call does not say.
+    guidance_scale, negative_prompt: likewise; distilled models take 1, which means no guidance.
+    max_sequence_length: tokens the text is padded to.
+    fps: frames per second the model was trained at.
+    rms_norm: `official` rounds in the order of the original Wan code, inside self-attention only.
+    shared_prefix: candidates denoised together read one copy of the context: less memory, equal within rounding, not
+        necessarily faster; uses PyTorch's own attention kernels whatever backend is set.
+    dtype: what `load` loads the transformer and text encoder in; the VAE stays in float32.
+    """
+
+    chunk_frames: Positive = 3
+    timesteps: Annotated[tuple[Timestep, ...], Field(min_length=1)] = (1000, 750, 500, 250)
+    steps: Annotated[tuple[Timestep, ...], Field(min_length=1)] | None = None
+    shift: Annotated[float, Field(gt=0)] = 5.0
+    context_noise: Annotated[int, Field(ge=0, le=1000)] = 0
+    height: Positive = 480
+    width: Positive = 832
+    num_frames: Positive = 81
+    guidance_scale: Annotated[float, Field(ge=0)] = 1.0
+    negative_prompt: str = ""
+    max_sequence_length: Positive = 512
+    fps: Annotated[float, Field(gt=0)] = 16.0
+    rms_norm: RmsNorm = "stock"
+    shared_prefix: bool = False
+    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+
+    def __post_init__(self) -> None:
+        if any(low >= high for high, low in zip(self.timesteps, self.timesteps[1:], strict=False)):
+            raise RecipeError(f"The adapter option `timesteps` has to fall from noisy to clean, got {self.timesteps}.")
+
+    def load(self, model: str) -> WanPipeline:
+        """Load a diffusers folder or hub id. Raises what `from_pretrained` raises when it is not there."""
+        dtypes = {"default": getattr(torch, self.dtype), "vae": torch.float32}
+        pipe: WanPipeline = WanPipeline.from_pretrained(model, dtype=dtypes)
+        return pipe
+
+    def open(self, pipe: Any, call: Mapping[str, Any], memory: MemoryPlan) -> CausalWanSession:
+        """Check everything, encode the text and take over the transformer's self-attention.
+
+        Raises `UnsupportedPipelineError` for a pipeline it cannot drive and `InputError` for unusable arguments.
+        """
+        check_pipeline(pipe)
+        request = parse(call, self._defaults())
+        chunks = self._chunks(pipe, request)
+        text = encode_text(pipe, request)
+        transformer = uncompiled(pipe.transformer)
+        scale, patch = pipe.vae_scale_factor_spatial, transformer.config.patch_size
+        rows, columns = request.height // scale, request.width // scale
+        plan = Plan(
+            request=request,
+            memory=memory,
+            text=text,
+            schedules=self._schedules(text.device),
+            noise_shape=(self.chunk_frames, transformer.config.in_channels, rows, columns),
+            context_timestep=torch.tensor(self.context_noise, device=text.device),
+            num_chunks=chunks,
+            fps=self.fps,
+        )
+        options = AttentionOptions(self.rms_norm, self.shared_prefix)
+        rope = Rope.of(transformer.rope, (rows // patch[1], columns // patch[2]), text.device)
+        return CausalWanSession(pipe, plan, rope, ContextAttention(transformer, options))
+
+    def _defaults(self) -> dict[str, Any]:
+        names = ("height", "width", "num_frames", "guidance_scale", "negative_prompt", "max_sequence_length")
+        return {name: getattr(self, name) for name in names}
+
+    def _chunks(self, pipe: Any, request: Request) -> int:
+        config = uncompiled(pipe.transformer).config
+        scale = pipe.vae_scale_factor_spatial
+        check_size(request, (scale * config.patch_size[1], scale * config.patch_size[2]))
+        return count_chunks(request, self.chunk_frames, pipe.vae_scale_factor_temporal, config.rope_max_seq_len)
+
+    def _schedules(self, device: torch.device) -> tuple[Schedule, ...]:
+        if self.steps is None:
+            found = [listed(self.timesteps, self.shift)]
+        else:
+            found = [uniform(steps, self.shift) for steps in self.steps]
+        return tuple(Schedule(each.timesteps.to(device), each.sigmas.to(device)) for each in found)
+
+
+@torch.no_grad()
+def encode_text(pipe: Any, request: Request) -> torch.Tensor:
+    """Text embeddings ``[conditions, tokens, text_dim]``: the prompt and, with guidance, the negative prompt."""
+    needs_encoder = request.prompt_embeds is None or (request.is_guided and request.negative_prompt_embeds is None)
+    if needs_encoder and (pipe.tokenizer is None or pipe.text_encoder is None):
+        raise UnsupportedPipelineError(
+            "The pipeline has no tokenizer or text encoder. Load it with both, or pass `prompt_embeds` (and "
+            "`negative_prompt_embeds` with guidance)."
+        )
+    if needs_encoder:
+        check_prompt_length(request, pipe.tokenizer)
+    device = pipe._execution_device
+    prompt, negative = pipe.encode_prompt(
+        prompt=request.prompt,
+        negative_prompt=request.negative_prompt,
+        do_classifier_free_guidance=request.is_guided,
+        prompt_embeds=request.prompt_embeds,
+        negative_prompt_embeds=request.negative_prompt_embeds,
+        max_sequence_length=request.max_sequence_length,
+        device=device,
+    )
+    conditions = [prompt, negative] if request.is_guided else [prompt]
+    if len({tuple(each.shape) for each in conditions}) > 1:
+        raise InputError(
+            f"`prompt_embeds` {list(prompt.shape)} and `negative_prompt_embeds` {list(negative.shape)} have to have "
+            "the same shape."
+        )
+    return torch.cat([each.to(device, uncompiled(pipe.transformer).dtype) for each in conditions])

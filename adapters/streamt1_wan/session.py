@@ -1,0 +1,209 @@
+"""One call of a causal Wan pipeline: draw, denoise, decode and commit chunk after chunk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from diffusers.pipelines.wan.pipeline_output import WanPipelineOutput
+from diffusers.utils.torch_utils import randn_tensor
+
+from streamt1_plugins.adapter import Capabilities, Decoded, History
+from streamt1_wan.decode import decode_chunk
+from streamt1_wan.memory import Block, Memory, assembled, evict, remember
+from streamt1_wan.processor import Context, ContextAttention
+from streamt1_wan.schedule import Schedule, flow_to_x0, renoise
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Generator, Tensor
+
+    from streamt1_plugins.adapter import MemoryPlan
+    from streamt1_plugins.contracts import MemoryRoute
+    from streamt1_wan.request import Request
+    from streamt1_wan.rope import Rope
+
+CAPABILITIES = Capabilities(
+    max_batch=None,
+    routes=frozenset({"discard", "ema", "append"}),
+    decode="carried",
+    noise_stream="per_chunk",
+    stochastic_steps=True,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What stays the same for a whole call.
+
+    `text` is ``[conditions, tokens, text_dim]``: the prompt and, with guidance, the negative prompt. `schedules` has
+    one entry per chunk, the last one repeats. `noise_shape` is ``(F, C, h, w)``, the layout noise is drawn in.
+    `context_timestep` (scalar tensor) labels the clean pass.
+    """
+
+    request: Request
+    memory: MemoryPlan
+    text: Tensor
+    schedules: tuple[Schedule, ...]
+    noise_shape: tuple[int, int, int, int]
+    context_timestep: Tensor
+    num_chunks: int
+    fps: float
+
+
+class CausalWanSession:
+    """Implements `streamt1_plugins.adapter.Session` for a stock `WanPipeline` with causal weights.
+
+    The transformer's self-attention is replaced from here until `close`; outside our own forward passes it behaves
+    as before. `generate` and `decode` run the candidates they are given as one batch: given one at a time they are
+    reproducible to the last bit whatever their number, together they are within float tolerance.
+
+    Noise comes in the paper's order, per chunk from one generator: the initial noise, then one draw for every step but
+    the last. `forwards` counts every row of a batch: with guidance a candidate has two.
+    """
+
+    capabilities = CAPABILITIES
+
+    def __init__(self, pipe: Any, plan: Plan, rope: Rope, attention: ContextAttention) -> None:
+        self.num_chunks = plan.num_chunks
+        self.fps = plan.fps
+        self.prompt = plan.request.prompt or ""
+        self.forwards = 0
+        self._pipe = pipe
+        self._plan = plan
+        self._rope = rope
+        self._attention: ContextAttention | None = attention
+        self._assembled: tuple[Memory, Context] | None = None
+
+    def root(self) -> History:
+        """The empty history."""
+        return History(memory=Memory())
+
+    def draw(self, history: History, generator: Generator | None) -> Tensor:
+        """Standard normal noise ``[1, C, F, h, w]`` in the transformer's dtype; None draws from the call's stream."""
+        return self._normal([generator])
+
+    @torch.no_grad()
+    def generate(self, history: History, noise: Tensor, generators: Sequence[Generator | None]) -> Tensor:
+        """Denoise N candidates, ``[N, C, F, h, w]`` to the same shape, each re-noised from its own generator."""
+        context = self._context(history)
+        schedule = self._plan.schedules[min(history.index, len(self._plan.schedules) - 1)]
+        return self._denoise(noise, generators, context, schedule)
+
+    @torch.no_grad()
+    def decode(self, history: History, latents: Tensor) -> list[Decoded]:
+        """Frames ``[T, 3, H, W]`` in ``[0, 1]`` and decoder state per candidate, continuing the history's decoder."""
+        frames, states = decode_chunk(self._pipe.vae, latents, history.decoder)
+        return [Decoded(*pair) for pair in zip(frames, states, strict=True)]
+
+    @torch.no_grad()
+    def commit(self, history: History, latents: Tensor, decoded: Decoded, route: MemoryRoute) -> History:
+        """Append one survivor. Its context is written by a clean pass, except in the last chunk: nobody reads that."""
+        memory = history.memory
+        if history.index + 1 < self.num_chunks:
+            block = self._clean_pass(history, latents, route)
+            memory = evict(remember(memory, block, self._plan.memory), self._plan.memory, self._rope)
+        return History(
+            index=history.index + 1,
+            latents=(*history.latents, _own(latents)),
+            frames=(*history.frames, _own(decoded.frames)),
+            memory=memory,
+            decoder=None if decoded.state is None else tuple(_own(entry) for entry in decoded.state),
+        )
+
+    def finish(self, history: History) -> Any:
+        """`WanPipelineOutput`, or a tuple of one, from the frames that are decoded already."""
+        request = self._plan.request
+        if request.output_type == "latent":
+            video: Any = torch.cat(history.latents, dim=2)
+        else:
+            frames = torch.cat(history.frames)
+            # Ours are in [0, 1] already, so the processor only has to convert them.
+            video = self._pipe.video_processor.postprocess_video(
+                frames.transpose(0, 1).unsqueeze(0), request.output_type, do_denormalize=[False] * len(frames)
+            )
+        return WanPipelineOutput(frames=video) if request.return_dict else (video,)
+
+    def close(self) -> None:
+        """Restore the attention processors and offload what was offloaded; a second call does nothing."""
+        if self._attention is None:
+            return
+        self._attention.close()
+        self._attention = self._assembled = None
+        self._pipe.maybe_free_model_hooks()
+
+    def _denoise(
+        self, noisy: Tensor, generators: Sequence[Generator | None], context: Context, schedule: Schedule
+    ) -> Tensor:
+        last = len(schedule) - 1
+        for step in range(len(schedule)):
+            flow = self._flow(noisy, schedule.timesteps[step], context)
+            noisy = flow_to_x0(flow, noisy, schedule.sigmas[step])
+            if step < last:
+                noisy = renoise(noisy, self._normal(generators), schedule.sigmas[step + 1])
+        return noisy
+
+    def _flow(self, noisy: Tensor, timestep: Tensor, context: Context) -> Tensor:
+        """The model's flow for ``[N, C, F, h, w]``, with guidance ``uncond + scale * (cond - uncond)``."""
+        with self._reading(context):
+            flow = self._forward(noisy, timestep)
+        if not self._plan.request.is_guided:
+            return flow
+        cond, uncond = flow[0::2], flow[1::2]
+        return uncond + self._plan.request.guidance_scale * (cond - uncond)
+
+    def _clean_pass(self, history: History, latents: Tensor, route: MemoryRoute) -> Block:
+        """Write the chunk's context: one forward pass on the clean latents, of which only keys and values are kept."""
+        frames = latents.shape[2]
+        with self._reading(self._context(history), capture=True) as layers:
+            self._forward(latents, self._plan.context_timestep)
+            keys, values = zip(*[layer.captured for layer in layers if layer.captured is not None], strict=True)
+        return Block(keys, values, start=history.index * frames, frames=frames, route=route)
+
+    def _forward(self, latents: Tensor, timestep: Tensor) -> Tensor:
+        """One transformer pass; every candidate has a row per text condition, ``[N * conditions, C, F, h, w]``."""
+        text = self._plan.text
+        rows = latents.repeat_interleave(len(text), dim=0)
+        self.forwards += len(rows)
+        out: Tensor = self._pipe.transformer(
+            hidden_states=rows.to(text.dtype),
+            timestep=timestep.expand(len(rows)),
+            encoder_hidden_states=text.repeat(len(latents), 1, 1),
+            attention_kwargs=self._plan.request.attention_kwargs,
+            return_dict=False,
+        )[0]
+        return out
+
+    def _reading(self, context: Context, *, capture: bool = False) -> Any:
+        if self._attention is None:
+            raise RuntimeError("This session is closed; open a new one with the adapter's `open`.")
+        return self._attention.reading(context, capture=capture)
+
+    def _context(self, history: History) -> Context:
+        """The assembled context of a history. Only the last one is kept: siblings come in a row."""
+        if self._assembled is None or self._assembled[0] is not history.memory:
+            self._assembled = None  # free it before the next one is built
+            frames = self._plan.noise_shape[0]
+            rotation = self._rope.at(history.index * frames, frames)
+            past = assembled(history.memory, rotation.cos.shape[1], self._plan.text.dtype)
+            context = Context(past, rotation)
+            self._assembled = (history.memory, context)
+        return self._assembled[1]
+
+    def _normal(self, generators: Sequence[Generator | None]) -> Tensor:
+        """One draw per generator, made as ``[F, C, h, w]`` and returned as ``[N, C, F, h, w]``."""
+        text = self._plan.text
+        draws = [
+            randn_tensor(self._plan.noise_shape, generator or self._plan.request.generator, text.device, text.dtype)
+            for generator in generators
+        ]
+        return torch.stack(draws).transpose(1, 2)
+
+
+def _own(x: Any) -> Any:
+    """A tensor that keeps no larger one alive: rows of a batch are copied out, everything else is returned as it is."""
+    if isinstance(x, torch.Tensor) and x.untyped_storage().nbytes() > x.numel() * x.element_size():
+        return x.clone()
+    return x

@@ -1,0 +1,18 @@
+"""Rewards that need no weights: faults a few tensor operations can see, from flicker to frozen motion."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from streamt1_plugins.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from streamt1_plugins.registry import RegisterReward
+
+_CLASSES = ("Basic", "Flicker", "Seam", "Drift", "Exposure", "Sharpness", "Dynamics")
+
+
+@hookimpl
+def streamt1_register_rewards(register: RegisterReward) -> None:
+    for name in _CLASSES:
+        register(name.lower(), target=f"streamt1_basic.rewards:{name}")

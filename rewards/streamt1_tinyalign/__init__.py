@@ -1,0 +1,15 @@
+"""Text-video alignment for the bundled moving-shapes world: a tiny learned dual encoder with packaged weights."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from streamt1_plugins.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from streamt1_plugins.registry import RegisterReward
+
+
+@hookimpl
+def streamt1_register_rewards(register: RegisterReward) -> None:
+    register("tinyalign", target="streamt1_tinyalign.reward:TinyAlign")

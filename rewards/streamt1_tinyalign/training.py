@@ -1,0 +1,174 @@
+"""Training the dual encoder on the moving-shapes world alone.
+
+    python -m streamt1_tinyalign.training --out DIR [--vae PIPELINE_FOLDER]
+
+Contrastive, both ways: a clip must prefer its caption to those of other clips and to the same caption with one wrong
+word; a caption must prefer its clip to the others and to the same clip with a fault (another motion, speed, shape or
+colour, frozen, a thing that vanishes or turns into another). Held-out combinations and the judge are never seen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from streamt1_tinyalign.clips import ATTRIBUTES, FAULT_ODDS, FAULTS, Pool, alter, film, is_true, make_pool, spoil, wear
+from streamt1_tinyalign.model import TinyAlignModel
+from streamt1_tinyworld.scene import render, stage
+from streamt1_tinyworld.world import WORDS, caption, sample_split
+
+LENGTHS = ((9, 256), (13, 256), (21, 128), (33, 96))  # frames and clips of a batch
+log = logging.getLogger(__name__)
+RoundTrip = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B clips, their captions, wrong captions, and spoilt clips. Videos [B, T, 3, 64, 64], tokens [B, (WRONG,) L]."""
+
+    video: Tensor
+    spoilt: Tensor
+    tokens: Tensor
+    wrong: Tensor
+    also_true: Tensor  # [B, B] caption a is true of clip b: no negative, the diagonal included
+    spoilt_true: Tensor  # [B] the fault does not contradict the caption
+
+
+def draw(pool: Pool, round_trip: RoundTrip | None) -> Batch:
+    """A random batch of one length, on the pool's device."""
+    device = pool.tokens.device
+    frames, count = LENGTHS[int(torch.multinomial(torch.tensor([0.35, 0.35, 0.15, 0.15]), 1))]
+    rows, variant = (torch.randint(n, (count,), device=device) for n in pool.tokens.shape[:2])
+    start, skip = int(torch.randint(300, ())), int(torch.randint(4, ()))
+    kind = torch.multinomial(torch.tensor(FAULT_ODDS, device=device), count, replacement=True)
+    video = wear(film(pool, rows, frames, start), round_trip)[:, skip:]
+    spoilt = wear(spoil(pool, rows, frames, start, kind), round_trip)[:, skip:]
+    said = pool.said[rows, variant]
+    unharmed = is_true(said, pool.twin_shown[rows]).diagonal() & ((kind == 0) | (kind == 3))
+    still_fine = (said[:, 3::4] < 0).all(1) & (kind == 1)  # frozen, and the caption speaks of no motion
+    return Batch(
+        video,
+        spoilt,
+        pool.tokens[rows, variant],
+        pool.wrong[rows, variant],
+        is_true(said, pool.shown[rows]),
+        unharmed | still_fine,
+    )
+
+
+def loss_of(model: TinyAlignModel, batch: Batch) -> Tensor:
+    """Mean of the clip-to-caption and the caption-to-clip cross-entropy."""
+    count = len(batch.video)
+    clips = model.embed_video(torch.cat([batch.video, batch.spoilt])).float()
+    texts = model.embed_text(torch.cat([batch.tokens, batch.wrong.flatten(0, 1)])).float()
+    scale = 1 / model.temperature.exp().clamp(min=0.02)
+    true, spoilt = clips[:count], clips[count:]
+    captions, wrong = texts[:count], texts[count:].unflatten(0, (count, -1))
+    own = torch.eye(count, dtype=torch.bool, device=clips.device)
+    logits = (scale * captions @ true.T).masked_fill(batch.also_true & ~own, -1e4)  # [captions, clips]
+    against_wrong = scale * torch.einsum("nd,nkd->nk", true, wrong)
+    against_spoilt = (scale * captions @ spoilt.T).masked_fill(~own | batch.spoilt_true[:, None], -1e4)
+    target = torch.arange(count, device=clips.device)
+    from_clip = F.cross_entropy(torch.cat([logits.T, against_wrong], 1), target)
+    from_caption = F.cross_entropy(torch.cat([logits, against_spoilt], 1), target)
+    return (from_clip + from_caption) / 2
+
+
+def train(pool: Pool, steps: int, round_trip: RoundTrip | None, lr: float = 2e-3) -> TinyAlignModel:
+    """Train from nothing on the pool's device; AdamW, cosine decay, bf16 where that is fast."""
+    device = pool.tokens.device
+    model = TinyAlignModel(WORDS).to(device)
+    optimiser = torch.optim.AdamW(model.parameters(), lr, betas=(0.9, 0.98), weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, lr, total_steps=steps + 1, pct_start=0.1)
+    started, seen = time.perf_counter(), 0
+    for step in range(steps):
+        batch = draw(pool, round_trip)
+        with torch.autocast(device.type, torch.bfloat16):
+            loss = loss_of(model, batch)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        schedule.step()
+        optimiser.zero_grad(set_to_none=True)
+        seen += len(batch.video)
+        if step % 100 == 0 or step == steps - 1:
+            log.info(
+                "align step %d/%d  loss %.4f  %.0f clips/s", step, steps, loss, seen / (time.perf_counter() - started)
+            )
+    return model.eval()
+
+
+@torch.no_grad()
+def accuracy(model: TinyAlignModel, frames: int, count: int = 256, seed: int = 7) -> dict[str, float]:
+    """Share of test clips that score higher with their caption than with one wrong word, per attribute; and than spoilt."""
+    rng, device = random.Random(f"accuracy {seed}"), next(model.parameters()).device
+    specs = sample_split("test", count, rng)
+    video, result = render(stage(specs, seed).to(device), 0, frames), {}
+    true = model.score(video, [caption(spec) for spec in specs])
+    for attribute in ATTRIBUTES:
+        wrong = model.score(video, [caption(alter(spec, attribute, rng)) for spec in specs])
+        result[attribute] = float((true > wrong).float().mean())
+    pool = on_device(make_pool(model.tokenize, "test", count, seed, two=0.0), device)
+    rows = torch.arange(count, device=device)
+    texts = [caption(spec) for spec in sample_split("test", count, random.Random(f"align {seed}"))]
+    good = model.score(film(pool, rows, frames, 0), texts)
+    for index, fault in enumerate(FAULTS):
+        bad = model.score(spoil(pool, rows, frames, 0, torch.full_like(rows, index)), texts)
+        result[f"clip {fault}"] = float((good > bad).float().mean())
+    return {name: round(value, 3) for name, value in (result | {"mean score": float(true.mean())}).items()}
+
+
+def on_device(pool: Pool, device: torch.device) -> Pool:
+    """The same pool on another device."""
+    return Pool(**{name: value.to(device) for name, value in vars(pool).items()})
+
+
+def round_trip_of(folder: Path, device: torch.device) -> RoundTrip:
+    """Encode and decode clips with the VAE of a tinyworld pipeline folder."""
+    from diffusers import AutoencoderKLWan
+
+    from streamt1_tinyworld.training.vae import decode, encode, whole_clips
+
+    vae = whole_clips(AutoencoderKLWan.from_pretrained(folder, subfolder="vae").to(device).eval().requires_grad_(False))
+
+    @torch.no_grad()
+    def round_trip(video: Tensor) -> Tensor:
+        with torch.autocast(device.type, torch.bfloat16):
+            return decode(vae, encode(vae, video)[0]).clamp(0, 1)
+
+    return round_trip
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="folder for the weights")
+    parser.add_argument("--vae", type=Path, help="pipeline folder whose VAE wears the clips")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--clips", type=int, default=16384)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    torch.manual_seed(options.seed)
+    device = torch.device(options.device)
+    pool = make_pool(TinyAlignModel(WORDS).tokenize, "train", options.clips, options.seed)
+    round_trip = round_trip_of(options.vae, device) if options.vae else None
+    model = train(on_device(pool, device), options.steps, round_trip)
+    model.save(options.out)
+    for frames in (9, 12, 48):
+        log.info("accuracy on test clips of %d frames: %s", frames, json.dumps(accuracy(model, frames)))
+
+
+if __name__ == "__main__":
+    main()

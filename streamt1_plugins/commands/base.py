@@ -1,0 +1,75 @@
+"""What the commands share: errors as one line, options as a dataclass, terminals."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
+
+import typer
+from rich.console import Console
+from typer.core import TyperGroup
+
+from streamt1_plugins.errors import StreamT1Error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Options = TypeVar("Options")
+
+USER_ERROR, INTERRUPTED = 2, 130
+
+
+class ErrorGroup(TyperGroup):
+    """Ends with one red line instead of a traceback where the package raises an error on purpose."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the subcommand; what it raises becomes a message and an exit code."""
+        try:
+            return super().invoke(ctx)
+        except StreamT1Error as error:
+            if ctx.params.get("debug"):
+                Console(stderr=True).print_exception()
+            complain(error)
+            raise typer.Exit(USER_ERROR) from error
+        except KeyboardInterrupt as interrupt:
+            typer.secho("Interrupted.", fg="red", err=True)
+            raise typer.Exit(INTERRUPTED) from interrupt
+
+
+def complain(problem: object) -> None:
+    """One red line on standard error."""
+    typer.secho(f"Error: {' '.join(str(problem).split())}", fg="red", err=True)
+
+
+def debug_everywhere(ctx: typer.Context, value: bool) -> bool:
+    """Callback of a subcommand's `--debug`: the same as `streamt1 --debug`."""
+    if value:
+        ctx.find_root().params["debug"] = True
+    return value
+
+
+def takes(options: type[Options]) -> Callable[[Callable[[Options], None]], Callable[..., None]]:
+    """Make a command of a function of one dataclass, whose fields are the command's arguments and options."""
+
+    def decorate(function: Callable[[Options], None]) -> Callable[..., None]:
+        def command(**given: Any) -> None:
+            function(options(**given))
+
+        command.__name__, command.__doc__ = function.__name__, function.__doc__
+        hints = get_type_hints(options, include_extras=True)
+        parameters = [
+            parameter.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY)
+            for name, parameter in inspect.signature(options).parameters.items()
+        ]
+        # Typer reads the signature; naming every option twice to please it would only invite them to differ.
+        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        command.__annotations__ = hints
+        return command
+
+    return decorate
+
+
+def terminal() -> Console:
+    """Standard output for tables: as wide as the terminal, and wide enough for long lines in a file or pipe."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=160)

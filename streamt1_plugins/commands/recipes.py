@@ -1,0 +1,129 @@
+"""`streamt1 recipes`: list, show, copy, validate, diff."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from streamt1_plugins.commands.base import USER_ERROR, complain, terminal
+from streamt1_plugins.errors import OutputError, StreamT1Error
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from streamt1_plugins.recipe import Recipe
+
+app = typer.Typer(no_args_is_help=True, help="List, show, copy, validate and compare recipes.")
+
+Name = Annotated[str, typer.Argument(metavar="NAME|FILE", help="A shipped recipe or a YAML file.", show_default=False)]
+
+
+@app.command("list")
+def list_recipes() -> None:
+    """List the shipped recipes."""
+    from streamt1_plugins import recipe as recipes
+
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for name, path in sorted(recipes.names().items()):
+        table.add_row(f"[bold]{name}[/bold]", escape(_line(path)))
+    terminal().print(table)
+
+
+@app.command()
+def show(
+    recipe: Name,
+    resolved: Annotated[bool, typer.Option("--resolved", help="With everything it extends and every default.")] = False,
+) -> None:
+    """Print a recipe as YAML."""
+    from streamt1_plugins import recipe as recipes
+
+    text = _resolved(recipe).to_yaml() if resolved else recipes.find(recipe).read_text(encoding="utf-8")
+    typer.echo(text, nl=False)
+
+
+@app.command()
+def copy(
+    recipe: Name,
+    file: Annotated[Path, typer.Argument(help="Where to write it.", show_default=False)],
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
+) -> None:
+    """Copy a recipe to a file, to change it."""
+    from streamt1_plugins import recipe as recipes
+    from streamt1_plugins.observers.folder import write_atomically
+
+    text = recipes.find(recipe).read_text(encoding="utf-8")
+    if file.exists() and not force:
+        raise OutputError(f"{file} exists. Overwrite it with --force.")
+    try:
+        write_atomically(file, text)
+    except OSError as error:
+        raise OutputError(f"{file} cannot be written: {error.strerror}.") from error
+    typer.echo(f"{file}  (run it with: streamt1 generate PROMPT --recipe {file})")
+
+
+@app.command()
+def validate(
+    recipes: Annotated[
+        list[str], typer.Argument(metavar="NAME|FILE...", help="Shipped recipes or YAML files.", show_default=False)
+    ],
+) -> None:
+    """Check recipes: every key, every name and every option of every part. Loads no weights."""
+    bad = 0
+    for recipe in recipes:
+        try:
+            _resolved(recipe)
+        except StreamT1Error as error:
+            bad += 1
+            complain(f"{recipe}: {error}")
+        else:
+            typer.echo(f"OK     {recipe}")
+    if bad:
+        raise typer.Exit(USER_ERROR)
+
+
+@app.command()
+def diff(recipe: Name, other: Name) -> None:
+    """Show the keys in which two recipes differ, with every default written out."""
+    first, second = (flat(_resolved(each).model_dump(mode="json")) for each in (recipe, other))
+    keys = [key for key in {**first, **second} if key != "description" and first.get(key) != second.get(key)]
+    if not keys:
+        typer.echo("No difference.")
+        return
+    table = Table("key", escape(recipe), escape(other), box=None, pad_edge=False, header_style="dim")
+    for key in keys:
+        table.add_row(key, *(escape(str(each[key])) if key in each else "-" for each in (first, second)))
+    terminal().print(table)
+
+
+def flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested data with dotted keys, as overrides write them."""
+    found: dict[str, Any] = {}
+    for key, value in data.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found
+
+
+def _resolved(name: str) -> Recipe:
+    """The complete recipe, with every part built once to check it."""
+    from streamt1_plugins import parts
+    from streamt1_plugins.pipeline import resolve
+
+    recipe = resolve(name)
+    parts.rewards(recipe)
+    parts.observers(recipe)
+    return recipe
+
+
+def _line(path: Path) -> str:
+    """What a recipe is, in one line; the list must also come where one of them is broken."""
+    from streamt1_plugins import recipe as recipes
+
+    try:
+        described = recipes.load(path).description
+    except StreamT1Error as error:
+        return f"cannot be read: {error}"
+    return described or recipes.header(path).partition("\n")[0]

@@ -1,0 +1,65 @@
+"""Paired statistics for recipe comparisons: cluster bootstrap over prompts, wins, nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+DRAWS = 10_000
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean with its bootstrap interval (95 % unless said otherwise) and the number of prompts behind it."""
+
+    mean: float
+    low: float
+    high: float
+    prompts: int
+
+    def as_dict(self) -> dict[str, float]:
+        return {name: round(value, 4) for name, value in asdict(self).items()}
+
+    def __str__(self) -> str:
+        return f"{self.mean:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
+
+
+def bootstrap(by_prompt: Mapping[str, Sequence[float]], level: float = 0.95, seed: int = 0) -> Interval:
+    """The mean over prompts with a percentile interval.
+
+    Prompts are resampled, not single videos: seeds of one prompt are not independent evidence.
+    """
+    means = np.array([np.mean(values) for values in by_prompt.values()])
+    picks = np.random.default_rng(seed).integers(0, len(means), (DRAWS, len(means)))
+    low, high = np.quantile(means[picks].mean(1), [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(means.mean()), float(low), float(high), len(means))
+
+
+def paired(base: Mapping[tuple[str, int], float], other: Mapping[tuple[str, int], float]) -> dict[str, list[float]]:
+    """Differences ``other - base`` by prompt, for the (prompt, seed) pairs that both have."""
+    found: dict[str, list[float]] = {}
+    for prompt, seed in base:
+        if (prompt, seed) in other:
+            found.setdefault(prompt, []).append(other[prompt, seed] - base[prompt, seed])
+    return found
+
+
+def wins(differences: Mapping[str, Sequence[float]], margin: float = 1e-9) -> dict[str, int]:
+    """How many single videos got better, stayed equal and got worse."""
+    flat = [value for values in differences.values() for value in values]
+    better, worse = sum(v > margin for v in flat), sum(v < -margin for v in flat)
+    return {"better": better, "equal": len(flat) - better - worse, "worse": worse}
+
+
+def column(rows: Sequence[Mapping[str, Any]], recipe: str, metric: str) -> dict[tuple[str, int], float]:
+    """One metric of one recipe by (prompt, seed); rows without it are left out."""
+    return {
+        (row["prompt"], row["seed"]): row["judge"][metric]
+        for row in rows
+        if row["recipe"] == recipe and row["judge"].get(metric) is not None
+    }

@@ -1,0 +1,160 @@
+"use strict";
+(() => {
+  const byId = (id) => document.getElementById(id);
+  const strips = JSON.parse(byId("strips").textContent);
+  const lengths = JSON.parse(byId("lengths").textContent);
+  const tree = byId("tree"), side = byId("side"), scroll = byId("scroll");
+  const cards = [...tree.querySelectorAll(".card")];
+  const cardOf = new Map(cards.map((card) => [card.dataset.node, card]));
+  const chunkOf = (node) => parseInt(node, 10);
+  const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  let selected = null, playing = !still, wholePath = false, players = [];
+
+  /* Pictures are decoded only where they are seen. */
+  function paint(element, node) {
+    const strip = strips[node];
+    if (!strip || element.dataset.painted === node) return;
+    element.dataset.painted = node;
+    element.style.setProperty("--strip", `url(data:image/webp;base64,${strip[1]})`);
+    element.style.setProperty("--n", strip[0]);
+  }
+  const seen = new IntersectionObserver((entries) => {
+    for (const entry of entries) if (entry.isIntersecting) {
+      paint(entry.target, entry.target.dataset.node);
+      seen.unobserve(entry.target);
+    }
+  }, { rootMargin: "300px" });
+  cards.forEach((card) => seen.observe(card));
+
+  /* Selecting. */
+  function select(card, focus) {
+    if (!card) return;
+    if (selected) { selected.removeAttribute("aria-current"); selected.tabIndex = -1; }
+    selected = card;
+    card.setAttribute("aria-current", "true");
+    card.tabIndex = 0;
+    if (focus) card.focus({ preventScroll: true });
+    card.scrollIntoView({ block: "nearest", inline: "nearest" });
+    history.replaceState(null, "", `#node=${card.dataset.node}`);
+    show(card.dataset.node);
+  }
+  function show(node) {
+    side.replaceChildren(byId(`t${node}`).content.cloneNode(true));
+    side.scrollTop = 0;
+    const others = cards.filter((card) => chunkOf(card.dataset.node) === chunkOf(node));
+    if (others.length > 1) {
+      const title = document.createElement("h2"), grid = document.createElement("div");
+      title.textContent = "Candidates of this chunk";
+      grid.className = "siblings";
+      grid.append(...others.map((card) => sibling(card, node)));
+      side.append(title, grid);
+    }
+    side.querySelector(`[data-play="${wholePath ? "path" : "chunk"}"]`).setAttribute("aria-pressed", "true");
+    side.querySelector(`[data-play="${wholePath ? "chunk" : "path"}"]`).setAttribute("aria-pressed", "false");
+    label();
+    players = [...side.querySelectorAll(".player")];
+    step(performance.now());
+  }
+  function sibling(card, node) {
+    const button = document.createElement("button"), player = document.createElement("div");
+    const parent = cardOf.get(node).dataset.parent;
+    button.type = "button";
+    button.className = card.className.replace("card", "") + (card.dataset.parent === parent ? "" : " other");
+    if (card.dataset.node === node) button.setAttribute("aria-current", "true");
+    player.className = "player";
+    player.dataset.strip = card.dataset.node;
+    player.append(document.createElement("i"));
+    button.append(player, card.querySelector(".line span").textContent || card.dataset.node);
+    button.setAttribute("aria-label", card.getAttribute("aria-label"));
+    button.addEventListener("click", () => select(card, false));
+    return button;
+  }
+
+  /* Playing: all players share one clock, so that siblings can be compared. */
+  function pathTo(node) {
+    const path = [];
+    for (let card = cardOf.get(node); card; card = cardOf.get(card.dataset.parent)) path.unshift(card.dataset.node);
+    return path;
+  }
+  const secondsOf = (node) => lengths[chunkOf(node)] || 1;
+  function step(now) {
+    for (const player of players) {
+      const own = player.dataset.strip, clock = player.querySelector(".clock");
+      const path = wholePath && clock ? pathTo(own) : [own];
+      let at = (now / 1000) % path.reduce((sum, node) => sum + secondsOf(node), 0), index = 0;
+      while (index < path.length - 1 && at >= secondsOf(path[index])) at -= secondsOf(path[index++]);
+      const node = path[index], count = strips[node] ? strips[node][0] : 1, screen = player.querySelector("i");
+      paint(screen, node);
+      const frame = Math.min(count - 1, Math.floor((at / secondsOf(node)) * count));
+      screen.style.setProperty("--at", count > 1 ? frame / (count - 1) : 0);
+      if (clock) clock.textContent = wholePath ? `${index + 1} / ${path.length}` : "";
+    }
+  }
+  let last = 0;
+  (function tick(now) {
+    if (playing && now - last > 40) { last = now; step(now); }
+    requestAnimationFrame(tick);
+  })(0);
+  function label() {
+    const button = side.querySelector('[data-play="toggle"]');
+    if (button) button.textContent = playing ? "Pause" : "Play";
+  }
+  function toggle() { playing = !playing; label(); }
+
+  /* Keys: the column is a chunk, the row a candidate. */
+  const place = (card) => [card.style.getPropertyValue("--c"), card.style.getPropertyValue("--r")].map(Number);
+  function neighbour(key) {
+    const [column, row] = place(selected), node = selected.dataset.node;
+    if (key === "ArrowLeft") return cardOf.get(selected.dataset.parent);
+    if (key === "ArrowRight") return cards.find((card) => card.dataset.parent === node);
+    const target = row + (key === "ArrowDown" ? 1 : -1);
+    return cards.find((card) => place(card)[0] === column && place(card)[1] === target);
+  }
+  const actions = { " ": toggle, z: () => zoom(), t: () => theme() };
+  addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const elsewhere = event.target.closest && event.target.closest("button:not(.card), a, pre, aside");
+    if (event.key.startsWith("Arrow") && selected && !elsewhere) {
+      event.preventDefault();
+      select(neighbour(event.key), true);
+    } else if (actions[event.key] && !(elsewhere && event.key === " ")) {
+      event.preventDefault();
+      actions[event.key]();
+    }
+  });
+  tree.addEventListener("click", (event) => select(event.target.closest(".card"), true));
+  side.addEventListener("click", (event) => {
+    const mode = event.target.dataset.play;
+    if (mode === "toggle") toggle();
+    else if (mode) { wholePath = mode === "path"; show(selected.dataset.node); }
+  });
+
+  /* The whole run at once, or large enough to look at. */
+  function zoom(on = !document.body.classList.contains("whole")) {
+    document.body.classList.toggle("whole", on);
+    byId("zoom").setAttribute("aria-pressed", on);
+    fit();
+    if (selected) selected.scrollIntoView({ block: "nearest", inline: "center" });
+  }
+  function fit() {
+    document.body.style.setProperty("--room", `${scroll.clientWidth - 72}px`);
+  }
+  function theme() {
+    const root = document.documentElement, dark = matchMedia("(prefers-color-scheme: dark)").matches;
+    root.dataset.theme = (root.dataset.theme || (dark ? "dark" : "light")) === "dark" ? "light" : "dark";
+  }
+  byId("zoom").addEventListener("click", () => zoom());
+  byId("theme").addEventListener("click", theme);
+  addEventListener("resize", fit);
+
+  function fromHash(scrolls) {
+    const card = cardOf.get((location.hash.match(/node=([\d.]+)/) || [])[1]);
+    if (card) card.click();
+    return card;
+  }
+  addEventListener("hashchange", fromHash);
+  fit();
+  if (cards.length && chunkOf(cards[cards.length - 1].dataset.node) > 11) zoom(true);
+  if (!fromHash() && cards.length) select(cards.find((card) => card.classList.contains("winner")) || cards[0], false);
+  scrollTo(0, 0);
+})();

@@ -1,0 +1,173 @@
+"""Tests a plugin can inherit: subclass a contract in a test file, give it your part, run pytest.
+
+class TestMine(RewardContract):
+    def make_reward(self) -> Reward:
+        return Mine()
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+
+from streamt1_plugins.reward import RewardInput, RewardOutput
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from streamt1_plugins.reward import Reward
+
+
+def take(inp: RewardInput, rows: Sequence[int]) -> RewardInput:
+    """The input of the candidates `rows` alone, in that order."""
+    chosen = list(rows)
+    return replace(
+        inp,
+        video=inp.video[chosen],
+        prompts=tuple(inp.prompts[row] for row in chosen),
+        anchor=None if inp.anchor is None else inp.anchor[chosen],
+        frame_ids=tuple(inp.frame_ids[row] for row in chosen) if inp.frame_ids else (),
+    )
+
+
+class RewardContract:
+    """What the search relies on in every reward. Called as in a run: loaded once, under ``torch.inference_mode``.
+
+    tolerance: how far scores of the same candidate may differ between batches (0 for bit-exact rewards).
+    device: where it is tested. size: height and width of the test frames. prompts: what the candidates are asked for.
+    """
+
+    tolerance: ClassVar[float] = 1e-5
+    device: ClassVar[str] = "cpu"
+    size: ClassVar[tuple[int, int]] = (64, 64)
+    prompts: ClassVar[tuple[str, ...]] = ("a red circle moving right", "a blue square", "two cats, playing", "a sunset")
+    reward: Reward
+
+    def make_reward(self) -> Reward:
+        """A fresh reward, not loaded."""
+        raise NotImplementedError
+
+    def make_input(self, frames: int = 12, lead: int = 0) -> RewardInput:
+        """Four candidates of blurred noise that brightens: `frames` new frames after `lead` earlier ones.
+
+        With a `lead` it is a long-horizon input, anchor included; without, the first chunk.
+        """
+        count, total = len(self.prompts), lead + frames
+        generator = torch.Generator().manual_seed(0)
+        coarse = torch.rand(count * total, 3, 8, 8, generator=generator)
+        video = torch.nn.functional.interpolate(coarse, self.size, mode="bilinear").view(count, total, 3, *self.size)
+        video = (video * torch.linspace(0.5, 1, count).view(-1, 1, 1, 1, 1)).to(self.device)
+        ids = tuple(tuple((f"{row:03d}.00", frame) for frame in range(total)) for row in range(count))
+        anchor = video[:, :lead].clone() if lead else None
+        return RewardInput(video, self.prompts, 16.0, int(lead > 0), 7, slice(lead, total), anchor, ids)
+
+    @classmethod
+    def setup_class(cls) -> None:
+        cls.reward = cls().make_reward()
+        cls.reward.load(cls.device)
+
+    @classmethod
+    def teardown_class(cls) -> None:
+        cls.reward.unload()
+
+    def output(self, inp: RewardInput) -> RewardOutput:
+        """Score as the search does."""
+        with torch.inference_mode():
+            return self.reward.score(inp)
+
+    def scores(self, inp: RewardInput) -> Tensor:
+        return self.output(inp).scores.detach().cpu()
+
+    def inputs(self) -> list[RewardInput]:
+        """One input of every horizon the reward declares."""
+        leads = {"short": 0, "long": 12}
+        return [self.make_input(lead=leads[horizon]) for horizon in self.reward.horizons]
+
+    def check_close(self, found: Tensor, expected: Tensor, what: str) -> None:
+        worst = float((found - expected).abs().max())
+        assert worst <= self.tolerance, f"{what}: scores differ by {worst:.3g}, tolerance {self.tolerance:.3g}"
+
+    def check_finite(self, inp: RewardInput, what: str) -> None:
+        scores = self.scores(inp)
+        assert bool(scores.isfinite().all()), f"{what}: scores are {scores.tolist()}"
+
+    def test_declares_its_horizons(self) -> None:
+        horizons = self.reward.horizons
+        assert horizons, "declare at least one horizon"
+        assert set(horizons) <= {"short", "long"}, f"unknown horizon in {horizons}"
+
+    def test_gives_one_float_per_candidate(self) -> None:
+        for inp in self.inputs():
+            output, count = self.output(inp), len(inp.prompts)
+            named = {"scores": output.scores, **{f"parts[{name!r}]": part for name, part in output.parts.items()}}
+            for name, values in named.items():
+                assert tuple(values.shape) == (count,), f"{name} has shape {tuple(values.shape)}, expected ({count},)"
+                assert values.is_floating_point(), f"{name} has dtype {values.dtype}, expected a float"
+
+    def test_scores_are_finite(self) -> None:
+        for inp in self.inputs():
+            self.check_finite(inp, "a plain video")
+
+    def test_one_frame_is_finite(self) -> None:
+        self.check_finite(self.make_input(frames=1), "T = 1")
+        self.check_finite(self.make_input(frames=1, lead=1), "one new frame after one earlier frame")
+
+    def test_odd_frame_count_is_finite(self) -> None:
+        self.check_finite(self.make_input(frames=7), "T = 7")
+
+    def test_constant_video_is_finite(self) -> None:
+        for inp in self.inputs():
+            for level in (0.0, 0.5, 1.0):
+                anchor = None if inp.anchor is None else torch.full_like(inp.anchor, level)
+                still = replace(inp, video=torch.full_like(inp.video, level), anchor=anchor)
+                self.check_finite(still, f"a video of {level} everywhere")
+
+    def test_order_of_candidates_does_not_matter(self) -> None:
+        for inp in self.inputs():
+            order = [*range(1, len(inp.prompts)), 0]
+            self.check_close(self.scores(take(inp, order)), self.scores(inp)[order], "candidates in another order")
+
+    def test_batch_does_not_matter(self) -> None:
+        for inp in self.inputs():
+            alone = torch.cat([self.scores(take(inp, [row])) for row in range(len(inp.prompts))])
+            self.check_close(self.scores(inp), alone, "all candidates at once against one by one")
+
+    def test_is_deterministic(self) -> None:
+        for inp in self.inputs():
+            assert torch.equal(self.scores(inp), self.scores(inp)), "the same input scored twice gave two results"
+
+    def test_leaves_inputs_alone(self) -> None:
+        for inp in self.inputs():
+            copies = {name: value.clone() for name, value in _tensors(inp).items()}
+            self.scores(inp)
+            for name, value in _tensors(inp).items():
+                assert torch.equal(value, copies[name]), f"score() changed {name} in place"
+
+    def test_leaves_random_state_alone(self) -> None:
+        for inp in self.inputs():
+            before = torch.get_rng_state()
+            self.scores(inp)
+            assert torch.equal(before, torch.get_rng_state()), "score() used torch's global random generator"
+
+    def test_reads_the_prompt_if_it_says_so(self) -> None:
+        if self.reward.needs_prompt:
+            inp = self.make_input()
+            other = replace(inp, prompts=(*inp.prompts[1:], inp.prompts[0]))
+            assert not torch.equal(self.scores(inp), self.scores(other)), "needs_prompt, yet prompts change nothing"
+
+    def test_works_again_after_unload(self) -> None:
+        inp = self.inputs()[0]
+        before = self.scores(inp)
+        self.reward.unload()
+        self.reward.unload()  # a run that fails early may unload twice
+        self.reward.load(self.device)
+        self.check_close(self.scores(inp), before, "after unload and load")
+
+
+def _tensors(inp: RewardInput) -> dict[str, Tensor]:
+    values = {field.name: getattr(inp, field.name) for field in fields(inp)}
+    return {name: value for name, value in values.items() if isinstance(value, torch.Tensor)}

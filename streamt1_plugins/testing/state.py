@@ -1,0 +1,62 @@
+"""What an object holds on to: its tensors, and the traces something may have left on a pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import FunctionType, MethodType, ModuleType
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_OPAQUE = (str, bytes, int, float, type, ModuleType, FunctionType, MethodType, nn.Module, torch.Generator)
+
+
+def tensors_in(root: object, outside: object = None) -> Iterator[Tensor]:
+    """Every tensor reachable from `root` through containers and attributes; `outside` is not entered."""
+    seen, todo = {id(outside)}, [root]
+    while todo:
+        item = todo.pop()
+        if id(item) in seen or isinstance(item, _OPAQUE):
+            continue
+        seen.add(id(item))
+        if isinstance(item, Tensor):
+            yield item
+        else:
+            todo += _parts(item)
+
+
+def tensor_bytes(root: object, outside: object = None) -> int:
+    """Memory behind the tensors reachable from `root`; what they share counts once."""
+    storages = [tensor.untyped_storage() for tensor in tensors_in(root, outside)]
+    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
+
+
+def footprint(pipe: Any) -> dict[str, dict[str, Any]]:
+    """Instance attributes, processors and hooks of a pipeline and all its modules, as far as somebody can add to them.
+
+    Data is compared by name alone (pipelines keep their last guidance scale), functions and processors by identity.
+    """
+    parts: dict[str, Any] = {"pipe": pipe}
+    for name, part in getattr(pipe, "components", {}).items():
+        modules = part.named_modules() if isinstance(part, nn.Module) else ()
+        parts.update({f"{name}.{path}": module for path, module in modules})
+    return {name: {key: _identity(value) for key, value in vars(part).items()} for name, part in parts.items()}
+
+
+def _identity(value: Any) -> Any:
+    if isinstance(value, Mapping) and not isinstance(value, nn.Module):
+        return tuple(value)
+    return id(value) if callable(value) else None
+
+
+def _parts(item: Any) -> list[Any]:
+    if isinstance(item, Mapping):
+        return list(item.values())
+    if isinstance(item, (list, tuple, set, frozenset)):
+        return list(item)
+    slots = [name for kind in type(item).__mro__ for name in getattr(kind, "__slots__", ())]
+    return [*getattr(item, "__dict__", {}).values(), *(getattr(item, name, None) for name in slots)]

@@ -1,0 +1,30 @@
+"""Causal Wan keeps every promise that does not need a plain pipeline to compare with: there is none."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from streamt1_plugins.testing import AdapterContract
+from streamt1_wan.adapter import CausalWanAdapter
+from tests.adapters.tiny import tiny_pipeline
+
+
+class TestCausalWan(AdapterContract):
+    name = "wan"
+    has_plain = False
+    has_callbacks = False  # the arguments a causal Wan refuses say what to use instead
+    long: ClassVar[dict[str, Any]] = {"num_frames": 12 * 12 - 3}
+
+    def make_pipeline(self) -> Any:
+        return tiny_pipeline()
+
+    def make_adapter(self) -> CausalWanAdapter:
+        return CausalWanAdapter(timesteps=(1000, 500))
+
+    def call(self) -> dict[str, Any]:
+        return {"prompt": "a red circle", "height": 32, "width": 32, "num_frames": 33, "max_sequence_length": 16}
+
+
+class TestGuidedCausalWan(TestCausalWan):
+    def call(self) -> dict[str, Any]:
+        return {**super().call(), "guidance_scale": 2.0}

@@ -1,0 +1,166 @@
+"""Whole searches under the `stream-t1-paper` recipe against the authors' release: every decision, score and latent."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+from streamt1_plugins import hookimpl, parts, recipe
+from streamt1_plugins.adapter import Decoded, History, MemoryPlan
+from streamt1_plugins.contracts import Run
+from streamt1_plugins.hooks import RunHooks
+from streamt1_plugins.measure import Measurer
+from streamt1_plugins.reward import Reward, RewardInput, RewardOutput
+from streamt1_plugins.search import search
+from streamt1_plugins.tree import Tree
+from tests.golden.replay import Case, adapter_of, call_of, load, paths, pipeline_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from streamt1_plugins.contracts import Candidate, Chunk
+
+ATOL = 5e-5
+
+
+class ToyImage(Reward):
+    """The recorded stand-in for the image reward."""
+
+    def score(self, inp: RewardInput) -> RewardOutput:
+        p = inp.video.double()
+        sharp = (p[..., 1:] - p[..., :-1]).abs().mean((2, 3, 4))
+        frames = 10 * p[:, :, 0].mean((2, 3)) - 5 * p[:, :, 1].mean((2, 3)) + 8 * sharp
+        return RewardOutput(frames.mean(1))
+
+
+class ToyVideo(Reward):
+    """The recorded stand-in for the video reward."""
+
+    def score(self, inp: RewardInput) -> RewardOutput:
+        p = inp.video.double()
+        count = p.shape[1]
+        ramp = 2 * torch.arange(1, count + 1, dtype=torch.float64) / (count + 1)
+        blue = (ramp * p[:, :, 2].mean((2, 3))).mean(1)
+        return RewardOutput(12 * blue - 6 * (p[:, 1:] - p[:, :-1]).abs().mean((1, 2, 3, 4)))
+
+
+class ToyDecode:
+    """The adapter's session with the recorded toy decoder, which is always cold."""
+
+    def __init__(self, session: Any, mix: torch.Tensor) -> None:
+        self._session, self._mix = session, mix
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session, name)
+
+    def decode(self, history: History, latents: torch.Tensor) -> list[Decoded]:
+        return [Decoded(self._frames(z)) for z in latents]
+
+    def _frames(self, z: torch.Tensor) -> torch.Tensor:
+        g = z + 0.5 * torch.cat([torch.zeros_like(z[:, :1]), z[:, :-1]], dim=1)
+        pictures = [self._picture(g[:, f], j) for f in range(g.shape[1]) for j in range(1 if f == 0 else 4)]
+        return (0.5 * torch.stack(pictures) + 0.5).clamp(0, 1)
+
+    def _picture(self, latent: torch.Tensor, j: int) -> torch.Tensor:
+        return torch.tanh(torch.pixel_shuffle(torch.einsum("oc,chw->ohw", self._mix[j], latent), 2))
+
+
+class Recorder:
+    """Keeps the tensors the tree does not."""
+
+    def __init__(self) -> None:
+        self.seen: dict[tuple[int, int], Candidate] = {}
+
+    @hookimpl
+    def streamt1_candidate_scored(self, chunk: Chunk, candidate: Candidate) -> None:
+        self.seen[chunk.index, candidate.ordinal] = candidate
+
+
+def recipe_of(case: Case) -> recipe.Recipe:
+    c = case.config
+    frames = c["num_frame_per_block"]
+    return recipe.load(
+        "stream-t1-paper",
+        [
+            f"seed={c['seed']}",
+            f"search.candidates={c['beam_size']}",
+            f"search.top_k={c['top_k']}",
+            f"noise.sigma={c['noise_fusion_sigma']}",
+            f"scoring.cap={c['alpha_cap']}",
+            f"memory.short_threshold={c['short_threshold']}",
+            f"memory.long_threshold={c['long_threshold']}",
+            f"sinks.sink_chunks={c['sink_size'] // frames}",
+            f"sinks.window_chunks={(c['local_attn_size'] - c['sink_size']) // frames}",
+            f"sinks.max_sink_chunks={c['max_sink_size'] // frames}",
+            f"sinks.ema_decay={c['compression_alpha']}",
+            f"rewards.window={c['sliding_window_size']}",
+            "rewards.pixels=float",  # the recorded rewards saw unquantised pixels
+            "rewards.short={image: {}}",
+            "rewards.long={video: {}}",
+        ],
+    )
+
+
+def replay(case: Case) -> tuple[Run, Recorder]:
+    paper = recipe_of(case)
+    pipe = pipeline_of(case)
+    call = call_of(case) | {"generator": torch.Generator().manual_seed(paper.seed)}
+    session = adapter_of(case).open(pipe, call, MemoryPlan(**paper.sinks.model_dump()))
+    recorder = Recorder()
+    run = Run(paper, ToyDecode(session, case.tensors["vae.A"]), Tree(), "", paper.seed)  # type: ignore[arg-type]
+    hooks = RunHooks([*parts.policies(paper).items(), ("recorder", recorder)])
+    measurer = Measurer({("short", "image"): ToyImage(), ("long", "video"): ToyVideo()})
+    for _ in search(run, hooks, measurer):
+        pass
+    session.close()
+    return run, recorder
+
+
+@pytest.mark.parametrize("path", paths("end_to_end"), ids=lambda path: path.stem)
+def test_whole_search(path: Path) -> None:
+    torch.set_num_threads(1)
+    case = load(path)
+    run, recorder = replay(case)
+    for chunk in case.info["chunks"]:
+        nodes = run.tree.chunk(chunk["chunk"])
+        kept = sorted((node for node in nodes if node.rank is not None), key=lambda node: node.rank)
+        assert [node.ordinal for node in kept] == chunk["kept"]
+        assert len(nodes) == len(chunk["candidates"])
+        for recorded in chunk["candidates"]:
+            check_candidate(case, chunk["chunk"], recorded, recorder.seen[chunk["chunk"], recorded["cand"]])
+    check_final(case, run)
+
+
+def check_candidate(case: Case, index: int, recorded: dict[str, Any], candidate: Candidate) -> None:
+    assert candidate.seed == recorded["seed"]
+    assert [*(node.seed for node in candidate.beam.path), candidate.seed] == recorded["history_seeds"]
+    assert candidate.beam.rank == recorded["parent"]
+    assert candidate.route == recorded["route"]
+    for name in ("short", "long", "score"):
+        assert getattr(candidate, name) == pytest.approx(recorded[name], abs=ATOL)
+    sinks = candidate.beam.history.memory.sinks
+    # The recorded state is the one after this chunk's clean pass; in the first chunk that chunk is itself the sink.
+    frames = case.config["num_frame_per_block"]
+    assert max(sum(block.frames for block in sinks), frames) == recorded["sink_frames"]
+    assert [block.start for block in sinks if block.start >= case.config["sink_size"]] == recorded[
+        "append_start_frames"
+    ]
+    prefix = f"chunk{index:02d}.cand{recorded['cand']}"
+    close(candidate.noise, case.tensors[f"{prefix}.noise"])
+    close(candidate.latents, case.tensors[f"{prefix}.latent"])
+
+
+def check_final(case: Case, run: Run) -> None:
+    final = case.info["final"]
+    by_rank = sorted(run.beams, key=lambda beam: beam.rank)
+    assert [[node.seed for node in beam.path] for beam in by_rank] == final["beam_history_seeds"]
+    assert [beam.path[-1].score for beam in by_rank] == pytest.approx(final["beam_last_chunk_scores"], abs=ATOL)
+    assert [run.tree.final[b.path[-1].id] for b in by_rank] == pytest.approx(final["beam_final_scores"], abs=ATOL)
+    assert run.beams[0].rank == final["best_beam"]
+    close(torch.cat(run.beams[0].history.latents, dim=2), case.tensors["final.best"])
+
+
+def close(ours: torch.Tensor, theirs: torch.Tensor) -> None:
+    torch.testing.assert_close(ours.transpose(1, 2), theirs, atol=ATOL, rtol=0)

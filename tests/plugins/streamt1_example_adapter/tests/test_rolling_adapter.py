@@ -1,0 +1,21 @@
+"""All the tests an adapter needs: inherited."""
+
+from streamt1_example_adapter.adapter import RollingAdapter
+from streamt1_example_adapter.pipeline import RollingPipeline
+
+from streamt1_plugins.testing import AdapterContract
+
+
+class TestRolling(AdapterContract):
+    name = "rolling"
+    long = {"num_chunks": 12}  # noqa: RUF012
+    output_types = ("latent", "pt", "np")
+
+    def make_pipeline(self):
+        return RollingPipeline()
+
+    def make_adapter(self):
+        return RollingAdapter()
+
+    def call(self):
+        return {"prompt": "a red circle", "num_chunks": 4}

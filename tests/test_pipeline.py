@@ -1,0 +1,306 @@
+"""The wrapper: which adapter drives what, pass-through, streaming, endings, seeds and reproducible recipes."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+import streamt1_plugins as streamt1
+from streamt1_plugins import recipe as recipes
+from streamt1_plugins.errors import (
+    InputError,
+    PluginError,
+    RecipeError,
+    UnknownNameError,
+    UnsupportedPipelineError,
+)
+from streamt1_plugins.hookspecs import hookimpl
+from tests.plugins.fresh import fresh_discovery, plugin
+from tests.toy import Bright, ToyPipeline
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def wrap(*overrides: str, recipe: Any = "stream-t1", observers: Any = None) -> streamt1.StreamPipeline:
+    return streamt1.wrap(ToyPipeline(), recipe, overrides=overrides, observers=observers)
+
+
+# Which adapter.
+
+
+class UnheardPipeline:
+    pass
+
+
+class WanPipeline:
+    """A stand-in with the name of the diffusers class."""
+
+
+class SubclassPipeline(ToyPipeline):
+    pass
+
+
+def test_an_unsupported_class_lists_the_supported_ones() -> None:
+    with pytest.raises(UnsupportedPipelineError, match=r"No adapter drives UnheardPipeline\..*toy \(ToyPipeline\)"):
+        streamt1.wrap(UnheardPipeline())
+
+
+def test_a_wan_pipeline_needs_an_explicit_adapter() -> None:
+    with pytest.raises(UnsupportedPipelineError, match=r"WanPipeline: a causal Wan.*say so with adapter='wan'"):
+        streamt1.wrap(WanPipeline())
+    wan = recipes.load("plain", ["adapter=wan"])
+    assert streamt1.wrap(WanPipeline(), wan).recipe.adapter.name == "wan"
+    assert streamt1.wrap(WanPipeline(), "plain", adapter="wan").recipe == streamt1.wrap(WanPipeline(), wan).recipe
+
+
+def test_two_adapters_that_claim_one_class_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    @hookimpl
+    def claim(register: Any) -> None:
+        register("rival", pipelines=("ToyPipeline",), target="tests.toy:ToyAdapter")
+
+    fresh_discovery(monkeypatch, rivals=plugin(streamt1_register_adapters=claim))
+    with pytest.raises(UnsupportedPipelineError, match=r"toy \(tests\), rival \(the rivals distribution\)\. Choose"):
+        wrap()
+    assert streamt1.wrap(ToyPipeline(), "plain", adapter="rival").recipe.adapter.name == "rival"
+
+
+def test_an_unknown_adapter_gets_a_guess() -> None:
+    with pytest.raises(UnknownNameError, match=r"Unknown adapter 'tooy'\. Did you mean 'toy'"):
+        streamt1.wrap(ToyPipeline(), adapter="tooy")
+
+
+def test_a_subclass_is_driven_like_its_base() -> None:
+    assert streamt1.wrap(SubclassPipeline()).recipe.adapter.name == "toy"
+
+
+def test_a_search_without_rewards_is_an_error_where_the_adapter_suggests_none() -> None:
+    with pytest.raises(
+        RecipeError, match=r"names no rewards, and the adapter 'toy-bare' suggests none\..*Known: .*bright"
+    ):
+        streamt1.wrap(ToyPipeline(), adapter="toy-bare")
+    assert streamt1.wrap(ToyPipeline(), "plain", adapter="toy-bare").recipe.rewards.are_named is False
+
+
+def test_named_rewards_replace_the_suggested_ones() -> None:
+    completed = wrap("rewards.short.bright={}").recipe
+    assert (list(completed.rewards.short), list(completed.rewards.long)) == (["bright"], [])
+
+
+def test_load_takes_the_bundled_model_of_an_adapter_by_name() -> None:
+    pipe = streamt1.load("toy")
+    assert (pipe.recipe.model, pipe.recipe.adapter.name) == ("toy", "toy")
+    assert pipe("a prompt").shape == (12, 3, 2, 2)
+
+
+def test_load_asks_which_adapter_drives_a_folder() -> None:
+    with pytest.raises(UnsupportedPipelineError, match=r"Which adapter drives 'some/folder'\?"):
+        streamt1.load("some/folder")
+
+
+# The wrapper is the pipeline.
+
+
+def test_attributes_reach_the_inner_pipeline() -> None:
+    pipe = wrap()
+    assert pipe.secret == "reached through the wrapper"
+    with pytest.raises(AttributeError, match="'ToyPipeline' object has no attribute 'nothing'"):
+        _ = pipe.nothing
+
+
+def test_an_attribute_set_on_the_wrapper_reaches_the_inner_pipeline() -> None:
+    pipe = wrap()
+    pipe.secret = "changed"
+    assert pipe.pipe.secret == "changed"
+
+
+class MovablePipeline(ToyPipeline):
+    device = "cpu"
+
+    def to(self, device: str) -> MovablePipeline:
+        self.device = device
+        return self
+
+
+def test_moving_the_wrapper_moves_the_inner_pipeline_and_keeps_searching() -> None:
+    pipe = streamt1.wrap(MovablePipeline())
+    assert pipe.to("cuda") is pipe
+    assert pipe.pipe.device == "cuda"
+
+
+def test_a_wrapper_can_be_copied() -> None:
+    pipe = wrap()
+    assert torch.equal(copy.copy(pipe)("a prompt"), pipe("a prompt"))
+
+
+def test_wrapping_twice_searches_once() -> None:
+    inner = ToyPipeline()
+    twice = streamt1.wrap(streamt1.wrap(inner, "stream-t1"), "plain")
+    assert twice.pipe is inner
+    assert twice.recipe.search.top_k == 1
+
+
+def test_the_prompt_may_be_named_and_there_is_no_tree_before_the_first_call() -> None:
+    pipe = wrap()
+    with pytest.raises(InputError, match="call the pipeline first"):
+        _ = pipe.tree
+    assert torch.equal(pipe(prompt="a prompt"), pipe("a prompt"))
+    with pytest.raises(InputError, match="prompt is empty"):
+        pipe("")
+
+
+# Streaming.
+
+
+@pytest.mark.parametrize("overrides", [(), ("search.top_k=1",), ("search.top_k=4",), ("search.final=last_chunk",)])
+@pytest.mark.parametrize("recipe", ["stream-t1", "best-of-n", "plain"])
+def test_stream_yields_every_chunk_once_in_order_as_the_final_video_has_it(recipe: str, overrides: tuple[str]) -> None:
+    pipe = wrap(*overrides, recipe=recipe)
+    chunks = list(pipe.stream("a prompt"))
+    assert [chunk.index for chunk in chunks] == [0, 1, 2, 3]
+    assert torch.equal(torch.cat([chunk.frames for chunk in chunks]), wrap(*overrides, recipe=recipe)("a prompt"))
+    assert all(map(torch.equal, [chunk.latents for chunk in chunks], pipe.run.beams[0].history.latents))
+
+
+def test_one_beam_streams_every_chunk_at_once() -> None:
+    pipe = wrap("search.top_k=1", "search.candidates=3")
+    for chunk in pipe.stream("a prompt"):
+        assert len(pipe.tree) == 3 * (chunk.index + 1)
+
+
+def test_a_chunk_waits_until_all_beams_share_it() -> None:
+    pipe = wrap()
+    for chunk in pipe.stream("a prompt"):
+        shared = {beam.path[chunk.index].id for beam in pipe.run.beams}
+        assert len(shared) == 1 or pipe.tree.winner
+
+
+# Endings.
+
+
+class Ending:
+    def __init__(self) -> None:
+        self.errors: list[Any] = []
+        self.closed: list[bool] = []
+
+    @hookimpl
+    def streamt1_run_finished(self, run: Any, error: Any) -> None:
+        self.errors.append(error)
+        self.closed.append(run.session.closed)
+
+
+def test_a_run_that_goes_well_is_finished_and_closed_once() -> None:
+    ending = Ending()
+    pipe = wrap(observers={"ending": ending})
+    pipe("a prompt")
+    list(pipe.stream("a prompt"))
+    assert (ending.errors, ending.closed, pipe.run.session.closed) == ([None, None], [False, False], True)
+
+
+@pytest.mark.parametrize("how", ["call", "stream"])
+def test_an_error_is_told_and_the_session_closed(how: str) -> None:
+    ending = Ending()
+    pipe = wrap(observers={"ending": ending})
+    with pytest.raises(RuntimeError, match="the pipeline broke") as caught:
+        pipe("a prompt", fail_at=2) if how == "call" else list(pipe.stream("a prompt", fail_at=2))
+    assert ending.errors == [caught.value]
+    assert pipe.run.session.closed
+    assert [len(pipe.tree.chunk(i)) for i in range(3)] == [4, 4, 0]
+
+
+def test_abandoning_a_stream_finishes_and_closes_the_run() -> None:
+    ending = Ending()
+    pipe = wrap("search.top_k=1", observers={"ending": ending})
+    stream = pipe.stream("a prompt")
+    next(stream)
+    assert not pipe.run.session.closed
+    stream.close()
+    assert [type(error) for error in ending.errors] == [GeneratorExit]
+    assert ending.closed == [False]  # parts are told while the session is still open
+    assert pipe.run.session.closed
+
+
+def test_parts_that_do_not_fit_close_the_session_too() -> None:
+    class Rival:
+        @hookimpl
+        def streamt1_select(self, candidates: Any) -> Any: ...
+
+    pipe = wrap(observers={"rival": Rival()})
+    with pytest.raises(PluginError, match="2 answers"):
+        pipe("a prompt")
+    assert pipe.run.session.closed
+
+
+def test_a_pipeline_can_be_used_again_after_an_error() -> None:
+    pipe = wrap()
+    with pytest.raises(RuntimeError):
+        pipe("a prompt", fail_at=1)
+    assert torch.equal(pipe("a prompt"), wrap()("a prompt"))
+
+
+class Unloadable(Bright):
+    def load(self, device: str) -> None:
+        raise FileNotFoundError("no weights")
+
+
+def test_a_reward_that_does_not_load_is_named() -> None:
+    pipe = wrap()
+    pipe._measurer.rewards["long", "bright"] = Unloadable()  # type: ignore[index]
+    with pytest.raises(PluginError, match="Loading reward 'bright' failed: FileNotFoundError: no weights"):
+        pipe("a prompt")
+
+
+# Seeds and recipes.
+
+
+def test_the_seed_is_the_recipes_or_the_callers_generators() -> None:
+    by_recipe = wrap("seed=5")
+    by_generator = wrap()
+    first = by_recipe("a prompt")
+    second = by_generator("a prompt", generator=torch.Generator().manual_seed(5))
+    assert torch.equal(first, second)
+    assert by_recipe.run.seed == by_generator.run.seed == by_generator.run.recipe.seed == 5
+    assert not torch.equal(first, wrap()("a prompt"))
+
+
+def test_a_list_of_generators_is_refused() -> None:
+    with pytest.raises(InputError, match=r"Pass one torch\.Generator"):
+        wrap()("a prompt", generator=[torch.Generator()])
+
+
+@pytest.mark.parametrize("recipe", sorted(recipes.names()))
+@pytest.mark.parametrize("seed", [3, 2**64 - 1])
+def test_the_completed_recipe_alone_reproduces_the_run(recipe: str, seed: int, tmp_path: Path) -> None:
+    first = wrap(recipe=recipe)
+    video = first("a prompt", generator=torch.Generator().manual_seed(seed))
+    (tmp_path / "recipe.yaml").write_text(first.run.recipe.to_yaml(), encoding="utf-8")
+    again = wrap(recipe=tmp_path / "recipe.yaml")
+    assert torch.equal(again("a prompt"), video)
+    assert without_times(again) == without_times(first)
+    assert again.run.recipe == first.run.recipe
+
+
+def without_times(pipe: streamt1.StreamPipeline) -> list[dict[str, Any]]:
+    return [{key: value for key, value in node.items() if key != "seconds"} for node in pipe.tree.to_dict()["nodes"]]
+
+
+def test_the_completed_recipe_writes_out_every_option() -> None:
+    completed = wrap("noise.sigma=0.2").recipe
+    assert completed.noise.options == {"sigma": 0.2, "seeds": "fresh", "device": "cpu"}
+    assert completed.adapter.options == {"gain": 1.0, "routed": True, "max_batch": None}
+    assert list(completed.rewards.long) == ["bright"]
+
+
+def test_a_completed_recipe_equals_its_yaml_also_with_tuples(tmp_path: Path) -> None:
+    completed = streamt1.wrap(WanPipeline(), "plain", adapter="wan").recipe
+    (tmp_path / "wan.yaml").write_text(completed.to_yaml(), encoding="utf-8")
+    assert completed.adapter.options["timesteps"] == [1000, 750, 500, 250]
+    assert recipes.load(tmp_path / "wan.yaml") == completed
+
+
+def test_a_wrapped_recipe_cannot_be_wrong_in_an_option() -> None:
+    with pytest.raises(RecipeError, match=r"adapter: 'toy' has no option 'gian'\. Did you mean 'gain'"):
+        wrap("adapter.gian=2")

@@ -1,0 +1,153 @@
+"""A toy autoregressive "pipeline" and its plugin: two latent numbers per frame, no network, microseconds per chunk."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+
+from streamt1_plugins import Capabilities, Decoded, History, Reward, RewardOutput, hookimpl
+from streamt1_plugins.errors import InputError
+
+SHAPE = (1, 2, 3, 2, 2)  # [N, C, F, h, w]
+
+
+class ToyPipeline:
+    """Stands in for a diffusers pipeline."""
+
+    config: ClassVar[dict[str, Any]] = {}
+    secret = "reached through the wrapper"
+
+
+class ToySession:
+    """Chunks of 3 latent frames; each latent frame is one picture."""
+
+    def __init__(self, call: dict[str, Any], capabilities: Capabilities) -> None:
+        self.capabilities = capabilities
+        self.num_chunks = call.get("chunks", 4)
+        self.fps = 8.0
+        self.prompt = call["prompt"]
+        self.forwards = 0
+        self.calls: Counter[str] = Counter()
+        self.routes: list[str] = []
+        self.closed = False
+        self._generator = call["generator"]
+        self._fail_at = call.get("fail_at")
+
+    def root(self) -> History:
+        return History(memory=(), decoder=0.0)
+
+    def draw(self, history: History, generator: torch.Generator | None) -> torch.Tensor:
+        frames = 2 if history.index == self.num_chunks - 1 and self.num_chunks == 5 else SHAPE[2]
+        return torch.randn((1, 2, frames, 2, 2), generator=generator or self._generator)
+
+    def generate(self, history: History, noise: torch.Tensor, generators: Any) -> torch.Tensor:
+        if history.index == self._fail_at:
+            raise RuntimeError("the pipeline broke")
+        self.calls["generate"] += 1
+        self.forwards += len(noise)
+        steps = torch.cat([torch.randn((1, 2, 1, 2, 2), generator=g or self._generator) for g in generators])
+        past = history.latents[-1].mean() if history.latents else torch.zeros(())
+        return torch.tanh(noise + 0.3 * past + 0.1 * steps)
+
+    def decode(self, history: History, latents: torch.Tensor) -> list[Decoded]:
+        self.calls["decode"] += len(latents)
+        frames = (latents.mean(1, keepdim=True).expand(-1, 3, -1, -1, -1).transpose(1, 2) + history.decoder * 0.1 + 1) / 2
+        return [Decoded(f.clamp(0, 1), float(z.mean())) for f, z in zip(frames, latents, strict=True)]
+
+    def commit(self, history: History, latents: torch.Tensor, decoded: Decoded, route: str) -> History:
+        self.calls["commit"] += 1
+        self.routes.append(route)
+        return History(
+            history.index + 1,
+            (*history.latents, latents),
+            (*history.frames, decoded.frames),
+            (*history.memory, route),
+            decoded.state,
+        )
+
+    def finish(self, history: History) -> torch.Tensor:
+        return torch.cat(history.frames)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@dataclass
+class ToyAdapter:
+    gain: float = 1.0
+    routed: bool = True
+    max_batch: int | None = None
+
+    def open(self, pipe: Any, call: dict[str, Any], memory: Any) -> ToySession:
+        if not call.get("prompt"):
+            raise InputError("The prompt is empty.")
+        routes = frozenset({"discard", "ema", "append"} if self.routed else ())
+        return ToySession(call, Capabilities(self.max_batch, routes, "carried", "per_chunk", stochastic_steps=True))
+
+    def load(self, model: str) -> ToyPipeline:
+        return ToyPipeline()
+
+
+@dataclass
+class Bright(Reward):
+    """Mean of the frames."""
+
+    calls: list[Any] = field(default_factory=list)
+
+    def score(self, inp: Any) -> RewardOutput:
+        self.calls.append(inp)
+        return RewardOutput(inp.video.mean((1, 2, 3, 4)))
+
+
+@dataclass
+class Picky(Reward):
+    """Fails or gives NaN for chosen candidates of chosen chunks."""
+
+    chunk: int = 1
+    ordinals: tuple[int, ...] = (0,)
+    how: str = "nan"
+
+    def score(self, inp: Any) -> RewardOutput:
+        scores = inp.video.mean((1, 2, 3, 4)).clone()
+        bad = [i for i, ids in enumerate(inp.frame_ids) if inp.chunk == self.chunk and self._is_bad(ids[-1][0])]
+        if bad and self.how == "raise":
+            raise ZeroDivisionError("no luck")
+        scores[bad] = float("nan")
+        return RewardOutput(scores)
+
+    def _is_bad(self, node: str) -> bool:
+        return int(node.split(".")[1]) in self.ordinals
+
+
+@dataclass
+class ShortOnly(Bright):
+    horizons: ClassVar[tuple[str, ...]] = ("short",)
+
+
+@dataclass
+class Misshapen(Reward):
+    def score(self, inp: Any) -> RewardOutput:
+        return RewardOutput(inp.video.mean())
+
+
+@hookimpl
+def streamt1_register_adapters(register: Any) -> None:
+    suggested = {"short": {"bright": {}}, "long": {"bright": {}}}
+    register("toy", pipelines=("ToyPipeline",), target="tests.toy:ToyAdapter", model="tests.toy:folder", rewards=suggested)
+    register("toy-bare", pipelines=(), target="tests.toy:ToyAdapter")
+
+
+@hookimpl
+def streamt1_register_rewards(register: Any) -> None:
+    register("bright", target="tests.toy:Bright")
+    register("picky", target="tests.toy:Picky")
+    register("short-only", target="tests.toy:ShortOnly")
+    register("misshapen", target="tests.toy:Misshapen")
+    register("needs-extra", target="no_such_module:Reward", extra="streamt1-plugins[none]")
+
+
+def folder() -> str:
+    return "toy-folder"
