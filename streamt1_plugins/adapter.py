@@ -89,7 +89,7 @@ class Session(Protocol):
     forwards: int
 
     def root(self) -> History:
-        """The empty history every branch starts from."""
+        """What every branch starts from: the empty history, or one with the frames the call continues (`index` > 0)."""
         ...
 
     def draw(self, history: History, generator: Generator | None) -> Tensor:
@@ -103,7 +103,8 @@ class Session(Protocol):
     def decode(self, history: History, latents: Tensor) -> list[Decoded]:
         """Frames of THIS chunk for N candidates, continuing the history's decoder state.
 
-        With `root()` as history this is a cold decode, and then `latents` may hold any number of latent frames.
+        With an empty `root()` as history this is a cold decode, and then `latents` may hold any number of latent
+        frames. A session whose root is not empty takes a plain `History()` for it.
         """
         ...
 

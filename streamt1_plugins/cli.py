@@ -9,6 +9,7 @@ import typer
 from streamt1_plugins import __version__
 from streamt1_plugins.commands import recipes
 from streamt1_plugins.commands.base import USER_ERROR, ErrorGroup, complain
+from streamt1_plugins.commands.compare import compare
 from streamt1_plugins.commands.generate import generate
 from streamt1_plugins.commands.plugins import plugins
 from streamt1_plugins.errors import StreamT1Error, foreign_code
@@ -28,6 +29,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(generate)
+app.command()(compare)
 app.command()(plugins)
 app.add_typer(recipes.app, name="recipes")
 

@@ -84,6 +84,7 @@ class Node:
     `short` and `long` are the weighted means of the calibrated readings of that horizon, NaN where none was taken.
     `problem` says why a candidate is invalid. `ordinal` counts the candidates of one chunk over all beams; `parent` is
     the `id` of the node it continues, None in the first chunk. `rank` is the place among the survivors, 0 = best.
+    `stage` is the stage of the rewards after which it was pruned, so later ones never saw it; None where all did.
     """
 
     chunk: int
@@ -99,6 +100,7 @@ class Node:
     fate: Fate | None = None
     rank: int | None = None
     problem: str | None = None
+    stage: int | None = None
     seconds: float = 0.0
 
     @property
@@ -108,6 +110,11 @@ class Node:
     @property
     def is_valid(self) -> bool:
         return self.problem is None
+
+    @property
+    def is_eligible(self) -> bool:
+        """Whether it can survive: valid, and not left behind by a stage of the rewards."""
+        return self.is_valid and self.stage is None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,12 +151,18 @@ class Beam:
 
 @dataclass
 class Cost:
-    """What a run has spent: counts, and seconds by stage (`generate`, `decode`, `reward`, `commit`)."""
+    """What a run has spent: counts, and seconds by stage (`generate`, `decode`, `reward`, `commit`).
+
+    `readings`: verdicts of one reward on one candidate; one call of a reward gives many. `readings_saved`: those that
+    a cascade of rewards did not have to ask for.
+    """
 
     candidates: int = 0
     forwards: int = 0
     latent_frames_decoded: int = 0
     reward_calls: int = 0
+    readings: int = 0
+    readings_saved: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager

@@ -26,6 +26,14 @@ class PluginError(StreamT1Error, RuntimeError):
     """A plugin did not load, collides with another one, or answered a hook wrongly."""
 
 
+class ContractError(PluginError):
+    """A plugin broke a promise of its contract in a way that would spoil results; no policy forgives it."""
+
+
+class UnreachableError(PluginError):
+    """A reward in another process does not answer, for whichever candidate it is asked."""
+
+
 class UnsupportedPipelineError(StreamT1Error, TypeError):
     """No adapter drives this pipeline, or the pipeline is in a state the adapter cannot honour."""
 

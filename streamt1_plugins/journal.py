@@ -92,7 +92,8 @@ def node_of(record: Mapping[str, Any], weights: Mapping[tuple[str, str], float])
         for horizon, named in record["rewards"].items()
     }
     numbers = {name: _float(record[name]) for name in _NUMBERS}
-    return Node(**{name: record[name] for name in _AS_RECORDED}, **numbers, readings=readings)
+    known = {name: record[name] for name in _AS_RECORDED}
+    return Node(**known, **numbers, readings=readings, stage=record.get("stage"))
 
 
 def _float(value: float | None) -> float:

@@ -287,10 +287,11 @@ class StreamPipeline:
 
 
 def _shared(beams: Sequence[Beam]) -> int:
-    """How many first chunks all beams have in common."""
+    """How many first chunks all beams have in common, those the call continues included."""
     paths = [[node.id for node in beam.path] for beam in beams]
+    given = beams[0].history.index - len(paths[0])
     steps = zip(*paths, strict=True)
-    return next((i for i, ids in enumerate(steps) if len(set(ids)) > 1), len(paths[0]))
+    return given + next((i for i, ids in enumerate(steps) if len(set(ids)) > 1), len(paths[0]))
 
 
 def _chunks(beam: Beam, start: int, stop: int) -> Iterator[StreamedChunk]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from streamt1_plugins.errors import RecipeError, guess, unknown_name
+from streamt1_plugins.reward_settings import FixedCalibration, RewardPart, RewardSettings, Section
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -22,11 +23,7 @@ _HERE = Path(__file__).parent
 _FOLDERS = (_HERE / "recipes", _HERE.parent / "recipes")
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Part(_Model):
+class Part(Section):
     """A plugin by name; every other key is one of its options. A bare string is a name without options."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -72,45 +69,7 @@ class MemoryPart(Part):
     name: str = "reward_feedback"
 
 
-class FixedCalibration(_Model):
-    """``(raw - mean) / std``, comparable across chunks and runs."""
-
-    mean: float = 0.0
-    std: Annotated[float, Field(gt=0)] = 1.0
-
-
-class RewardPart(_Model):
-    """How one reward takes part: its weight in the horizon's mean, its calibration and its own options.
-
-    calibration: `none` keeps raw values; `running` standardises by every candidate measured so far; `group` by the
-    candidates of this chunk; `rank` gives 0..1 by rank among them; or fixed numbers.
-    """
-
-    weight: Annotated[float, Field(gt=0)] = 1.0
-    calibration: Literal["none", "running", "group", "rank"] | FixedCalibration = "none"
-    options: dict[str, Any] = {}
-
-
-class RewardSettings(_Model):
-    """What is measured, and on which pixels.
-
-    window: length of the long horizon in chunks. decode: `carried` scores the frames the video will contain; `cold`
-    decodes the chunk (short) and the window (long) from an empty decoder, as the authors' release does.
-    pixels: `float` as decoded, or `uint8` truncated to 8 bits as the release does.
-    """
-
-    window: Annotated[int, Field(ge=1)] = 10
-    decode: Literal["carried", "cold"] = "carried"
-    pixels: Literal["float", "uint8"] = "float"
-    short: dict[str, RewardPart] = {}
-    long: dict[str, RewardPart] = {}
-
-    @property
-    def are_named(self) -> bool:
-        return bool(self.short or self.long)
-
-
-class SearchSettings(_Model):
+class SearchSettings(Section):
     """Width of the search. candidates: children per surviving beam (the first chunk has candidates * top_k);
     top_k: beams that survive a chunk; batch: candidates denoised together (1 is bit-reproducible whatever the width);
     final: `whole_video` lets the long rewards judge the survivors' whole videos, `last_chunk` keeps the best rank.
@@ -127,7 +86,7 @@ class SearchSettings(_Model):
         return self.candidates > 1 or self.top_k > 1
 
 
-class SinkSettings(_Model):
+class SinkSettings(Section):
     """Sizes of a routed memory in chunks, where the adapter has one (see `adapter.MemoryPlan`)."""
 
     sink_chunks: Annotated[int, Field(ge=1)] = 1
@@ -137,7 +96,7 @@ class SinkSettings(_Model):
     sink_precision: Literal["float32", "model"] = "float32"
 
 
-class Recipe(_Model):
+class Recipe(Section):
     """A whole run. `model` and `adapter` may be left out: the caller's pipeline then decides."""
 
     version: Literal[1] = 1
@@ -308,8 +267,8 @@ def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
     for step in location[:-1]:
         field = model.model_fields.get(str(step))
         kind = field.annotation if field else FixedCalibration if _is_alternative(step) else RewardPart
-        if get_origin(kind) is None and isinstance(kind, type) and issubclass(kind, BaseModel):
-            model = kind
+        nested = (each for each in (kind, *get_args(kind)) if get_origin(each) is None and isinstance(each, type))
+        model = next((each for each in nested if issubclass(each, BaseModel)), model)
     return list(model.model_fields)
 
 

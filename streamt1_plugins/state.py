@@ -48,7 +48,10 @@ def save_state(run: Run, folder: Path) -> None:
     place = folder / STATE
     place.mkdir(exist_ok=True)
     needed = {
-        node.id: latents for beam in run.beams for node, latents in zip(beam.path, beam.history.latents, strict=True)
+        node.id: latents
+        for beam in run.beams
+        # The chunks a call continues come first and are its own arguments.
+        for node, latents in zip(reversed(beam.path), reversed(beam.history.latents), strict=False)
     }
     for name, latents in needed.items():
         if not _file(place, name).exists():
@@ -114,7 +117,7 @@ def _head_tensors(run: Run) -> dict[str, Tensor]:
 
 def _head_words(run: Run) -> dict[str, str]:
     beams = [beam.path[-1].id for beam in run.beams]
-    return {"schema": str(SCHEMA), "chunks": str(len(run.beams[0].path)), "beams": json.dumps(beams)}
+    return {"schema": str(SCHEMA), "chunks": str(run.beams[0].history.index), "beams": json.dumps(beams)}
 
 
 def _file(place: Path, name: str) -> Path:

@@ -84,6 +84,7 @@ def node_record(node: Node) -> dict[str, Any]:
         "fate": node.fate,
         "rank": node.rank,
         "problem": node.problem,
+        "stage": node.stage,
         "seconds": round(node.seconds, 4),
     }
 

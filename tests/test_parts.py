@@ -75,8 +75,8 @@ def test_an_unknown_policy_is_named_by_kind(section: str) -> None:
 
 
 def test_an_unknown_observer_gets_a_guess() -> None:
-    with pytest.raises(UnknownNameError, match=r"Unknown observer 'consol'\. Did you mean 'console'"):
-        parts.observers(load({"observers": {"consol": {}}}))
+    with pytest.raises(UnknownNameError, match=r"Unknown observer 'konsole'\. Did you mean 'console'"):
+        parts.observers(load({"observers": {"konsole": {}}}))
 
 
 def test_an_unknown_reward_gets_a_guess() -> None:

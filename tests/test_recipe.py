@@ -207,13 +207,16 @@ def test_wrong_overrides_say_what_is_wrong(override: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ({"serch": {}}, r"unknown key 'serch'\. Did you mean 'search'\? Known: version, description, .*observers\."),
+        (
+            {"searches": {}},
+            r"unknown key 'searches'\. Did you mean 'search'\? Known: version, description, .*observers\.",
+        ),
         ({"search": {"topk": 1}}, r"'search\.topk'\. Did you mean 'top_k'\? Known: candidates, top_k, batch, final\."),
         ({"sinks": {"decay": 1}}, r"'sinks\.decay'\. Did you mean 'ema_decay'\?"),
         ({"rewards": {"shrt": {}}}, r"'rewards\.shrt'\. Did you mean 'short'\?"),
         (
-            {"rewards": {"long": {"a": {"wight": 1}}}},
-            r"'rewards\.long\.a\.wight'\. Did you mean 'weight'\?",
+            {"rewards": {"long": {"a": {"weights": 1}}}},
+            r"'rewards\.long\.a\.weights'\. Did you mean 'weight'\?",
         ),
         (
             {"rewards": {"long": {"a": {"calibration": {"mea": 1}}}}},

@@ -11,7 +11,7 @@ import torch
 from diffusers import AnyFlowFARPipeline, AnyFlowFARTransformer3DModel, AutoencoderKLWan
 from pydantic import Field
 
-from streamt1_anyflow.call import PROPOSED, arguments, check_text_encoder
+from streamt1_anyflow.call import PROPOSED, arguments
 from streamt1_anyflow.session import AnyFlowSession, Plan
 from streamt1_plugins.adapter import MemoryPlan
 from streamt1_plugins.errors import InputError, UnsupportedPipelineError
@@ -57,7 +57,6 @@ class AnyFlowAdapter:
         """
         check_pipeline(pipe)
         values = arguments(pipe, call, UNUSABLE, self._defaults())
-        check_text_encoder(pipe, values)
         partition = _partition(pipe, values)
         context = _context(pipe, values)
         plan = Plan(

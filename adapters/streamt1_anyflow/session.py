@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import torch
 from diffusers.pipelines.anyflow.pipeline_output import AnyFlowPipelineOutput
 
-from streamt1_anyflow.call import lent
 from streamt1_plugins.adapter import Capabilities, Decoded, History
+from streamt1_plugins.replay_seam import shadowed
 from streamt1_wan.decode import decode_chunk
 from streamt1_wan.support import uncompiled
 
@@ -241,13 +241,13 @@ class AnyFlowSession:
         call = self._plan.call
         schedule = next((call[name] for name in ("sigmas", "timesteps") if call[name] is not None), None)
         steps = call["num_inference_steps"] if schedule is None else len(schedule)
-        return lent(
-            self._pipe,
-            _guidance_scale=call["guidance_scale"],
-            _attention_kwargs=call["attention_kwargs"],
-            _interrupt=False,
-            _num_timesteps=self.num_chunks * steps,
-        )
+        attributes = {
+            "_guidance_scale": call["guidance_scale"],
+            "_attention_kwargs": call["attention_kwargs"],
+            "_interrupt": False,
+            "_num_timesteps": self.num_chunks * steps,
+        }
+        return shadowed(self._pipe, attributes)
 
 
 def _rows(cache: Cache, count: int) -> Cache:

@@ -10,7 +10,7 @@ import torch
 from diffusers import AutoencoderKLWan, DiffusionPipeline, HeliosPipeline, HeliosPyramidPipeline
 from pydantic import Field
 
-from streamt1_anyflow.call import PROPOSED, arguments, check_text_encoder
+from streamt1_anyflow.call import PROPOSED, arguments
 from streamt1_helios.condition import Condition, condition
 from streamt1_helios.session import HeliosSession, Plan
 from streamt1_plugins.adapter import MemoryPlan
@@ -66,7 +66,6 @@ class HeliosAdapter:
         """
         check_pipeline(pipe)
         values = arguments(pipe, call, UNUSABLE, self._defaults())
-        check_text_encoder(pipe, values)
         _check_history(values)
         prompt, negative = _text(pipe, values)
         plan = Plan(call=values, prompt=prompt, negative=negative, condition=_condition(pipe, values), fps=self.fps)

@@ -9,12 +9,12 @@ import torch
 from diffusers import HeliosPyramidPipeline
 from diffusers.pipelines.helios.pipeline_output import HeliosPipelineOutput
 
-from streamt1_anyflow.call import lent
 from streamt1_plugins.adapter import Capabilities, Decoded, History
+from streamt1_plugins.replay_seam import shadowed
 from streamt1_wan.support import uncompiled
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch import Generator, Tensor
 
@@ -56,7 +56,7 @@ class HeliosSession:
     """Implements `streamt1_plugins.adapter.Session` for the stock Helios pipelines.
 
     The pipeline's `__call__` runs unchanged, once per chunk and batch of candidates, with the past as `video_latents`;
-    for that time it is lent a `prepare_latents` that hands out the candidates' noise, and its own decoding and
+    for that time its `prepare_latents` is one that hands out the candidates' noise, and its own decoding and
     offloading wait. A history is its latents alone. `forwards` counts every row of a batch.
 
     A host's `callback_on_step_end` is called for every batch of candidates; embeddings it replaces hold for one chunk.
@@ -74,6 +74,7 @@ class HeliosSession:
         self.num_chunks = max(1, -(-call["num_frames"] // self._pixel_frames))
         self._pipe = pipe
         self._plan = plan
+        self._stopped = False
 
     def root(self) -> History:
         """The empty history."""
@@ -101,9 +102,10 @@ class HeliosSession:
         call["generator"] = generators[0] or self._plan.call["generator"]
         if history.index > 0 and "is_amplify_first_chunk" in call:
             call["is_amplify_first_chunk"] = False
-        waiting = {"prepare_latents": lambda *_, **__: noise.clone(), "maybe_free_model_hooks": _nothing}
-        with lent(self._pipe, **waiting), lent(uncompiled(self._pipe.vae), decode=_undecoded):
+        waiting = {"prepare_latents": self._prepared(noise), "maybe_free_model_hooks": _nothing}
+        with shadowed(self._pipe, waiting), shadowed(uncompiled(self._pipe.vae), {"decode": _undecoded}):
             latents: Tensor = self._pipe(**call)[0]
+        self._stopped = self._pipe.interrupt
         return latents[:, :, -self._frames :]
 
     @torch.no_grad()
@@ -167,6 +169,17 @@ class HeliosSession:
             "return_dict": False,
             **self._counted_steps(count),
         }
+
+    def _prepared(self, noise: Tensor) -> Callable[..., Tensor]:
+        """Stands in for the pipeline's `prepare_latents`. A host that has interrupted one chunk meant the whole video,
+        but every call of the pipeline begins by forgetting that.
+        """
+
+        def prepare_latents(*_: Any, **__: Any) -> Tensor:
+            self._pipe._interrupt = self._stopped
+            return noise.clone()
+
+        return prepare_latents
 
     def _past(self, history: History) -> tuple[Tensor, ...]:
         lead = self._plan.condition.lead

@@ -53,37 +53,49 @@ def parse(pipe: Any, call: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("image", "last_image"):
         check_single(name, request.get(name))
     if "video" in request:
-        _check_video(pipe, request)
+        _check_video(request)
+    if request["overlap_history"] is not None:
+        _check_lengths(pipe, request)
     return request
 
 
-def _check_video(pipe: Any, request: Mapping[str, Any]) -> None:
+def _check_video(request: Mapping[str, Any]) -> None:
     video = request["video"]
     if isinstance(video, torch.Tensor) and video.ndim == 5 and len(video) != 1:
         raise InputError(f"`video` has {len(video)} entries, but one call makes one video: call once each.")
     if request["overlap_history"] is None:
         raise InputError("`overlap_history` is missing: the number of frames to continue from (17 or 37 are usual).")
-    # With fewer new frames upstream makes no window at all and fails on the missing latents.
+
+
+def _check_lengths(pipe: Any, request: Mapping[str, Any]) -> None:
+    """Lengths for which upstream divides by zero or makes no window at all."""
     scale = pipe.vae_scale_factor_temporal
     frames, base, overlap = (
         (request[name] - 1) // scale + 1 for name in ("num_frames", "base_num_frames", "overlap_history")
     )
-    if (frames - base - 1) // max(1, base - overlap) < -1:
+    continues = "video" in request
+    if base <= overlap and (continues or frames > base):
+        raise InputError(
+            f"`overlap_history` = {request['overlap_history']} leaves nothing new in a window of `base_num_frames` = "
+            f"{request['base_num_frames']}. Make the window longer or the overlap shorter."
+        )
+    if continues and (frames - base - 1) // (base - overlap) < -1:
         raise InputError(
             f"`num_frames` = {request['num_frames']} is too short for `base_num_frames` = "
-            f"{request['base_num_frames']}. Set `base_num_frames` to {request['num_frames']}."
+            f"{request['base_num_frames']}. Raise `num_frames` or lower `base_num_frames`."
         )
 
 
 def check_windows(request: Mapping[str, Any], windows: Sequence[Window]) -> None:
-    """Refuse lengths on which upstream fails in the middle of the video."""
+    """Refuse lengths on which upstream fails in the middle of the video, or leaves its last frames noise."""
     frames = [window.noise.shape[2] for window in windows]
     block = request["causal_block_size"] or 1
     uneven = [count for count in frames if count % block]
     if uneven:
         raise InputError(
-            f"Windows have {frames} latent frames, but `causal_block_size` = {block} needs multiples of {block}. "
-            "Change `num_frames` or `base_num_frames` (a latent frame is 4 frames, the first is 1)."
+            f"Windows have {frames} latent frames, but `causal_block_size` = {block} needs multiples of {block}: the "
+            "rest would stay noise. Change `num_frames` or `base_num_frames` (4 frames are 1 latent frame, the first "
+            "is 1)."
         )
     if "image" in request and frames[-1] != frames[0]:
         raise InputError(

@@ -22,11 +22,15 @@ if TYPE_CHECKING:
     from streamt1_plugins.replay_seam import Replay
 
 
-def capabilities(call: Mapping[str, Any]) -> Capabilities:
-    """What a session on these arguments can do; noised conditions draw from torch's global generator."""
+def capabilities(pipe: Any, call: Mapping[str, Any]) -> Capabilities:
+    """What a session on these arguments can do.
+
+    Noised conditions draw from torch's global generator; a transformer with a frame-rate embedding fails on batches.
+    """
     is_noised = call["addnoise_condition"] > 0
+    is_single = is_noised or pipe.transformer.config.inject_sample_info
     return Capabilities(
-        max_batch=1 if is_noised else None,
+        max_batch=1 if is_single else None,
         routes=frozenset(),
         decode="carried",
         noise_stream="per_chunk",
@@ -40,11 +44,11 @@ class SkyReelsSession:
 
     Noise covers a whole window ``[1, C, F, h, w]``; from the second one on its first latent frames, the overlap, are
     not new: latents of a chunk are the new ones only, so that chunks add up to the video. The last window may be
-    shorter. With `addnoise_condition` candidates run one by one, each with a global generator of its own.
+    shorter. With `addnoise_condition` every candidate has a global generator of its own.
     """
 
     def __init__(self, pipe: Any, call: Mapping[str, Any], replay: Replay) -> None:
-        self.capabilities = capabilities(call)
+        self.capabilities = capabilities(pipe, call)
         self.num_chunks = len(replay.windows)
         self.fps = float(call["fps"])
         self.prompt = call["prompt"] if isinstance(call["prompt"], str) else "".join(call["prompt"] or ())
@@ -71,7 +75,7 @@ class SkyReelsSession:
 
     def generate(self, history: History, noise: Tensor, generators: Sequence[Generator | None]) -> Tensor:
         """Denoise N candidates of the next window; returns its new latent frames, ``[N, C, F - overlap, h, w]``."""
-        if not self.capabilities.global_rng:
+        if self.capabilities.max_batch is None:
             return self._denoise(history, noise)
         rows = zip(noise.unbind(), generators, strict=True)
         return torch.cat([self._denoise_alone(history, row[None], generator) for row, generator in rows])
@@ -123,7 +127,8 @@ class SkyReelsSession:
         return new.clone()
 
     def _denoise_alone(self, history: History, noise: Tensor, generator: Generator | None) -> Tensor:
-        if generator is None:  # the plain pipeline's stream, which the global generator is a part of
+        # Without a generator it is the plain pipeline's stream, which the global generator is a part of.
+        if generator is None or not self.capabilities.global_rng:
             return self._denoise(history, noise)
         with own_global_rng(noise.device, generator):
             return self._denoise(history, noise)

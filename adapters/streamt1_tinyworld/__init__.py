@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from streamt1_plugins.hookspecs import hookimpl
 
 if TYPE_CHECKING:
-    from streamt1_plugins.registry import RegisterAdapter
+    from streamt1_plugins.registry import RegisterAdapter, RegisterReward
 
 
 @hookimpl
@@ -24,6 +24,12 @@ def streamt1_register_adapters(register: RegisterAdapter) -> None:
             "long": {"tinyalign": {"calibration": "running"}},
         },
     )
+
+
+@hookimpl
+def streamt1_register_rewards(register: RegisterReward) -> None:
+    """Declare the ground truth as a judge for comparisons."""
+    register("tinyworld-judge", target="streamt1_tinyworld.judging:TinyWorldJudge")
 
 
 def model_dir() -> str:

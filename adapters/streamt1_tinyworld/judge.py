@@ -31,7 +31,7 @@ CROP = 20  # half width of the window in which shapes are compared
 
 @dataclass(frozen=True)
 class Scores:
-    """Shares 0..1 of frames (background, object, shape) or chunks (direction, speed) that are right; None: not asked."""
+    """Shares 0..1 of frames (background, object, shape) or chunks (direction, speed) that are right; None: unasked."""
 
     background: float | None = None
     object: float | None = None
@@ -240,7 +240,7 @@ def _steps(track: _Track) -> tuple[Tensor, Tensor]:
 
 
 def _moves(track: _Track, window: slice) -> Tensor | None:
-    """Known velocities [n, 2] of a chunk, the step into it included; None: too few are clear; empty: it is not there."""
+    """Known velocities [n, 2] of a chunk, the step into it included; None: too few are clear; empty: not there."""
     velocities, hidden = (part[max(0, window.start - 1) : window.stop - 1] for part in _steps(track))
     unknown = velocities[:, 0].isnan()
     known = velocities[~unknown]

@@ -135,11 +135,16 @@ def coverage(scene: Scene, start: int, stop: int) -> Tensor:
     bouncing = scene.bouncing[:, None, :, None]
     centre = torch.where(bouncing, reflected, centre)[..., None, None]  # [N, T, K, 2, 1, 1]
     grid = torch.arange(SIZE, device=device, dtype=torch.float32)
-    flat, wrapped = bouncing[..., None], lambda offset: (offset + SIZE / 2).remainder(SIZE) - SIZE / 2
     dx, dy = grid[None, :] - centre[..., 0, :, :], grid[:, None] - centre[..., 1, :, :]
-    dx, dy = torch.where(flat, dx, wrapped(dx)), torch.where(flat, dy, wrapped(dy))
+    inside = bouncing[..., None]
+    dx, dy = torch.where(inside, dx, _wrap(dx)), torch.where(inside, dy, _wrap(dy))
     covered = cover(scene.shape[:, None, :, None, None], scene.radius[:, None, :, None, None], dx, dy)
     return covered * scene.present[:, None, :, None, None]
+
+
+def _wrap(offset: Tensor) -> Tensor:
+    """The same offset the short way round the frame."""
+    return (offset + SIZE / 2).remainder(SIZE) - SIZE / 2
 
 
 def paint(scene: Scene, covered: Tensor) -> Tensor:

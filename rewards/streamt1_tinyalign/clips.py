@@ -32,7 +32,7 @@ from streamt1_tinyworld.world import (
 ATTRIBUTES = ("colour", "shape", "motion", "speed", "background")
 FAULTS = ("altered", "frozen", "vanishes", "morphs")
 FAULT_ODDS = (0.45, 0.15, 0.2, 0.2)
-VARIANTS, WRONG = 4, 4  # true captions per clip, wrong ones per true one
+VARIANTS, WRONG, MISSHAPEN = 4, 4, 2  # true captions per clip; per true one, any wrong ones and wrong shapes
 VALUES = {"colour": tuple(COLOURS), "shape": SHAPES, "motion": MOTIONS, "speed": tuple(SPEEDS)}
 
 
@@ -44,6 +44,7 @@ class Pool:
     twin: Scene  # same hidden attributes
     tokens: Tensor  # [N, VARIANTS, L]
     wrong: Tensor  # [N, VARIANTS, WRONG, L]
+    misshapen: Tensor  # [N, VARIANTS, MISSHAPEN, L] with one wrong shape
     said: Tensor  # [N, VARIANTS, 1 + 4K] codes of each caption
     shown: Tensor  # [N, 1 + 4K] codes of each clip
     twin_shown: Tensor  # [N, 1 + 4K]
@@ -57,11 +58,13 @@ def make_pool(tokenize: Callable[[list[str]], Tensor], split: str, n: int, seed:
     said = [forget(spec, rng) for spec in specs for _ in range(VARIANTS)]
     texts = [caption(spec, rng if index % 2 else None) for index, spec in enumerate(said)]
     wrong = [caption(alter(spec, _mentioned(spec, rng), rng), rng) for spec in said for _ in range(WRONG)]
+    misshapen = [caption(alter(spec, "shape", rng), rng) for spec in said for _ in range(MISSHAPEN)]
     return Pool(
         scene=stage(specs, seed),
         twin=stage(twins, seed),
         tokens=tokenize(texts).view(n, VARIANTS, -1),
         wrong=tokenize(wrong).view(n, VARIANTS, WRONG, -1),
+        misshapen=tokenize(misshapen).view(n, VARIANTS, MISSHAPEN, -1),
         said=torch.tensor([_codes(spec) for spec in said]).view(n, VARIANTS, -1),
         shown=torch.tensor([_codes(spec) for spec in specs]),
         twin_shown=torch.tensor([_codes(spec) for spec in twins]),

@@ -6,6 +6,7 @@ Trained on clips of that world alone (see `training.py`); it knows its words, an
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,36 +25,38 @@ class ChannelNorm(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.gain = nn.Parameter(torch.ones(channels, 1, 1, 1))
+        self.gain = nn.Parameter(torch.ones(channels, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, C, T, H, W] -> the same shape."""
-        return F.normalize(x, dim=1) * self.gain * x.shape[1] ** 0.5
+        """[N, C, H, W] -> the same shape."""
+        return F.normalize(x, dim=1) * self.gain * math.sqrt(x.shape[1])
 
 
 class Stage(nn.Module):
-    """A convolution over space, then a residual one over time."""
+    """A convolution over space, then a residual one over time; both as 2-D convolutions, the fast ones everywhere."""
 
     def __init__(self, into: int, out: int, stride: int, dilation: int = 1) -> None:
         super().__init__()
-        self.space = nn.Conv3d(into, out, (1, 3, 3), (1, stride, stride), (0, 1, 1))
-        self.time = nn.Conv3d(out, out, (3, 1, 1), padding=(dilation, 0, 0), dilation=(dilation, 1, 1))
+        self.space = nn.Conv2d(into, out, 3, stride, 1)
+        self.time = nn.Conv2d(out, out, (3, 1), padding=(dilation, 0), dilation=(dilation, 1))
         self.norms = nn.ModuleList([ChannelNorm(out), ChannelNorm(out)])
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[N, into, T, H, W] -> [N, out, T, H/stride, W/stride]."""
+    def forward(self, x: Tensor, frames: int) -> Tensor:
+        """[N * frames, into, H, W] -> [N * frames, out, H/stride, W/stride]."""
         x = F.silu(self.norms[0](self.space(x)))
-        return x + F.silu(self.norms[1](self.time(x)))
+        rows = x.view(-1, frames, *x.shape[1:])  # [N, T, C, H, W]
+        moved = self.norms[1](self.time(rows.transpose(1, 2).flatten(3)))  # [N, C, T, H * W]
+        return x + F.silu(moved).transpose(1, 2).reshape(x.shape)
 
 
 class VideoEncoder(nn.Module):
-    """Frames -> one vector: local motion features, attended to by a few queries per frame, mean and spread over time."""
+    """Frames -> one vector: local motion features, read by a few queries per frame, mean and spread over time."""
 
     def __init__(self, width: int, queries: int = 4) -> None:
         super().__init__()
-        self.stem = nn.Conv3d(3, width // 4, (1, 5, 5), (1, 2, 2), (0, 2, 2))
-        self.stages = nn.Sequential(
-            Stage(width // 4, width // 2, 2), Stage(width // 2, width, 2), Stage(width, width, 1, dilation=2)
+        self.stem = nn.Conv2d(3, width // 4, 5, 2, 2)
+        self.stages = nn.ModuleList(
+            [Stage(width // 4, width // 2, 2), Stage(width // 2, width, 2), Stage(width, width, 1, dilation=2)]
         )
         self.place = nn.Parameter(0.02 * torch.randn(64, width))
         self.attention = nn.Linear(width, queries)
@@ -62,8 +65,10 @@ class VideoEncoder(nn.Module):
 
     def forward(self, video: Tensor) -> Tensor:
         """[N, T, 3, 64, 64] in 0..1 -> [N, width]."""
-        features = self.stages(F.silu(self.stem(video.transpose(1, 2) * 2 - 1)))
-        cells = features.flatten(3).permute(0, 2, 3, 1)  # [N, T, 64, width]
+        x = F.silu(self.stem(video.flatten(0, 1) * 2 - 1))
+        for stage in self.stages:
+            x = stage(x, video.shape[1])
+        cells = x.flatten(2).mT.reshape(*video.shape[:2], 64, -1)  # [N, T, 64, width]
         share = self.attention(cells + self.place).softmax(2)
         seen = torch.einsum("ntpq,ntpc->ntqc", share, self.value(cells)).flatten(2)
         output: Tensor = self.head(torch.cat([seen.mean(1), seen.std(1, correction=0)], -1))
@@ -90,7 +95,7 @@ class TextEncoder(nn.Module):
         return output
 
 
-class TinyAlignModel(nn.Module):
+class TinyAlign(nn.Module):
     """Both encoders, the vocabulary, and the cosine between their vectors."""
 
     def __init__(self, vocabulary: Sequence[str], width: int = 96) -> None:
@@ -130,9 +135,9 @@ class TinyAlignModel(nn.Module):
         (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
 
 
-def load(folder: str | Path, device: torch.device | str = "cpu") -> TinyAlignModel:
-    """Read a model that `TinyAlignModel.save` wrote, in fp32 and ready to score."""
+def load(folder: str | Path, device: torch.device | str = "cpu") -> TinyAlign:
+    """Read a model that `TinyAlign.save` wrote, in fp32 and ready to score."""
     config = json.loads((Path(folder) / CONFIG).read_text())
-    model = TinyAlignModel(config["vocabulary"], config["width"])
+    model = TinyAlign(config["vocabulary"], config["width"])
     model.load_state_dict(load_file(Path(folder) / WEIGHTS))
     return model.float().eval().requires_grad_(False).to(device)

@@ -23,13 +23,22 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from streamt1_tinyalign.clips import ATTRIBUTES, FAULT_ODDS, FAULTS, Pool, alter, film, is_true, make_pool, spoil, wear
-from streamt1_tinyalign.model import TinyAlignModel
+from streamt1_tinyalign.model import TinyAlign, load
 from streamt1_tinyworld.scene import render, stage
 from streamt1_tinyworld.world import WORDS, caption, sample_split
 
 LENGTHS = ((9, 256), (13, 256), (21, 128), (33, 96))  # frames and clips of a batch
 log = logging.getLogger(__name__)
 RoundTrip = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Options:
+    """Clips per step at most, pairs of frames per step for the shapes, peak learning rate."""
+
+    clips: int = 256
+    stills: int = 256
+    lr: float = 2e-3
 
 
 @dataclass(frozen=True)
@@ -44,10 +53,11 @@ class Batch:
     spoilt_true: Tensor  # [B] the fault does not contradict the caption
 
 
-def draw(pool: Pool, round_trip: RoundTrip | None) -> Batch:
-    """A random batch of one length, on the pool's device."""
+def draw(pool: Pool, round_trip: RoundTrip | None, limit: int = 256) -> Batch:
+    """A random batch of one length and at most `limit` clips, on the pool's device."""
     device = pool.tokens.device
     frames, count = LENGTHS[int(torch.multinomial(torch.tensor([0.35, 0.35, 0.15, 0.15]), 1))]
+    count = min(count, limit)
     rows, variant = (torch.randint(n, (count,), device=device) for n in pool.tokens.shape[:2])
     start, skip = int(torch.randint(300, ())), int(torch.randint(4, ()))
     kind = torch.multinomial(torch.tensor(FAULT_ODDS, device=device), count, replacement=True)
@@ -66,14 +76,14 @@ def draw(pool: Pool, round_trip: RoundTrip | None) -> Batch:
     )
 
 
-def loss_of(model: TinyAlignModel, batch: Batch) -> Tensor:
+def loss_of(model: TinyAlign, batch: Batch) -> Tensor:
     """Mean of the clip-to-caption and the caption-to-clip cross-entropy."""
     count = len(batch.video)
     clips = model.embed_video(torch.cat([batch.video, batch.spoilt])).float()
     texts = model.embed_text(torch.cat([batch.tokens, batch.wrong.flatten(0, 1)])).float()
     scale = 1 / model.temperature.exp().clamp(min=0.02)
     true, spoilt = clips[:count], clips[count:]
-    captions, wrong = texts[:count], texts[count:].unflatten(0, (count, -1))
+    captions, wrong = texts[:count], texts[count:].view(count, -1, texts.shape[1])
     own = torch.eye(count, dtype=torch.bool, device=clips.device)
     logits = (scale * captions @ true.T).masked_fill(batch.also_true & ~own, -1e4)  # [captions, clips]
     against_wrong = scale * torch.einsum("nd,nkd->nk", true, wrong)
@@ -84,33 +94,43 @@ def loss_of(model: TinyAlignModel, batch: Batch) -> Tensor:
     return (from_clip + from_caption) / 2
 
 
-def train(pool: Pool, steps: int, round_trip: RoundTrip | None, lr: float = 2e-3) -> TinyAlignModel:
-    """Train from nothing on the pool's device; AdamW, cosine decay, bf16 where that is fast."""
-    device = pool.tokens.device
-    model = TinyAlignModel(WORDS).to(device)
+def still_loss(model: TinyAlign, pool: Pool, count: int) -> Tensor:
+    """Cross-entropy of two frames preferring their caption to others with a wrong shape, the hardest thing to learn."""
+    rows, variant = (torch.randint(n, (count,), device=pool.tokens.device) for n in pool.tokens.shape[:2])
+    clips = model.embed_video(wear(film(pool, rows, 2, int(torch.randint(300, ()))), None)).float()
+    tokens = torch.cat([pool.tokens[rows, variant][:, None], pool.misshapen[rows, variant]], 1)
+    texts = model.embed_text(tokens.flatten(0, 1)).float().view(*tokens.shape[:2], -1)
+    logits = torch.einsum("nd,nkd->nk", clips, texts) / model.temperature.exp().clamp(min=0.02)
+    return F.cross_entropy(logits, torch.zeros(count, dtype=torch.long, device=clips.device))
+
+
+def train(model: TinyAlign, pool: Pool, steps: int, round_trip: RoundTrip | None, options: Options) -> None:
+    """Train on the pool's device: AdamW, cosine decay, bf16 where that is fast."""
+    device, lr = pool.tokens.device, options.lr
+    model.to(device).train().requires_grad_(True)
     optimiser = torch.optim.AdamW(model.parameters(), lr, betas=(0.9, 0.98), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, lr, total_steps=steps + 1, pct_start=0.1)
     started, seen = time.perf_counter(), 0
     for step in range(steps):
-        batch = draw(pool, round_trip)
-        with torch.autocast(device.type, torch.bfloat16):
-            loss = loss_of(model, batch)
-        loss.backward()
+        batch = draw(pool, round_trip, options.clips)
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            still = still_loss(model, pool, options.stills)
+            loss = loss_of(model, batch) + still
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         schedule.step()
         optimiser.zero_grad(set_to_none=True)
         seen += len(batch.video)
         if step % 100 == 0 or step == steps - 1:
-            log.info(
-                "align step %d/%d  loss %.4f  %.0f clips/s", step, steps, loss, seen / (time.perf_counter() - started)
-            )
-    return model.eval()
+            rate = seen / (time.perf_counter() - started)
+            log.info("align step %d/%d  loss %.4f, of it shape %.4f  %.1f clips/s", step, steps, loss, still, rate)
+    model.eval()
 
 
 @torch.no_grad()
-def accuracy(model: TinyAlignModel, frames: int, count: int = 256, seed: int = 7) -> dict[str, float]:
-    """Share of test clips that score higher with their caption than with one wrong word, per attribute; and than spoilt."""
+def accuracy(model: TinyAlign, frames: int, count: int = 256, seed: int = 7) -> dict[str, float]:
+    """Share of test clips that score higher than with one wrong word, per attribute, and than spoilt ones."""
     rng, device = random.Random(f"accuracy {seed}"), next(model.parameters()).device
     specs = sample_split("test", count, rng)
     video, result = render(stage(specs, seed).to(device), 0, frames), {}
@@ -155,16 +175,21 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for the weights")
     parser.add_argument("--vae", type=Path, help="pipeline folder whose VAE wears the clips")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=1500)
-    parser.add_argument("--clips", type=int, default=16384)
+    parser.add_argument("--steps", type=int, default=650)
+    parser.add_argument("--clips", type=int, default=8192, help="rendered from, in all")
+    parser.add_argument("--init", type=Path, help="weights to go on from")
+    parser.add_argument("--batch", type=int, nargs=2, default=(256, 256), help="clips and stills per step")
+    parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    torch.manual_seed(options.seed)
+    torch.set_float32_matmul_precision("high")
     device = torch.device(options.device)
-    pool = make_pool(TinyAlignModel(WORDS).tokenize, "train", options.clips, options.seed)
+    pool = make_pool(TinyAlign(WORDS).tokenize, "train", options.clips, options.seed)
     round_trip = round_trip_of(options.vae, device) if options.vae else None
-    model = train(on_device(pool, device), options.steps, round_trip)
+    torch.manual_seed(options.seed)
+    model = load(options.init) if options.init else TinyAlign(WORDS)
+    train(model, on_device(pool, device), options.steps, round_trip, Options(*options.batch, options.lr))
     model.save(options.out)
     for frames in (9, 12, 48):
         log.info("accuracy on test clips of %d frames: %s", frames, json.dumps(accuracy(model, frames)))

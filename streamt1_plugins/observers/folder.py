@@ -91,6 +91,8 @@ def summary(run: Run, seconds: float, error: BaseException | None = None) -> dic
             "forwards": cost.forwards,
             "latent_frames_decoded": cost.latent_frames_decoded,
             "reward_calls": cost.reward_calls,
+            "readings": cost.readings,
+            "readings_saved": cost.readings_saved,
         },
         "notes": list(run.tree.notes),
     }

@@ -67,7 +67,7 @@ class Journal:
             for node in run.tree.chunk(index):
                 self._add("candidate", node_record(node))
             self._add("chunk", self._settled(run, index, run.tree.chunk(index)))
-        if done:
+        if run.beams[0].path:
             self._save(run)
 
     @hookimpl
@@ -83,7 +83,7 @@ class Journal:
     def streamt1_run_finished(self, run: Run, error: BaseException | None) -> None:
         if self._journal is None:  # the run ended before it started
             return
-        done = len(run.beams[0].path)
+        done = run.beams[0].history.index
         if done > self._done:  # interrupted between the commit and our turn
             self._keep_chunk(run, done - 1)
         try:

@@ -20,6 +20,8 @@ _COUNTS = {
     "forwards": "Forward passes",
     "latent_frames_decoded": "Latent frames decoded",
     "reward_calls": "Reward calls",
+    "readings": "Candidates judged by a reward",
+    "readings_saved": "Judgements saved by stages",
 }
 
 

@@ -8,7 +8,7 @@
   const cardOf = new Map(cards.map((card) => [card.dataset.node, card]));
   const chunkOf = (node) => parseInt(node, 10);
   const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
-  let selected = null, playing = !still, wholePath = false, players = [];
+  let selected = null, playing = !still, wholePath = true, players = [];
 
   /* Pictures are decoded only where they are seen. */
   function paint(element, node) {
@@ -17,6 +17,12 @@
     element.dataset.painted = node;
     element.style.setProperty("--strip", `url(data:image/webp;base64,${strip[1]})`);
     element.style.setProperty("--n", strip[0]);
+    /* A card shows a few frames, spread over the strip. */
+    const shown = element.querySelectorAll(".film i");
+    shown.forEach((screen, i) => at(screen, Math.round((i / Math.max(1, shown.length - 1)) * (strip[0] - 1)), strip[0]));
+  }
+  function at(screen, frame, count) {
+    screen.style.setProperty("--at", count > 1 ? frame / (count - 1) : 0);
   }
   const seen = new IntersectionObserver((entries) => {
     for (const entry of entries) if (entry.isIntersecting) {
@@ -44,7 +50,10 @@
     const others = cards.filter((card) => chunkOf(card.dataset.node) === chunkOf(node));
     if (others.length > 1) {
       const title = document.createElement("h2"), grid = document.createElement("div");
-      title.textContent = "Candidates of this chunk";
+      title.textContent = "Candidates of this chunk ";
+      if (others.some((card) => card.dataset.parent !== cardOf.get(node).dataset.parent)) {
+        title.append(Object.assign(document.createElement("small"), { textContent: "dimmed: of another parent" }));
+      }
       grid.className = "siblings";
       grid.append(...others.map((card) => sibling(card, node)));
       side.append(title, grid);
@@ -81,12 +90,12 @@
     for (const player of players) {
       const own = player.dataset.strip, clock = player.querySelector(".clock");
       const path = wholePath && clock ? pathTo(own) : [own];
-      let at = (now / 1000) % path.reduce((sum, node) => sum + secondsOf(node), 0), index = 0;
-      while (index < path.length - 1 && at >= secondsOf(path[index])) at -= secondsOf(path[index++]);
+      let time = (now / 1000) % path.reduce((sum, node) => sum + secondsOf(node), 0), index = 0;
+      while (index < path.length - 1 && time >= secondsOf(path[index])) time -= secondsOf(path[index++]);
       const node = path[index], count = strips[node] ? strips[node][0] : 1, screen = player.querySelector("i");
       paint(screen, node);
-      const frame = Math.min(count - 1, Math.floor((at / secondsOf(node)) * count));
-      screen.style.setProperty("--at", count > 1 ? frame / (count - 1) : 0);
+      const frame = Math.min(count - 1, Math.floor((time / secondsOf(node)) * count));
+      at(screen, frame, count);
       if (clock) clock.textContent = wholePath ? `${index + 1} / ${path.length}` : "";
     }
   }
@@ -137,7 +146,9 @@
     if (selected) selected.scrollIntoView({ block: "nearest", inline: "center" });
   }
   function fit() {
-    document.body.style.setProperty("--room", `${scroll.clientWidth - 72}px`);
+    const room = scroll.clientWidth - 72;
+    document.body.style.setProperty("--room", `${room}px`);
+    return room;
   }
   function theme() {
     const root = document.documentElement, dark = matchMedia("(prefers-color-scheme: dark)").matches;
@@ -147,14 +158,16 @@
   byId("theme").addEventListener("click", theme);
   addEventListener("resize", fit);
 
-  function fromHash(scrolls) {
+  function fromHash() {
     const card = cardOf.get((location.hash.match(/node=([\d.]+)/) || [])[1]);
     if (card) card.click();
     return card;
   }
   addEventListener("hashchange", fromHash);
-  fit();
-  if (cards.length && chunkOf(cards[cards.length - 1].dataset.node) > 11) zoom(true);
-  if (!fromHash() && cards.length) select(cards.find((card) => card.classList.contains("winner")) || cards[0], false);
+  const winners = cards.filter((card) => card.classList.contains("winner"));
+  const columns = cards.reduce((most, card) => Math.max(most, place(card)[0] + 1), 1);
+  if (fit() / columns < 112) zoom(true);
+  else byId("zoom").hidden = true;
+  if (!fromHash() && cards.length) select(winners[winners.length - 1] || cards[0], false);
   scrollTo(0, 0);
 })();

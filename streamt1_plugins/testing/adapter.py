@@ -2,7 +2,7 @@
 
 class TestMine(AdapterContract):
     name = "mine"
-    long = {"num_frames": 97}
+    long: ClassVar = {"num_frames": 97}
 
     def make_pipeline(self): return tiny_pipeline()
     def make_adapter(self): return MyAdapter()
@@ -180,6 +180,23 @@ class AdapterContract(AdapterCase):
         assert steps[True], "the callback was never called"
         check_same(found, self.plain(callback_on_step_end=callback(False), **call)[0])
         assert steps[True] == steps[False], "the callback saw other steps than in the plain pipeline"
+
+    def test_a_host_may_interrupt(self) -> None:
+        def interrupting() -> Any:
+            steps = iter(range(1000))
+
+            def step_end(pipe: Any, *_: Any) -> dict[str, Tensor]:
+                pipe._interrupt = next(steps) >= 2
+                return {}
+
+            return step_end
+
+        self.needs_callbacks()
+        if not hasattr(type(self.pipe), "interrupt"):
+            pytest.skip("the pipeline cannot be interrupted")
+        call = {"output_type": "latent", "return_dict": False}
+        found = self.video(callback_on_step_end=interrupting(), **call)[0]
+        check_same(found, self.plain(callback_on_step_end=interrupting(), **call)[0])
 
     def test_memory_does_not_grow(self) -> None:
         with self.session(**self.long) as session:

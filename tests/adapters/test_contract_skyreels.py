@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 
 from streamt1_plugins.testing import AdapterContract
+from streamt1_plugins.testing.adapter_case import candidate, check_same
 from streamt1_skyreels.adapter import SkyReelsAdapter
+from tests.adapters.tiny import seeded
 from tests.adapters.tiny_skyreels import picture, tiny_skyreels
 
 if TYPE_CHECKING:
@@ -30,6 +32,37 @@ class TestSkyReels(AdapterContract):
         size = {"height": 32, "width": 32, "num_frames": 41, "base_num_frames": 17, "overlap_history": 5}
         call = {"prompt": "a red circle", "num_inference_steps": 2, "guidance_scale": 1.0, "max_sequence_length": 16}
         return {**call, **size}
+
+    def test_verbs_keep_to_their_shapes(self) -> None:
+        """As in the contract, but noise covers the window and latents only what is new in it."""
+        with self.session() as session:
+            history = session.root()
+            for index in range(session.num_chunks):
+                noise = session.draw(history, seeded(index))
+                latents, decoded = candidate(session, history, index)
+                new = noise.shape[2] - (2 if index else 0)
+                assert latents.shape == (*noise.shape[:2], new, *noise.shape[3:])
+                assert decoded.frames.shape == (4 * new - (0 if index else 3), 3, 32, 32)
+                assert bool((decoded.frames >= 0).all() and (decoded.frames <= 1).all())
+                history = session.commit(history, latents, decoded, "discard")
+                assert (history.index, len(history.latents), len(history.frames)) == (index + 1,) * 3
+
+    def test_host_callbacks_are_called(self) -> None:
+        """As in the contract, but every latent frame has a timestep of its own."""
+        steps: dict[bool, list[tuple[bool, int, list[float]]]] = {True: [], False: []}
+
+        def callback(ours: bool) -> Any:
+            def step_end(pipe: Any, step: int, timestep: torch.Tensor, tensors: dict[str, Any]) -> dict[str, Any]:
+                steps[ours].append((pipe is self.pipe, step, timestep.tolist()))
+                return {"latents": 0.9 * tensors["latents"]}
+
+            return step_end
+
+        call = {"output_type": "latent", "return_dict": False}
+        found = self.video(callback_on_step_end=callback(True), **call)[0]
+        check_same(found, self.plain(callback_on_step_end=callback(False), **call)[0])
+        assert steps[True]
+        assert steps[True] == steps[False]
 
 
 class TestAsyncSkyReels(TestSkyReels):

@@ -103,11 +103,36 @@ def test_exact(pipes: dict[str, Any], case: str) -> None:
         assert torch.equal(global_state, torch.get_rng_state())
 
 
-def test_sample_info_of_one_rate_is_exact() -> None:
-    """Checkpoints with a frame-rate embedding; see the upstream test for rates that differ."""
+def test_frame_rate_embeddings() -> None:
+    """Checkpoints with a frame-rate embedding; they take one candidate at a time, since upstream fails on batches."""
     pipe = tiny_skyreels(inject_sample_info=True)
     expected, found = theirs(pipe, output_type="latent", fps=16)[0], ours(pipe, output_type="latent", fps=16)[0]
     assert torch.equal(found.frames, expected.frames)
+    session = opened(pipe, guidance_scale=1.0)
+    noise = torch.cat([session.draw(session.root(), seeded(seed)) for seed in range(2)])
+    assert session.generate(session.root(), noise, [seeded(0), seeded(1)]).shape == noise.shape
+    session.close()
+    assert session.capabilities.max_batch == 1
+
+
+def _half(pipe: Any) -> None:
+    pipe.transformer.to(torch.bfloat16)
+
+
+def _offloaded(pipe: Any) -> None:
+    pipe.enable_model_cpu_offload(device="cpu")
+
+
+def _compiled(pipe: Any) -> None:
+    pipe.transformer = torch.compile(pipe.transformer, backend="eager")
+
+
+@pytest.mark.parametrize("change", [_half, _offloaded, _compiled])
+def test_exact_in_other_states(change: Any) -> None:
+    pipe = tiny_skyreels("i2v")
+    change(pipe)
+    expected = pipe(**CALL, **LONG, **I2V, output_type="pt", generator=seeded(3)).frames
+    assert torch.equal(ours(pipe, output_type="pt", **I2V)[0].frames, expected)
 
 
 def test_a_host_that_interrupts_stops_the_rest(pipes: dict[str, Any]) -> None:
@@ -197,8 +222,8 @@ def test_close_leaves_nothing(pipes: dict[str, Any]) -> None:
 
 
 def test_search_over_windows(pipes: dict[str, Any]) -> None:
-    """Equal windows inherit noise, the shorter last one cannot; the overlap memory has no routes and the run says so."""
-    overrides = ["search.candidates=2", "search.top_k=2", "adapter.options.call.overlap_history=5"]
+    """Equal windows inherit noise, the shorter last one cannot; the run says that there is nothing to route."""
+    overrides = ["search.candidates=2", "search.top_k=2", "adapter.call.overlap_history=5"]
     wrapped = streamt1.wrap(pipes["t2v"], overrides=overrides)
     call = {**CALL, **SHORT_END}
     del call["overlap_history"]

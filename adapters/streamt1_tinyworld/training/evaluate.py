@@ -1,6 +1,6 @@
 """Measuring an exported model: the plain judge score, best-of-N per chunk, and which words the model obeys.
 
-python -m streamt1_tinyworld.training.evaluate --model DIR --chunks 7
+python -m streamt1_tinyworld.training.evaluate --model DIR --steps 16 4
 """
 
 from __future__ import annotations
@@ -49,9 +49,11 @@ def plain(model: Model, texts: list[str], chunks: int, schedule: Schedule, seed:
 
 
 @torch.no_grad()
-def best_of(model: Model, texts: list[str], chunks: int, reward: Reward, candidates: int = 4) -> Tensor:
+def best_of(
+    model: Model, texts: list[str], chunks: int, reward: Reward, schedule: Schedule, candidates: int = 4
+) -> Tensor:
     """Frames [N, T, 3, 64, 64] when each chunk is the best of some candidates by a reward of its frames."""
-    sampler = Sampler(model, Schedule(), seed=0)
+    sampler = Sampler(model, schedule, seed=0)
     state, count = sampler.start(texts), len(texts)
     branch = torch.arange(count, device=sampler.device).repeat_interleave(candidates)
     repeated = [text for text in texts for _ in range(candidates)]
@@ -117,19 +119,18 @@ def _altered(spec: Spec, attribute: str) -> Spec:
     return Spec(spec.background, (replace(thing, **{attribute: wrong}),))
 
 
-def report(model: Model, count: int = 32, seeds: int = 2, long_chunks: int = 40) -> dict[str, dict[str, float]]:
-    """The figures of the README, on test prompts: plain at 7 and at 40 chunks, two things, best of 4."""
-    one, two = prompts("test", count, seed=1) * seeds, prompts("test", count, seed=1, things=2)
-    runs = {
-        "plain 7 chunks": (one, plain(model, one, 7, Schedule())),
-        f"plain {long_chunks} chunks": (one[:count], plain(model, one[:count], long_chunks, Schedule())),
-        "two things 7 chunks": (two, plain(model, two, 7, Schedule())),
-        "best of 4, colours only": (one[:count], best_of(model, one[:count], 7, colour_reward)),
-        "best of 4, oracle": (one[:count], best_of(model, one[:count], 7, oracle_reward)),
+def report(model: Model, schedule: Schedule, count: int = 32, long_chunks: int = 40) -> dict[str, dict[str, float]]:
+    """The figures of the README, on test prompts: plain at 7 and at more chunks, two things, best of 4 by colours."""
+    one, two = prompts("test", count, seed=1), prompts("test", count, seed=1, things=2)
+    runs: dict[str, tuple[list[str], Callable[[], Tensor]]] = {
+        "plain, 7 chunks": (one * 2, lambda: plain(model, one * 2, 7, schedule)),
+        "two things, 7 chunks": (two, lambda: plain(model, two, 7, schedule)),
+        "best of 4 by colours, 7 chunks": (one, lambda: best_of(model, one, 7, colour_reward, schedule)),
+        f"plain, {long_chunks} chunks": (one, lambda: plain(model, one, long_chunks, schedule)),
     }
     results = {}
-    for name, (texts, frames) in runs.items():
-        results[name] = table(judge_all(frames, texts))
+    for name, (texts, run) in runs.items():
+        results[name] = table(judge_all(run(), texts))
         log.info("%s: %s", name, json.dumps(results[name]))
     return results
 
@@ -140,13 +141,15 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True, help="an exported pipeline folder")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--count", type=int, default=32, help="prompts")
+    parser.add_argument("--steps", type=int, nargs=2, default=(16, 4), help="of the first chunk and of later ones")
     parser.add_argument("--long-chunks", type=int, default=40)
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     from streamt1_tinyworld.training.export import load
 
-    results = report(load(options.model, torch.device(options.device)), options.count, long_chunks=options.long_chunks)
+    model, schedule = load(options.model, torch.device(options.device)), Schedule(*options.steps)
+    results = report(model, schedule, options.count, options.long_chunks)
     if options.out:
         options.out.write_text(json.dumps(results, indent=2) + "\n")
 

@@ -106,7 +106,7 @@ def _late_chunks(n: int, chunks: int, device: torch.device) -> tuple[Tensor, Ten
 
 
 def visibility(index: Tensor, sinks: Tensor) -> Tensor:
-    """Attention bias [B, slots, slots], 0 or -inf, from the chunks' indices and which clean slots are appended sinks."""
+    """Attention bias [B, slots, slots], 0 or -inf, from the chunks' indices and which clean slots are added sinks."""
     n, slots, device = index.shape[0], index.shape[1], index.device
     clean = torch.arange(slots, device=device) < CLEAN
     extra = torch.randint(1, 6, (n, 1, 1), device=device)

@@ -92,7 +92,8 @@ def encode(vae: AutoencoderKLWan, frames: Tensor) -> tuple[Tensor, Tensor]:
 def decode(vae: AutoencoderKLWan, latents: Tensor) -> Tensor:
     """Raw latents [N, 16, 1+n, 8, 8] -> frames [N, 1+4n, 3, 64, 64], around 0..1 and not clamped."""
     frames = unpatchify(vae.decoder(vae.post_quant_conv(latents)), patch_size=2)
-    return (frames.float().transpose(1, 2) + 1) / 2
+    result: Tensor = (frames.float().transpose(1, 2) + 1) / 2
+    return result
 
 
 @torch.no_grad()

@@ -65,8 +65,10 @@ class RollingSession:
 
     @torch.no_grad()
     def generate(self, history, noise, generators):
-        self.forwards += len(noise) * len(self._texts) * self._call["num_inference_steps"]
-        return self._pipe.denoise(noise, history.memory, self._texts, self._call)
+        steps, scale = self._call["num_inference_steps"], self._call["guidance_scale"]
+        self.forwards += len(noise) * len(self._texts) * steps
+        callback = self._call["callback_on_step_end"]
+        return self._pipe.denoise(noise, history.memory, self._texts, steps, scale, callback)
 
     @torch.no_grad()
     def decode(self, history, latents):

@@ -49,16 +49,15 @@ class RollingPipeline:
     def prepare_latents(self, generator):
         return torch.randn(1, *SHAPE, generator=generator)
 
-    def denoise(self, latents, past, texts, call):
+    def denoise(self, latents, past, texts, steps, guidance_scale, callback):
         """One chunk: `texts` are the embeddings of the prompt and, with guidance, of the negative prompt."""
-        for step in range(call["num_inference_steps"]):
-            level = torch.tensor(1 - step / call["num_inference_steps"])
+        for step in range(steps):
+            level = torch.tensor(1 - step / steps)
             cond, *uncond = [self.transformer(latents, past, text, level) for text in texts]
-            flow = uncond[0] + call["guidance_scale"] * (cond - uncond[0]) if uncond else cond
-            latents = latents + (flow - latents) / call["num_inference_steps"]
-            if call["callback_on_step_end"] is not None:
-                answer = call["callback_on_step_end"](self, step, level, {"latents": latents})
-                latents = answer.get("latents", latents)
+            flow = uncond[0] + guidance_scale * (cond - uncond[0]) if uncond else cond
+            latents = latents + (flow - latents) / steps
+            if callback is not None:
+                latents = callback(self, step, level, {"latents": latents}).get("latents", latents)
         return latents
 
     def postprocess(self, frames, output_type):
@@ -83,7 +82,8 @@ class RollingPipeline:
         texts = [self.encode_prompt(prompt)] + [self.encode_prompt(negative_prompt)] * (guidance_scale > 1)
         past, chunks = torch.zeros(1, 4, 1, 1, 1), []
         for _ in range(num_chunks):
-            chunks.append(self.denoise(self.prepare_latents(generator), past, texts, locals()))
+            noise = self.prepare_latents(generator)
+            chunks.append(self.denoise(noise, past, texts, num_inference_steps, guidance_scale, callback_on_step_end))
             past = chunks[-1].mean(dim=(2, 3, 4), keepdim=True)
         latents = torch.cat(chunks, dim=2)
         video = latents if output_type == "latent" else self.postprocess(self.decoder(latents, None)[0][0], output_type)

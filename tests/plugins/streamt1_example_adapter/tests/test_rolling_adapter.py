@@ -1,5 +1,7 @@
 """All the tests an adapter needs: inherited."""
 
+from typing import ClassVar
+
 from streamt1_example_adapter.adapter import RollingAdapter
 from streamt1_example_adapter.pipeline import RollingPipeline
 
@@ -8,7 +10,7 @@ from streamt1_plugins.testing import AdapterContract
 
 class TestRolling(AdapterContract):
     name = "rolling"
-    long = {"num_chunks": 12}  # noqa: RUF012
+    long: ClassVar = {"num_chunks": 12}
     output_types = ("latent", "pt", "np")
 
     def make_pipeline(self):

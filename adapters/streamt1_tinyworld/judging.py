@@ -1,0 +1,45 @@
+"""The world's ground truth as a judge for comparisons. Never to be selected on: that would measure nothing."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from streamt1_plugins.contracts import Horizon
+from streamt1_plugins.reward import Reward, RewardInput, RewardOutput
+from streamt1_tinyworld.judge import Verdict, judge
+
+PARTS = (
+    "background",
+    "object",
+    "shape",
+    "direction",
+    "speed",
+    "jerk",
+    "persistence",
+    "size_drift",
+    "colour_drift",
+    "background_drift",
+)
+
+
+@dataclass
+class TinyWorldJudge(Reward):
+    """`streamt1_tinyworld.judge.judge` for whole videos of the bundled model, 0..1; NaN parts were not asked for."""
+
+    horizons: ClassVar[tuple[Horizon, ...]] = ("long",)
+    needs_prompt: ClassVar[bool] = True
+
+    def score(self, inp: RewardInput) -> RewardOutput:
+        verdicts = [judge(video.float(), prompt) for video, prompt in zip(inp.video, inp.prompts, strict=True)]
+        parts = {name: torch.tensor([_part(verdict, name) for verdict in verdicts]) for name in PARTS}
+        parts["last_chunk"] = torch.tensor([verdict.chunks[-1].mean for verdict in verdicts])
+        return RewardOutput(torch.tensor([verdict.score for verdict in verdicts]), parts)
+
+
+def _part(verdict: Verdict, name: str) -> float:
+    value = getattr(verdict, name)
+    return math.nan if value is None else float(value)

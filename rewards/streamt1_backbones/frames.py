@@ -1,0 +1,56 @@
+"""Frames as learned networks want them: resized, cropped and normalised in torch, on the device they are on."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate, pad
+
+Filter = Literal["bilinear", "bicubic"]
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+
+
+def resize(frames: Tensor, size: tuple[int, int], kind: Filter = "bicubic", *, antialias: bool = True) -> Tensor:
+    """``[M, 3, H, W]`` in ``[0, 1]`` to ``[M, 3, *size]`` float32 in ``[0, 1]``; bicubic overshoot is cut off."""
+    frames = frames.float()
+    if tuple(frames.shape[-2:]) == size:
+        return frames
+    return interpolate(frames, size, mode=kind, antialias=antialias, align_corners=False).clamp(0, 1)
+
+
+def to_levels(frames: Tensor) -> Tensor:
+    """Round to 8-bit levels, as images that were resized by way of bytes."""
+    return (frames * 255).round() / 255
+
+
+def short_side(frames: Tensor, side: int, kind: Filter = "bicubic", *, antialias: bool = True) -> Tensor:
+    """Resize so that the shorter of height and width is `side`, the aspect kept (the longer side truncated)."""
+    height, width = frames.shape[-2:]
+    scale = side / min(height, width)
+    size = (side, int(width * scale)) if height <= width else (int(height * scale), side)
+    return resize(frames, size, kind, antialias=antialias)
+
+
+def centre_crop(frames: Tensor, side: int) -> Tensor:
+    """The middle `side` x `side` pixels; frames must not be smaller."""
+    top, left = (round((length - side) / 2) for length in frames.shape[-2:])
+    return frames[..., top : top + side, left : left + side]
+
+
+def letterbox(frames: Tensor, side: int) -> Tensor:
+    """Fit whole frames into `side` x `side` pixels, black around them."""
+    height, width = frames.shape[-2:]
+    scale = side / max(height, width)
+    fitted = resize(frames, (max(1, round(height * scale)), max(1, round(width * scale))))
+    rows, columns = side - fitted.shape[-2], side - fitted.shape[-1]
+    return pad(fitted, (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2))
+
+
+def normalise(frames: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """``(frames - mean) / std`` per channel, ``[..., 3, H, W]``."""
+    shape = (3, 1, 1)
+    centre = torch.tensor(mean, dtype=frames.dtype, device=frames.device).view(shape)
+    return (frames - centre) / torch.tensor(std, dtype=frames.dtype, device=frames.device).view(shape)

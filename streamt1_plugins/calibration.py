@@ -1,0 +1,61 @@
+"""From raw scores to numbers that can be mixed: calibration of one reward, and the weighted mean of several."""
+
+from __future__ import annotations
+
+import math
+from statistics import fmean, pstdev
+from typing import TYPE_CHECKING
+
+from streamt1_plugins.contracts import HORIZONS
+from streamt1_plugins.errors import RecipeError
+from streamt1_plugins.reward_settings import FixedCalibration
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from streamt1_plugins.contracts import Reading
+    from streamt1_plugins.reward_settings import RewardSettings
+
+Calibration = str | FixedCalibration
+
+
+def calibrate(raws: Sequence[float], earlier: Sequence[float], calibration: Calibration) -> list[float]:
+    """Put raw rewards of one chunk's candidates on a common scale. NaN stays NaN.
+
+    none: as they are. fixed: ``(raw - mean) / std``. running: standardised by every raw value so far, this chunk's
+    included, so values stay comparable across chunks. group: standardised within this chunk (all equal gives 0).
+    rank: share of this chunk's candidates that are worse, 0..1. The last two say nothing across chunks.
+    """
+    if isinstance(calibration, FixedCalibration):
+        return [(raw - calibration.mean) / calibration.std for raw in raws]
+    if calibration == "rank":
+        return _ranks(raws)
+    if calibration == "none":
+        return list(raws)
+    pool = [raw for raw in (*raws, *(earlier if calibration == "running" else ())) if math.isfinite(raw)]
+    spread = pstdev(pool) if pool else 0.0
+    return [(raw - fmean(pool)) / spread if spread > 0 else raw * 0.0 for raw in raws]
+
+
+def _ranks(raws: Sequence[float]) -> list[float]:
+    others = max(1, len(raws) - 1)
+    return [sum(other < raw for other in raws) / others if math.isfinite(raw) else raw for raw in raws]
+
+
+def combine(readings: Mapping[str, Reading]) -> float:
+    """The weighted mean of calibrated readings; NaN where none has a weight."""
+    deciding = [reading for reading in readings.values() if reading.weight > 0]
+    total = sum(reading.weight for reading in deciding)
+    return sum(reading.weight * reading.value for reading in deciding) / total if deciding else math.nan
+
+
+def refuse_incomparable(settings: RewardSettings, who: str) -> None:
+    """Refuse calibrations that say nothing across chunks where `who` compares chunks. Raises `RecipeError`."""
+    for horizon in HORIZONS:
+        for name, part in getattr(settings, horizon).items():
+            if part.weight > 0 and not part.is_comparable:
+                raise RecipeError(
+                    f"rewards.{horizon}.{name}.calibration = {part.calibration!r} cannot be used with {who}, which "
+                    "compares the rewards of different chunks: `group` and `rank` only compare the candidates of one. "
+                    "Use none, running or fixed numbers, or memory.name=fixed."
+                )

@@ -1,0 +1,106 @@
+"""The `rewards` section of a recipe: what is measured, how the numbers are mixed, where the rewards run."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Section(BaseModel):
+    """A section of a recipe: unknown keys are errors, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FixedCalibration(Section):
+    """``(raw - mean) / std``, comparable across chunks and runs."""
+
+    mean: float = 0.0
+    std: Annotated[float, Field(gt=0)] = 1.0
+
+
+class Place(Section):
+    """Where a reward runs, if not in this process; a bare string is a URL or an interpreter.
+
+    url: a server started with `streamt1 serve-reward`. python: an interpreter whose environment has the reward; it is
+    started with the run and ended with it. timeout: seconds one call may take. start_timeout: seconds an interpreter
+    may take to load the reward. retries: how often a connection that fails is tried again, and how often an
+    interpreter that died is started again.
+    """
+
+    url: Annotated[str, Field(pattern=r"^https?://")] | None = None
+    python: str | None = None
+    timeout: Annotated[float, Field(gt=0)] = 300.0
+    start_timeout: Annotated[float, Field(gt=0)] = 600.0
+    retries: Annotated[int, Field(ge=0)] = 1
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return {"url" if value.startswith(("http://", "https://")) else "python": value}
+        return value
+
+    @model_validator(mode="after")
+    def _is_one_place(self) -> Place:
+        if (self.url is None) == (self.python is None):
+            raise ValueError("name either `url` or `python`")
+        return self
+
+
+class RewardPart(Section):
+    """How one reward takes part: its weight in the horizon's mean, its calibration and its own options.
+
+    weight: 0 records the reward without letting it decide. calibration: `none` keeps raw values; `running`
+    standardises by every candidate measured so far; `group` by the candidates of this chunk; `rank` gives 0..1 by
+    rank among them; or fixed numbers. veto: a candidate whose raw value lies below is out, whatever its weight.
+    stage: rewards of stage 2 are asked only about candidates that stage 1 kept (see `RewardSettings.keep`).
+
+    on_error: `invalidate` the candidates the reward fails on; `skip` leaves the reward out for all candidates of the
+    chunk; `raise` ends the run. device: `auto` is the pipeline's. offload: leave the device between chunks. unload:
+    free the weights when a run ends. where: another process, see `Place`.
+    """
+
+    weight: Annotated[float, Field(ge=0)] = 1.0
+    calibration: Literal["none", "running", "group", "rank"] | FixedCalibration = "none"
+    veto: float | None = None
+    stage: Annotated[int, Field(ge=1)] = 1
+    on_error: Literal["invalidate", "skip", "raise"] = "invalidate"
+    device: Annotated[str, Field(pattern=r"^[a-z]+(:\d+)?$")] = "auto"
+    offload: bool = False
+    unload: bool = False
+    where: Place | None = None
+    options: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _server_has_its_own_options(self) -> RewardPart:
+        if self.where is not None and self.where.url is not None and self.options:
+            raise ValueError("a reward behind a `url` takes its options where its server is started (serve-reward -o)")
+        return self
+
+    @property
+    def is_comparable(self) -> bool:
+        """Whether its values mean the same in every chunk; `group` and `rank` only compare within one."""
+        return self.calibration not in ("group", "rank")
+
+
+class RewardSettings(Section):
+    """What is measured, and on which pixels.
+
+    window: length of the long horizon in chunks. decode: `carried` scores the frames the video will contain; `cold`
+    decodes the chunk (short) and the window (long) from an empty decoder, as the authors' release does.
+    pixels: `float` as decoded, or `uint8` truncated to 8 bits as the release does.
+    keep: the share of candidates a stage of rewards hands on to the next one, never fewer than `search.top_k`.
+    """
+
+    window: Annotated[int, Field(ge=1)] = 10
+    decode: Literal["carried", "cold"] = "carried"
+    pixels: Literal["float", "uint8"] = "float"
+    keep: Annotated[float, Field(gt=0, le=1)] = 0.5
+    short: dict[str, RewardPart] = {}
+    long: dict[str, RewardPart] = {}
+
+    @property
+    def are_named(self) -> bool:
+        return bool(self.short or self.long)

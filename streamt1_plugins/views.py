@@ -1,0 +1,139 @@
+"""What rewards are shown: the frames of the two horizons and of whole videos, with the keys that name them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from streamt1_plugins.reward import RewardInput
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from streamt1_plugins.contracts import Beam, Candidate, Chunk, Horizon, Node, Run
+    from streamt1_plugins.reward import FrameKey
+
+
+def quantise(video: Tensor) -> Tensor:
+    """Truncate to 8 bits, as frames written to PNG and read back (paper release)."""
+    return (video * 255).floor() / 255
+
+
+@dataclass
+class Views:
+    """The inputs of one chunk's candidates. Each is made once, for all rewards that ask for it."""
+
+    run: Run
+    chunk: Chunk
+    candidates: Sequence[Candidate]
+    _made: dict[tuple[Horizon, int], RewardInput] = field(default_factory=dict)
+
+    def of(self, horizon: Horizon, lead: int = 0) -> RewardInput:
+        """The input of a horizon; `lead` frames before the new chunk on the short one, as far as there are any."""
+        lead = lead if horizon == "short" and not self._is_cold and not self.chunk.is_first else 0
+        if (horizon, lead) not in self._made:
+            self._made[horizon, lead] = self._with_lead(lead) if lead else self._make(horizon)
+        return self._made[horizon, lead]
+
+    @property
+    def _is_cold(self) -> bool:
+        return self.run.recipe.rewards.decode == "cold"
+
+    def _make(self, horizon: Horizon) -> RewardInput:
+        window = 1 if horizon == "short" else self.run.recipe.rewards.window
+        look = _cold if self._is_cold else _carried
+        videos = torch.stack([look(self.run, candidate, window) for candidate in self.candidates])
+        new = min(len(self.candidates[0].decoded.frames), videos.shape[1])
+        return RewardInput(
+            video=pixels(self.run, videos),
+            prompts=(self.run.prompt,) * len(self.candidates),
+            fps=self.run.session.fps,
+            chunk=self.chunk.index,
+            chunk_count=self.chunk.count,
+            new_frames=slice(videos.shape[1] - new, videos.shape[1]),
+            anchor=None if self.chunk.is_first else _anchor([candidate.beam for candidate in self.candidates]),
+            frame_ids=() if self._is_cold else tuple(_window_ids(candidate, window) for candidate in self.candidates),
+        )
+
+    def _with_lead(self, lead: int) -> RewardInput:
+        """The short horizon with the last frames of the chunk before; a chunk that is shorter gives what it has."""
+        short, beams = self.of("short"), [candidate.beam for candidate in self.candidates]
+        before = torch.stack([beam.history.frames[-1][-lead:] for beam in beams])
+        count = before.shape[1]
+        ids = [_ids(beam.path[-1].id, len(beam.history.frames[-1]))[-count:] for beam in beams]
+        return replace(
+            short,
+            video=torch.cat([pixels(self.run, before), short.video], dim=1),
+            new_frames=slice(count, count + short.video.shape[1]),
+            frame_ids=tuple(earlier + new for earlier, new in zip(ids, short.frame_ids, strict=True)),
+        )
+
+
+def whole_videos(run: Run) -> RewardInput:
+    """The whole videos of the surviving beams, every frame of them to be judged."""
+    beams = run.beams
+    cold = run.recipe.rewards.decode == "cold"
+    videos = torch.stack([_whole(run, beam, cold) for beam in beams])
+    return RewardInput(
+        video=pixels(run, videos),
+        prompts=(run.prompt,) * len(beams),
+        fps=run.session.fps,
+        chunk=beams[0].history.index - 1,
+        chunk_count=run.session.num_chunks,
+        new_frames=slice(0, videos.shape[1]),
+        anchor=_anchor(beams),
+        frame_ids=() if cold else tuple(_path_ids(beam) for beam in beams),
+    )
+
+
+def pixels(run: Run, video: Tensor) -> Tensor:
+    """Frames as the recipe lets rewards see them, float32 whatever the decoder works in."""
+    video = video.float()
+    return quantise(video) if run.recipe.rewards.pixels == "uint8" else video
+
+
+def _whole(run: Run, beam: Beam, cold: bool) -> Tensor:
+    if not cold:
+        return torch.cat(beam.history.frames)
+    latents = torch.cat(beam.history.latents, dim=2)
+    return run.session.decode(run.session.root(), latents)[0].frames
+
+
+def _tail(items: tuple[Tensor, ...], count: int) -> tuple[Tensor, ...]:
+    return items[len(items) - min(count, len(items)) :]
+
+
+def _carried(run: Run, candidate: Candidate, window: int) -> Tensor:
+    return torch.cat([*_tail(candidate.beam.history.frames, window - 1), candidate.decoded.frames])
+
+
+def _cold(run: Run, candidate: Candidate, window: int) -> Tensor:
+    latents = torch.cat([*_tail(candidate.beam.history.latents, window - 1), candidate.latents], dim=2)
+    run.cost.latent_frames_decoded += int(latents.shape[2])
+    return run.session.decode(run.session.root(), latents)[0].frames
+
+
+def _anchor(beams: Sequence[Beam]) -> Tensor:
+    return torch.stack([beam.history.frames[0] for beam in beams])
+
+
+def _window_ids(candidate: Candidate, window: int) -> tuple[FrameKey, ...]:
+    counted = [*_counted(candidate.beam), (candidate, len(candidate.decoded.frames))]
+    return tuple(key for node, count in counted[-window:] for key in _ids(node.id, count))
+
+
+def _path_ids(beam: Beam) -> tuple[FrameKey, ...]:
+    return tuple(key for node, count in _counted(beam) for key in _ids(node.id, count))
+
+
+def _counted(beam: Beam) -> list[tuple[Node, int]]:
+    """The chunks of a branch with the number of their frames."""
+    return [(node, len(frames)) for node, frames in zip(beam.path, beam.history.frames, strict=True)]
+
+
+def _ids(node: str, count: int) -> tuple[FrameKey, ...]:
+    return tuple((node, frame) for frame in range(count))
