@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from streamt1_plugins.adapter import Adapter, Capabilities, Decoded, History, MemoryPlan, Session
     from streamt1_plugins.contracts import Beam, Candidate, Chunk, Node, Proposal, Run
     from streamt1_plugins.hookspecs import hookimpl
+    from streamt1_plugins.image_reward import ImageReward
     from streamt1_plugins.observers.keep import keep
     from streamt1_plugins.pipeline import StreamPipeline, load, wrap
     from streamt1_plugins.recipe import Recipe
@@ -25,6 +26,7 @@ _HOMES = {
     "adapter": ("Adapter", "Capabilities", "Decoded", "History", "MemoryPlan", "Session"),
     "contracts": ("Beam", "Candidate", "Chunk", "Node", "Proposal", "Run"),
     "hookspecs": ("hookimpl",),
+    "image_reward": ("ImageReward",),
     "observers.keep": ("keep",),
     "pipeline": ("StreamPipeline", "load", "wrap"),
     "recipe": ("Recipe",),
@@ -42,6 +44,7 @@ __all__ = [
     "Chunk",
     "Decoded",
     "History",
+    "ImageReward",
     "MemoryPlan",
     "Node",
     "Proposal",

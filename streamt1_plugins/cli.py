@@ -11,7 +11,9 @@ from streamt1_plugins.commands import recipes
 from streamt1_plugins.commands.base import USER_ERROR, ErrorGroup, complain
 from streamt1_plugins.commands.compare import compare
 from streamt1_plugins.commands.generate import generate
+from streamt1_plugins.commands.new_reward import new_reward
 from streamt1_plugins.commands.plugins import plugins
+from streamt1_plugins.commands.serve_reward import serve_reward
 from streamt1_plugins.errors import StreamT1Error, foreign_code
 
 EXAMPLES = """Examples:
@@ -31,6 +33,8 @@ app = typer.Typer(
 app.command()(generate)
 app.command()(compare)
 app.command()(plugins)
+app.command()(serve_reward)
+app.command()(new_reward)
 app.add_typer(recipes.app, name="recipes")
 
 

@@ -57,7 +57,7 @@ def _sample(tensor: Tensor) -> Tensor:
 
 def _random_state() -> list[Tensor]:
     """The CPU's state, and the current GPU's where one is in use."""
-    used = torch.cuda.is_available() and torch.cuda.is_initialized()
+    used = torch.cuda.is_available() and torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
     return [torch.get_rng_state(), *([torch.cuda.get_rng_state()] if used else [])]
 
 

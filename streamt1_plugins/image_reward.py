@@ -88,7 +88,8 @@ class ImageReward(Reward):
     def score(self, inp: RewardInput) -> RewardOutput:
         """The reduced scores of all shown frames; `parts` has the worst frame's."""
         rows = [self._row(inp.take([row])) for row in range(len(inp.prompts))]
-        return RewardOutput(torch.stack([self._reduced(row) for row in rows]), {"worst": torch.stack([r.min() for r in rows])})
+        worst = torch.stack([row.min() for row in rows])
+        return RewardOutput(torch.stack([self._reduced(row) for row in rows]), {"worst": worst})
 
     def reset(self) -> None:
         self._cache.clear()
@@ -116,9 +117,9 @@ class ImageReward(Reward):
 
     def _scored(self, inp: RewardInput, frames: list[int]) -> Tensor:
         """Scores of the chosen frames of one candidate, at most `batch_limit` in a call; float32 on the CPU."""
-        chosen = inp.video[0, frames]
-        scores = []
-        for part in chosen.split(self.batch_limit or len(frames)):
+        limit, scores = self.batch_limit or len(frames), []
+        for start in range(0, len(frames), limit):
+            part = inp.video[0, frames[start : start + limit]]
             found = self.score_frames(part, inp.prompts * len(part))
             if tuple(found.shape) != (len(part),):
                 raise PluginError(f"score_frames returned shape {tuple(found.shape)}, expected ({len(part)},).")

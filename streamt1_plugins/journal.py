@@ -91,7 +91,7 @@ def node_of(record: Mapping[str, Any], weights: Mapping[tuple[str, str], float])
         }
         for horizon, named in record["rewards"].items()
     }
-    numbers = {name: _float(record[name]) for name in _NUMBERS}
+    numbers: dict[str, Any] = {name: _float(record[name]) for name in _NUMBERS}
     known = {name: record[name] for name in _AS_RECORDED}
     return Node(**known, **numbers, readings=readings, stage=record.get("stage"))
 

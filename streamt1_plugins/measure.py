@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from streamt1_plugins import cascade, views
 from streamt1_plugins.asking import ask
 from streamt1_plugins.calibration import calibrate, combine
-from streamt1_plugins.contracts import HORIZONS, Node, Reading
+from streamt1_plugins.contracts import Node, Reading
 from streamt1_plugins.errors import InputError, RecipeError, foreign_code
 
 if TYPE_CHECKING:
@@ -46,7 +46,8 @@ class Measurer:
     def finish(self, run: Run) -> None:
         """Free what the recipe wants freed when a run ends."""
         for (horizon, name), reward in self.rewards.items():
-            if _part(run, horizon, name).unload and self._loaded.pop(id(reward), None):
+            if _part(run, horizon, name).unload and id(reward) in self._loaded:
+                del self._loaded[id(reward)]
                 with foreign_code(f"Unloading reward {name!r}"):
                     reward.unload()
         self._run = None
@@ -117,7 +118,8 @@ class Measurer:
 
     def _offload(self, run: Run) -> None:
         for (horizon, name), reward in self.rewards.items():
-            if _part(run, horizon, name).offload and self._loaded.pop(id(reward), None):
+            if _part(run, horizon, name).offload and id(reward) in self._loaded:
+                del self._loaded[id(reward)]
                 with foreign_code(f"Offloading reward {name!r}"):
                     reward.offload()
 

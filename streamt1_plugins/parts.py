@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from streamt1_plugins.calibration import refuse_incomparable
 from streamt1_plugins.contracts import HORIZONS
 from streamt1_plugins.errors import PluginError, RecipeError, foreign_code, guess
 from streamt1_plugins.hooks import discovery
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from streamt1_plugins.recipe import Recipe
     from streamt1_plugins.registry import Entry, PolicyKind
     from streamt1_plugins.reward import Reward
+    from streamt1_plugins.reward_settings import RewardPart
 
 POLICY_SECTIONS: tuple[PolicyKind, ...] = ("noise", "scoring", "selection", "memory")
 
@@ -71,11 +73,28 @@ def rewards(recipe: Recipe) -> dict[tuple[Horizon, str], Reward]:
     built: dict[tuple[Horizon, str], Reward] = {}
     for horizon in HORIZONS:
         for name, part in getattr(recipe.rewards, horizon).items():
-            key = f"{name} {sorted(part.options.items())!r}"
+            key = f"{name} {part.device} {part.where!r} {sorted(part.options.items())!r}"
             if key not in made:
-                made[key] = build(discovery().rewards[name], part.options, f"rewards.{horizon}.{name}")
+                made[key] = reward(name, part, f"rewards.{horizon}.{name}")
             built[horizon, name] = _serving(made[key], name, horizon)
     return built
+
+
+def reward(name: str, part: RewardPart, where: str) -> Reward:
+    """One reward as the recipe has it, in this process or reached in another one; `where` stands in errors."""
+    if part.where is None:
+        built: Reward = build(discovery().rewards[name], part.options, where)
+        return built
+    from streamt1_plugins.remote.client import RemoteReward  # here: checking a recipe must not cost torch's import
+
+    return RemoteReward(name, part.where, part.options)
+
+
+def check_mixing(recipe: Recipe) -> None:
+    """Refuse calibrations the recipe's memory policy cannot use. Raises `RecipeError` with the reason."""
+    policy = discovery().policies["memory"][recipe.memory.name].load()
+    if getattr(policy, "compares_chunks", False):
+        refuse_incomparable(recipe.rewards, f"memory {recipe.memory.name!r}")
 
 
 def _serving(reward: Reward, name: str, horizon: Horizon) -> Reward:

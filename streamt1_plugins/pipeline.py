@@ -137,7 +137,9 @@ def _completed(recipe: Recipe, entry: AdapterEntry) -> Recipe:
         data[kind] = {"name": getattr(recipe, kind).name, **parts.options_of(policy)}
     if recipe.search.is_wide and not recipe.rewards.are_named:
         data["rewards"] |= _suggested(entry)
-    return recipes.load(recipes.load(data))  # twice: options as YAML gives them back, lists instead of tuples
+    completed = recipes.load(recipes.load(data))  # twice: options as YAML gives them back, lists instead of tuples
+    parts.check_mixing(completed)
+    return completed
 
 
 def _suggested(entry: AdapterEntry) -> dict[str, Any]:
@@ -175,7 +177,6 @@ class StreamPipeline:
         self._adapter = _adapter(recipe)
         self._measurer = Measurer(parts.rewards(recipe))
         self._policies = parts.policies(recipe)
-        self._loaded = False
 
     @property
     def last_run(self) -> Run:
@@ -264,7 +265,8 @@ class StreamPipeline:
             run.tree.note("This pipeline's memory cannot be routed; the search runs without memory sinking.")
         with ExitStack() as stack:
             stack.push(lambda kind, error, trace: hooks.run_finished(run, error))
-            self._load_rewards()
+            self._measurer.start(run)
+            stack.callback(self._measurer.finish, run)
             yield from search(run, hooks, self._measurer)
 
     def _device(self) -> str:
@@ -275,15 +277,6 @@ class StreamPipeline:
         policies = {f"{kind}.{getattr(run.recipe, kind).name}": part for kind, part in self._policies.items()}
         callback = {name: OnChunkEnd(self, run.call[name]) for name in OWN_ARGUMENTS if run.call.get(name)}
         return RunHooks((policies | self._observers | callback).items())
-
-    def _load_rewards(self) -> None:
-        if not self._loaded:
-            device = self._device()
-            rewards = {id(reward): (name, reward) for (_, name), reward in self._measurer.rewards.items()}
-            for name, reward in rewards.values():
-                with foreign_code(f"Loading reward {name!r}"):
-                    reward.load(device)
-            self._loaded = True
 
 
 def _shared(beams: Sequence[Beam]) -> int:

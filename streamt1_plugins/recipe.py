@@ -73,12 +73,15 @@ class SearchSettings(Section):
     """Width of the search. candidates: children per surviving beam (the first chunk has candidates * top_k);
     top_k: beams that survive a chunk; batch: candidates denoised together (1 is bit-reproducible whatever the width);
     final: `whole_video` lets the long rewards judge the survivors' whole videos, `last_chunk` keeps the best rank.
+    park: what waits for the selection or for its turn stays on the `device`, goes to `cpu` memory, or is decoded again
+    (`recompute`); see `streamt1_plugins.parking` for what each costs.
     """
 
     candidates: Annotated[int, Field(ge=1)] = 2
     top_k: Annotated[int, Field(ge=1)] = 2
     batch: Annotated[int, Field(ge=1)] = 1
     final: Literal["whole_video", "last_chunk"] = "whole_video"
+    park: Literal["device", "cpu", "recompute"] = "device"
 
     @property
     def is_wide(self) -> bool:

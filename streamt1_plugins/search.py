@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ import torch
 
 from streamt1_plugins.contracts import Beam, Candidate
 from streamt1_plugins.errors import PluginError
+from streamt1_plugins.parking import Parking
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -25,31 +27,34 @@ def search(run: Run, hooks: RunHooks, measurer: Measurer) -> Generator[Chunk, No
 
     A run that has beams already goes on from them; ``run.stop`` ends it early.
     """
-    run.beams = run.beams or (Beam(run.session.root()),)
+    parking = Parking(run)
+    run.beams = tuple(map(parking.resting, run.beams or (Beam(run.session.root()),)))
     hooks.run_started(run)
     for chunk in run.chunks():
         run.chunk = chunk
-        candidates = generate(run, hooks, chunk)
-        candidates = measure(run, measurer, chunk, candidates)
+        candidates = generate(run, hooks, chunk, parking)
+        candidates = measure(run, hooks, measurer, candidates)
         candidates = [judge(run, hooks, chunk, candidate) for candidate in candidates]
         kept, pruned = settle(run, candidates, select(run, hooks, chunk, candidates))
-        run.beams = tuple(commit(run, candidate) for candidate in kept)
+        del candidates  # the states of those pruned are not needed while the others are committed
+        run.beams = tuple(parking.resting(commit(run, parking.selected(candidate))) for candidate in kept)
         hooks.chunk_selected(run, chunk, kept, pruned)
-        del candidates, kept, pruned  # their tensors are not needed while the next chunk is generated
+        del kept, pruned  # nor their tensors while the next chunk is generated
         yield chunk
         if run.stop:
             break
     choose(run, measurer)
 
 
-def generate(run: Run, hooks: RunHooks, chunk: Chunk) -> list[Candidate]:
+def generate(run: Run, hooks: RunHooks, chunk: Chunk, parking: Parking) -> list[Candidate]:
     """Branch every beam: propose noise, denoise, decode. Candidates carry their tensors and their beam."""
     candidates: list[Candidate] = []
     limit = min(run.recipe.search.batch, run.session.capabilities.max_batch or run.recipe.search.batch)
     for beam in run.beams:
-        proposals = list(hooks.propose_noise(run, chunk, beam))
+        proposals, awake = list(hooks.propose_noise(run, chunk, beam)), parking.awake(beam)
         for start in range(0, len(proposals), limit):
-            candidates += denoise(run, chunk, beam, proposals[start : start + limit], len(candidates))
+            made = denoise(run, chunk, awake, proposals[start : start + limit], len(candidates))
+            candidates += [parking.waiting(candidate, beam) for candidate in made]
     return candidates
 
 
@@ -81,21 +86,22 @@ def denoise(run: Run, chunk: Chunk, beam: Beam, proposals: Sequence[Proposal], o
     ]
 
 
-def measure(run: Run, measurer: Measurer, chunk: Chunk, candidates: list[Candidate]) -> list[Candidate]:
+def measure(run: Run, hooks: RunHooks, measurer: Measurer, candidates: list[Candidate]) -> list[Candidate]:
     """Let the rewards look at the candidates, where there is anything to decide."""
-    if not measurer.rewards:
+    chunk = run.chunk
+    if not measurer.rewards or chunk is None:
         return candidates
     with run.cost.timing("reward"):
-        return measurer.measure(run, chunk, candidates)
+        return measurer.measure(run, chunk, candidates, partial(hooks.score, run, chunk))
 
 
 def judge(run: Run, hooks: RunHooks, chunk: Chunk, candidate: Candidate) -> Candidate:
-    """Score a valid candidate and decide its route; a score that is not finite makes it invalid."""
-    if candidate.is_valid:
+    """Score a candidate that can survive and decide its route; a score that is not finite makes it invalid."""
+    if candidate.is_eligible:
         candidate = replace(candidate, score=hooks.score(run, chunk, candidate))
         if not math.isfinite(candidate.score):
             candidate = replace(candidate, problem=f"The score is not finite ({candidate.score}).")
-        elif run.session.capabilities.routes and not chunk.is_first:
+        elif run.session.capabilities.routes and candidate.beam.path:
             candidate = replace(candidate, route=_route(run, hooks, chunk, candidate))
     run.tree.add(candidate.node())
     hooks.candidate_scored(run, chunk, candidate)
@@ -112,7 +118,7 @@ def _route(run: Run, hooks: RunHooks, chunk: Chunk, candidate: Candidate) -> Mem
 
 def select(run: Run, hooks: RunHooks, chunk: Chunk, candidates: list[Candidate]) -> list[Candidate]:
     """The survivors, best first. When every candidate is invalid the first one goes on and the tree says so."""
-    valid = [candidate for candidate in candidates if candidate.is_valid]
+    valid = [candidate for candidate in candidates if candidate.is_eligible]
     if not valid:
         run.tree.note(f"Chunk {chunk.index}: no valid candidate ({candidates[0].problem}); the first one was kept.")
         return candidates[:1]
@@ -138,7 +144,12 @@ def settle(run: Run, candidates: list[Candidate], kept: list[Candidate]) -> tupl
     for candidate in settled:
         run.tree.add(candidate.node())
     survivors = sorted((c for c in settled if c.rank is not None), key=lambda c: ranks[c.ordinal])
-    return survivors, [c for c in settled if c.rank is None]
+    return survivors, [_released(c) for c in settled if c.rank is None]
+
+
+def _released(candidate: Candidate) -> Candidate:
+    """Nobody continues a pruned candidate, so its decoder state can go."""
+    return replace(candidate, decoded=replace(candidate.decoded, state=None))
 
 
 def _with_fate(candidate: Candidate, rank: int | None) -> Candidate:

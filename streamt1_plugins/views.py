@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from streamt1_plugins.adapter import History
 from streamt1_plugins.reward import RewardInput
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from streamt1_plugins.contracts import Beam, Candidate, Chunk, Horizon, Node, Run
+    from streamt1_plugins.contracts import Beam, Candidate, Chunk, Horizon, Run
     from streamt1_plugins.reward import FrameKey
 
 
@@ -34,7 +35,7 @@ class Views:
 
     def of(self, horizon: Horizon, lead: int = 0) -> RewardInput:
         """The input of a horizon; `lead` frames before the new chunk on the short one, as far as there are any."""
-        lead = lead if horizon == "short" and not self._is_cold and not self.chunk.is_first else 0
+        lead = lead if horizon == "short" and not self._is_cold and self._has_past else 0
         if (horizon, lead) not in self._made:
             self._made[horizon, lead] = self._with_lead(lead) if lead else self._make(horizon)
         return self._made[horizon, lead]
@@ -42,6 +43,11 @@ class Views:
     @property
     def _is_cold(self) -> bool:
         return self.run.recipe.rewards.decode == "cold"
+
+    @property
+    def _has_past(self) -> bool:
+        """Whether frames come before this chunk: generated ones, or those the call continues."""
+        return bool(self.candidates[0].beam.history.frames)
 
     def _make(self, horizon: Horizon) -> RewardInput:
         window = 1 if horizon == "short" else self.run.recipe.rewards.window
@@ -55,7 +61,7 @@ class Views:
             chunk=self.chunk.index,
             chunk_count=self.chunk.count,
             new_frames=slice(videos.shape[1] - new, videos.shape[1]),
-            anchor=None if self.chunk.is_first else _anchor([candidate.beam for candidate in self.candidates]),
+            anchor=_anchor([candidate.beam for candidate in self.candidates]) if self._has_past else None,
             frame_ids=() if self._is_cold else tuple(_window_ids(candidate, window) for candidate in self.candidates),
         )
 
@@ -64,7 +70,7 @@ class Views:
         short, beams = self.of("short"), [candidate.beam for candidate in self.candidates]
         before = torch.stack([beam.history.frames[-1][-lead:] for beam in beams])
         count = before.shape[1]
-        ids = [_ids(beam.path[-1].id, len(beam.history.frames[-1]))[-count:] for beam in beams]
+        ids = [_ids(*_counted(beam)[-1])[-count:] for beam in beams]
         return replace(
             short,
             video=torch.cat([pixels(self.run, before), short.video], dim=1),
@@ -99,8 +105,7 @@ def pixels(run: Run, video: Tensor) -> Tensor:
 def _whole(run: Run, beam: Beam, cold: bool) -> Tensor:
     if not cold:
         return torch.cat(beam.history.frames)
-    latents = torch.cat(beam.history.latents, dim=2)
-    return run.session.decode(run.session.root(), latents)[0].frames
+    return _from_nothing(run, torch.cat(beam.history.latents, dim=2))
 
 
 def _tail(items: tuple[Tensor, ...], count: int) -> tuple[Tensor, ...]:
@@ -114,7 +119,13 @@ def _carried(run: Run, candidate: Candidate, window: int) -> Tensor:
 def _cold(run: Run, candidate: Candidate, window: int) -> Tensor:
     latents = torch.cat([*_tail(candidate.beam.history.latents, window - 1), candidate.latents], dim=2)
     run.cost.latent_frames_decoded += int(latents.shape[2])
-    return run.session.decode(run.session.root(), latents)[0].frames
+    return _from_nothing(run, latents)
+
+
+def _from_nothing(run: Run, latents: Tensor) -> Tensor:
+    """Frames from an empty decoder. A root that holds the frames a call continues is not empty."""
+    root = run.session.root()
+    return run.session.decode(History() if root.index else root, latents)[0].frames
 
 
 def _anchor(beams: Sequence[Beam]) -> Tensor:
@@ -122,18 +133,20 @@ def _anchor(beams: Sequence[Beam]) -> Tensor:
 
 
 def _window_ids(candidate: Candidate, window: int) -> tuple[FrameKey, ...]:
-    counted = [*_counted(candidate.beam), (candidate, len(candidate.decoded.frames))]
-    return tuple(key for node, count in counted[-window:] for key in _ids(node.id, count))
+    counted = [*_counted(candidate.beam), (candidate.id, len(candidate.decoded.frames))]
+    return tuple(key for chunk, count in counted[-window:] for key in _ids(chunk, count))
 
 
 def _path_ids(beam: Beam) -> tuple[FrameKey, ...]:
-    return tuple(key for node, count in _counted(beam) for key in _ids(node.id, count))
+    return tuple(key for chunk, count in _counted(beam) for key in _ids(chunk, count))
 
 
-def _counted(beam: Beam) -> list[tuple[Node, int]]:
-    """The chunks of a branch with the number of their frames."""
-    return [(node, len(frames)) for node, frames in zip(beam.path, beam.history.frames, strict=True)]
+def _counted(beam: Beam) -> list[tuple[str, int]]:
+    """The chunks of a branch with the number of their frames; those the call continues have no candidate."""
+    given = len(beam.history.frames) - len(beam.path)
+    names = [*(f"given.{index}" for index in range(given)), *(node.id for node in beam.path)]
+    return [(name, len(frames)) for name, frames in zip(names, beam.history.frames, strict=True)]
 
 
-def _ids(node: str, count: int) -> tuple[FrameKey, ...]:
-    return tuple((node, frame) for frame in range(count))
+def _ids(chunk: str, count: int) -> tuple[FrameKey, ...]:
+    return tuple((chunk, frame) for frame in range(count))

@@ -46,7 +46,7 @@ def test_the_tree_comes_back_from_the_journal(tmp_path: Path, overrides: tuple[s
 
 
 def test_every_field_of_a_node_comes_back() -> None:
-    read = {*journal._AS_RECORDED, *journal._NUMBERS, "readings"}
+    read = {*journal._AS_RECORDED, *journal._NUMBERS, "readings", "stage"}
     assert read == {field.name for field in fields(Node)}
 
 

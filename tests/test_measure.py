@@ -10,9 +10,10 @@ import pytest
 import torch
 
 import streamt1_plugins as streamt1
+from streamt1_plugins.calibration import calibrate, combine
 from streamt1_plugins.contracts import Reading
-from streamt1_plugins.measure import calibrate, combine, quantise
 from streamt1_plugins.recipe import FixedCalibration
+from streamt1_plugins.views import quantise
 from tests.toy import ToyPipeline
 
 NAN = math.nan

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from streamt1_plugins.reward import Reward, RewardInput, RewardOutput
-from streamt1_plugins.testing import RewardContract, take
+from streamt1_plugins.testing import RewardContract
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -150,6 +150,23 @@ class ForgetsToLoadAgain(Good):
         return RewardOutput(brightness(inp) * len(self.loads))
 
 
+@dataclass
+class RemembersByPlace(Good):
+    seen: dict[int, Tensor] = field(default_factory=dict)
+
+    def score(self, inp: RewardInput) -> RewardOutput:
+        fresh = brightness(inp)
+        return RewardOutput(torch.stack([self.seen.setdefault(row, fresh[row]) for row in range(len(fresh))]))
+
+    def reset(self) -> None:
+        self.seen.clear()
+
+
+class KeepsItsWeights(Good):
+    def load(self, device: str) -> None:
+        self.model = torch.nn.Linear(1, 1)
+
+
 BROKEN = {
     ChangesItsInput: "test_leaves_inputs_alone",
     ChangesItsAnchor: "test_leaves_inputs_alone",
@@ -166,6 +183,8 @@ BROKEN = {
     AlwaysNan: "test_scores_are_finite",
     IgnoresThePrompt: "test_reads_the_prompt_if_it_says_so",
     UnknownHorizon: "test_declares_its_horizons",
+    RemembersByPlace: "test_what_it_remembers_changes_nothing",
+    KeepsItsWeights: "test_unload_frees_what_load_brought",
     ForgetsToLoadAgain: "test_works_again_after_unload",
 }
 
@@ -196,11 +215,12 @@ def test_the_contract_alone_asks_for_a_reward() -> None:
 
 def test_take_keeps_rows_together() -> None:
     inp = TestGood().make_input(lead=4)
-    taken = take(inp, [2, 0])
+    assert inp.take(range(4)) is inp
+    taken = inp.take([2, 0])
     assert taken.prompts == (inp.prompts[2], inp.prompts[0])
     assert torch.equal(taken.video, inp.video[[2, 0]])
     assert taken.anchor is not None
     assert inp.anchor is not None
     assert torch.equal(taken.anchor, inp.anchor[[2, 0]])
     assert taken.frame_ids == (inp.frame_ids[2], inp.frame_ids[0])
-    assert take(replace(inp, anchor=None, frame_ids=()), [1]).anchor is None
+    assert replace(inp, anchor=None, frame_ids=()).take([1]).anchor is None

@@ -59,15 +59,8 @@ class AnyFlowAdapter:
         values = arguments(pipe, call, UNUSABLE, self._defaults())
         partition = _partition(pipe, values)
         context = _context(pipe, values)
-        plan = Plan(
-            call=values,
-            partition=partition,
-            text=_text(pipe, values),
-            context=context,
-            context_chunks=_context_chunks(partition, 0 if context is None else context.shape[2]),
-            fps=self.fps,
-        )
-        return AnyFlowSession(pipe, plan)
+        given = () if context is None else torch.split(context, _given(partition, context.shape[2]), dim=2)
+        return AnyFlowSession(pipe, Plan(values, partition, _text(pipe, values), given, self.fps))
 
     def _defaults(self) -> dict[str, Any]:
         names = ("height", "width", "num_frames", "num_inference_steps", "guidance_scale")
@@ -145,8 +138,8 @@ def _context(pipe: Any, values: Mapping[str, Any]) -> torch.Tensor | None:
     return context
 
 
-def _context_chunks(partition: tuple[int, ...], frames: int) -> int:
-    """How many whole chunks the context fills. The pipeline itself would leave the rest of a half-filled one black."""
+def _given(partition: tuple[int, ...], frames: int) -> list[int]:
+    """The chunks the context fills. The pipeline itself would leave the rest of a half-filled one empty."""
     ends = [0, *accumulate(partition)]
     if frames not in ends[:-1]:
         known = ", ".join(str(end) for end in ends[1:-1])
@@ -154,4 +147,4 @@ def _context_chunks(partition: tuple[int, ...], frames: int) -> int:
             f"The video to continue has {frames} latent frames, which does not end with a chunk before the last of "
             f"`chunk_partition` = {list(partition)}. Possible: {known}; a latent frame is 4 frames, the first is 1."
         )
-    return ends.index(frames)
+    return list(partition[: ends.index(frames)])

@@ -38,16 +38,15 @@ Cache: TypeAlias = "dict[int, dict[str, Tensor]]"
 class Plan:
     """What stays the same for a whole call.
 
-    `call` has every argument under the pipeline's name. `partition` are the latent frames of the chunks, of which the
-    first `context_chunks` are given: `context`, ``[1, C, F, h, w]``. `text` has one embedding ``[1, tokens, dim]`` per
-    condition: with guidance the negative prompt's and the prompt's, else the prompt's alone.
+    `call` has every argument under the pipeline's name. `partition` are the latent frames of the chunks. `text` has one
+    embedding ``[1, tokens, dim]`` per condition: with guidance the negative prompt's and the prompt's, else the
+    prompt's alone. `given` are the chunks of the video to continue, ``[1, C, F, h, w]`` each.
     """
 
     call: Mapping[str, Any]
     partition: tuple[int, ...]
     text: tuple[Tensor, ...]
-    context: Tensor | None
-    context_chunks: int
+    given: tuple[Tensor, ...]
     fps: float
 
 
@@ -56,7 +55,7 @@ class AnyFlowSession:
 
     The plain pipeline draws the noise of the whole video at once, so the plain stream does too and hands it out by
     chunks. `commit` computes the cache from all latents, as the pipeline does; a history owns its cache and nobody
-    writes to it. With a video to continue, the root stands at its end: its decoder state included.
+    writes to it. The root holds the chunks of the video to continue.
 
     A host's `callback_on_step_end` is called for every batch of candidates and may replace the latents; embeddings it
     replaces are ignored, for siblings share them. `forwards` counts every row of a batch.
@@ -65,31 +64,28 @@ class AnyFlowSession:
     capabilities = CAPABILITIES
 
     def __init__(self, pipe: Any, plan: Plan) -> None:
-        self.num_chunks = len(plan.partition) - plan.context_chunks
+        self.num_chunks = len(plan.partition)
         self.fps = plan.fps
         self.prompt = plan.call["prompt"] or ""
         self.forwards = 0
         self._pipe = pipe
         self._plan = plan
         self._transformer = uncompiled(pipe.transformer)
-        self._given: tuple[Tensor, ...] = () if plan.context is None else (plan.context,)
-        self._given_frames: tuple[Tensor, ...] = ()
         self._plain_noise: tuple[Tensor, ...] | None = None
         self._root = self._begun()
 
     def root(self) -> History:
-        """The history before the first generated chunk."""
+        """The history before the first generated chunk: empty, or the video to continue."""
         return self._root
 
     def draw(self, history: History, generator: Generator | None) -> Tensor:
         """Standard normal noise ``[1, C, F, h, w]`` in the transformer's dtype; None takes the whole video's slice."""
-        chunk = self._plan.context_chunks + history.index
         if generator is not None:
-            return self._normal(self._plan.partition[chunk], generator)
+            return self._normal(self._plan.partition[history.index], generator)
         if self._plain_noise is None:
             noise = self._normal(sum(self._plan.partition), self._plan.call["generator"])
             self._plain_noise = torch.split(noise, list(self._plan.partition), dim=2)
-        return self._plain_noise[chunk]
+        return self._plain_noise[history.index]
 
     @torch.no_grad()
     def generate(self, history: History, noise: Tensor, generators: Sequence[Generator | None]) -> Tensor:
@@ -112,17 +108,17 @@ class AnyFlowSession:
             index=history.index + 1,
             latents=kept,
             frames=(*history.frames, _own(decoded.frames)),
-            memory=self._cache_of((*self._given, *kept)) if len(kept) < self.num_chunks else None,
+            memory=self._cache_of(kept) if len(kept) < self.num_chunks else None,
             decoder=None if decoded.state is None else tuple(_own(entry) for entry in decoded.state),
         )
 
     def finish(self, history: History) -> Any:
-        """`AnyFlowPipelineOutput`, or a tuple of one. As in the pipeline, the continued video is part of it."""
+        """`AnyFlowPipelineOutput`, or a tuple of one. As in the pipeline, the video it continues is part of it."""
         call = self._plan.call
         if call["output_type"] == "latent":
-            video: Any = torch.cat((*self._given, *history.latents), dim=2)
+            video: Any = torch.cat(history.latents, dim=2)
         else:
-            frames = torch.cat((*self._given_frames, *history.frames))
+            frames = torch.cat(history.frames)
             # Ours are in [0, 1] already, so the processor only has to convert them.
             video = self._pipe.video_processor.postprocess_video(
                 frames.transpose(0, 1).unsqueeze(0), call["output_type"], do_denormalize=[False] * len(frames)
@@ -134,18 +130,21 @@ class AnyFlowSession:
         self._pipe.maybe_free_model_hooks()
 
     def _begun(self) -> History:
-        """Empty, or at the end of the video to continue, whose frames and cache are computed here once."""
-        if self._plan.context is None:
+        """Empty, or the video to continue, whose frames and cache are computed here once."""
+        given = self._plan.given
+        if not given:
             return History(memory=self._empty_cache())
-        frames, (state,) = decode_chunk(self._pipe.vae, self._plan.context, None)
-        self._given_frames = (frames[0],)
-        return History(memory=self._cache_of(self._given), decoder=state)
+        frames, state = [], None
+        for chunk in given:
+            video, (state,) = decode_chunk(self._pipe.vae, chunk, state)
+            frames.append(video[0])
+        return History(len(given), given, tuple(frames), memory=self._cache_of(given), decoder=state)
 
     def _denoised(self, latents: Tensor, cache: Cache, index: int) -> Tensor:
         """The step loop of `AnyFlowFARPipeline.__call__`, on ``[N, F, C, h, w]``."""
         call, scheduler = self._plan.call, self._pipe.scheduler
         scheduler.set_timesteps(
-            call["num_inference_steps"], device=latents.device, sigmas=call["sigmas"], timesteps=call["timesteps"]
+            self._steps(), device=latents.device, sigmas=call["sigmas"], timesteps=call["timesteps"]
         )
         for step, start in enumerate(scheduler.timesteps):
             end = scheduler.sigmas[step + 1] * scheduler.config.num_train_timesteps
@@ -157,7 +156,6 @@ class AnyFlowSession:
 
     def _flow(self, latents: Tensor, span: tuple[Tensor, Tensor], cache: Cache, index: int) -> Tensor:
         """Mean velocity from one timestep to another, with guidance; as in the pipeline the conditions are halves."""
-        cached = self._plan.context_chunks + index
         rows = torch.cat([latents] * len(self._plan.text))
         start, end = span if self._plan.call["use_mean_velocity"] else (span[0], span[0])
         self.forwards += len(rows)
@@ -168,9 +166,9 @@ class AnyFlowSession:
             encoder_hidden_states=torch.cat([text.expand(len(latents), -1, -1) for text in self._plan.text]),
             attention_kwargs=self._plan.call["attention_kwargs"],
             return_dict=False,
-            chunk_partition=list(self._plan.partition[: cached + 1]),
+            chunk_partition=list(self._plan.partition[: index + 1]),
             kv_cache=cache,
-            kv_cache_flag={"num_cached_chunks": cached, "is_cache_step": False},
+            kv_cache_flag={"num_cached_chunks": index, "is_cache_step": False},
         )[0]
         if len(self._plan.text) == 1:
             return flow
@@ -193,10 +191,9 @@ class AnyFlowSession:
         replaced: Tensor = answer.get("latents", latents)
         return replaced
 
-    def _cache_of(self, chunks: Sequence[Tensor]) -> Cache:
-        """The cache after these latents: one forward pass over all of them, into tensors of its own."""
-        latents = torch.cat(tuple(chunks), dim=2).transpose(1, 2)
-        count = self._plan.context_chunks + len(chunks) - len(self._given)
+    def _cache_of(self, chunks: tuple[Tensor, ...]) -> Cache:
+        """The cache after these chunks: one forward pass over all of them, into tensors of its own."""
+        count = len(chunks)
         self.forwards += len(self._plan.text)
         with self._in_call():
             cache: Cache = self._pipe.encode_kv_cache(
@@ -204,7 +201,7 @@ class AnyFlowSession:
                 {"num_cached_chunks": count - 1, "is_cache_step": False},
                 chunk_partition=list(self._plan.partition[:count]),
                 chunk_idx=count - 1,
-                output=latents,
+                output=torch.cat(chunks, dim=2).transpose(1, 2),
                 prompt_embeds=self._plan.text[-1],
                 negative_prompt_embeds=self._plan.text[0] if len(self._plan.text) > 1 else None,
             )
@@ -236,16 +233,20 @@ class AnyFlowSession:
         noise: Tensor = self._pipe.prepare_latents(*size, torch.float32, text.device, generator)
         return noise.to(text.dtype)
 
+    def _steps(self) -> int:
+        """Steps per chunk: a schedule of the caller's own decides before `num_inference_steps`."""
+        call = self._plan.call
+        schedule = call["sigmas"] if call["sigmas"] is not None else call["timesteps"]
+        return int(call["num_inference_steps"] if schedule is None else len(schedule))
+
     def _in_call(self) -> Any:
         """The attributes the pipeline's parts and callbacks read while its `__call__` runs."""
         call = self._plan.call
-        schedule = next((call[name] for name in ("sigmas", "timesteps") if call[name] is not None), None)
-        steps = call["num_inference_steps"] if schedule is None else len(schedule)
         attributes = {
             "_guidance_scale": call["guidance_scale"],
             "_attention_kwargs": call["attention_kwargs"],
             "_interrupt": False,
-            "_num_timesteps": self.num_chunks * steps,
+            "_num_timesteps": (self.num_chunks - len(self._plan.given)) * self._steps(),
         }
         return shadowed(self._pipe, attributes)
 

@@ -10,7 +10,7 @@ from abc import abstractmethod
 from dataclasses import dataclass, fields
 from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import torch
 from pydantic import Field
@@ -88,10 +88,12 @@ class Flicker(FaultReward):
 
 @dataclass
 class Seam(FaultReward):
-    """A visible cut where the new chunk begins; only the long horizon shows the frame before it.
+    """A visible cut where the new chunk begins.
 
     half: by how much the change at the boundary exceeds that between neighbours for a score of 0.5 (1 = twice it).
     """
+
+    lead_frames: ClassVar[int] = 1
 
     half: Positive = 1.0
 
@@ -173,6 +175,8 @@ class Basic(Reward):
 
     A plain mean would let five perfect scores hide a frozen video. Options are the weights; 0 leaves a fault out.
     """
+
+    lead_frames: ClassVar[int] = 1
 
     flicker: Weight = 1.0
     seam: Weight = 1.0

@@ -1,4 +1,4 @@
-"""`streamt1 plugins`: what is installed, who offers it. Only name tables are read: no plugin's code is imported."""
+"""`streamt1 plugins`: what is installed, who offers it. Only name tables are read, unless details are asked for."""
 
 from __future__ import annotations
 
@@ -10,18 +10,26 @@ from rich.markup import escape
 from rich.table import Table
 
 from streamt1_plugins.commands.base import terminal
+from streamt1_plugins.errors import PluginError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from streamt1_plugins.hooks import Discovery
+    from streamt1_plugins.registry import Entry
 
 
-def plugins(as_json: Annotated[bool, typer.Option("--json", help="Print the same as JSON.")] = False) -> None:
+def plugins(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the same as JSON.")] = False,
+    details: Annotated[bool, typer.Option("--details", help="What rewards say of themselves; imports them.")] = False,
+) -> None:
     """List the plugins and what they offer: adapters, rewards, policies, observers."""
     from streamt1_plugins.hooks import discovery
 
     found = offers(discovery())
+    if details:
+        rewards = discovery().rewards
+        found["rewards"] = [row | declared(rewards[row["name"]]) for row in found["rewards"]]
     if as_json:
         typer.echo(json.dumps(found, indent=2))
         return
@@ -59,6 +67,21 @@ def offers(found: Discovery) -> dict[str, list[dict[str, Any]]]:
         ],
         "disabled": [{"name": name} for name in found.disabled],
     }
+
+
+def declared(entry: Entry) -> dict[str, Any]:
+    """What a reward's class says about itself; where it cannot be imported, why."""
+    from streamt1_plugins.reward import DECLARED
+
+    try:
+        kind = entry.load()
+    except PluginError as error:
+        return dict.fromkeys(DECLARED) | {"problem": str(error)}
+    return {name: _plain(getattr(kind, name, None)) for name in DECLARED} | {"problem": None}
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> Table:

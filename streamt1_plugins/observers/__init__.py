@@ -14,4 +14,8 @@ if TYPE_CHECKING:
 def streamt1_register_policies(register: RegisterPolicy) -> None:
     register("console", kind="observer", target="streamt1_plugins.observers.console:Console")
     register("folder", kind="observer", target="streamt1_plugins.observers.folder:Folder")
+    register("journal", kind="observer", target="streamt1_plugins.observers.journal:Journal")
+    register("report", kind="observer", target="streamt1_plugins.observers.report:Report")
+    register("trackers", kind="observer", target="streamt1_plugins.observers.trackers:Trackers")
+    register("wandb", kind="observer", target="streamt1_plugins.observers.wandb:Wandb")
     register("video", kind="observer", target="streamt1_plugins.observers.video:Video")

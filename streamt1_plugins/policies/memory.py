@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from statistics import fmean
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from streamt1_plugins.hookspecs import hookimpl
 
@@ -38,6 +38,8 @@ class RewardFeedback:
     Thresholds are in calibrated reward units. history: `window` compares with the chunks inside `rewards.window`, as
     the paper means it; `all` with every earlier chunk, as the authors' release does.
     """
+
+    compares_chunks: ClassVar[bool] = True
 
     short_threshold: float = 0.0
     long_threshold: float = 0.2

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from streamt1_plugins.testing.adapter import AdapterContract
-from streamt1_plugins.testing.reward import RewardContract, take
+from streamt1_plugins.testing.reward import RewardContract
 
-__all__ = ["AdapterContract", "RewardContract", "take"]
+__all__ = ["AdapterContract", "RewardContract"]

@@ -74,7 +74,7 @@ class AdapterCase:
         """What a session makes without a search: the plain stream, one candidate per chunk."""
         with self.session(**changes) as session:
             history = session.root()
-            for _ in range(session.num_chunks):
+            for _ in range(history.index, session.num_chunks):
                 history = grown(session, history, None)
             return session.finish(history)
 

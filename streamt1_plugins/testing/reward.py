@@ -7,6 +7,8 @@ class TestMine(RewardContract):
 
 from __future__ import annotations
 
+import gc
+import weakref
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, ClassVar
 
@@ -15,23 +17,10 @@ import torch
 from streamt1_plugins.reward import RewardInput, RewardOutput
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from torch import Tensor
 
+    from streamt1_plugins.contracts import Horizon
     from streamt1_plugins.reward import Reward
-
-
-def take(inp: RewardInput, rows: Sequence[int]) -> RewardInput:
-    """The input of the candidates `rows` alone, in that order."""
-    chosen = list(rows)
-    return replace(
-        inp,
-        video=inp.video[chosen],
-        prompts=tuple(inp.prompts[row] for row in chosen),
-        anchor=None if inp.anchor is None else inp.anchor[chosen],
-        frame_ids=tuple(inp.frame_ids[row] for row in chosen) if inp.frame_ids else (),
-    )
 
 
 class RewardContract:
@@ -75,7 +64,12 @@ class RewardContract:
         cls.reward.unload()
 
     def output(self, inp: RewardInput) -> RewardOutput:
-        """Score as the search does."""
+        """Score as the first thing of a run: with nothing remembered."""
+        self.reward.reset()
+        return self.next_output(inp)
+
+    def next_output(self, inp: RewardInput) -> RewardOutput:
+        """Score as the search does, remembering what was seen before."""
         with torch.inference_mode():
             return self.reward.score(inp)
 
@@ -83,9 +77,10 @@ class RewardContract:
         return self.output(inp).scores.detach().cpu()
 
     def inputs(self) -> list[RewardInput]:
-        """One input of every horizon the reward declares."""
-        leads = {"short": 0, "long": 12}
-        return [self.make_input(lead=leads[horizon]) for horizon in self.reward.horizons]
+        """Every kind of input the reward declares: the horizons, the short one also with the frames it wants before."""
+        leads: dict[Horizon, tuple[int, ...]] = {"short": (0, self.reward.lead_frames), "long": (12,)}
+        kinds = sorted({lead for horizon in self.reward.horizons for lead in leads[horizon]})
+        return [self.make_input(lead=lead) for lead in kinds]
 
     def check_close(self, found: Tensor, expected: Tensor, what: str) -> None:
         worst = float((found - expected).abs().max())
@@ -129,15 +124,15 @@ class RewardContract:
     def test_order_of_candidates_does_not_matter(self) -> None:
         for inp in self.inputs():
             order = [*range(1, len(inp.prompts)), 0]
-            self.check_close(self.scores(take(inp, order)), self.scores(inp)[order], "candidates in another order")
+            self.check_close(self.scores(inp.take(order)), self.scores(inp)[order], "candidates in another order")
 
     def test_batch_does_not_matter(self) -> None:
         for inp in self.inputs():
-            alone = torch.cat([self.scores(take(inp, [row])) for row in range(len(inp.prompts))])
+            alone = torch.cat([self.scores(inp.take([row])) for row in range(len(inp.prompts))])
             self.check_close(self.scores(inp), alone, "all candidates at once against one by one")
 
     def test_is_deterministic(self) -> None:
-        for inp in self.inputs():
+        for inp in self.inputs() if self.reward.deterministic else ():
             assert torch.equal(self.scores(inp), self.scores(inp)), "the same input scored twice gave two results"
 
     def test_leaves_inputs_alone(self) -> None:
@@ -158,6 +153,23 @@ class RewardContract:
             inp = self.make_input()
             other = replace(inp, prompts=(*inp.prompts[1:], inp.prompts[0]))
             assert not torch.equal(self.scores(inp), self.scores(other)), "needs_prompt, yet prompts change nothing"
+
+    def test_what_it_remembers_changes_nothing(self) -> None:
+        for inp in self.inputs():
+            fresh = self.scores(inp)
+            self.output(inp.take([len(inp.prompts) - 1]))
+            again = self.next_output(inp).scores.detach().cpu()
+            self.check_close(again, fresh, "after one of the candidates was seen before")
+
+    def test_unload_frees_what_load_brought(self) -> None:
+        self.scores(self.make_input())
+        kinds = (torch.Tensor, torch.nn.Module)
+        brought = {key: weakref.ref(value) for key, value in vars(self.reward).items() if isinstance(value, kinds)}
+        self.reward.unload()
+        gc.collect()
+        kept = [key for key, value in brought.items() if value() is not None]
+        self.reward.load(self.device)
+        assert not kept, f"unload() keeps {', '.join(kept)}"
 
     def test_works_again_after_unload(self) -> None:
         inp = self.inputs()[0]

@@ -9,6 +9,7 @@ import torch
 from diffusers import AnyFlowFARPipeline
 from diffusers.models.transformers.transformer_anyflow_far import AnyFlowCausalAttnProcessor
 
+import streamt1_plugins as streamt1
 from streamt1_anyflow.adapter import AnyFlowAdapter
 from streamt1_plugins.adapter import MemoryPlan
 from streamt1_plugins.errors import InputError, UnsupportedPipelineError
@@ -19,6 +20,7 @@ from tests.adapters.tiny_anyflow import tiny_pipeline
 
 if TYPE_CHECKING:
     from streamt1_anyflow.session import AnyFlowSession
+    from streamt1_plugins.tree import Tree
 
 CALL: dict[str, Any] = {"prompt": "a red circle", "height": 32, "width": 32, "num_frames": 25}
 CALL |= {"num_inference_steps": 2, "max_sequence_length": 16, "output_type": "latent", "return_dict": False}
@@ -37,12 +39,20 @@ def opened(pipe: Any, **changes: Any) -> AnyFlowSession:
 def video(pipe: Any, **changes: Any) -> torch.Tensor:
     session = opened(pipe, generator=seeded(0), **changes)
     history = session.root()
-    for _ in range(session.num_chunks):
+    for _ in range(history.index, session.num_chunks):
         latents = session.generate(history, session.draw(history, None), [None])
         history = session.commit(history, latents, session.decode(history, latents)[0], "discard")
     session.close()
     found: torch.Tensor = session.finish(history)[0]
     return found
+
+
+def searched(pipe: Any, **changes: Any) -> Tree:
+    """The tree of a small search."""
+    recipe = {"extends": "stream-t1", "rewards": {"long": {"basic": {}}}}
+    wrapped = streamt1.wrap(pipe, recipe)
+    wrapped(**{**CALL, **changes}, generator=seeded(0))
+    return wrapped.tree
 
 
 @pytest.fixture(scope="module")
@@ -57,9 +67,8 @@ EXACT: list[dict[str, Any]] = [
     {"video_latents": torch.randn(1, 1, 16, 4, 4, generator=seeded(4)), "output_type": "pt"},
     {"num_frames": 24},
     {"num_frames": 33, "chunk_partition": [1, 3, 3, 2]},
-    {"num_frames": 1, "chunk_partition": [1]},
     {"sigmas": [1.0, 0.6, 0.2]},
-    {"timesteps": [1000.0, 400.0]},
+    {"timesteps": [1000.0, 700.0, 400.0]},
     {"use_mean_velocity": False},
     {"prompt": ["a red circle"]},
     {"prompt": ..., "prompt_embeds": torch.randn(1, 16, 32, generator=seeded(5))},
@@ -102,9 +111,12 @@ def test_forwards_count_rows(pipe: AnyFlowFARPipeline) -> None:
 
 
 def test_a_video_is_continued_not_generated(pipe: AnyFlowFARPipeline) -> None:
-    session = opened(pipe, video=clip(9))
-    assert (session.num_chunks, session.root().index) == (2, 0)
-    assert session.draw(session.root(), seeded(0)).shape[2] == 2
+    """The given chunks stand in the root: rewards see their frames, and no candidate is made for them."""
+    root = opened(pipe, video=clip(9)).root()
+    assert [latents.shape[2] for latents in root.latents] == [1, 2]
+    assert [len(frames) for frames in root.frames] == [1, 8]
+    found = [node.chunk for node in searched(pipe, video=clip(9))]
+    assert found == [2] * 4 + [3] * 4
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
@@ -177,14 +189,13 @@ def test_upstream_pads_keys_with_zeros(pipe: AnyFlowFARPipeline) -> None:
     attention = pipe.transformer.blocks[0].attn1
     assert isinstance(attention.processor, AnyFlowCausalAttnProcessor)
     hidden = torch.randn(1, 12, 24, generator=seeded(0))
-    query, key, value = (
-        layer(hidden).unflatten(2, (attention.heads, -1)).transpose(1, 2)
-        for layer in (attention.to_q, attention.to_k, attention.to_v)
-    )
-    query, key = (
-        x if norm is None else norm(x.transpose(1, 2).flatten(2)).unflatten(2, (attention.heads, -1)).transpose(1, 2)
-        for x, norm in ((query, attention.norm_q), (key, attention.norm_k))
-    )
+
+    def heads(layer: Any, norm: Any = None) -> torch.Tensor:
+        x: torch.Tensor = layer(hidden) if norm is None else norm(layer(hidden))
+        return x.unflatten(2, (attention.heads, -1)).transpose(1, 2)
+
+    query, value = heads(attention.to_q, attention.norm_q), heads(attention.to_v)
+    key = heads(attention.to_k, attention.norm_k)
     found = attention(hidden)
 
     def attended(padding: int) -> torch.Tensor:
@@ -207,6 +218,7 @@ def test_upstream_leaves_half_a_chunk_of_context_empty(pipe: AnyFlowFARPipeline)
     assert found[:, :, 1].abs().max() > 0
 
 
+@torch.no_grad()
 def test_upstream_computes_the_whole_cache_from_the_latents(pipe: AnyFlowFARPipeline) -> None:
     """`commit` starts from an empty cache because nothing in an earlier one is read.
 

@@ -76,7 +76,8 @@ def test_frames_are_the_same_whichever_range_is_rendered() -> None:
     scene = stage([sample(random.Random(4), 2)], seed=4)
     long = render(scene, 0, 40)
     assert long.shape == (1, 40, 3, 64, 64)
-    assert long.min() >= 0 and long.max() <= 1
+    assert long.min() >= 0
+    assert long.max() <= 1
     torch.testing.assert_close(render(scene, 30, 40), long[:, 30:], atol=1e-5, rtol=0)
 
 

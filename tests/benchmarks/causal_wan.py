@@ -3,33 +3,44 @@
     python tests/benchmarks/causal_wan.py --size mid --out docs/evidence/causal_wan_cpu.json
     python tests/benchmarks/causal_wan.py --size 1.3b --device cuda --out docs/evidence/causal_wan_gpu.json
 
-One process, the same weights, chunks with a full memory only (the first ones are not counted). No rewards: the first
-candidate wins. Memory is CUDA's peak, or the peak of live tensors' bytes seen at chunk ends on a CPU.
+One process, the same weights, and every row makes the same chunk: the first one with a full memory. All rows take turns
+within a round, so that a busy machine slows them all; times are medians over the rounds, ratios medians of the ratios
+within a round. No rewards: the first candidate wins. Memory is CUDA's peak; on a CPU it is by how much the process grew
+while the row ran.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
+import gc
 import json
 import platform
 import statistics
 import sys
+import threading
 import time
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import diffusers
 import torch
 from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler, WanPipeline, WanTransformer3DModel
-
 from naive import NaiveSearch
+
 from streamt1_plugins.adapter import Decoded, MemoryPlan
 from streamt1_wan.adapter import CausalWanAdapter
 from streamt1_wan.rope import Rope
 from streamt1_wan.schedule import listed
 
-SETTLED = 4  # chunks until sinks and window are full
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from streamt1_plugins.adapter import History
+
+SETTLED, LATE = 4, (8, 40)  # chunks until sinks and window are full; where the length of the video is looked at
 
 
 @dataclass(frozen=True)
@@ -55,14 +66,16 @@ SIZES = {
 
 @dataclass(frozen=True)
 class Case:
-    """One row: N candidates, how many per forward, shared prefix or not, with or without decoding."""
+    """One row: N candidates, how many per forward; `decode` them, and keep their decoder states or `recompute` one."""
 
     name: str
-    candidates: int
-    batch: int
+    candidates: int = 1
+    batch: int = 1
     shared: bool = False
     decode: bool = False
-    chunks: int = 8
+    recompute: bool = False
+    at: int = SETTLED
+    naive: bool = False
 
 
 def build(size: Size, device: str, dtype: torch.dtype) -> WanPipeline:
@@ -81,130 +94,198 @@ def build(size: Size, device: str, dtype: torch.dtype) -> WanPipeline:
     return WanPipeline(tokenizer=None, text_encoder=None, vae=vae, transformer=transformer, scheduler=scheduler)
 
 
-def sync(device: str) -> None:
-    if device == "cuda":
-        torch.cuda.synchronize()
+@dataclass
+class Bench:
+    """The pipeline, its text and the histories all rows start from."""
+
+    pipe: WanPipeline
+    size: Size
+    text: torch.Tensor
+    histories: dict[int, History] = field(default_factory=dict)
+
+    @property
+    def device(self) -> str:
+        return str(self.text.device.type)
+
+    @contextmanager
+    def session(self, *, shared: bool = False) -> Iterator[Any]:
+        adapter = CausalWanAdapter(height=self.size.height, width=self.size.width, shared_prefix=shared)
+        # one chunk more than is ever made, so that no measured commit is the cheap last one
+        call = {"prompt_embeds": self.text, "num_frames": 4 * 3 * (max(LATE) + 2) - 3}
+        opened = adapter.open(self.pipe, call, MemoryPlan())
+        try:
+            yield opened
+        finally:
+            opened.close()
+
+    def settle(self, chunks: int) -> None:
+        """Histories of 4, 8 and 40 chunks of noise: what a chunk costs does not depend on what it shows."""
+        with self.session() as session:
+            history = session.root()
+            for index in range(chunks):
+                latents = session.draw(history, torch.Generator().manual_seed(index))
+                history = session.commit(history, latents, session.decode(history, latents)[0], "discard")
+                if index + 1 in (SETTLED, *LATE):
+                    self.histories[index + 1] = history
+
+    def run(self, case: Case) -> tuple[float, int, float]:
+        """Seconds of one chunk, its forwards, and its memory in GiB."""
+        if case.naive:
+            return self.run_naive(case)
+        with self.session(shared=case.shared) as session:
+            start = self.histories[case.at]
+            seconds, memory = timed(lambda: one_chunk(session, start, case), self.device)
+            return seconds, session.forwards, memory
+
+    def run_naive(self, case: Case) -> tuple[float, int, float]:
+        search = self.naive()
+        cache = search.cache
+        search.install()
+        seconds, memory = timed(lambda: search.chunk(SETTLED, case.candidates, decode=case.decode), self.device)
+        search.close()
+        search.held.clear()
+        search.cache = cache
+        search.latents.pop()
+        return seconds, case.candidates * 5, memory
+
+    def naive(self) -> NaiveSearch:
+        """One search with a full cache, made when it is first asked for."""
+        if "_naive" not in vars(self):
+            rows, columns = self.size.height // 8, self.size.width // 8
+            rope = Rope.of(self.pipe.transformer.rope, (rows // 2, columns // 2), self.text.device)
+            steps = listed((1000, 750, 500, 250), 5.0)
+            schedule = type(steps)(steps.timesteps.to(self.text.device), steps.sigmas.to(self.text.device))
+            self._naive = NaiveSearch(self.pipe, self.text, rope, schedule, (3, 16, rows, columns))
+            self._naive.install()
+            for index in range(SETTLED):
+                self._naive.chunk(index, 1, decode=False)
+            self._naive.close()
+            self._naive.held.clear()
+        return self._naive
 
 
-def reset_peak(device: str) -> None:
-    if device == "cuda":
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-
-
-def peak(device: str) -> float | None:
-    """GiB."""
-    return round(torch.cuda.max_memory_allocated() / 2**30, 2) if device == "cuda" else None
-
-
-def measure(pipe: WanPipeline, size: Size, case: Case, text: torch.Tensor) -> dict[str, Any]:
-    """ms per settled chunk, forwards per chunk, peak memory."""
-    device = str(text.device.type)
-    adapter = CausalWanAdapter(height=size.height, width=size.width, shared_prefix=case.shared)
-    frames = 4 * 3 * (case.chunks + 1) - 3  # one chunk more, so that no measured commit is the cheap last one
-    session = adapter.open(pipe, {"prompt_embeds": text, "num_frames": frames}, MemoryPlan())
-    reset_peak(device)
-    history, times, forwards = session.root(), [], []
-    for index in range(case.chunks):
-        before = session.forwards
-        sync(device)
-        start = time.perf_counter()
-        history = one_chunk(session, history, case, index)
-        sync(device)
-        times.append(time.perf_counter() - start)
-        forwards.append(session.forwards - before)
-    session.close()
-    return row(case, times, forwards[-1], device)
-
-
-def one_chunk(session: Any, history: Any, case: Case, index: int) -> Any:
+def one_chunk(session: Any, history: History, case: Case) -> History:
     """All candidates of one parent, then the clean pass of the one that survives."""
-    generators = [torch.Generator().manual_seed(1000 * index + i) for i in range(case.candidates)]
-    kept = None
+    generators = [torch.Generator().manual_seed(i) for i in range(case.candidates)]
+    waiting: list[tuple[torch.Tensor, Decoded]] = []
     for start in range(0, case.candidates, case.batch):
         group = generators[start : start + case.batch]
         noise = torch.cat([session.draw(history, generator) for generator in group])
         latents = session.generate(history, noise, group)
-        decoded = session.decode(history, latents) if case.decode else [Decoded(latents[0])]
-        kept = kept or (latents[:1], decoded[0])
-    return session.commit(history, kept[0], kept[1], "discard")
+        decoded = session.decode(history, latents) if case.decode else [Decoded(x.transpose(0, 1)) for x in latents]
+        if case.recompute:
+            decoded = [replace(each, state=None) for each in decoded]
+        waiting += [(latents[i : i + 1], each) for i, each in enumerate(decoded)]
+    chosen, decoded_once = waiting[0]
+    if case.recompute:
+        decoded_once = session.decode(history, chosen)[0]
+    return session.commit(history, chosen, decoded_once, "discard")
 
 
-def measure_naive(pipe: WanPipeline, size: Size, case: Case, text: torch.Tensor) -> dict[str, Any]:
-    device = str(text.device.type)
-    rows, columns = size.height // 8, size.width // 8
-    rope = Rope.of(pipe.transformer.rope, (rows // 2, columns // 2), text.device)
-    schedule = listed((1000, 750, 500, 250), 5.0)
-    schedule = type(schedule)(schedule.timesteps.to(text.device), schedule.sigmas.to(text.device))
-    reset_peak(device)
-    search, times = NaiveSearch(pipe, text, rope, schedule, (3, 16, rows, columns)), []
-    for index in range(case.chunks):
-        sync(device)
+def timed(work: Callable[[], Any], device: str) -> tuple[float, float]:
+    """Seconds, and GiB: CUDA's peak, or the growth of the process."""
+    gc.collect()
+    if device == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        torch.cuda.synchronize()
         start = time.perf_counter()
-        search.chunk(index, case.candidates, decode=case.decode)
-        sync(device)
-        times.append(time.perf_counter() - start)
-    search.close()
-    return row(case, times, case.candidates * 5, device)
+        work()
+        torch.cuda.synchronize()
+        return time.perf_counter() - start, torch.cuda.max_memory_allocated() / 2**30
+    with growth() as grown:
+        start = time.perf_counter()
+        work()
+        seconds = time.perf_counter() - start
+    return seconds, grown[0] / 2**30
 
 
-def row(case: Case, times: list[float], forwards: int, device: str) -> dict[str, Any]:
-    settled = times[SETTLED:]
-    return {
-        "name": case.name,
-        "candidates": case.candidates,
-        "ms_per_chunk": round(1000 * statistics.median(settled), 1),
-        "ms_min_max": [round(1000 * min(settled), 1), round(1000 * max(settled), 1)],
-        "ms_first_settled_and_last": [round(1000 * settled[0], 1), round(1000 * settled[-1], 1)],
-        "forwards_per_chunk": forwards,
-        "peak_gib": peak(device),
-        "chunks": case.chunks,
-    }
+@contextmanager
+def growth() -> Iterator[list[int]]:
+    """By how many bytes the resident set grew at its highest, seen every 5 ms."""
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
+    before, done, found = resident(), threading.Event(), [0]
+
+    def watch() -> None:
+        while not done.wait(0.005):
+            found[0] = max(found[0], resident() - before)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield found
+    finally:
+        done.set()
+        thread.join()
 
 
-def cases(device: str) -> list[Case]:
+def resident() -> int:
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * 4096
+
+
+def cases() -> list[Case]:
     widths = (2, 4, 8)
-    rows = [Case("plain", 1, 1)]
-    rows += [Case(f"one at a time N={n}", n, 1) for n in widths]
-    rows += [Case(f"batched N={n}", n, n) for n in widths]
-    rows += [Case(f"shared prefix N={n}", n, n, shared=True) for n in widths]
-    rows += [Case("plain, decoded", 1, 1, decode=True), Case("one at a time N=4, decoded", 4, 1, decode=True)]
-    return [*rows, Case("plain, 40 chunks, decoded", 1, 1, decode=True, chunks=40)] if device == "cuda" else rows
+    return [
+        Case("plain"),
+        *(Case(f"one at a time N={n}", n) for n in widths),
+        *(Case(f"batched N={n}", n, n) for n in widths),
+        *(Case(f"shared prefix N={n}", n, n, shared=True) for n in widths),
+        Case("plain, decoded", decode=True),
+        Case("one at a time N=4, decoded", 4, decode=True),
+        Case("one at a time N=8, decoded", 8, decode=True),
+        Case("one at a time N=8, decoded, park: recompute", 8, decode=True, recompute=True),
+        *(Case(f"plain at chunk {at}, decoded", decode=True, at=at) for at in LATE),
+        Case("naive N=4", 4, naive=True),
+        Case("naive N=4, decoded", 4, decode=True, naive=True),
+    ]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", choices=SIZES, default="mid")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    size = SIZES[options.size]
     torch.set_num_threads(1)
-    dtype = torch.bfloat16 if options.device == "cuda" else torch.float32
-    pipe = build(size, options.device, dtype)
+    size, dtype = SIZES[options.size], torch.bfloat16 if options.device == "cuda" else torch.float32
     text = torch.randn((1, *size.text), device=options.device, dtype=dtype)
-    rows: list[dict[str, Any]] = []
-    measure(pipe, size, Case("warm-up", 1, 1, decode=True, chunks=2 + SETTLED), text)
-    for case in cases(options.device):
-        keep(rows, measure(pipe, size, case, text), options)
-    for decode in (False, True):
-        naive = Case("naive N=4" + (", decoded" if decode else ""), 4, 1, decode=decode, chunks=6)
-        keep(rows, measure_naive(pipe, size, naive, text), options)
+    bench = Bench(build(size, options.device, dtype), size, text)
+    bench.settle(max(LATE))
+    bench.run(Case("warm-up", decode=True))
+    samples: dict[Case, list[tuple[float, int, float]]] = {case: [] for case in cases()}
+    for number in range(options.rounds):
+        for case, found in samples.items():
+            found.append(bench.run(case))
+            sys.stderr.write(f"round {number + 1}: {case.name}: {1000 * found[-1][0]:.0f} ms\n")
+        write(options, samples)  # after every round, so that an interrupted run loses little
 
 
-def keep(rows: list[dict[str, Any]], found: dict[str, Any], options: argparse.Namespace) -> None:
-    """Write after every row, so that an interrupted run loses nothing."""
-    rows.append(found)
-    plain = next(
-        r["ms_per_chunk"] for r in rows if r["name"] == ("plain, decoded" if "decoded" in found["name"] else "plain")
-    )
-    found["time_over_n_plain"] = round(found["ms_per_chunk"] / (found["candidates"] * plain), 3)
-    sys.stdout.write(json.dumps(found) + "\n")
-    sys.stdout.flush()
+def write(options: argparse.Namespace, samples: dict[Case, list[tuple[float, int, float]]]) -> None:
+    plain = {case.decode: found for case, found in samples.items() if case.name in ("plain", "plain, decoded")}
+    rows = [row(case, found, plain[case.decode]) for case, found in samples.items()]
     name = torch.cuda.get_device_name() if options.device == "cuda" else f"{platform.machine()} CPU, 1 thread"
     machine = {"device": name, "torch": torch.__version__, "diffusers": diffusers.__version__, "size": options.size}
+    text = json.dumps({"machine": machine, "rounds": len(rows[0]["ms"]), "rows": rows}, indent=1)
     if options.out:
-        options.out.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+        options.out.write_text(text + "\n", encoding="utf-8")
+    else:
+        sys.stdout.write(text + "\n")
+
+
+def row(case: Case, found: list[tuple[float, int, float]], plain: list[tuple[float, int, float]]) -> dict[str, Any]:
+    times = [seconds for seconds, _, _ in found]
+    ratios = [mine / (case.candidates * theirs[0]) for mine, theirs in zip(times, plain, strict=True)]
+    return {
+        "name": case.name,
+        "candidates": case.candidates,
+        "ms_per_chunk": round(1000 * statistics.median(times), 1),
+        "ms": [round(1000 * seconds, 1) for seconds in times],
+        "forwards_per_chunk": found[-1][1],
+        "peak_gib": round(statistics.median(memory for _, _, memory in found), 3),
+        "time_over_n_plain": round(statistics.median(ratios), 3),
+    }
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The obvious way to search with a KV cache, as a baseline: everything is copied, rotated and decoded again.
 
-Re-created in-house from the description of what it does: a cache of unrotated keys in full-size buffers, deep-copied per
+Re-created in-house from the description of what it does: a cache of unrotated keys in full-size buffers, copied per
 candidate; every forward clones each layer's buffers, rotates all cached keys in float64 and attends; every
 candidate pays the clean pass; the chunk and the whole window are decoded from an empty decoder.
 """
@@ -69,12 +69,14 @@ class NaiveSearch:
     def __init__(self, pipe: Any, text: Tensor, rope: Rope, schedule: Schedule, shape: tuple[int, ...]) -> None:
         self.pipe, self.text, self.rope, self.schedule, self.shape = pipe, text, rope, schedule, shape
         self.tokens = shape[0] * rope.grid[0] * rope.grid[1]
-        self.saved = [block.attn1.processor for block in pipe.transformer.blocks]
-        for index, block in enumerate(pipe.transformer.blocks):
-            block.attn1.set_processor(NaiveProcessor(self, index))
         self.cache = [self._empty() for _ in pipe.transformer.blocks]
         self.latents: list[Tensor] = []
         self.held: list[Any] = []
+
+    def install(self) -> None:
+        self.saved = [block.attn1.processor for block in self.pipe.transformer.blocks]
+        for index, block in enumerate(self.pipe.transformer.blocks):
+            block.attn1.set_processor(NaiveProcessor(self, index))
 
     def close(self) -> None:
         for block, processor in zip(self.pipe.transformer.blocks, self.saved, strict=True):

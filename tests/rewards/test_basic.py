@@ -13,7 +13,7 @@ from streamt1_basic.rewards import FAULTS, Basic, Drift, Dynamics, Exposure, Fli
 from streamt1_plugins import parts
 from streamt1_plugins.errors import RecipeError
 from streamt1_plugins.hooks import discovery
-from streamt1_plugins.testing import RewardContract, take
+from streamt1_plugins.testing import RewardContract
 from tests.rewards import damage
 
 if TYPE_CHECKING:

@@ -1,0 +1,137 @@
+"""Checkpoints as the causal Wan projects publish them, read into the weight names of diffusers.
+
+What is known of the layouts: Self-Forcing and Causal-Forcing store ``{"generator": ..., "generator_ema": ...}`` with
+names that begin with ``model.`` and may hold FSDP's ``_fsdp_wrapped_module.``; CausVid stores ``generator`` (or
+``model``) in a folder's ``model.pt``; LongLive stores ``generator`` and a LoRA of its own. All use the names of the
+original Wan code below that; repackaged ones come as flat .safetensors.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from streamt1_plugins.errors import InputError
+from streamt1_wan.keys import diffusers_key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from torch import Tensor
+
+Weights = Literal["ema", "raw"]
+
+_ENTRIES: dict[Weights, tuple[str, ...]] = {"ema": ("generator_ema",), "raw": ("generator", "model")}
+_WRAPPERS = ("_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "_orig_mod.")
+_PREFIXES = ("base_model.", "module.", "generator.", "diffusion_model.", "model.")
+_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Weights by diffusers name, still on disk where the format allows it, and the entry of the file they came from."""
+
+    tensors: dict[str, Tensor]
+    entry: str
+
+
+def read(path: Path, weights: Weights | None = None) -> Checkpoint:
+    """The transformer's weights in a file, or in a folder with one such file.
+
+    weights: `ema` or `raw`; None takes the moving average where there is one. Raises `InputError` for a file that is no
+    checkpoint, that holds code, or that lacks what was asked for.
+    """
+    content = load(path)
+    entry = _entry(content, weights, path)
+    chosen = content if entry is None else content[entry]
+    tensors = {name: value for name, value in chosen.items() if isinstance(value, torch.Tensor)}
+    return Checkpoint(renamed(tensors, path), entry or "the file itself")
+
+
+def load(path: Path) -> dict[str, Any]:
+    """What a file holds, tensors mapped from disk. Nothing but tensors and plain containers is unpickled."""
+    file = _file(path)
+    try:
+        found = load_file(file) if file.suffix == ".safetensors" else _unpickled(file)
+    except (OSError, EOFError, RuntimeError, SafetensorError) as error:
+        raise InputError(f"{file} cannot be read as a checkpoint: {error}") from error
+    except pickle.UnpicklingError as error:
+        raise InputError(
+            f"{file} holds more than tensors and plain containers, so reading it could run its code. Save the weights "
+            f"alone where it was made: torch.save(model.state_dict(), ...). ({str(error).splitlines()[0]})"
+        ) from error
+    if not isinstance(found, Mapping):
+        raise InputError(f"{file} holds a {type(found).__name__}, not weights by name.")
+    return dict(found)
+
+
+def _file(path: Path) -> Path:
+    if not path.is_dir():
+        return path
+    found = sorted(each for each in path.iterdir() if each.suffix in _SUFFIXES)
+    if len(found) != 1:
+        names = ", ".join(each.name for each in found) or "none"
+        raise InputError(f"The folder {path} should hold one checkpoint, found {names}. Name the file.")
+    return found[0]
+
+
+def _unpickled(file: Path) -> Any:
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    except RuntimeError as error:
+        if "mmap" not in str(error):
+            raise
+        # The old format cannot be mapped.
+        return torch.load(file, map_location="cpu", weights_only=True)
+
+
+def _entry(content: Mapping[str, Any], weights: Weights | None, path: Path) -> str | None:
+    """The entry to take; None when the weights are not below an entry at all."""
+    present = [name for names in _ENTRIES.values() for name in names if isinstance(content.get(name), Mapping)]
+    wanted = [name for name in present if weights is None or name in _ENTRIES[weights]]
+    if wanted:
+        return wanted[0]
+    flat = any(isinstance(value, torch.Tensor) for value in content.values())
+    if flat and weights != "ema":
+        return None
+    what = "no weights" if weights is None else f"no {weights!r} weights"
+    held = ", ".join(present) if present else "tensors by name" if flat else ", ".join(map(str, content)) or "nothing"
+    raise InputError(f"{path} holds {what}: expected one of {_expected(weights)}, found {held}.")
+
+
+def _expected(weights: Weights | None) -> str:
+    kinds = _ENTRIES if weights is None else {weights: _ENTRIES[weights]}
+    return ", ".join(name for names in kinds.values() for name in names)
+
+
+def renamed(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """The same tensors under diffusers names. Raises `InputError` when two of them would get the same one."""
+    plain = {name: _without_wrappers(name) for name in tensors}
+    convert = (lambda name: name) if is_diffusers_layout(plain.values()) else diffusers_key
+    result: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        key = convert(plain[name])
+        if key in result:
+            raise InputError(f"{path}: two weights are called {key!r} once prefixes are taken off, {name!r} is one.")
+        result[key] = tensor
+    return result
+
+
+def is_diffusers_layout(names: Iterable[str]) -> bool:
+    """Whether the names are those of diffusers already; some of the original ones would then be mistaken."""
+    return any(".attn1." in name for name in names)
+
+
+def _without_wrappers(name: str) -> str:
+    for wrapper in _WRAPPERS:
+        name = name.replace(wrapper, "")
+    while prefix := next((each for each in _PREFIXES if name.startswith(each)), None):
+        name = name.removeprefix(prefix)
+    return name

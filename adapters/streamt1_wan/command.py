@@ -1,0 +1,67 @@
+"""`streamt1 convert`. Light to import: the command line shows its help without loading torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from streamt1_plugins.commands.base import takes
+
+
+class Weights(str, Enum):
+    """Which of a checkpoint's weights."""
+
+    EMA = "ema"
+    RAW = "raw"
+
+
+class Dtype(str, Enum):
+    """What the transformer and the text encoder are saved in."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"
+
+
+@dataclass(frozen=True)
+class ConvertOptions:
+    """The command line of `streamt1 convert`."""
+
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A .pt or .safetensors file, or its folder.")]
+    base: Annotated[str, typer.Option(help="A diffusers folder or hub id of the Wan model it was trained from.")]
+    out: Annotated[Path, typer.Option(help="The folder to write, new or empty.")]
+    lora: Annotated[Path | None, typer.Option(help="A LoRA file in peft's layout, such as LongLive's.")] = None
+    lora_alpha: Annotated[float | None, typer.Option(help="Its alpha. Default: its rank.")] = None
+    unmerged: Annotated[bool, typer.Option("--unmerged", help="Keep the LoRA beside the weights.")] = False
+    weights: Annotated[Weights | None, typer.Option(help="Default: ema where the file has it, else raw.")] = None
+    dtype: Annotated[Dtype, typer.Option(help="Of transformer and text encoder; the VAE stays in float32.")] = (
+        Dtype.BFLOAT16
+    )
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False
+
+
+@takes(ConvertOptions)
+def convert(options: ConvertOptions) -> None:
+    """Turn a causal Wan checkpoint (Self-Forcing, Causal-Forcing, CausVid, LongLive) into a diffusers folder."""
+    from streamt1_wan.convert import Conversion
+    from streamt1_wan.convert import convert as run
+
+    job = Conversion(
+        checkpoint=options.checkpoint,
+        base=options.base,
+        lora=options.lora,
+        lora_alpha=options.lora_alpha,
+        merged=not options.unmerged,
+        weights=None if options.weights is None else options.weights.value,
+        dtype=options.dtype.value,
+    )
+    done = run(job, options.out)
+    typer.echo(f"weights  {done.entry} of {options.checkpoint}")
+    if done.rank is not None:
+        typer.echo(f"lora     rank {done.rank}, {'beside the weights' if options.unmerged else 'merged'}")
+    typer.echo(f"folder   {options.out}")
+    typer.echo(f'try      streamt1 generate "a cat on a beach" --model {options.out} --adapter wan')

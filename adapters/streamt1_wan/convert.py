@@ -1,0 +1,115 @@
+"""From a published checkpoint to a diffusers folder: its transformer, everything else from a base pipeline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from diffusers import WanPipeline, WanTransformer3DModel
+
+from streamt1_plugins.errors import InputError, OutputError, UnsupportedPipelineError, foreign_code
+from streamt1_wan import architecture
+from streamt1_wan.checkpoint import Weights, read
+from streamt1_wan.lora import check_lora, merge, read_lora
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from streamt1_wan.checkpoint import Checkpoint
+    from streamt1_wan.lora import Lora
+
+Dtype = Literal["float32", "bfloat16", "float16"]
+LORA_FILE = "pytorch_lora_weights.safetensors"
+"""Where diffusers keeps a LoRA beside a pipeline; `CausalWanAdapter.load` applies it when it is there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conversion:
+    """What to convert.
+
+    checkpoint: a .pt or .safetensors file (or a folder with one) of Self-Forcing, Causal-Forcing, CausVid, LongLive or
+    kin. base: a diffusers folder or hub id of the Wan model it was trained from; gives the VAE, text encoder,
+    tokenizer and scheduler. lora: a LoRA file in peft's layout. lora_alpha: None is the LoRA's rank. merged: add the
+    LoRA to the weights (in float32), or keep it beside them. weights: None takes the moving average where there is one.
+    """
+
+    checkpoint: Path
+    base: str
+    lora: Path | None = None
+    lora_alpha: float | None = None
+    merged: bool = True
+    weights: Weights | None = None
+    dtype: Dtype = "bfloat16"
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What was written: the entry of the checkpoint that was used, and the LoRA's rank (None without one)."""
+
+    entry: str
+    rank: int | None
+
+
+def convert(job: Conversion, out: Path) -> Converted:
+    """Write the folder `out`, new or empty. Raises `InputError` for files that do not fit, before memory is taken."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise OutputError(f"{out} is not a new or empty folder. Choose another one.")
+    checkpoint, lora, empty = fitting(job)
+    transformer = filled(empty, checkpoint, job, lora if job.merged else None)
+    dtypes = {"default": getattr(torch, job.dtype), "vae": torch.float32}
+    with foreign_code(f"Loading the base pipeline {job.base!r}"):
+        pipe = WanPipeline.from_pretrained(job.base, transformer=transformer, dtype=dtypes)
+    pipe.save_pretrained(out)
+    if lora is not None and not job.merged:
+        metadata = {**lora.config.to_dict(), "target_modules": lora.modules}
+        WanPipeline.save_lora_weights(
+            out, transformer_lora_layers=lora.tensors, transformer_lora_adapter_metadata=metadata
+        )
+    return Converted(checkpoint.entry, None if lora is None else lora.rank)
+
+
+def fitting(job: Conversion) -> tuple[Checkpoint, Lora | None, Any]:
+    """The checkpoint, the LoRA and an empty model, once all of them are known to fit each other."""
+    empty = architecture.empty_transformer(_base_config(job.base))
+    checkpoint = read(job.checkpoint, job.weights)
+    architecture.check(checkpoint.tensors, empty, f"{job.checkpoint} does not fit {job.base}")
+    if job.lora is None:
+        return checkpoint, None, empty
+    lora = read_lora(job.lora, job.lora_alpha)
+    check_lora(lora, empty, f"{job.lora} does not fit {job.base}")
+    return checkpoint, lora, empty
+
+
+def filled(empty: Any, checkpoint: Checkpoint, job: Conversion, lora: Lora | None) -> Any:
+    """The model with the checkpoint's weights and, merged into them, `lora`."""
+    dtype = getattr(torch, job.dtype)
+    exact = dtype if lora is None else torch.float32
+    weights = {name: tensor.to(_dtype(name, exact)) for name, tensor in checkpoint.tensors.items()}
+    empty.load_state_dict(weights, assign=True)
+    if lora is not None:
+        merge(empty, lora)
+        for name, parameter in empty.named_parameters():
+            parameter.data = parameter.data.to(_dtype(name, dtype))
+    return empty.requires_grad_(False)
+
+
+def _dtype(name: str, dtype: torch.dtype) -> torch.dtype:
+    """Norms, modulation and time embedding stay in float32, as diffusers loads them."""
+    wide = WanTransformer3DModel._keep_in_fp32_modules
+    return torch.float32 if any(part in wide for part in name.split(".")) else dtype
+
+
+def _base_config(base: str) -> Mapping[str, Any]:
+    """The transformer's configuration in the base pipeline; weights are not touched."""
+    with foreign_code(f"Reading the base pipeline {base!r}"):
+        index = WanPipeline.load_config(base)
+        config: Mapping[str, Any] = WanTransformer3DModel.load_config(base, subfolder="transformer")
+    if index["_class_name"] != "WanPipeline":
+        raise UnsupportedPipelineError(f"{base!r} is a {index['_class_name']}; a WanPipeline is needed.")
+    if (index.get("transformer_2") or [None])[0] is not None:
+        raise UnsupportedPipelineError(f"{base!r} has two transformers (Wan 2.2); causal models are made of one.")
+    if config["_class_name"] != "WanTransformer3DModel":
+        raise InputError(f"The transformer of {base!r} is a {config['_class_name']}, not a WanTransformer3DModel.")
+    return config
