@@ -47,11 +47,18 @@ def ask(
 
 
 def _scores(run: Run, name: str, reward: Reward, inp: RewardInput) -> list[float]:
-    limit = None if isinstance(reward, ImageReward) else reward.batch_limit  # pictures count frames, see there
+    limit = _limit(run, reward)
     count = len(inp.prompts)
     starts = range(0, count, limit or count)
     batches = [inp.take(range(start, min(start + (limit or count), count))) for start in starts]
     return [score for batch in batches for score in _call(run, name, reward, batch)]
+
+
+def _limit(run: Run, reward: Reward) -> int | None:
+    """Candidates per call: one where the recipe wants exact results and company could change the last bits."""
+    if isinstance(reward, ImageReward):  # its limit counts frames
+        return None
+    return reward.batch_limit if reward.batch_exact or run.recipe.search.batch > 1 else 1
 
 
 def _call(run: Run, name: str, reward: Reward, inp: RewardInput) -> list[float]:

@@ -13,6 +13,8 @@ from streamt1_plugins.commands.compare import compare
 from streamt1_plugins.commands.generate import generate
 from streamt1_plugins.commands.new_reward import new_reward
 from streamt1_plugins.commands.plugins import plugins
+from streamt1_plugins.commands.replay import replay
+from streamt1_plugins.commands.report import report
 from streamt1_plugins.commands.serve_reward import serve_reward
 from streamt1_plugins.errors import StreamT1Error, foreign_code
 
@@ -32,6 +34,8 @@ app = typer.Typer(
 )
 app.command()(generate)
 app.command()(compare)
+app.command()(replay)
+app.command()(report)
 app.command()(plugins)
 app.command()(serve_reward)
 app.command()(new_reward)

@@ -12,6 +12,8 @@ from time import perf_counter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
+from streamt1_plugins.team import Alone
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
     from streamt1_plugins.adapter import Decoded, History, Session
     from streamt1_plugins.recipe import Recipe
+    from streamt1_plugins.team import Team
     from streamt1_plugins.tree import Tree
 
 MemoryRoute = Literal["discard", "ema", "append"]
@@ -182,6 +185,7 @@ class Run:
     Hooks read it; only the search changes `beams` (best first), `chunk` and `cost`, and adds to `tree`. `call` holds
     the arguments as the caller gave them and the generator behind `seed`. `resumed` tells recorders to go on with the
     record of an interrupted run. Whoever sets `stop` ends the search after the chunk at hand, as if it were the last.
+    `team`: the processes that share the candidates. `batch_limit`: how many memory turned out to hold at once.
     """
 
     recipe: Recipe
@@ -196,6 +200,8 @@ class Run:
     device: str = "cpu"
     resumed: bool = False
     stop: bool = False
+    team: Team = field(default_factory=Alone)
+    batch_limit: int | None = None
 
     @property
     def is_plain(self) -> bool:

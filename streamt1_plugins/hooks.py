@@ -144,6 +144,11 @@ class _Part:
         return self._shown
 
 
+def decides(part: object) -> bool:
+    """Whether a part answers a decision, or wraps one: the search then needs it wherever it runs."""
+    return any(hasattr(part, hook) for hook in DECISIONS)
+
+
 class RunHooks:
     """The hooks of one run, answered only by the parts its recipe names."""
 

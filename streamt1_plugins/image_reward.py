@@ -7,7 +7,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
-from typing import TYPE_CHECKING, Annotated, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Generic, Literal, TypeVar
 
 import torch
 from pydantic import Field
@@ -76,6 +76,8 @@ class ImageReward(Reward):
     `batch_limit` counts frames here. The frames of one chunk of one candidate always travel together, and never with
     others: a score depends neither on the company nor on what is remembered, to the last bit.
     """
+
+    batch_exact: ClassVar[bool] = True
 
     every: Annotated[int, Field(ge=1)] = 1
     reduce: Literal["mean", "min", "trimmed"] = "mean"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from typing import TYPE_CHECKING, TypeVar
 
 from streamt1_plugins import cascade, views
@@ -11,10 +12,12 @@ from streamt1_plugins.asking import ask
 from streamt1_plugins.calibration import calibrate, combine
 from streamt1_plugins.contracts import Node, Reading
 from streamt1_plugins.errors import InputError, RecipeError, foreign_code
+from streamt1_plugins.preview import is_here, names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from streamt1_plugins.asking import Answer
     from streamt1_plugins.cascade import Named
     from streamt1_plugins.contracts import Candidate, Chunk, Horizon, Run
     from streamt1_plugins.reward import Reward, RewardInput
@@ -61,7 +64,7 @@ class Measurer:
         its `stage` and no further readings.
         """
         self._remember(run)
-        seen, judged = views.Views(run, chunk, candidates), list(candidates)
+        seen, judged = views.Views(run, chunk, [each for each in candidates if is_here(each)]), list(candidates)
         stages = cascade.stages(run.recipe.rewards)
         for number, parts in enumerate(stages, 1):
             judged = cascade.veto(run, self._stage(run, parts, judged, seen), parts)
@@ -73,10 +76,11 @@ class Measurer:
     def whole_videos(self, run: Run) -> list[float]:
         """The long reward of each surviving beam's whole video; NaN where there is none."""
         self._remember(run)
-        inp = views.whole_videos(run)
+        whole = cache(lambda: views.whole_videos(run))
         nodes = [replace(beam.path[-1], readings={}, problem=None) for beam in run.beams]
         for name, part in run.recipe.rewards.long.items():
-            nodes = self._read(run, ("long", name), part, nodes, inp)
+            answers = self._answers(run, ("long", name), part, range(len(nodes)), lambda rows: whole().take(rows))
+            nodes = _with_answers(run, ("long", name), part, nodes, answers)
         self._offload(run)
         return [node.long if node.is_valid else math.nan for node in nodes]
 
@@ -90,25 +94,33 @@ class Measurer:
         if not rows:
             return judged
         for (horizon, name), part in parts.items():
-            inp = seen.of(horizon, self.rewards[horizon, name].lead_frames).take(rows)
-            read = self._read(run, (horizon, name), part, [judged[row] for row in rows], inp)
+            asked = [judged[row] for row in rows]
+            show = partial(seen.some, horizon, self.rewards[horizon, name].lead_frames, asked)
+            answers = self._answers(run, (horizon, name), part, [each.ordinal for each in asked], show)
+            read = _with_answers(run, (horizon, name), part, asked, answers)
             for row, candidate in zip(rows, read, strict=True):
                 judged[row] = candidate
         return judged
 
-    def _read(
-        self, run: Run, named: Named, part: RewardPart, nodes: Sequence[AnyNode], inp: RewardInput
-    ) -> list[AnyNode]:
-        """One reward's readings for all nodes, and what they make of the horizon's mean."""
-        (horizon, name), reward = named, self.rewards[named]
-        answers = ask(run, name, reward, part, inp, lambda: self._load(run, name, part, reward))
-        if answers is None:
-            return list(nodes)
-        raws = [raw for raw, _ in answers]
-        values = calibrate(raws, _earlier(run, horizon, name), part.calibration)
-        readings = [Reading(raw, value, part.weight) for raw, value in zip(raws, values, strict=True)]
-        problems = [problem for _, problem in answers]
-        return [_with_reading(*row, named) for row in zip(nodes, readings, problems, strict=True)]
+    def _answers(
+        self,
+        run: Run,
+        named: Named,
+        part: RewardPart,
+        ordinals: Sequence[int],
+        show: Callable[[list[int]], RewardInput],
+    ) -> list[Answer] | None:
+        """What one reward says of candidates, each asked about where it was made; None where it is left out."""
+        (_, name), reward = named, self.rewards[named]
+
+        def work(rows: list[int]) -> list[Answer | None]:
+            run.team.doing(f"asking reward {name!r} about " + names(run, [ordinals[row] for row in rows]))
+            answers = ask(run, name, reward, part, show(rows), lambda: self._load(run, name, part, reward))
+            return [None] * len(rows) if answers is None else [*answers]
+
+        answers = run.team.share(run, ordinals, work)
+        found = [answer for answer in answers if answer is not None]
+        return found if len(found) == len(answers) else None
 
     def _load(self, run: Run, name: str, part: RewardPart, reward: Reward) -> None:
         if id(reward) not in self._loaded:
@@ -148,6 +160,19 @@ def _check(run: Run, horizon: Horizon, name: str, reward: Reward) -> None:
 
 def _earlier(run: Run, horizon: Horizon, name: str) -> list[float]:
     return [node.readings[horizon][name].raw for node in run.tree if name in node.readings.get(horizon, {})]
+
+
+def _with_answers(
+    run: Run, named: Named, part: RewardPart, nodes: Sequence[AnyNode], answers: Sequence[Answer] | None
+) -> list[AnyNode]:
+    """One reward's readings for all nodes, and what they make of the horizon's mean."""
+    if answers is None:
+        return list(nodes)
+    raws = [raw for raw, _ in answers]
+    values = calibrate(raws, _earlier(run, *named), part.calibration)
+    readings = [Reading(raw, value, part.weight) for raw, value in zip(raws, values, strict=True)]
+    problems = [problem for _, problem in answers]
+    return [_with_reading(*row, named) for row in zip(nodes, readings, problems, strict=True)]
 
 
 def _with_reading(node: AnyNode, reading: Reading, problem: str | None, named: Named) -> AnyNode:

@@ -47,6 +47,7 @@ class Parking:
 
     run: Run
     _sent: Any = field(default_factory=WeakIdKeyDictionary)
+    _last: tuple[Beam, Beam] | None = None
 
     def waiting(self, candidate: Candidate, beam: Beam) -> Candidate:
         """A candidate until it is selected; `beam` is its parent as it waits itself."""
@@ -64,8 +65,13 @@ class Parking:
         return self._moved(beam, self._out) if self._spills else beam
 
     def awake(self, beam: Beam) -> Beam:
-        """A beam whose candidates are generated, or committed, now."""
-        return self._moved(beam, self._fetched) if self._spills else beam
+        """A beam whose candidates are generated, or committed, now; it stays until another one is asked for."""
+        if not self._spills:
+            return beam
+        if self._last is None or self._last[0] is not beam:
+            self._last = None  # it makes room before the next one comes
+            self._last = beam, self._moved(beam, self._fetched)
+        return self._last[1]
 
     @property
     def _spills(self) -> bool:

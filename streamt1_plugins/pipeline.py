@@ -13,11 +13,13 @@ from streamt1_plugins import recipe as recipes
 from streamt1_plugins.adapter import MemoryPlan
 from streamt1_plugins.contracts import Run
 from streamt1_plugins.errors import InputError, RecipeError, UnsupportedPipelineError, foreign_code
-from streamt1_plugins.hooks import RunHooks, discovery
+from streamt1_plugins.hooks import RunHooks, decides, discovery
 from streamt1_plugins.measure import Measurer
+from streamt1_plugins.parallel.groups import join
 from streamt1_plugins.observers.callback import OnChunkEnd
 from streamt1_plugins.registry import load_target
 from streamt1_plugins.search import search
+from streamt1_plugins.team import Alone
 from streamt1_plugins.tree import Tree
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from streamt1_plugins.contracts import Beam, Chunk
     from streamt1_plugins.recipe import Recipe
     from streamt1_plugins.registry import AdapterEntry
+    from streamt1_plugins.team import Team
 
 BUNDLED = "tinyworld"
 """The model used when nobody names one: small, trained, inside the package."""
@@ -162,18 +165,19 @@ def _adapter(recipe: Recipe) -> Adapter:
 class StreamPipeline:
     """A pipeline that searches. Call it like the pipeline inside; attributes it lacks are the inner pipeline's.
 
-    `recipe` is complete (defaults written out); `run` and `tree` belong to the last call. ``run.recipe`` has the seed
+    `recipe` is complete (defaults written out); `team` may be set to processes that share the candidates
+    (`parallel.groups.join`); `run` and `tree` belong to the last call. ``run.recipe`` has the seed
     of that call too, so it alone reproduces the search.
     """
 
-    _OWN = frozenset({"pipe", "recipe", "run"})
+    _OWN = frozenset({"pipe", "recipe", "run", "team"})
 
     def __init__(self, pipe: Any, recipe: Recipe, observers: Mapping[str, object]) -> None:
         self.pipe = pipe
         self.recipe = recipe
         self.run: Run | None = None
-        # Those given by the caller come first: what the recipe adds, such as wandb, may show what they wrote.
-        self._observers = dict(observers) | {n: o for n, o in parts.observers(recipe).items() if n not in observers}
+        self.team: Team | None = None
+        self.watched_by(observers)
         self._adapter = _adapter(recipe)
         self._measurer = Measurer(parts.rewards(recipe))
         self._policies = parts.policies(recipe)
@@ -201,6 +205,12 @@ class StreamPipeline:
             object.__setattr__(self, name, value)
         else:
             setattr(self.pipe, name, value)
+
+    def watched_by(self, observers: Mapping[str, object]) -> None:
+        """Replace the caller's observers, for the next call."""
+        # Those given by the caller come first: what the recipe adds, such as wandb, may show what they wrote.
+        added = {name: part for name, part in parts.observers(self.recipe).items() if name not in observers}
+        self._observers = dict(observers) | added
 
     def to(self, *args: Any, **kwargs: Any) -> StreamPipeline:
         """Move the inner pipeline; returns the wrapper, so that ``pipe = pipe.to("cuda")`` keeps searching."""
@@ -256,6 +266,7 @@ class StreamPipeline:
         recipe = self.recipe.model_copy(update={"seed": seed})
         self._interrupt = False
         self.run = Run(recipe, session, Tree(), session.prompt, seed, call={**call, **ours}, device=self._device())
+        self.run.team = self.team or self._named_team()
         return self.run
 
     def steps(self, run: Run) -> Generator[Chunk, None, None]:
@@ -265,9 +276,14 @@ class StreamPipeline:
             run.tree.note("This pipeline's memory cannot be routed; the search runs without memory sinking.")
         with ExitStack() as stack:
             stack.push(lambda kind, error, trace: hooks.run_finished(run, error))
+            stack.enter_context(run.team.together())
             self._measurer.start(run)
             stack.callback(self._measurer.finish, run)
             yield from search(run, hooks, self._measurer)
+
+    def _named_team(self) -> Team:
+        """Where the recipe asks for processes that share the candidates, those; else each makes videos of its own."""
+        return join(self.recipe.parallel).team if self.recipe.parallel.candidates else Alone()
 
     def _device(self) -> str:
         return str(getattr(self.pipe, "_execution_device", None) or getattr(self.pipe, "device", "cpu"))
@@ -276,7 +292,10 @@ class StreamPipeline:
         """The hooks of this pipeline's policies and observers, and of the call's callback."""
         policies = {f"{kind}.{getattr(run.recipe, kind).name}": part for kind, part in self._policies.items()}
         callback = {name: OnChunkEnd(self, run.call[name]) for name in OWN_ARGUMENTS if run.call.get(name)}
-        return RunHooks((policies | self._observers | callback).items())
+        watching = self._observers | callback
+        if run.team.rank:  # one record, one progress bar, one callback: the first process has them
+            watching = {name: part for name, part in watching.items() if decides(part)}
+        return RunHooks((policies | watching).items())
 
 
 def _shared(beams: Sequence[Beam]) -> int:

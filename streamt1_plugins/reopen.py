@@ -73,24 +73,27 @@ class Record:
         found = [event for event in self.events if event["event"] == "chunk" and event["chunk"] < chunks]
         return Cost(**found[-1]["cost"]) if found else Cost()
 
-    def pipeline(self, opening: Opening, observers: Mapping[str, object]) -> StreamPipeline:
-        """The recorded recipe around the caller's pipeline or the recorded model."""
+    def pipeline(self, opening: Opening, observers: Mapping[str, object], folder: Path) -> StreamPipeline:
+        """The recorded recipe around the caller's pipeline or the recorded model; `folder`: where it is kept now."""
         self._warn_of_other_versions()
         observers = {**observers, **(opening.observers or {})}
+        recipe = _placed(self.recipe, folder)
         if opening.pipe is not None:
-            adapter = self.recipe.adapter.name
-            return pipeline.wrap(opening.pipe, self.recipe, adapter=adapter, observers=observers)
-        if self.recipe.model is None:
+            return pipeline.wrap(opening.pipe, recipe, adapter=recipe.adapter.name, observers=observers)
+        if recipe.model is None:
             raise InputError(f"{self.folder} was made with a pipeline loaded elsewhere: pass that pipeline.")
-        loaded = pipeline.load(recipe=self.recipe, observers=observers)
-        return loaded.to(opening.device or self._device())
+        loaded = pipeline.load(recipe=recipe, observers=observers)
+        device = opening.device or self._device()
+        return loaded if device == "cpu" else loaded.to(device)  # the CPU is where models are loaded
 
     def begin(self, wrapped: StreamPipeline, opening: Opening) -> Run:
         """A session with the recorded arguments and a fresh generator of the recorded seed."""
         call = {**self.start["call"], **(opening.call or {})}
         missing = [name for name in self.start["omitted"] if name not in call and name not in pipeline.OWN_ARGUMENTS]
         if missing:
-            raise InputError(f"{self.folder} was made with arguments a file cannot hold: pass {', '.join(missing)} again.")
+            raise InputError(
+                f"{self.folder} was made with arguments a file cannot hold: pass {', '.join(missing)} again."
+            )
         generator = torch.Generator(self.start["generator_device"]).manual_seed(self.start["seed"])
         return wrapped.begin(**{**call, "generator": generator})
 
@@ -98,8 +101,8 @@ class Record:
         device = str(self.start["device"])
         if device.startswith("cuda") and not torch.cuda.is_available():
             raise InputError(
-                f"{self.folder} was made on {device}, which is not here. Name another device to go on with results that "
-                "are close but not the same."
+                f"{self.folder} was made on {device}, which is not here. Name another device to go on with "
+                "results that are close but not the same."
             )
         return device
 
@@ -122,7 +125,8 @@ def resume(
 
     The rest of the tree and the video are the same, bit by bit, as without the interruption (with ``search.batch: 1``
     on the same machine and versions). `pipe` is needed where the model was not loaded by this package; `call` takes the
-    arguments a journal cannot hold; `observers` are added to those that keep the run. Raises `InputError` where there is nothing to resume.
+    arguments a journal cannot hold; `observers` are added to those that keep the run. Raises `InputError` where there
+    is nothing to resume.
     """
     wrapped = reopen(folder, Opening(pipe, device, observers, call))
     return wrapped.complete(wrapped.last_run)
@@ -133,7 +137,7 @@ def reopen(folder: str | Path, opening: Opening) -> StreamPipeline:
     record = Record.read(folder)
     saved = load_state(record.folder)
     chunks = saved.chunks if saved else 0
-    wrapped = record.pipeline(opening, _recorders(record))
+    wrapped = record.pipeline(opening, _recorders(record), record.folder)
     run = record.begin(wrapped, opening)
     with closing_on_error(run):
         run.resumed = True
@@ -142,6 +146,17 @@ def reopen(folder: str | Path, opening: Opening) -> StreamPipeline:
         run.cost = record.cost(chunks)
         run.session.forwards += run.cost.forwards
     return wrapped
+
+
+def _placed(recipe: Recipe, folder: Path) -> Recipe:
+    """The run folder may have moved, or be another one, since the recipe was recorded."""
+    observers = {
+        name: {**options, "folder": str(folder)} if name == "wandb" and options.get("folder") else options
+        for name, options in recipe.observers.items()
+    }
+    # Whoever goes on with a run may do so with any number of processes.
+    parallel = recipe.parallel.model_copy(update={"candidates": None, "prompts": None})
+    return recipe.model_copy(update={"observers": observers, "parallel": parallel})
 
 
 def _recorders(record: Record) -> dict[str, object]:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from streamt1_plugins.branching import denoise
 from streamt1_plugins.contracts import Beam, Node
 from streamt1_plugins.errors import InputError, unknown_name
 from streamt1_plugins.observers.keep import keep
 from streamt1_plugins.reopen import Opening, Record, closing_on_error
 from streamt1_plugins.report import strips
-from streamt1_plugins.search import commit, denoise
+from streamt1_plugins.search import commit
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from streamt1_plugins.contracts import Chunk, Proposal, Run
     from streamt1_plugins.hooks import RunHooks
@@ -28,13 +30,21 @@ def regenerate(folder: str | Path, node: str | None = None, opening: Opening | N
     Returns what the recorded call returned, with the chunks up to that node. Raises `InputError` or
     `UnknownNameError` where the run or the node is not there.
     """
+    with walked(folder, node, opening) as run:
+        return run.session.finish(run.beams[0].history)
+
+
+@contextmanager
+def walked(folder: str | Path, node: str | None = None, opening: Opening | None = None) -> Iterator[Run]:
+    """An open run with one beam that stands on `node` of a recorded one."""
     opening = opening or Opening()
     record = Record.read(folder)
     path = path_to(record, node)
-    wrapped = record.pipeline(opening, {})
+    wrapped = record.pipeline(opening, {}, record.folder)
     run = record.begin(wrapped, opening)
     try:
-        return run.session.finish(follow(run, wrapped.run_hooks(run), path).history)
+        follow(run, wrapped.run_hooks(run), path)
+        yield run
     finally:
         run.session.close()
 
@@ -47,12 +57,12 @@ def branch(folder: str | Path, node: str, out: str | Path, opening: Opening | No
     opening = opening or Opening()
     record = Record.read(folder)
     path = path_to(record, node)
-    wrapped = record.pipeline(opening, keep(out))
+    wrapped = record.pipeline(opening, keep(out), Path(out))
     run = record.begin(wrapped, opening)
     with closing_on_error(run):
         path = [*path[:-1], replace(path[-1], fate="kept", rank=0)]
         follow(run, wrapped.run_hooks(run), path)
-        run.tree = _picked(record.tree(len(path)), path[-1])
+        run.tree = _picked(record.tree(path[-1].chunk + 1), path[-1])
         strips.copy(record.folder, Path(out), run.tree.nodes)
         run.tree.note(f"Goes on from node {node} of {record.folder}, picked by hand.")
     return wrapped
@@ -92,7 +102,7 @@ def follow(run: Run, hooks: RunHooks, path: Sequence[Node]) -> Beam:
     run.beams = (Beam(run.session.root()),)
     for node, chunk in zip(path, run.chunks(), strict=False):
         beam = run.beams[0]
-        candidate = denoise(run, chunk, beam, [_recorded(run, hooks, chunk, beam, node)], node.ordinal)[0]
+        candidate = denoise(run, chunk, beam, [(node.ordinal, _recorded(run, hooks, chunk, beam, node))])[0]
         recorded = {item.name: getattr(node, item.name) for item in fields(Node)}
         run.beams = (commit(run, replace(candidate, **recorded)),)
     return run.beams[0]

@@ -23,6 +23,7 @@ DECLARED = (
     "weights",
     "weights_mb",
     "batch_limit",
+    "batch_exact",
     "lead_frames",
     "deterministic",
 )
@@ -89,7 +90,8 @@ class Reward(ABC):
 
     horizons: those it makes sense on. needs_prompt: it reads the prompt, so runs without one are refused. licence and
     weights: of what `load` brings, and where that comes from; weights_mb: its size. batch_limit: the most candidates
-    of one call, None for any number. lead_frames: how many frames before the new chunk it wants on the short horizon,
+    of one call, None for any number. batch_exact: a score is the same to the last bit whoever shares the call; where
+    it is not, exact searches (``search.batch: 1``) ask about one candidate at a time. lead_frames: how many frames before the new chunk it wants on the short horizon,
     where there are any. deterministic: whether the same input gives the same score.
     """
 
@@ -99,6 +101,7 @@ class Reward(ABC):
     weights: ClassVar[str] = "none"
     weights_mb: ClassVar[float] = 0
     batch_limit: ClassVar[int | None] = None
+    batch_exact: ClassVar[bool] = False
     lead_frames: ClassVar[int] = 0
     deterministic: ClassVar[bool] = True
 

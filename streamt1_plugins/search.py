@@ -5,19 +5,18 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from functools import partial
-from time import perf_counter
 from typing import TYPE_CHECKING
 
-import torch
-
+from streamt1_plugins.branching import generate
 from streamt1_plugins.contracts import Beam, Candidate
 from streamt1_plugins.errors import PluginError
 from streamt1_plugins.parking import Parking
+from streamt1_plugins.preview import is_here
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator
 
-    from streamt1_plugins.contracts import Chunk, Fate, MemoryRoute, Proposal, Run
+    from streamt1_plugins.contracts import Chunk, Fate, MemoryRoute, Run
     from streamt1_plugins.hooks import RunHooks
     from streamt1_plugins.measure import Measurer
 
@@ -37,53 +36,15 @@ def search(run: Run, hooks: RunHooks, measurer: Measurer) -> Generator[Chunk, No
         candidates = [judge(run, hooks, chunk, candidate) for candidate in candidates]
         kept, pruned = settle(run, candidates, select(run, hooks, chunk, candidates))
         del candidates  # the states of those pruned are not needed while the others are committed
-        run.beams = tuple(parking.resting(commit(run, parking.selected(candidate))) for candidate in kept)
+        kept = run.team.deliver(run, kept)
+        run.beams = tuple(parking.resting(commit(run, decoded(run, parking.selected(each)))) for each in kept)
         hooks.chunk_selected(run, chunk, kept, pruned)
         del kept, pruned  # nor their tensors while the next chunk is generated
         yield chunk
+        run.stop = any(run.team.exchange(run.stop))
         if run.stop:
             break
     choose(run, measurer)
-
-
-def generate(run: Run, hooks: RunHooks, chunk: Chunk, parking: Parking) -> list[Candidate]:
-    """Branch every beam: propose noise, denoise, decode. Candidates carry their tensors and their beam."""
-    candidates: list[Candidate] = []
-    limit = min(run.recipe.search.batch, run.session.capabilities.max_batch or run.recipe.search.batch)
-    for beam in run.beams:
-        proposals, awake = list(hooks.propose_noise(run, chunk, beam)), parking.awake(beam)
-        for start in range(0, len(proposals), limit):
-            made = denoise(run, chunk, awake, proposals[start : start + limit], len(candidates))
-            candidates += [parking.waiting(candidate, beam) for candidate in made]
-    return candidates
-
-
-def denoise(run: Run, chunk: Chunk, beam: Beam, proposals: Sequence[Proposal], ordinal: int) -> list[Candidate]:
-    """Denoise and decode proposals of one beam together; the first one becomes candidate number `ordinal`."""
-    start, history = perf_counter(), beam.history
-    with run.cost.timing("generate"):
-        noise = torch.cat([proposal.noise for proposal in proposals])
-        latents = run.session.generate(history, noise, [proposal.generator for proposal in proposals])
-    with run.cost.timing("decode"):
-        decoded = run.session.decode(history, latents)
-    run.cost.candidates += len(proposals)
-    run.cost.latent_frames_decoded += int(latents.shape[0] * latents.shape[2])
-    seconds = (perf_counter() - start) / len(proposals)
-    return [
-        Candidate(
-            chunk=chunk.index,
-            ordinal=ordinal + i,
-            parent=beam.last.id if beam.last else None,
-            seed=proposal.seed,
-            propagated=proposal.propagated,
-            seconds=seconds,
-            noise=proposal.noise,
-            latents=latents[i : i + 1],
-            decoded=decoded[i],
-            beam=beam,
-        )
-        for i, proposal in enumerate(proposals)
-    ]
 
 
 def measure(run: Run, hooks: RunHooks, measurer: Measurer, candidates: list[Candidate]) -> list[Candidate]:
@@ -120,12 +81,22 @@ def select(run: Run, hooks: RunHooks, chunk: Chunk, candidates: list[Candidate])
     """The survivors, best first. When every candidate is invalid the first one goes on and the tree says so."""
     valid = [candidate for candidate in candidates if candidate.is_eligible]
     if not valid:
-        run.tree.note(f"Chunk {chunk.index}: no valid candidate ({candidates[0].problem}); the first one was kept.")
-        return candidates[:1]
+        why = next((candidate.problem for candidate in candidates if candidate.problem), None)
+        run.tree.note(f"Chunk {chunk.index}: no valid candidate ({why}); the first one was kept.")
+        # Where a stage of rewards failed on all it was asked about, one that the stage before put behind is still good.
+        return [next((candidate for candidate in candidates if candidate.is_valid), candidates[0])]
     kept = list(hooks.select(run, chunk, valid))
     if not kept:
         raise PluginError("streamt1_select kept nobody; at least one candidate must survive a chunk.")
     return kept
+
+
+def decoded(run: Run, candidate: Candidate) -> Candidate:
+    """A survivor with frames and decoder state; those another process made are decoded here again, to the same bits."""
+    if is_here(candidate):
+        return candidate
+    with run.cost.timing("decode"):
+        return replace(candidate, decoded=run.session.decode(candidate.beam.history, candidate.latents)[0])
 
 
 def commit(run: Run, candidate: Candidate) -> Beam:

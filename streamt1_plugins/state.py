@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 STATE, HEAD = "state", "head"
 SCHEMA = 1
+ROOT = ""
+"""Stands among node ids for what all branches start from."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ def load_state(folder: Path) -> Saved | None:
 def restore(run: Run, saved: Saved, tree: Tree, folder: Path) -> None:
     """Give a fresh run the beams, the tree and the generator of a saved one; memory is computed again, bit by bit."""
     run.tree = tree
-    made: dict[str, Beam] = {}
+    made = {ROOT: Beam(run.session.root())}
     run.beams = tuple(_beam(run, name, saved, made, folder) for name in saved.beams)
     # Last, so that nothing above can advance it.
     run.call["generator"].set_state(saved.generator)
@@ -90,7 +92,7 @@ def restore(run: Run, saved: Saved, tree: Tree, folder: Path) -> None:
 
 def _beam(run: Run, name: str, saved: Saved, made: dict[str, Beam], folder: Path) -> Beam:
     """Walk to a node; branches share what they have in common, as they did before."""
-    beam = Beam(run.session.root())
+    beam = made[ROOT]
     for node in run.tree.path(name):
         if node.id not in made:
             latents = _latents(folder / STATE, node.id).to(run.device)
@@ -105,7 +107,8 @@ def _beam(run: Run, name: str, saved: Saved, made: dict[str, Beam], folder: Path
 def _latents(place: Path, name: str) -> Tensor:
     path = _file(place, name)
     try:
-        return load_file(path)["latents"]
+        latents: Tensor = load_file(path)["latents"]
+        return latents
     except (OSError, SafetensorError) as error:
         raise InputError(f"The saved state is not complete: {path} cannot be read ({error}).") from error
 

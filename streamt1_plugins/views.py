@@ -40,6 +40,11 @@ class Views:
             self._made[horizon, lead] = self._with_lead(lead) if lead else self._make(horizon)
         return self._made[horizon, lead]
 
+    def some(self, horizon: Horizon, lead: int, asked: Sequence[Candidate], rows: Sequence[int]) -> RewardInput:
+        """The input of those of the `asked` candidates that `rows` picks."""
+        places = {candidate.ordinal: place for place, candidate in enumerate(self.candidates)}
+        return self.of(horizon, lead).take([places[asked[row].ordinal] for row in rows])
+
     @property
     def _is_cold(self) -> bool:
         return self.run.recipe.rewards.decode == "cold"
@@ -123,9 +128,10 @@ def _cold(run: Run, candidate: Candidate, window: int) -> Tensor:
 
 
 def _from_nothing(run: Run, latents: Tensor) -> Tensor:
-    """Frames from an empty decoder. A root that holds the frames a call continues is not empty."""
-    root = run.session.root()
-    return run.session.decode(History() if root.index else root, latents)[0].frames
+    """Frames from an empty decoder; where a call continues frames, its root is not empty."""
+    beam = run.beams[0]
+    is_continued = beam.history.index > len(beam.path)
+    return run.session.decode(History() if is_continued else run.session.root(), latents)[0].frames
 
 
 def _anchor(beams: Sequence[Beam]) -> Tensor:

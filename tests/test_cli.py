@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import subprocess
@@ -25,7 +26,9 @@ from streamt1_plugins.errors import PluginError
 from streamt1_plugins.hooks import discovery
 
 DOCS = Path(__file__).parents[1] / "docs" / "cli.md"
-RECORD = ["recipe.yaml", "summary.json", "tree.json", "video.mp4"]
+RECORD = sorted(
+    ["journal.jsonl", "recipe.yaml", "report.html", "state", "strips", "summary.json", "tree.json", "video.mp4"]
+)
 
 
 @dataclass
@@ -374,9 +377,17 @@ def commands(command: Any, path: str) -> Iterator[tuple[str, Any]]:
         yield path, command
 
 
+def whole_command() -> Any:
+    """The command line with the commands of the installed plugins, as `main` runs it."""
+    app = copy.copy(cli.app)
+    app.registered_commands = [*cli.app.registered_commands]
+    hooks.discovery().add_commands(app)
+    return typer.main.get_command(app)
+
+
 def test_every_command_and_option_is_documented() -> None:
     text = DOCS.read_text(encoding="utf-8")
-    for path, command in commands(typer.main.get_command(cli.app), "streamt1"):
+    for path, command in commands(whole_command(), "streamt1"):
         assert f"`{path}" in text, path
         section = text.partition(f"`{path}")[2].partition("\n## ")[0]
         for parameter in command.params:
@@ -388,7 +399,7 @@ def test_every_command_and_option_is_documented() -> None:
 
 def test_no_option_in_the_page_is_made_up() -> None:
     known = {"--help"}
-    for _, command in commands(typer.main.get_command(cli.app), "streamt1"):
+    for _, command in commands(whole_command(), "streamt1"):
         known |= {option for parameter in command.params for option in parameter.opts}
     known |= {option for parameter in typer.main.get_command(cli.app).params for option in parameter.opts}
     assert set(re.findall(r"`(--[a-z-]+)", DOCS.read_text(encoding="utf-8"))) <= known

@@ -17,7 +17,7 @@ from streamt1_plugins.observers.wandb import ID_FILE, Wandb
 from tests.toy import ToyPipeline
 
 wandb = pytest.importorskip("wandb")
-from wandb.proto.wandb_internal_pb2 import Record
+from wandb.proto.wandb_internal_pb2 import Record  # noqa: E402
 
 BLOCK, HEADER, FILE_HEADER = 32768, 7, 7
 
@@ -57,6 +57,7 @@ def chunks_of(content: bytes) -> Iterator[tuple[int, bytes]]:
 
 def records(tmp_path: Path) -> list[Record]:
     """Everything wandb wrote, over all runs."""
+    wandb.teardown()  # its process writes the last lines when it goes
     found, data = [], b""
     for file in sorted(tmp_path.rglob("*.wandb")):
         content = file.read_bytes()
@@ -89,6 +90,11 @@ def media(tmp_path: Path, value: dict[str, Any]) -> Path:
     return path
 
 
+def contents(artifact: Any) -> dict[str, Path]:
+    """What is in an artifact, by its name there."""
+    return {entry.path: Path(entry.local_path) for entry in artifact.manifest.contents}
+
+
 def test_scalars_lie_on_a_chunk_axis(tmp_path: Path) -> None:
     pipe = run(tmp_path)
     rows = [row for row in history(records(tmp_path)) if "score/best" in row]
@@ -100,13 +106,16 @@ def test_scalars_lie_on_a_chunk_axis(tmp_path: Path) -> None:
         assert (row["count/candidates"], row["count/kept"]) == (4, 2)
         assert {"seconds", "count/sinks", "score/spread", "short/bright", "long/bright"} <= set(row)
         assert sum(value for name, value in row.items() if name.startswith("route/")) == 2
-    axes = {m.metric.name or m.metric.glob_name: m.metric.step_metric for m in records(tmp_path) if m.HasField("metric")}
+    axes = {
+        m.metric.name or m.metric.glob_name: m.metric.step_metric for m in records(tmp_path) if m.HasField("metric")
+    }
     assert axes["*"] == "chunk"
 
 
 def test_candidates_come_chunk_by_chunk_and_whole_at_the_end(tmp_path: Path) -> None:
     pipe = run(tmp_path)
-    rows = history(records(tmp_path))
+    found = records(tmp_path)
+    rows = history(found)
     parts = [row["candidates_by_chunk"] for row in rows if "candidates_by_chunk" in row]
     assert len(parts) == 4
     assert all(part["log_mode"] == "INCREMENTAL" for part in parts)
@@ -117,8 +126,11 @@ def test_candidates_come_chunk_by_chunk_and_whole_at_the_end(tmp_path: Path) -> 
         assert [line[0] for line in lines] == list(pipe.tree.nodes)
         assert {line[table["columns"].index("fate")] for line in lines} == {"kept", "pruned"}
         assert [int(line[table["columns"].index("seed")]) for line in lines] == [node.seed for node in pipe.tree]
-    strip = table["data"][0][-1]
-    assert media(tmp_path, strip).read_bytes()[:2] == b"\xff\xd8"  # JPEG
+    # Pictures of a table travel in its artifact.
+    (kept,) = [contents(record.artifact) for record in found if record.artifact.type == "run_table"]
+    strips = [line[-1] for line in json.loads(kept["all_candidates.table.json"].read_text())["data"]]
+    assert [strip["caption"] for strip in strips] == list(pipe.tree.nodes)
+    assert all(kept[strip["path"]].read_bytes()[:2] == b"\xff\xd8" for strip in strips)  # JPEG
 
 
 def test_the_page_the_videos_the_recipe_and_the_result_are_there(tmp_path: Path) -> None:
@@ -146,10 +158,8 @@ def test_the_page_the_videos_the_recipe_and_the_result_are_there(tmp_path: Path)
 
 def test_the_run_folder_is_an_artifact_without_the_state(tmp_path: Path) -> None:
     run(tmp_path)
-    artifacts = [record.request.log_artifact.artifact for record in records(tmp_path) if record.HasField("request")]
-    artifacts += [record.artifact for record in records(tmp_path) if record.HasField("artifact")]
-    names = {entry.path for artifact in artifacts for entry in artifact.manifest.contents if artifact.type == "streamt1-run"}
-    assert {"journal.jsonl", "tree.json", "recipe.yaml", "report.html", "video.mp4"} <= names
+    (names,) = [contents(each.artifact) for each in records(tmp_path) if each.artifact.type == "streamt1-run"]
+    assert {"journal.jsonl", "tree.json", "recipe.yaml", "report.html", "video.mp4"} <= set(names)
     assert not any(name.startswith("state/") for name in names)
 
 

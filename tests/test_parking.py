@@ -73,6 +73,7 @@ def test_a_tensor_is_sent_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(resting.history.memory[0], parking.Parked)
     assert resting.history.latents[0] is old, "latents and frames stay: rewards look at them"
     awake = place.awake(resting)
+    assert place.awake(resting) is awake
     assert device.back == 2
     assert torch.equal(awake.history.memory[1].inside, old)
     assert awake.history.decoder[1:] == (None, "Rep")

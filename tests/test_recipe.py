@@ -251,7 +251,6 @@ def test_unknown_keys_get_a_guess_and_the_known_ones(data: dict[str, Any], messa
         ("rewards.short.a.weight", -1),
         ("rewards.short.a.stage", 0),
         ("rewards.short.a.on_error", "ignore"),
-        ("rewards.short.a.device", "GPU 1"),
         ("rewards.keep", 0),
         ("rewards.short.a.calibration", "best"),
         ("rewards.short.a.calibration.std", 0),

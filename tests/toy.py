@@ -95,6 +95,8 @@ class ToyAdapter:
 class Bright(Reward):
     """Mean of the frames."""
 
+    batch_exact: ClassVar[bool] = True
+
     calls: list[Any] = field(default_factory=list)
 
     def score(self, inp: Any) -> RewardOutput:
@@ -105,6 +107,8 @@ class Bright(Reward):
 @dataclass
 class Picky(Reward):
     """Fails or gives NaN for chosen candidates of chosen chunks."""
+
+    batch_exact: ClassVar[bool] = True
 
     chunk: int = 1
     ordinals: tuple[int, ...] = (0,)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from streamt1_plugins.hookspecs import hookimpl
 
 if TYPE_CHECKING:
+    import typer
+
     from streamt1_plugins.registry import RegisterAdapter
 
 
@@ -20,3 +22,11 @@ def streamt1_register_adapters(register: RegisterAdapter) -> None:
         explicit="a causal Wan checkpoint has the same config as a bidirectional one, so it cannot be recognised.",
         rewards={"short": {"basic": {}}, "long": {"basic": {}}},
     )
+
+
+@hookimpl
+def streamt1_add_commands(cli: typer.Typer) -> None:
+    """Add `streamt1 convert`."""
+    from streamt1_wan.command import convert
+
+    cli.command()(convert)

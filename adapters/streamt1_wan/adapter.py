@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
@@ -12,6 +13,8 @@ from pydantic import Field
 
 from streamt1_plugins.adapter import MemoryPlan
 from streamt1_plugins.errors import InputError, RecipeError, UnsupportedPipelineError
+from streamt1_wan.given import encode, given_frames
+from streamt1_wan.lora import LORA_FILE
 from streamt1_wan.processor import AttentionOptions, ContextAttention, RmsNorm
 from streamt1_wan.request import Request, check_prompt_length, check_size, count_chunks, parse
 from streamt1_wan.rope import Rope
@@ -21,6 +24,7 @@ from streamt1_wan.support import check_pipeline, uncompiled
 
 Positive = Annotated[int, Field(ge=1)]
 Timestep = Annotated[int, Field(ge=1, le=1000)]
+Dtype = Literal["float32", "bfloat16", "float16"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +32,9 @@ class CausalWanAdapter:
     """Chunk-wise sampling of a causal Wan text-to-video model through the stock `WanPipeline` classes.
 
     chunk_frames: latent frames generated together (paper: 3).
-    timesteps: the training timesteps of a distilled model, noisiest first, before warping (paper: 1000 750 500 250).
+    timesteps: the training timesteps of a distilled model, noisiest first (paper: 1000 750 500 250).
+    warp: whether `timesteps` are places in the training table, which the shift moves (1000 750 500 250 with shift 5 is
+        1000 938 833 625), or the labels themselves, as CausVid lists them.
     steps: instead of `timesteps`, the number of uniform steps per chunk; the last entry repeats ([16, 4] takes 16
         steps for the first chunk and 4 for every other one).
     shift: of the noise levels towards noise (paper: 5).
@@ -40,11 +46,13 @@ class CausalWanAdapter:
     rms_norm: `official` rounds in the order of the original Wan code, inside self-attention only.
     shared_prefix: candidates denoised together read one copy of the context: less memory, equal within rounding, not
         necessarily faster; uses PyTorch's own attention kernels whatever backend is set.
-    dtype: what `load` loads the transformer and text encoder in; the VAE stays in float32.
+    dtype, vae_dtype: what `load` loads the transformer and text encoder in, and the VAE; float32 doubles the memory the
+        decoder takes.
     """
 
     chunk_frames: Positive = 3
     timesteps: Annotated[tuple[Timestep, ...], Field(min_length=1)] = (1000, 750, 500, 250)
+    warp: bool = True
     steps: Annotated[tuple[Timestep, ...], Field(min_length=1)] | None = None
     shift: Annotated[float, Field(gt=0)] = 5.0
     context_noise: Annotated[int, Field(ge=0, le=1000)] = 0
@@ -57,16 +65,22 @@ class CausalWanAdapter:
     fps: Annotated[float, Field(gt=0)] = 16.0
     rms_norm: RmsNorm = "stock"
     shared_prefix: bool = False
-    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    dtype: Dtype = "bfloat16"
+    vae_dtype: Dtype = "float32"
 
     def __post_init__(self) -> None:
         if any(low >= high for high, low in zip(self.timesteps, self.timesteps[1:], strict=False)):
             raise RecipeError(f"The adapter option `timesteps` has to fall from noisy to clean, got {self.timesteps}.")
 
     def load(self, model: str) -> WanPipeline:
-        """Load a diffusers folder or hub id. Raises what `from_pretrained` raises when it is not there."""
-        dtypes = {"default": getattr(torch, self.dtype), "vae": torch.float32}
+        """Load a diffusers folder or hub id, with the LoRA that `streamt1 convert --unmerged` leaves in a folder.
+
+        Raises what `from_pretrained` raises when it is not there.
+        """
+        dtypes = {"default": getattr(torch, self.dtype), "vae": getattr(torch, self.vae_dtype)}
         pipe: WanPipeline = WanPipeline.from_pretrained(model, dtype=dtypes)
+        if (Path(model) / LORA_FILE).is_file():
+            pipe.load_lora_weights(model)
         return pipe
 
     def open(self, pipe: Any, call: Mapping[str, Any], memory: MemoryPlan) -> CausalWanSession:
@@ -77,6 +91,7 @@ class CausalWanAdapter:
         check_pipeline(pipe)
         request = parse(call, self._defaults())
         chunks = self._chunks(pipe, request)
+        frames = given_frames(request, self.chunk_frames, pipe.vae_scale_factor_temporal)
         text = encode_text(pipe, request)
         transformer = uncompiled(pipe.transformer)
         scale, patch = pipe.vae_scale_factor_spatial, transformer.config.patch_size
@@ -89,11 +104,18 @@ class CausalWanAdapter:
             noise_shape=(self.chunk_frames, transformer.config.in_channels, rows, columns),
             context_timestep=torch.tensor(self.context_noise, device=text.device),
             num_chunks=chunks,
+            given=() if frames is None else self._encoded(pipe, frames, text),
             fps=self.fps,
         )
         options = AttentionOptions(self.rms_norm, self.shared_prefix)
         rope = Rope.of(transformer.rope, (rows // patch[1], columns // patch[2]), text.device)
         return CausalWanSession(pipe, plan, rope, ContextAttention(transformer, options))
+
+    @torch.no_grad()
+    def _encoded(self, pipe: Any, frames: torch.Tensor, text: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """The given frames as chunks of latents."""
+        latents = encode(uncompiled(pipe.vae), frames, text.dtype).to(text.device)
+        return tuple(chunk.contiguous() for chunk in torch.split(latents, self.chunk_frames, dim=2))
 
     def _defaults(self) -> dict[str, Any]:
         names = ("height", "width", "num_frames", "guidance_scale", "negative_prompt", "max_sequence_length")
@@ -107,7 +129,7 @@ class CausalWanAdapter:
 
     def _schedules(self, device: torch.device) -> tuple[Schedule, ...]:
         if self.steps is None:
-            found = [listed(self.timesteps, self.shift)]
+            found = [listed(self.timesteps, self.shift, warp=self.warp)]
         else:
             found = [uniform(steps, self.shift) for steps in self.steps]
         return tuple(Schedule(each.timesteps.to(device), each.sigmas.to(device)) for each in found)

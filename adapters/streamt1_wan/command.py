@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 import typer
 
-from streamt1_plugins.commands.base import takes
+from streamt1_plugins.commands.base import debug_everywhere, takes
 
 
 class Weights(str, Enum):
@@ -41,7 +41,9 @@ class ConvertOptions:
     dtype: Annotated[Dtype, typer.Option(help="Of transformer and text encoder; the VAE stays in float32.")] = (
         Dtype.BFLOAT16
     )
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error.", callback=debug_everywhere)
+    ] = False
 
 
 @takes(ConvertOptions)
@@ -56,8 +58,8 @@ def convert(options: ConvertOptions) -> None:
         lora=options.lora,
         lora_alpha=options.lora_alpha,
         merged=not options.unmerged,
-        weights=None if options.weights is None else options.weights.value,
-        dtype=options.dtype.value,
+        weights=cast("Any", options.weights and options.weights.value),
+        dtype=cast("Any", options.dtype.value),
     )
     done = run(job, options.out)
     typer.echo(f"weights  {done.entry} of {options.checkpoint}")

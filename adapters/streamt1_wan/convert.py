@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from streamt1_wan.lora import Lora
 
 Dtype = Literal["float32", "bfloat16", "float16"]
-LORA_FILE = "pytorch_lora_weights.safetensors"
-"""Where diffusers keeps a LoRA beside a pipeline; `CausalWanAdapter.load` applies it when it is there."""
 
 
 @dataclass(frozen=True, kw_only=True)

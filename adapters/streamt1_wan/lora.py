@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ENTRY, ADAPTER = "generator_lora", "causal"
+LORA_FILE = "pytorch_lora_weights.safetensors"
+"""Where diffusers keeps a LoRA beside a pipeline; `CausalWanAdapter.load` applies it when it is there."""
+
 # peft leaves out the adapter's name ("default") when it saves; a plain state dict has it.
 _NAME = re.compile(r"(?P<module>.+)\.lora_(?P<side>[AB])(\.default)?\.weight")
 
@@ -70,7 +73,9 @@ def read_lora(path: Path, alpha: float | None = None) -> Lora:
 
 def _side(tensors: Mapping[str, Tensor], side: str, path: Path) -> dict[str, Tensor]:
     """One half by diffusers module name."""
-    halves = {f"{m['module']}.weight": x for name, x in tensors.items() if (m := _NAME.fullmatch(name)) and m["side"] == side}
+    halves = {
+        f"{m['module']}.weight": x for name, x in tensors.items() if (m := _NAME.fullmatch(name)) and m["side"] == side
+    }
     return {name.removesuffix(".weight"): tensor for name, tensor in renamed(halves, path).items()}
 
 

@@ -32,7 +32,8 @@ UNUSABLE = {
 class Request:
     """One checked call. Sizes in pixels and pixel frames; embeddings ``[1, tokens, text_dim]``.
 
-    `generator` is the plain pipeline's noise stream; it may live on the CPU while the model does not.
+    `generator` is the plain pipeline's noise stream; it may live on the CPU while the model does not. `image` or
+    `video` is what the video begins with, see `streamt1_wan.given`; `num_frames` counts it too.
     """
 
     height: int
@@ -46,6 +47,8 @@ class Request:
     prompt_embeds: Tensor | None = None
     negative_prompt_embeds: Tensor | None = None
     num_videos_per_prompt: int = 1
+    image: Any = None
+    video: Any = None
     attention_kwargs: Mapping[str, Any] | None = None
     output_type: str = "np"
     return_dict: bool = True

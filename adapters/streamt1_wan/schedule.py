@@ -56,10 +56,10 @@ def nearest_sigma(timesteps: Tensor, shift: float) -> Tensor:
     return sigmas[distance.argmin(dim=-1)]
 
 
-def listed(timesteps: Sequence[int], shift: float) -> Schedule:
-    """The schedule of distilled models: named training timesteps, warped by the shift."""
-    warped = warped_timesteps(timesteps, shift)
-    return Schedule(warped, nearest_sigma(warped, shift))
+def listed(timesteps: Sequence[int], shift: float, *, warp: bool = True) -> Schedule:
+    """The schedule of distilled models: training timesteps, warped by the shift or taken as they are."""
+    labels = warped_timesteps(timesteps, shift) if warp else torch.tensor(timesteps, dtype=torch.float32)
+    return Schedule(labels, nearest_sigma(labels, shift))
 
 
 def uniform(steps: int, shift: float) -> Schedule:

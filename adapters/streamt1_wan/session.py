@@ -40,7 +40,7 @@ class Plan:
 
     `text` is ``[conditions, tokens, text_dim]``: the prompt and, with guidance, the negative prompt. `schedules` has
     one entry per chunk, the last one repeats. `noise_shape` is ``(F, C, h, w)``, the layout noise is drawn in.
-    `context_timestep` (scalar tensor) labels the clean pass.
+    `context_timestep` (scalar tensor) labels the clean pass. `given` are the latents of the chunks the call continues.
     """
 
     request: Request
@@ -51,6 +51,7 @@ class Plan:
     context_timestep: Tensor
     num_chunks: int
     fps: float
+    given: tuple[Tensor, ...] = ()
 
 
 class CausalWanSession:
@@ -78,8 +79,11 @@ class CausalWanSession:
         self._assembled: tuple[Memory, Context] | None = None
 
     def root(self) -> History:
-        """The empty history."""
-        return History(memory=Memory())
+        """The empty history, or the given chunks: decoded, and committed with a clean pass each, at every call."""
+        history = History(memory=Memory())
+        for latents in self._plan.given:
+            history = self.commit(history, latents, self.decode(history, latents)[0], "discard")
+        return history
 
     def draw(self, history: History, generator: Generator | None) -> Tensor:
         """Standard normal noise ``[1, C, F, h, w]`` in the transformer's dtype; None draws from the call's stream."""

@@ -2,29 +2,83 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from abc import abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import torch
+from pydantic import Field
 from torch.nn.functional import cosine_similarity
+
+from streamt1_backbones.memory import FeatureMemory
+from streamt1_plugins.reward import Reward, RewardInput, RewardOutput
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+Weight = Annotated[float, Field(ge=0)]
+
 
 def consistency(features: Tensor, reference: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Mean cosine similarity to the first and to the previous frame, ``[N]`` each in ``[0, 1]``; negative counts as 0.
+    """Mean cosine similarity to the first and to the previous frame, each in ``[0, 1]``; negative counts as 0.
 
-    features: ``[N, T, D]``. reference: ``[N, D]``, the first frame of the whole video; None where T begins with it.
-    A whole video gets VBench's numbers (https://github.com/Vchitect/VBench). One frame that has nothing to be compared
-    with scores 1.
+    features: ``[T, D]``. reference: ``[D]``, the first frame of the whole video; None where T begins with it.
+    A whole video gets VBench's numbers (https://github.com/Vchitect/VBench). A frame with nothing to be compared with
+    scores 1; NaN features give NaN.
     """
     features = features.float()
-    nothing = torch.ones_like(features[:, 0, 0]) + features[:, 0].mean(1) * 0  # NaN features stay NaN
-    first = features[:, 0] if reference is None else reference.float()
-    later = features[:, 1:] if features.shape[1] > 1 else features
-    if reference is None and features.shape[1] < 2:
+    nothing = 1 + features[0].mean() * 0
+    if len(features) > 1:
+        first = features[0] if reference is None else reference.float()
+        to_first = cosine_similarity(features[1:], first[None], dim=1).clamp(min=0).mean()
+        return to_first, cosine_similarity(features[1:], features[:-1], dim=1).clamp(min=0).mean()
+    if reference is None:
         return nothing, nothing
-    to_first = cosine_similarity(later, first[:, None], dim=2).clamp(min=0).mean(1)
-    if features.shape[1] < 2:
-        return to_first, nothing
-    return to_first, cosine_similarity(later, features[:, :-1], dim=2).clamp(min=0).mean(1)
+    return cosine_similarity(features[0], reference.float(), dim=0).clamp(min=0), nothing
+
+
+@dataclass(kw_only=True)
+class ConsistencyReward(Reward):
+    """Base of rewards that ask how well a video's frames agree by the features of some network.
+
+    A frozen video is perfectly consistent: never use such a reward without one that wants motion.
+
+    Options: first, previous: weights of the likeness to the first frame of the whole video and to the frame before.
+    batch: frames of one forward pass. cache_mb: memory for the features of frames the sliding window shows again.
+    """
+
+    batch_exact: ClassVar[bool] = True
+
+    first: Weight = 1.0
+    previous: Weight = 1.0
+    batch: Annotated[int, Field(ge=1)] = 16
+    cache_mb: Annotated[float, Field(ge=0)] = 64.0
+
+    def __post_init__(self) -> None:
+        if not self.first + self.previous > 0:
+            raise ValueError("at least one of first and previous must be above 0")
+
+    @abstractmethod
+    def features(self, frames: Tensor) -> Tensor:
+        """``[M, D]`` of ``[M, 3, H, W]`` frames in ``[0, 1]``."""
+
+    def score(self, inp: RewardInput) -> RewardOutput:
+        """Weighted mean of the two terms, `parts` has each; ``[N]`` in ``[0, 1]``."""
+        rows = [self._terms(inp.take([row])) for row in range(len(inp.prompts))]
+        first, previous = (torch.stack(term) for term in zip(*rows, strict=True))
+        total = (self.first * first + self.previous * previous) / (self.first + self.previous)
+        return RewardOutput(total, {"first": first, "previous": previous})
+
+    def reset(self) -> None:
+        self._memory.clear()
+
+    def _terms(self, inp: RewardInput) -> tuple[Tensor, Tensor]:
+        keys = inp.frame_ids[0] if inp.frame_ids else ()
+        found = self._memory.features(inp.video[0], keys, self.features, self.batch)
+        reference = None if inp.anchor is None else self.features(inp.anchor[0, :1])[0]
+        return consistency(found, reference)
+
+    @cached_property
+    def _memory(self) -> FeatureMemory:
+        return FeatureMemory(self.cache_mb)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from streamt1_plugins.commands.base import takes
+from streamt1_plugins.commands.batch import read_prompts
 from streamt1_plugins.errors import InputError
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def compare(options: CompareOptions) -> None:
 
     comparison = run.Comparison(
         recipes=_recipes(options),
-        prompts=_shard(_prompts(options.prompts), options.shard),
+        prompts=_shard(read_prompts(options.prompts), options.shard),
         seeds=range(options.seeds),
         judge=options.judge,
         model=options.model,
@@ -69,16 +70,6 @@ def _recipes(options: CompareOptions) -> Mapping[str, Recipe]:
     from streamt1_plugins import recipe
 
     return {Path(name).stem: recipe.load(name, options.override or ()) for name in options.recipes}
-
-
-def _prompts(path: Path) -> list[str]:
-    if not path.is_file():
-        raise InputError(f"The prompt file {str(path)!r} does not exist.")
-    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    found = [line for line in lines if line and not line.startswith("#")]
-    if not found:
-        raise InputError(f"{path} holds no prompts: one per line, # starts a comment.")
-    return found
 
 
 def _shard(prompts: list[str], shard: str) -> list[str]:

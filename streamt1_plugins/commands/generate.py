@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import re
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streamt1_plugins.commands.base import debug_everywhere, takes, terminal
-from streamt1_plugins.errors import InputError, OutputError, foreign_code
+from streamt1_plugins.commands.base import debug_everywhere, takes
+from streamt1_plugins.commands.launched import attended, check_processes, device_here
+from streamt1_plugins.commands.running import console_of, kept, loading, move, show_result, stoppable
+from streamt1_plugins.errors import InputError, OutputError
+from streamt1_plugins.parallel.groups import is_launched, join
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
+    from streamt1_plugins.parallel.world import World
     from streamt1_plugins.pipeline import StreamPipeline
     from streamt1_plugins.recipe import Recipe
 
-VIDEO = "video.mp4"
 SLUG_WORDS, NAME_LENGTH = 8, 80
 
 
@@ -29,7 +28,7 @@ SLUG_WORDS, NAME_LENGTH = 8, 80
 class GenerateOptions:
     """The command line of `streamt1 generate`."""
 
-    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What the video shows.", show_default=False)]
+    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What the video shows.", show_default=False)] = ""
     recipe: Annotated[str, typer.Option("--recipe", "-r", help="A shipped recipe or a YAML file.")] = "stream-t1"
     override: Annotated[
         list[str] | None,
@@ -48,6 +47,24 @@ class GenerateOptions:
     out: Annotated[
         Path | None, typer.Option(help="The run folder, new or empty. Default: runs/TIME-PROMPT.", show_default=False)
     ] = None
+    resume: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Go on with an interrupted run instead.", show_default=False)
+    ] = None
+    prompts: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A prompt per line instead; a run folder each in --out. Run again to go on.",
+            show_default=False,
+        ),
+    ] = None
+    processes: Annotated[
+        int | None, typer.Option(help="Stop unless a launcher started this many.", show_default=False)
+    ] = None
+    wandb: Annotated[
+        str | None,
+        typer.Option(metavar="PROJECT", help="Log to Weights & Biases too; works offline.", show_default=False),
+    ] = None
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the path of the video.")] = False
     json: Annotated[bool, typer.Option("--json", help="Print only the summary, as JSON.")] = False
     debug: Annotated[
@@ -63,12 +80,42 @@ class GenerateOptions:
 @takes(GenerateOptions)
 def generate(options: GenerateOptions) -> None:
     """Generate a video for PROMPT: search it chunk by chunk as the recipe says, and keep everything in a run folder."""
+    with attended(options.device) as world:
+        check_processes(options.processes)
+        if options.resume is not None:
+            _resume(options, options.resume)
+        elif options.prompts is not None:
+            _all(options, options.prompts, world)
+        else:
+            _one(options)
+
+
+def _one(options: GenerateOptions) -> None:
     recipe = _recipe(options)
-    out = run_folder(options.out, options.prompt)
-    pipe = _loaded(options, recipe, out)
-    with _kept(pipe, out):
+    team = join(recipe.parallel, options.device).team
+    # Only the first process keeps anything; another one may find its folder made already.
+    out: Path = team.exchange(run_folder(options.out, options.prompt) if team.rank == 0 else None)[0] or Path()
+    pipe = _loaded(options, _observed(recipe, options.wandb, out), out)
+    pipe.team = team
+    with kept(pipe, out):
         pipe(options.prompt, **options.call())
-    _report(options, pipe, out)
+    if team.rank == 0:
+        show_result(options, pipe, out)
+
+
+def _all(options: GenerateOptions, prompts: Path, world: World | None) -> None:
+    """Every prompt of a file, over all processes."""
+    from streamt1_plugins.commands.batch import Batch, read_prompts
+
+    if options.prompt or options.out is None:
+        raise InputError("--prompts FILE takes the place of PROMPT, and needs --out FOLDER for the run folders.")
+    found = read_prompts(prompts)
+    recipe = _recipe(replace(options, prompt=found[0]))
+    group = join(recipe.parallel, options.device, many_prompts=True)
+    pipe = _loaded(replace(options, quiet=True), _observed(recipe, options.wandb, options.out), options.out)
+    pipe.team = group.team
+    with stoppable():
+        Batch(pipe, found, options.out, options.call(), group, world).run()
 
 
 def _recipe(options: GenerateOptions) -> Recipe:
@@ -101,75 +148,44 @@ def _new_name(parent: Path, prompt: str) -> Path:
 
 def _loaded(options: GenerateOptions, recipe: Recipe, out: Path) -> StreamPipeline:
     import streamt1_plugins
-    from streamt1_plugins.observers.console import Console
-    from streamt1_plugins.observers.folder import Folder
-    from streamt1_plugins.observers.video import Video
 
-    observers: dict[str, object] = {"folder": Folder(str(out)), "video": Video(str(out / VIDEO))}
-    if not options.quiet:
-        observers["console"] = Console()
-    _silence_loading_bars()
-    with _waiting(options):
+    observers = {**streamt1_plugins.keep(out), **console_of(options)}
+    with loading(options):
         pipe = streamt1_plugins.load(options.model, recipe, adapter=options.adapter, observers=observers)
-        _move(pipe, options.device or _best_device())
+        move(pipe, options.device or device_here())
     return pipe
 
 
-def _move(pipe: StreamPipeline, device: str) -> None:
-    if device == "cpu":  # where models are loaded
-        return
-    with foreign_code(f"Moving the model to {device!r}"):
-        pipe.pipe.to(device)
+def _resume(options: GenerateOptions, folder: Path) -> None:
+    """Go on with an interrupted run; everything it needs to know is in its folder."""
+    given = [
+        f"--{name}".replace("_", "-") for name, default in _NEW_RUNS_ONLY.items() if getattr(options, name) != default
+    ]
+    if options.prompt or given:
+        raise InputError(f"--resume goes on with a run as it was begun: leave out {', '.join(given) or 'the prompt'}.")
+    from streamt1_plugins.reopen import Opening, reopen
+
+    with loading(options):
+        device = options.device or (device_here() if is_launched() else None)
+        pipe = reopen(folder, Opening(device=device, observers=console_of(options)))
+    team = pipe.last_run.team = join(pipe.recipe.parallel, options.device).team
+    with kept(pipe, folder):
+        pipe.complete(pipe.last_run)
+    if team.rank == 0:
+        show_result(options, pipe, folder)
 
 
-def _silence_loading_bars() -> None:
-    """The bars of loading a folder would break into ours; those of a download stay."""
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
-
-    diffusers_logging.disable_progress_bar()
-    transformers_logging.disable_progress_bar()
-
-
-def _best_device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
+def _observed(recipe: Recipe, project: str | None, out: Path) -> Recipe:
+    """The recipe with wandb, where it is asked for; it shows what the run folder holds."""
+    wandb = recipe.observers.get("wandb")
+    if wandb is None and project is None:
+        return recipe
+    options = {"folder": str(out), **(wandb or {}), **({"project": project} if project else {})}
+    return recipe.model_copy(update={"observers": {**recipe.observers, "wandb": options}})
 
 
-def _waiting(options: GenerateOptions) -> Any:
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    show = console.is_terminal and not options.quiet
-    return console.status("Loading the model") if show else nullcontext()
-
-
-@contextmanager
-def _kept(pipe: StreamPipeline, out: Path) -> Iterator[None]:
-    """Where the run ends early, say what is left of it: the observers have saved it by now."""
-    done = False
-    try:
-        yield
-        done = True
-    finally:
-        if not done and pipe.run is not None and len(pipe.tree):
-            typer.echo(f"What was generated so far is kept in {out}", err=True)
-
-
-def _report(options: GenerateOptions, pipe: StreamPipeline, out: Path) -> None:
-    from streamt1_plugins.observers.console import counted, tree_table
-    from streamt1_plugins.observers.folder import RECIPE, SUMMARY, TREE, to_json
-
-    found = json.loads((out / SUMMARY).read_text(encoding="utf-8"))
-    if options.json:
-        typer.echo(to_json({**found, "out": str(out), "video_file": str(out / VIDEO)}), nl=False)
-        return
-    if options.quiet:
-        typer.echo(str(out / VIDEO))
-        return
-    terminal().print(tree_table(pipe.tree))
-    cost, seconds = found["cost"], found["seconds"]
-    typer.echo(f"\n{counted(cost['candidates'], 'candidate')} in {seconds['wall']:.1f} s, seed {found['seed']}")
-    typer.echo(f"video   {out / VIDEO}")
-    typer.echo(f"folder  {out}  ({TREE}, {RECIPE}, {SUMMARY})")
+_NEW_RUNS_ONLY = {
+    field.name: field.default
+    for field in fields(GenerateOptions)
+    if field.name not in {"prompt", "device", "resume", "processes", "quiet", "json", "debug"}
+}

@@ -49,7 +49,7 @@ class Report:
 
     @hookimpl
     def streamt1_candidate_scored(self, candidate: Candidate) -> None:
-        if self._keeper is None:
+        if self._keeper is None or not len(candidate.decoded.frames):  # no preview of another process's candidate
             return
         try:
             self._keeper.keep(candidate.id, candidate.decoded.frames)

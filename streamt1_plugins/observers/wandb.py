@@ -163,7 +163,7 @@ class _Log:
 
     def strip(self, candidate: Candidate) -> None:
         """Keep a small picture: the frames are gone when the chunk is over."""
-        if self.left <= 0:
+        if self.left <= 0 or not len(candidate.decoded.frames):  # another process has them
             return
         picture = draw(candidate.decoded.frames, STRIP_FRAMES, STRIP_HEIGHT)
         self.left -= _size(picture)

@@ -81,11 +81,9 @@ class RemoteReward(Reward):
 
     def _ready(self) -> None:
         """Start the interpreter if it does not run. That it died is told once; the next call starts it again."""
-        if self.place.python is None or (self.process is not None and self.process.is_alive):
+        self._tell_if_dead()
+        if self.place.python is None or self.process is not None:
             return
-        if self.process is not None:
-            self.unload()
-            raise UnreachableError(f"Reward {self.name!r}: its process died.")
         if self._starts_left < 1:
             raise UnreachableError(f"Reward {self.name!r}: its process died {1 + self.place.retries} times.")
         self._starts_left -= 1
@@ -121,15 +119,19 @@ class RemoteReward(Reward):
             try:
                 return self._once(method, path, body)
             except (OSError, http.client.HTTPException) as error:
-                dead = self.process is not None and not self.process.is_alive
-                if isinstance(error, TimeoutError) or dead or not left:
-                    raise UnreachableError(self._why(error, dead)) from error
+                self._tell_if_dead()
+                if isinstance(error, TimeoutError) or not left:
+                    raise UnreachableError(self._why(error)) from error
                 time.sleep(FIRST_PAUSE * 2 ** (self.place.retries - left))
         raise AssertionError  # the last attempt returns or raises
 
-    def _why(self, error: Exception, dead: bool) -> str:
-        if dead:
-            return f"Reward {self.name!r}: its process at {self._url} died."
+    def _tell_if_dead(self) -> None:
+        """Raise for an interpreter that died; the next call starts it again."""
+        if self.process is not None and not self.process.is_alive:
+            self.unload()
+            raise UnreachableError(f"Reward {self.name!r}: its process died.")
+
+    def _why(self, error: Exception) -> str:
         if isinstance(error, TimeoutError):
             return f"Reward {self.name!r}: {self._url} did not answer in {self.place.timeout:.0f} s."
         return f"Reward {self.name!r}: {self._url} cannot be reached ({type(error).__name__}: {error})."

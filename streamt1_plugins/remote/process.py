@@ -67,10 +67,8 @@ class ServerProcess:
         end = time.monotonic() + seconds
         while not self._port.exists():
             if not self.is_alive or time.monotonic() > end:
-                why = (
-                    f"ended with code {self.popen.poll()}" if not self.is_alive else f"was not ready in {seconds:.0f} s"
-                )
-                said = self._last_words()
+                code, said = self.popen.poll(), self._last_words()
+                why = f"was not ready in {seconds:.0f} s" if code is None else f"ended with code {code}"
                 self.popen.kill()
                 self.stop()
                 raise UnreachableError(f"Reward {self.name!r}: its process {why}. It said: {said or 'nothing'}.")

@@ -54,6 +54,7 @@ class Offer(_Strict):
     weights: str
     weights_mb: float
     batch_limit: int | None
+    batch_exact: bool
     lead_frames: int
     deterministic: bool
 

@@ -27,7 +27,7 @@ _COUNTS = {
 
 def number(value: float | None, digits: int = 3) -> str:
     """A number for a table: a dash where there is none."""
-    return "–" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
+    return "\N{EN DASH}" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
 
 
 def duration(seconds: float) -> str:
@@ -55,7 +55,7 @@ def status(events: Sequence[Event]) -> str:
 
 def tiles(shown: Shown) -> list[tuple[str, str, str]]:
     """(label, value, remark) of the few numbers that say the most."""
-    done, of = len(shown.winner), shown.events[0]["chunks"]
+    done, of = int(shown.winner[-1].split(".")[0]) + 1 if shown.winner else 0, shown.events[0]["chunks"]
     nodes = [shown.tree.nodes[name] for name in shown.winner]
     scores = [node.score for node in nodes if node.readings and math.isfinite(node.score)]
     whole = shown.tree.final.get(shown.winner[-1]) if shown.winner else None

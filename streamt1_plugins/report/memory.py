@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """One remembered chunk: a `sink` from the start, an `append`ed sink, or in the `window`; `folded` are EMA chunks."""
+    """One remembered chunk: a `sink` from the start, an `append`ed sink, or in the `window`; `folded` by EMA."""
 
     chunk: int
     kind: Literal["sink", "append", "window"]

@@ -52,7 +52,7 @@
       const title = document.createElement("h2"), grid = document.createElement("div");
       title.textContent = "Candidates of this chunk ";
       if (others.some((card) => card.dataset.parent !== cardOf.get(node).dataset.parent)) {
-        title.append(Object.assign(document.createElement("small"), { textContent: "dimmed: of another parent" }));
+        title.append(Object.assign(document.createElement("small"), { textContent: "dimmed: other parent" }));
       }
       grid.className = "siblings";
       grid.append(...others.map((card) => sibling(card, node)));

@@ -53,7 +53,9 @@ class Shown:
         """The memory along the winning path; empty where the memory was not routed."""
         if not any(node.route for node in self.tree):
             return []
-        routes: list[MemoryRoute | None] = [self.tree.nodes[name].route for name in self.winner]
+        nodes = [self.tree.nodes[name] for name in self.winner]
+        given = nodes[0].chunk if nodes else 0  # chunks the call continued came first
+        routes: list[MemoryRoute | None] = [*[None] * given, *(node.route for node in nodes)]
         return memory.timeline(routes, self.recipe.sinks)
 
 
@@ -99,7 +101,7 @@ def context(shown: Shown) -> dict[str, Any]:
         "tiles": facts.tiles(shown),
         "costs": facts.costs(shown.events),
         "record": facts.record(shown.events[0]),
-        "notes": [note for note in shown.tree.notes],
+        "notes": shown.tree.notes,
         "places": list(placed.values()),
         "columns": columns,
         "rows": max((place.row for place in placed.values()), default=-1) + 1,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import diffusers
@@ -46,48 +45,52 @@ def test_the_table_says_what_the_adapters_declare(pipeline: str) -> None:
     (row,) = [row for row in rows() if f"`{pipeline}`" in row[1]]
     session = adapter.open(make(), {**SMALL, **changes}, MemoryPlan())
     session.close()
-    assert row[5] == (
-        ", ".join(each for each in ("discard", "ema", "append") if each in session.capabilities.routes) or "none"
-    )
+    routes = [each for each in ("discard", "ema", "append") if each in session.capabilities.routes]
+    assert row[5] == (", ".join(routes) or "none")
     assert row[6] == str(session.capabilities.max_batch or "any")
 
 
 def test_the_table_names_the_version_it_was_tested_with() -> None:
-    """After an upgrade of diffusers: run all of tests/adapters, look at what they say of upstream, then write it here."""
+    """After an upgrade of diffusers: run tests/adapters, see what they say of upstream, then write the version."""
     assert {row[7] for row in rows()} == {f"diffusers {diffusers.__version__}"}
 
 
 def example(name: str) -> str:
     """The code of one family's example."""
-    found = re.search(rf"^### {name}\n+```python\n(.*?)```", PAGE, flags=re.DOTALL | re.MULTILINE)
+    section = re.split(r"^##", PAGE.partition(f"### {name}\n")[2], maxsplit=1, flags=re.MULTILINE)[0]
+    found = re.search(r"```python\n(.*?)```", section, flags=re.DOTALL)
     assert found, f"docs/adapters.md has no example for {name}"
     return found[1]
 
 
-@pytest.mark.parametrize("name", ["wan", "tinyworld", "anyflow", "helios"])
+RUNS: dict[str, tuple[str, dict[str, Any]]] = {
+    "wan": ("WanPipeline", {**SMALL, "num_frames": 21}),
+    "tinyworld": ("WanPipeline", {"num_frames": 21}),
+    "anyflow": ("AnyFlowFARPipeline", {**SMALL, "num_frames": 25, "num_inference_steps": 1}),
+    "helios": ("HeliosPipeline", {**SMALL, "num_frames": 66, "num_inference_steps": 1}),
+}
+"""The pipeline each example loads, and arguments that keep it small."""
+
+
+@pytest.mark.parametrize("name", RUNS)
 def test_the_examples_run(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With tiny pipelines instead of the named models, and small videos."""
-    code = example(name)
-    assert len(code.splitlines()) <= 6
-    sizes = {} if name == "tinyworld" else {**SMALL, "num_inference_steps": 1}
-    for pipeline, (_, make, changes) in FAMILIES.items():
-        loaded = make()
-        monkeypatch.setattr(loaded, "to", lambda device, loaded=loaded: loaded)
-        monkeypatch.setattr(getattr(diffusers, pipeline), "from_pretrained", lambda *_, loaded=loaded, **__: loaded)
-        if f"import {pipeline}" in code:
-            sizes |= {key: value for key, value in changes.items() if key in {"num_frames"}}
-    sizes.pop("num_inference_steps" if name == "wan" else "", None)
+    code, (pipeline, small) = example(name), RUNS[name]
+    assert sum(bool(line) for line in code.splitlines()) <= 6
+    if f"{pipeline}.from_pretrained" in code:
+        tiny_one = FAMILIES[pipeline][1]()
+        monkeypatch.setattr(tiny_one, "to", lambda _: tiny_one)
+        monkeypatch.setattr(getattr(diffusers, pipeline), "from_pretrained", lambda *_, **__: tiny_one)
     called = streamt1.StreamPipeline.__call__
-    if name != "tinyworld":
-        monkeypatch.setattr(
-            streamt1.StreamPipeline, "__call__", lambda self, _, **call: called(self, **{**call, **sizes})
-        )
-    else:
-        monkeypatch.setattr(streamt1.StreamPipeline, "__call__", lambda self, text: called(self, text, num_frames=21))
-    scope = SimpleNamespace()
-    exec(code, vars(scope))
-    assert scope.video.ndim == 4
-    assert len(scope.pipe.tree.winner) >= 2
+
+    def small_call(self: Any, prompt: str, **call: Any) -> Any:
+        return called(self, **{"prompt": prompt, **call, **small})
+
+    monkeypatch.setattr(streamt1.StreamPipeline, "__call__", small_call)
+    scope: dict[str, Any] = {}
+    exec(code, scope)
+    assert scope["video"].ndim == 4
+    assert len(scope["pipe"].tree.winner) >= 2
 
 
 def excerpts() -> list[tuple[str, str]]:

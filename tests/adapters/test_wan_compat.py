@@ -59,6 +59,10 @@ def _groups(pipe: WanPipeline) -> None:
         apply_group_offloading(module, offload_type="block_level", **options)
 
 
+def _text_encoder(pipe: WanPipeline) -> None:
+    apply_group_offloading(pipe.text_encoder, onload_device=CPU, offload_device=CPU, offload_type="leaf_level")
+
+
 def _compiled_blocks(pipe: WanPipeline) -> None:
     pipe.transformer.compile_repeated_blocks(backend="eager", fullgraph=True)
 
@@ -67,7 +71,7 @@ def _compiled(pipe: WanPipeline) -> None:
     pipe.transformer = torch.compile(pipe.transformer, backend="eager")
 
 
-@pytest.mark.parametrize("change", [_sequential, _model, _groups, _compiled_blocks, _compiled])
+@pytest.mark.parametrize("change", [_sequential, _model, _groups, _text_encoder, _compiled_blocks, _compiled])
 def test_same_video(plain: torch.Tensor, change: Callable[[WanPipeline], None]) -> None:
     torch._dynamo.reset()
     pipe = tiny_pipeline()

@@ -5,8 +5,8 @@
 
 One process, the same weights, and every row makes the same chunk: the first one with a full memory. All rows take turns
 within a round, so that a busy machine slows them all; times are medians over the rounds, ratios medians of the ratios
-within a round. No rewards: the first candidate wins. Memory is CUDA's peak; on a CPU it is by how much the process grew
-while the row ran.
+within a round. No rewards: the first candidate wins. On a CPU times are seconds of CPU, not of the clock. Memory is
+CUDA's peak; on a CPU it is by how much the process grew while the row ran.
 """
 
 from __future__ import annotations
@@ -183,7 +183,7 @@ def one_chunk(session: Any, history: History, case: Case) -> History:
 
 
 def timed(work: Callable[[], Any], device: str) -> tuple[float, float]:
-    """Seconds, and GiB: CUDA's peak, or the growth of the process."""
+    """Seconds, and GiB: CUDA's peak; on a CPU its own seconds, and the growth of the process."""
     gc.collect()
     if device == "cuda":
         torch.cuda.empty_cache()
@@ -194,20 +194,20 @@ def timed(work: Callable[[], Any], device: str) -> tuple[float, float]:
         torch.cuda.synchronize()
         return time.perf_counter() - start, torch.cuda.max_memory_allocated() / 2**30
     with growth() as grown:
-        start = time.perf_counter()
+        start = time.process_time()  # one thread: what it worked, however often it had to wait for a core
         work()
-        seconds = time.perf_counter() - start
+        seconds = time.process_time() - start
     return seconds, grown[0] / 2**30
 
 
 @contextmanager
 def growth() -> Iterator[list[int]]:
-    """By how many bytes the resident set grew at its highest, seen every 5 ms."""
+    """By how many bytes the resident set grew at its highest, seen every 20 ms."""
     ctypes.CDLL("libc.so.6").malloc_trim(0)
     before, done, found = resident(), threading.Event(), [0]
 
     def watch() -> None:
-        while not done.wait(0.005):
+        while not done.wait(0.02):
             found[0] = max(found[0], resident() - before)
 
     thread = threading.Thread(target=watch)

@@ -45,8 +45,13 @@ def empty_shapes(count: int = 8) -> Tensor:
     return torch.cat([scene.render(staged, 0, TOTAL)[:, :-NEW], nothing[:, -NEW:]], dim=1)
 
 
+def specs(count: int = 8) -> list[world.Spec]:
+    """What the clips of the embedded world show."""
+    return world.sample_split("test", count, random.Random(3))
+
+
 def _scene(count: int) -> scene.Scene:
-    return scene.stage(world.sample_split("test", count, random.Random(3)), seed=5)
+    return scene.stage(specs(count), seed=5)
 
 
 def new_chunk(change: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
@@ -107,7 +112,7 @@ def long_input(video: Tensor) -> RewardInput:
     return RewardInput(video, prompts, 16.0, 2, 7, NEW_FRAMES, anchor=video[:, :FIRST])
 
 
-def short_input(video: Tensor) -> RewardInput:
-    """The short horizon's view of the last chunk."""
-    prompts = ("",) * len(video)
-    return RewardInput(video[:, NEW_FRAMES], prompts, 16.0, 2, 7, slice(0, NEW), anchor=video[:, :FIRST])
+def short_input(video: Tensor, lead: int = 0) -> RewardInput:
+    """The short horizon's view of the last chunk, after `lead` frames of the one before."""
+    prompts, new = ("",) * len(video), slice(lead, lead + NEW)
+    return RewardInput(video[:, -NEW - lead :], prompts, 16.0, 2, 7, new, anchor=video[:, :FIRST])

@@ -90,18 +90,19 @@ def test_each_damage_is_caught_by_the_reward_meant_for_it(fault: str) -> None:
     assert (after < before - 0.25).all()
 
 
-@pytest.mark.parametrize("fault", [fault for fault in damage.DAMAGES if fault != "jump"])
+@pytest.mark.parametrize("fault", damage.DAMAGES)
 def test_basic_sees_the_damage_on_the_short_horizon_too(good: Tensor, fault: str) -> None:
     spoilt = damage.DAMAGES[fault](good)
-    clean = REWARDS["basic"].score(damage.short_input(good)).scores
-    assert (clean > REWARDS["basic"].score(damage.short_input(spoilt)).scores + 0.05).all()
+    basic = REWARDS["basic"]
+    clean = basic.score(damage.short_input(good, basic.lead_frames)).scores
+    assert (clean > basic.score(damage.short_input(spoilt, basic.lead_frames)).scores + 0.05).all()
 
 
 def test_an_empty_background_never_wins() -> None:
     empty = damage.empty_shapes()
     assert (score("dynamics", empty) < 0.05).all()
     assert (score("basic", damage.moving_shapes()) > score("basic", empty) + 0.5).all()
-    alone = take(damage.short_input(empty), range(len(empty)))
+    alone = damage.short_input(empty)
     first = replace(alone, anchor=None, chunk=0)
     assert (Dynamics().score(first).scores < 0.05).all(), "even where there is no anchor to compare with"
 

@@ -1,0 +1,113 @@
+"""The reward around the HPSv3 checkpoint: a Qwen2-VL 7B that looks at one picture and its prompt.
+
+Source: https://github.com/MizzenAI/HPSv3 (paper arXiv 2508.03789). Written anew: nothing of its package is imported,
+but the wording of its prompt is read from the installed wheel, because scores mean nothing with any other wording.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from streamt1_backbones.checkpoint import State, load_strictly, read_state, split
+from streamt1_backbones.patches import prepare
+from streamt1_backbones.qwen2vl import EMBEDDING, Base, Judge, harmless
+from streamt1_backbones.sources import DType, fill, find_file, installed_file, text_constants
+from streamt1_plugins.errors import PluginError
+from streamt1_plugins.image_reward import ImageReward
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+FILE = "HPSv3.safetensors"
+TOKEN = "<|Reward|>"
+PIXELS = 256 * 28 * 28  # every picture is brought to about this area, small ones are enlarged
+TEXTS = ("INSTRUCTION", "prompt_with_special_token")
+TEXT_FILE = "hpsv3/dataset/data_collator_qwen.py"
+INSTALL = "pip install --no-deps hpsv3"
+
+
+@dataclass(kw_only=True)
+class HPSv3(ImageReward):
+    """Human preference for single frames: how good each looks and how well it shows the prompt. Unbounded, about 0..15.
+
+    The statements about the licence of its weights contradict each other between sources: check them before you use
+    scores commercially.
+
+    model: folder or repository with `HPSv3.safetensors`. base: the Qwen2-VL it was trained from; only configuration and
+    tokenizer are read. revision, base_revision: of the repositories. dtype: of the network, the head is float32.
+    template_file: Python source that holds the prompt's wording, instead of the installed `hpsv3` package.
+    """
+
+    needs_prompt: ClassVar[bool] = True
+    licence: ClassVar[str] = "unclear (code MIT; statements about the weights contradict each other)"
+    weights: ClassVar[str] = "MizzenAI/HPSv3"
+    weights_mb: ClassVar[float] = 16600
+    batch_limit: ClassVar[int | None] = 12
+
+    model: str = "MizzenAI/HPSv3"
+    revision: str | None = None
+    base: str = "Qwen/Qwen2-VL-7B-Instruct"
+    base_revision: str | None = None
+    dtype: DType = "auto"
+    template_file: Path | None = None
+
+    def __post_init__(self) -> None:
+        self._judge: Judge | None = None
+
+    def load(self, device: str) -> None:
+        """Raises `PluginError` where weights, base or wording are missing or not those this was written for."""
+        if self._judge is None:
+            _ = self._template  # asked for first: it costs nothing, the weights take minutes
+            self._judge = self._made(device)
+        self._judge.to(device)
+
+    def score_frames(self, frames: Tensor, prompts: tuple[str, ...]) -> Tensor:
+        """The mean of the preference the head predicts, ``[M]``; its spread is not used."""
+        judge = self._loaded
+        pictures = prepare(frames.to(judge.device), PIXELS, PIXELS)
+        visual = judge.see(pictures[:, None].expand(-1, 2, -1, -1, -1))  # a still picture is two equal frames
+        texts = [fill(self._template, harmless(prompt, judge.tokenizer)) for prompt in prompts]
+        ids, mask = judge.write(texts, "image", visual.shape[1])
+        return judge.read(ids, mask, visual, "image")[:, 0, 0]
+
+    def offload(self) -> None:
+        """Keep the weights in main memory."""
+        if self._judge is not None:
+            self._judge.to("cpu")
+
+    def unload(self) -> None:
+        self._judge = None
+
+    @cached_property
+    def _template(self) -> str:
+        """The wording with the mark the head reads at; its own name for the prompt's place is `text_prompt`."""
+        path = self.template_file or installed_file("hpsv3", "hpsv3", TEXT_FILE, INSTALL)
+        return "".join(text_constants(path, TEXTS))
+
+    @property
+    def _loaded(self) -> Judge:
+        if self._judge is None:
+            raise PluginError("Reward 'hpsv3' is not loaded: call load(device) first.")
+        return self._judge
+
+    def _made(self, device: str) -> Judge:
+        head, body = split(read_state(find_file("hpsv3", self.model, FILE, self.revision)), "rm_head.")
+        base = Base("hpsv3", self.base, self.base_revision)
+        network = base.network(body, self.dtype, device)
+        tokenizer = base.tokenizer((TOKEN,), body[EMBEDDING].shape[0])
+        return Judge(network, tokenizer, ranking_head(head), (TOKEN,))
+
+
+def ranking_head(state: State) -> nn.Module:
+    """Three linear layers that give mean and spread of the preference, sizes from the checkpoint."""
+    from torch import nn
+
+    shapes = [tuple(state[f"{layer}.weight"].shape) for layer in (0, 3, 5) if f"{layer}.weight" in state]
+    sizes = [(columns, rows) for rows, columns in shapes] if len(shapes) == 3 else [(1, 1)] * 3
+    first, second, last = (nn.Linear(*size) for size in sizes)
+    head = nn.Sequential(first, nn.ReLU(), nn.Identity(), second, nn.ReLU(), last)  # the third was dropout
+    load_strictly(head, state, "The head of reward 'hpsv3' (rm_head)")
+    return head

@@ -1,0 +1,77 @@
+"""The tables of docs/benchmarks.md from the committed JSON, so that no number is typed by hand.
+
+python tests/benchmarks/tables.py      # writes them into the page
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+EVIDENCE, PAGE = ROOT / "docs" / "evidence", ROOT / "docs" / "benchmarks.md"
+TABLES = ("causal_wan_gpu", "causal_wan_cpu")
+CHUNK_SECONDS = 12 / 16  # of video
+
+
+def report(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((EVIDENCE / f"{name}.json").read_text(encoding="utf-8"))
+    return found
+
+
+def table(name: str) -> str:
+    """One report as Markdown."""
+    found, gpu = report(name), name.endswith("gpu")
+    memory = "peak GiB" if gpu else "growth, GiB"
+    time = "ms per chunk" if gpu else "CPU s per chunk"
+    lines = [
+        machine(found),
+        "",
+        f"| row | forwards | {time} | time / (N x plain) | {memory} |",
+        "|---|---|---|---|---|",
+    ]
+    for row in found["rows"]:
+        value = f"{row['ms_per_chunk']:.0f}" if gpu else f"{row['ms_per_chunk'] / 1000:.2f}"
+        cells = (
+            row["name"],
+            row["forwards_per_chunk"],
+            value,
+            f"{row['time_over_n_plain']:.2f}",
+            f"{row['peak_gib']:.2f}",
+        )
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines)
+
+
+def machine(found: dict[str, Any]) -> str:
+    """Where and with what the numbers were taken."""
+    known = found["machine"]
+    rounds = f", {found['rounds']} rounds" if "rounds" in found else ""
+    return f"{known['device']}, torch {known['torch']}, diffusers {known['diffusers']}, size `{known['size']}`{rounds}."
+
+
+def speed() -> str:
+    """Frames per second of video on the GPU, with and without the VAE."""
+    rows = {row["name"]: row["ms_per_chunk"] for row in report("causal_wan_gpu")["rows"]}
+    lines = ["| | without VAE | with VAE |", "|---|---|---|"]
+    for label, name in (("plain", "plain"), ("search, 4 candidates per chunk", "one at a time N=4")):
+        cells = [f"{12000 / rows[key]:.1f}" for key in (name, f"{name}, decoded")]
+        lines.append(f"| {label}, frames of video per second | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def filled(text: str) -> str:
+    """The page with every block between its markers made anew."""
+    blocks = {**{name: table(name) for name in TABLES}, "speed": speed()}
+    for name, block in blocks.items():
+        pattern = rf"(<!-- {name} -->\n).*?(\n<!-- end -->)"
+        text, count = re.subn(pattern, lambda m, block=block: m[1] + block + m[2], text, flags=re.DOTALL)
+        if count != 1:
+            raise ValueError(f"{PAGE.name} has {count} places for {name}")
+    return text
+
+
+if __name__ == "__main__":
+    PAGE.write_text(filled(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
