@@ -133,7 +133,9 @@ class Journal:
     def add(self, event: str, fields: Mapping[str, Any], *, sync: bool = False) -> None:
         """Append one event. Raises `OSError` when it cannot be written; it is then written before the next one."""
         stamped = {"event": event, "time": datetime.now(timezone.utc).isoformat(timespec="milliseconds"), **fields}
-        self._pending += json.dumps(stamped, ensure_ascii=False, allow_nan=False).encode("utf-8", "surrogatepass") + b"\n"
+        self._pending += (
+            json.dumps(stamped, ensure_ascii=False, allow_nan=False).encode("utf-8", "surrogatepass") + b"\n"
+        )
         try:
             self._write()
         except OSError:

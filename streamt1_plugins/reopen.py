@@ -90,7 +90,9 @@ class Record:
         call = {**self.start["call"], **(opening.call or {})}
         missing = [name for name in self.start["omitted"] if name not in call and name not in pipeline.OWN_ARGUMENTS]
         if missing:
-            raise InputError(f"{self.folder} was made with arguments a file cannot hold: pass {', '.join(missing)} again.")
+            raise InputError(
+                f"{self.folder} was made with arguments a file cannot hold: pass {', '.join(missing)} again."
+            )
         generator = torch.Generator(self.start["generator_device"]).manual_seed(self.start["seed"])
         return wrapped.begin(**{**call, "generator": generator})
 

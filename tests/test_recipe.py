@@ -211,7 +211,10 @@ def test_wrong_overrides_say_what_is_wrong(override: str, message: str) -> None:
             {"searches": {}},
             r"unknown key 'searches'\. Did you mean 'search'\? Known: version, description, .*observers\.",
         ),
-        ({"search": {"topk": 1}}, r"'search\.topk'\. Did you mean 'top_k'\? Known: candidates, top_k, batch, final\."),
+        (
+            {"search": {"topk": 1}},
+            r"'search\.topk'\. Did you mean 'top_k'\? Known: candidates, top_k, batch, final, park\.",
+        ),
         ({"sinks": {"decay": 1}}, r"'sinks\.decay'\. Did you mean 'ema_decay'\?"),
         ({"rewards": {"shrt": {}}}, r"'rewards\.shrt'\. Did you mean 'short'\?"),
         (
@@ -251,7 +254,6 @@ def test_unknown_keys_get_a_guess_and_the_known_ones(data: dict[str, Any], messa
         ("rewards.short.a.weight", -1),
         ("rewards.short.a.stage", 0),
         ("rewards.short.a.on_error", "ignore"),
-        ("rewards.short.a.device", "GPU 1"),
         ("rewards.keep", 0),
         ("rewards.short.a.calibration", "best"),
         ("rewards.short.a.calibration.std", 0),

@@ -23,10 +23,19 @@ from tests.toy import ToyPipeline
 
 NASTY = """<img src=x onerror="document.title='hacked'"><script>document.title='hacked'</script>{{ 7 * 7 }}'"&amp;"""
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-QUIET = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --enable-logging=stderr --virtual-time-budget=2000 --dump-dom"
-).split()
+QUIET = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--enable-logging=stderr",
+    "--virtual-time-budget=2000",
+    "--dump-dom",
+]
 
 
 def run(folder: Path, *overrides: str, prompt: str = "a prompt", **call: Any) -> streamt1.StreamPipeline:
@@ -41,7 +50,11 @@ def browse(page: Path, profile: Path, fragment: str = "") -> tuple[str, list[str
         pytest.skip("needs Chromium")
     address = page.as_uri() + fragment
     done = subprocess.run(
-        [CHROMIUM, *QUIET, f"--user-data-dir={profile}", address], capture_output=True, text=True, timeout=60, check=False
+        [CHROMIUM, *QUIET, f"--user-data-dir={profile}", address],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
 
@@ -74,7 +87,9 @@ def test_a_prompt_is_text_whatever_it_holds(tmp_path: Path) -> None:
     assert NASTY not in page
     assert html.escape(NASTY, quote=True).replace("&#x27;", "&#39;").replace("&quot;", "&#34;") in page
     document, console = browse(tmp_path / PAGE, tmp_path / "profile")
-    assert "hacked" not in re.search(r"<title>(.*?)</title>", document, re.DOTALL)[1].replace("document.title='hacked'", "")
+    assert "hacked" not in re.search(r"<title>(.*?)</title>", document, re.DOTALL)[1].replace(
+        "document.title='hacked'", ""
+    )
     assert "{{ 7 * 7 }}" in html.unescape(document)
     assert console == []
 
@@ -208,6 +223,8 @@ def test_a_strip_has_the_first_and_the_last_frame() -> None:
     assert (strip.getpixel((0, 0))[0], strip.getpixel((39, 0))[0]) == (0, 255)
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(0.04, "0.0 s"), (59.4, "59.4 s"), (185, "3 min 05 s"), (7440, "2 h 04 min")])
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.04, "0.0 s"), (59.4, "59.4 s"), (185, "3 min 05 s"), (7440, "2 h 04 min")]
+)
 def test_durations_are_readable(seconds: float, text: str) -> None:
     assert facts.duration(seconds) == text

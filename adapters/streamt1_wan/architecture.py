@@ -33,7 +33,11 @@ def check(tensors: Mapping[str, Tensor], empty: Any, what: str) -> None:
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     _check_sizes(found, sizes_of(empty.config), what)
     _check_names(found, expected, what)
-    wrong = [f"{name} {list(found[name])}, expected {list(expected[name])}" for name in expected if found[name] != expected[name]]
+    wrong = [
+        f"{name} {list(found[name])}, expected {list(expected[name])}"
+        for name in expected
+        if found[name] != expected[name]
+    ]
     if wrong:
         raise InputError(f"{what}: {len(wrong)} weights have other shapes: {_shown(wrong)}.")
 
@@ -69,7 +73,9 @@ def sizes_in(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
 
 
 def _check_sizes(found: Mapping[str, tuple[int, ...]], expected: Mapping[str, int], what: str) -> None:
-    other = [f"{label} {size} (base {expected[label]})" for label, size in sizes_in(found).items() if size != expected[label]]
+    other = [
+        f"{label} {size} (base {expected[label]})" for label, size in sizes_in(found).items() if size != expected[label]
+    ]
     if other:
         raise InputError(f"{what}: another architecture: {', '.join(other)}. Choose the base it was trained from.")
 

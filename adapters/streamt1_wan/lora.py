@@ -70,7 +70,9 @@ def read_lora(path: Path, alpha: float | None = None) -> Lora:
 
 def _side(tensors: Mapping[str, Tensor], side: str, path: Path) -> dict[str, Tensor]:
     """One half by diffusers module name."""
-    halves = {f"{m['module']}.weight": x for name, x in tensors.items() if (m := _NAME.fullmatch(name)) and m["side"] == side}
+    halves = {
+        f"{m['module']}.weight": x for name, x in tensors.items() if (m := _NAME.fullmatch(name)) and m["side"] == side
+    }
     return {name.removesuffix(".weight"): tensor for name, tensor in renamed(halves, path).items()}
 
 

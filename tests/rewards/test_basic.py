@@ -101,7 +101,7 @@ def test_an_empty_background_never_wins() -> None:
     empty = damage.empty_shapes()
     assert (score("dynamics", empty) < 0.05).all()
     assert (score("basic", damage.moving_shapes()) > score("basic", empty) + 0.5).all()
-    alone = take(damage.short_input(empty), range(len(empty)))
+    alone = damage.short_input(empty).take(range(len(empty)))
     first = replace(alone, anchor=None, chunk=0)
     assert (Dynamics().score(first).scores < 0.05).all(), "even where there is no anchor to compare with"
 
