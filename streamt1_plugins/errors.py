@@ -26,11 +26,11 @@ class PluginError(StreamT1Error, RuntimeError):
     """A plugin did not load, collides with another one, or answered a hook wrongly."""
 
 
-class ContractError(PluginError):
+class ContractError(PluginError, RuntimeError):
     """A plugin broke a promise of its contract in a way that would spoil results; no policy forgives it."""
 
 
-class UnreachableError(PluginError):
+class UnreachableError(PluginError, ConnectionError):
     """A reward in another process does not answer, for whichever candidate it is asked."""
 
 

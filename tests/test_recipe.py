@@ -211,7 +211,10 @@ def test_wrong_overrides_say_what_is_wrong(override: str, message: str) -> None:
             {"searches": {}},
             r"unknown key 'searches'\. Did you mean 'search'\? Known: version, description, .*observers\.",
         ),
-        ({"search": {"topk": 1}}, r"'search\.topk'\. Did you mean 'top_k'\? Known: candidates, top_k, batch, final\."),
+        (
+            {"search": {"topk": 1}},
+            r"'search\.topk'\. Did you mean 'top_k'\? Known: candidates, top_k, batch, final, park\.",
+        ),
         ({"sinks": {"decay": 1}}, r"'sinks\.decay'\. Did you mean 'ema_decay'\?"),
         ({"rewards": {"shrt": {}}}, r"'rewards\.shrt'\. Did you mean 'short'\?"),
         (

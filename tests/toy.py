@@ -54,7 +54,9 @@ class ToySession:
 
     def decode(self, history: History, latents: torch.Tensor) -> list[Decoded]:
         self.calls["decode"] += len(latents)
-        frames = (latents.mean(1, keepdim=True).expand(-1, 3, -1, -1, -1).transpose(1, 2) + history.decoder * 0.1 + 1) / 2
+        frames = (
+            latents.mean(1, keepdim=True).expand(-1, 3, -1, -1, -1).transpose(1, 2) + history.decoder * 0.1 + 1
+        ) / 2
         return [Decoded(f.clamp(0, 1), float(z.mean())) for f, z in zip(frames, latents, strict=True)]
 
     def commit(self, history: History, latents: torch.Tensor, decoded: Decoded, route: str) -> History:
@@ -140,7 +142,9 @@ class Misshapen(Reward):
 @hookimpl
 def streamt1_register_adapters(register: Any) -> None:
     suggested = {"short": {"bright": {}}, "long": {"bright": {}}}
-    register("toy", pipelines=("ToyPipeline",), target="tests.toy:ToyAdapter", model="tests.toy:folder", rewards=suggested)
+    register(
+        "toy", pipelines=("ToyPipeline",), target="tests.toy:ToyAdapter", model="tests.toy:folder", rewards=suggested
+    )
     register("toy-bare", pipelines=(), target="tests.toy:ToyAdapter")
 
 
