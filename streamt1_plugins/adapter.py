@@ -97,7 +97,10 @@ class Session(Protocol):
         ...
 
     def generate(self, history: History, noise: Tensor, generators: Sequence[Generator | None]) -> Tensor:
-        """Denoise N candidates of the next chunk, ``[N, C, F, h, w]`` to the same shape; memory is read only."""
+        """Denoise N candidates of the next chunk, ``[N, C, F, h, w]``; memory is read only.
+
+        The result has as many frames as the noise, or fewer where part of the noise covers frames that are there.
+        """
         ...
 
     def decode(self, history: History, latents: Tensor) -> list[Decoded]:

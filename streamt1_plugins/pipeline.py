@@ -235,12 +235,16 @@ class StreamPipeline:
             run.session.close()
 
     def stream(self, prompt: str | None = None, **call: Any) -> Iterator[StreamedChunk]:
-        """Yield chunks while the search goes on, each as soon as all surviving beams share it."""
+        """Yield chunks while the search goes on, each as soon as all surviving beams share it.
+
+        A pipeline that blends chunks revises the end of the last one, which is therefore held back.
+        """
         run = self.begin(prompt, **call)
         steps, sent = self.steps(run), 0
+        held_back = int(run.session.capabilities.decode == "blended")
         try:
             for _ in steps:
-                settled = _shared(run.beams)
+                settled = _shared(run.beams) - held_back
                 yield from _chunks(run.beams[0], sent, settled)
                 sent = max(sent, settled)
             yield from _chunks(run.beams[0], sent, run.session.num_chunks)

@@ -67,7 +67,7 @@ class Views:
             chunk_count=self.chunk.count,
             new_frames=slice(videos.shape[1] - new, videos.shape[1]),
             anchor=_anchor([candidate.beam for candidate in self.candidates]) if self._has_past else None,
-            frame_ids=() if self._is_cold else tuple(_window_ids(candidate, window) for candidate in self.candidates),
+            frame_ids=tuple(_window_ids(c, window) for c in self.candidates) if have_names(self.run) else (),
         )
 
     def _with_lead(self, lead: int) -> RewardInput:
@@ -75,7 +75,7 @@ class Views:
         short, beams = self.of("short"), [candidate.beam for candidate in self.candidates]
         before = torch.stack([beam.history.frames[-1][-lead:] for beam in beams])
         count = before.shape[1]
-        ids = [_ids(*_counted(beam)[-1])[-count:] for beam in beams]
+        ids = [_ids(*_counted(beam)[-1])[-count:] for beam in beams] if short.frame_ids else []
         return replace(
             short,
             video=torch.cat([pixels(self.run, before), short.video], dim=1),
@@ -97,8 +97,13 @@ def whole_videos(run: Run) -> RewardInput:
         chunk_count=run.session.num_chunks,
         new_frames=slice(0, videos.shape[1]),
         anchor=_anchor(beams),
-        frame_ids=() if cold else tuple(_path_ids(beam) for beam in beams),
+        frame_ids=tuple(_path_ids(beam) for beam in beams) if have_names(run) else (),
     )
+
+
+def have_names(run: Run) -> bool:
+    """Whether a frame of a node always has the same pixels: not when decoded anew, nor when later chunks revise it."""
+    return run.recipe.rewards.decode == "carried" and run.session.capabilities.decode != "blended"
 
 
 def pixels(run: Run, video: Tensor) -> Tensor:

@@ -84,7 +84,7 @@ def test_the_examples_run(
     assert found.adapters["mine"].pipelines == ("MyPipeline",)
     cli = typer.Typer()
     found.add_commands(cli)
-    assert [command.callback.__name__ for command in cli.registered_commands] == ["greet"]
+    assert "greet" in {command.callback.__name__ for command in cli.registered_commands}
     monkeypatch.setenv(TRACE, "1")
     with caplog.at_level(logging.WARNING):
         pipe = streamt1.wrap(ToyPipeline(), MINE)

@@ -178,6 +178,13 @@ def test_a_chunk_waits_until_all_beams_share_it() -> None:
         assert len(shared) == 1 or pipe.tree.winner
 
 
+def test_a_pipeline_that_blends_chunks_holds_the_newest_one_back() -> None:
+    pipe = wrap("search.top_k=1", "search.candidates=3", "adapter.decode=blended")
+    generated = [(chunk.index, len(pipe.tree) // 3) for chunk in pipe.stream("a prompt")]
+    assert generated == [(0, 2), (1, 3), (2, 4), (3, 4)]
+    assert all(inp.frame_ids == () for inp in pipe._measurer.rewards["short", "bright"].calls)
+
+
 # Endings.
 
 

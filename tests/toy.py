@@ -82,12 +82,13 @@ class ToyAdapter:
     gain: float = 1.0
     routed: bool = True
     max_batch: int | None = None
+    decode: str = "carried"
 
     def open(self, pipe: Any, call: dict[str, Any], memory: Any) -> ToySession:
         if not call.get("prompt"):
             raise InputError("The prompt is empty.")
         routes = frozenset({"discard", "ema", "append"} if self.routed else ())
-        return ToySession(call, Capabilities(self.max_batch, routes, "carried", "per_chunk", stochastic_steps=True))
+        return ToySession(call, Capabilities(self.max_batch, routes, self.decode, "per_chunk", stochastic_steps=True))
 
     def load(self, model: str) -> ToyPipeline:
         return ToyPipeline()

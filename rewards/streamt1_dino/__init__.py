@@ -1,1 +1,15 @@
-"""Not written yet."""
+"""Subject consistency by DINO features."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from streamt1_plugins.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from streamt1_plugins.registry import RegisterReward
+
+
+@hookimpl
+def streamt1_register_rewards(register: RegisterReward) -> None:
+    register("subject-consistency", target="streamt1_dino.reward:SubjectConsistency")

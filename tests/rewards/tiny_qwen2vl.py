@@ -71,7 +71,12 @@ def shapes(rows: int) -> dict[str, tuple[int, ...]]:
     for i in range(2):
         block = f"visual.blocks.{i}."
         found |= {f"{block}norm{n}.{kind}": (32,) for n in (1, 2) for kind in ("weight", "bias")}
-        for name, (out, into) in {"attn.qkv": (96, 32), "attn.proj": (32, 32), "mlp.fc1": (64, 32), "mlp.fc2": (32, 64)}.items():
+        for name, (out, into) in {
+            "attn.qkv": (96, 32),
+            "attn.proj": (32, 32),
+            "mlp.fc1": (64, 32),
+            "mlp.fc2": (32, 64),
+        }.items():
             found |= {f"{block}{name}.weight": (out, into), f"{block}{name}.bias": (out,)}
     for i in range(LAYERS):
         layer = f"model.layers.{i}."

@@ -48,7 +48,12 @@ def images() -> dict:
     for layer in (0, 3, 5):
         x = x @ state[f"rm_head.{layer}.weight"].T + state[f"rm_head.{layer}.bias"]
         x = x.relu() if layer < 5 else x
-    return {"ids": ids.tolist(), "mask": mask.tolist(), "scores": x.tolist(), "pixels": cut["pixel_values"][::7, ::97].tolist()}
+    return {
+        "ids": ids.tolist(),
+        "mask": mask.tolist(),
+        "scores": x.tolist(),
+        "pixels": cut["pixel_values"][::7, ::97].tolist(),
+    }
 
 
 def videos() -> dict:
@@ -61,7 +66,12 @@ def videos() -> dict:
     )
     scores = (hidden @ tiny.linear_head_state()["rm_head.weight"].T)[..., 0]
     chosen = torch.stack([scores[ids == token] for token in tokens], dim=1)
-    return {"ids": ids.tolist(), "mask": mask.tolist(), "scores": chosen.tolist(), "pixels": cut["pixel_values_videos"][::7, ::97].tolist()}
+    return {
+        "ids": ids.tolist(),
+        "mask": mask.tolist(),
+        "scores": chosen.tolist(),
+        "pixels": cut["pixel_values_videos"][::7, ::97].tolist(),
+    }
 
 
 if __name__ == "__main__":

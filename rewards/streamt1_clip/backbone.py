@@ -1,0 +1,94 @@
+"""One CLIP for all rewards that use it: frames and prompts to unit vectors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch.nn.functional import normalize
+
+from streamt1_backbones.checkpoint import check_finite, check_keys, read_state
+from streamt1_backbones.frames import CLIP_MEAN, CLIP_STD, centre_crop, letterbox, normalise, short_side
+from streamt1_backbones.shared import Shared, Source
+from streamt1_backbones.sources import fetching, find_file, torch_dtype
+from streamt1_clip.openclip import from_open_clip
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+Fit = Literal["crop", "crop-aliased", "letterbox"]
+"""`crop`: the middle square; `crop-aliased`: the same without a filter, as VBench; `letterbox`: all of it, black around."""
+
+
+class Clip:
+    """A CLIP model with its tokenizer. Embeddings are ``[M, D]`` float32 of length 1."""
+
+    def __init__(self, model: Any, tokenizer: Any, device: str) -> None:
+        self.model = model
+        self._tokenizer = tokenizer
+        self._device = device
+        self._side = int(model.config.vision_config.image_size)
+        self._longest = int(model.config.text_config.max_position_embeddings)
+
+    @property
+    def temperature(self) -> Tensor:
+        """What cosines were multiplied with in training."""
+        scale: Tensor = self.model.logit_scale.float().exp()
+        return scale
+
+    def frames(self, frames: Tensor, fit: Fit = "crop") -> Tensor:
+        """Embeddings of ``[M, 3, H, W]`` frames in ``[0, 1]``."""
+        frames = frames.to(self._device)
+        if fit == "letterbox":
+            square = letterbox(frames, self._side)
+        else:
+            square = centre_crop(short_side(frames, self._side, antialias=fit == "crop"), self._side)
+        pixels = normalise(square, CLIP_MEAN, CLIP_STD).to(self.model.dtype)
+        return normalize(pooled(self.model.get_image_features(pixel_values=pixels)).float(), dim=-1)
+
+    def texts(self, texts: Sequence[str]) -> Tensor:
+        """Embeddings of prompts; what exceeds the text length CLIP knows is cut off."""
+        distinct = list(dict.fromkeys(texts))
+        coded = self._tokenizer(
+            distinct, padding="max_length", truncation=True, max_length=self._longest, return_tensors="pt"
+        ).to(self._device)
+        features = pooled(
+            self.model.get_text_features(input_ids=coded["input_ids"], attention_mask=coded["attention_mask"])
+        )
+        return normalize(features.float(), dim=-1)[[distinct.index(text) for text in texts]]
+
+
+def pooled(output: Any) -> Tensor:
+    """The projected embedding. transformers 5 wraps in an output object what was the tensor itself."""
+    found: Tensor = output if isinstance(output, torch.Tensor) else output.pooler_output
+    return found
+
+
+def _load(source: Source) -> Clip:
+    from transformers import AutoConfig, AutoTokenizer, CLIPModel
+
+    options: dict[str, Any] = {"dtype": torch_dtype(source.dtype, source.device), "output_loading_info": True}
+    with fetching("CLIP", source.model):
+        tokenizer = AutoTokenizer.from_pretrained(source.model, revision=source.revision)
+        if source.extra is None:
+            made = CLIPModel.from_pretrained(source.model, revision=source.revision, **options)
+        else:
+            config = AutoConfig.from_pretrained(source.model, revision=source.revision)
+            state = from_open_clip(read_state(_checkpoint(source.extra)))
+            made = CLIPModel.from_pretrained(None, config=config, state_dict=state, **options)
+    what = f"The CLIP checkpoint {source.extra or source.model!r}"
+    check_keys(what, made[1]["missing_keys"], [key for key in made[1]["unexpected_keys"] if "position_ids" not in key])
+    model = made[0].to(source.device).eval()
+    check_finite(model, what)
+    return Clip(model, tokenizer, source.device)
+
+
+def _checkpoint(place: str) -> Any:
+    """A file by ``folder-or-repository:file``."""
+    repository, _, name = place.rpartition(":")
+    return find_file("CLIP", repository, name)
+
+
+CLIPS: Shared[Clip] = Shared(_load)

