@@ -1,4 +1,4 @@
-"""The `parallel` section of a recipe: how many processes search, and what they send each other."""
+"""The `parallel` and `placement` sections of a recipe: how many processes search, and where weights wait."""
 
 from __future__ import annotations
 
@@ -24,3 +24,15 @@ class ParallelSettings(Section):
     timeout: Annotated[float, Field(gt=0)] = 600.0
     send: Literal["latents", "decoded"] = "latents"
     previews: bool = True
+
+
+class PlacementSettings(Section):
+    """Where a model's weights wait when the command line loads it; nothing here changes a result.
+
+    offload: components of the pipeline whose weights stay in CPU memory and come to the device when they run. check:
+    whether a run that cannot fit into the GPU's free memory is refused before it starts. Rewards have devices of their
+    own, see `rewards`.
+    """
+
+    offload: tuple[str, ...] = ()
+    check: bool = True

@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from streamt1_plugins.errors import RecipeError, guess, unknown_name
-from streamt1_plugins.parallel_settings import ParallelSettings
+from streamt1_plugins.parallel_settings import ParallelSettings, PlacementSettings
 from streamt1_plugins.reward_settings import FixedCalibration, RewardPart, RewardSettings, Section
 
 if TYPE_CHECKING:
@@ -116,6 +116,7 @@ class Recipe(Section):
     sinks: SinkSettings = SinkSettings()
     rewards: RewardSettings = RewardSettings()
     parallel: ParallelSettings = ParallelSettings()
+    placement: PlacementSettings = PlacementSettings()
     observers: dict[str, dict[str, Any]] = {}
 
     def to_yaml(self) -> str:

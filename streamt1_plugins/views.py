@@ -140,7 +140,7 @@ def _from_nothing(run: Run, latents: Tensor) -> Tensor:
 
 
 def _anchor(beams: Sequence[Beam]) -> Tensor:
-    return torch.stack([beam.history.frames[0] for beam in beams])
+    return torch.stack([beam.history.frames[0] for beam in beams]).float()
 
 
 def _window_ids(candidate: Candidate, window: int) -> tuple[FrameKey, ...]:

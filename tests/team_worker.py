@@ -62,7 +62,8 @@ def one(folder: Path, name: str, overrides: list[str]) -> None:
     recipe = "stream-t1"
     if overrides and overrides[0].startswith("recipe="):
         recipe = overrides.pop(0).removeprefix("recipe=")
-    pipe = streamt1.wrap(ToyPipeline(), recipe, overrides=overrides, observers=streamt1.keep(folder / name / f"{WORLD}"))
+    observers = streamt1.keep(folder / name / f"{WORLD}")
+    pipe = streamt1.wrap(ToyPipeline(), recipe, overrides=overrides, observers=observers)
     pipe.team = join(pipe.recipe.parallel, "cpu").team
     start = time.monotonic()
     try:

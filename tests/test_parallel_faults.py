@@ -8,12 +8,9 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 
-import streamt1_plugins as streamt1
 from streamt1_plugins import journal
 from tests.launching import CLI, launch, without_times
-from tests.toy import ToyPipeline
 
 TIMEOUT = 4
 WHERE = "Process 1 of 2 while asking reward 'trouble' about candidate 002.01, 002.03: "
@@ -27,10 +24,6 @@ LONG = ("-o", "rewards.long.bright={}")
 
 def recipe(how: str) -> tuple[str, ...]:
     return ("-o", f"rewards.short.trouble={{options: {{how: {how}}}, on_error: raise}}", *LONG)
-
-
-def events(folder: Path) -> list[journal.Event]:
-    return without_times([{**event, "recipe": None} for event in journal.read(folder)])
 
 
 @pytest.mark.parametrize("how", TOLD)
@@ -57,8 +50,8 @@ def test_a_run_goes_on_with_another_number_of_processes(tmp_path: Path) -> None:
     gone_on = launch(3, CLI, "generate", "--resume", tmp_path / "run", "--quiet")
     assert gone_on.returncode == 0, gone_on.stderr
     assert gone_on.stdout.splitlines() == [str(tmp_path / "run" / "video.mp4")]
-    alone = streamt1.wrap(ToyPipeline(), overrides=[text for text in recipe("die") if text != "-o"], observers=streamt1.keep(tmp_path / "alone"))
-    alone("a prompt")
+    alone = launch(1, CLI, *command, "--out", tmp_path / "alone")
+    assert alone.returncode == 0, alone.stderr
     trees = [json.loads((tmp_path / name / "tree.json").read_text()) for name in ("run", "alone")]
     assert without_times(trees[0]) == without_times(trees[1])
     videos = [(tmp_path / name / "video.mp4").read_bytes() for name in ("run", "alone")]

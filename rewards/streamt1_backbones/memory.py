@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import groupby
+from itertools import accumulate, groupby
 from typing import TYPE_CHECKING
 
 import torch
@@ -43,9 +43,10 @@ class FeatureMemory:
         frames. limit: the most frames of one call of `compute`.
         """
         if not keys:
-            return torch.cat([compute(part) for part in video.split(limit)])
+            return torch.cat([compute(video[i : i + limit]) for i in range(0, len(video), limit)])
         chunks = [tuple(chunk) for _, chunk in groupby(keys, key=lambda key: key[0])]
-        parts = video.split([len(chunk) for chunk in chunks])
+        ends = list(accumulate(len(chunk) for chunk in chunks))
+        parts = [video[end - len(chunk) : end] for end, chunk in zip(ends, chunks, strict=True)]
         return torch.cat([self._chunk(part, chunk, compute, limit) for part, chunk in zip(parts, chunks, strict=True)])
 
     def _chunk(
@@ -53,6 +54,6 @@ class FeatureMemory:
     ) -> Tensor:
         found = self._cache.get(keys)
         if found is None:
-            found = torch.cat([compute(part) for part in frames.split(limit)])
+            found = torch.cat([compute(frames[i : i + limit]) for i in range(0, len(frames), limit)])
             self._cache.put(keys, found)
         return found

@@ -16,7 +16,7 @@ import torch
 
 from streamt1_backbones.checkpoint import State, check_finite, check_keys
 from streamt1_backbones.patches import MERGE, PATCH, patchify
-from streamt1_backbones.sources import fetching, find_file, torch_dtype
+from streamt1_backbones.sources import fetching, find_file, quiet, torch_dtype
 from streamt1_plugins.errors import PluginError
 
 if TYPE_CHECKING:
@@ -55,7 +55,10 @@ class Base:
         config.text_config.vocab_size = state[EMBEDDING].shape[0]
         body = {name: value for name, value in state.items() if name != "lm_head.weight"}
         kind = torch_dtype(dtype, device)
-        made = Qwen2VLModel.from_pretrained(None, config=config, state_dict=body, dtype=kind, output_loading_info=True)
+        with quiet():
+            made = Qwen2VLModel.from_pretrained(
+                None, config=config, state_dict=body, dtype=kind, output_loading_info=True
+            )
         network: nn.Module = made[0].to(device).eval()
         check_keys(f"The checkpoint of reward {self.reward!r}", made[1]["missing_keys"], made[1]["unexpected_keys"])
         check_finite(network, f"The checkpoint of reward {self.reward!r}")

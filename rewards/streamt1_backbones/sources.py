@@ -1,4 +1,4 @@
-"""Where weights and texts come from: a folder, a Hugging Face repository, or an installed package that stays unimported."""
+"""Where weights and texts come from: a folder, a Hugging Face repository, an installed package (never imported)."""
 
 from __future__ import annotations
 
@@ -26,6 +26,19 @@ def torch_dtype(name: DType, device: str) -> torch.dtype:
         name = "float32" if torch.device(device).type == "cpu" else "bfloat16"
     found: torch.dtype = getattr(torch, name)
     return found
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """transformers keeps its reports of unused keys to itself inside: keys are checked here, with errors."""
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 @contextmanager

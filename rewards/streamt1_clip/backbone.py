@@ -10,7 +10,7 @@ from torch.nn.functional import normalize
 from streamt1_backbones.checkpoint import check_finite, check_keys, read_state
 from streamt1_backbones.frames import CLIP_MEAN, CLIP_STD, centre_crop, letterbox, normalise, short_side
 from streamt1_backbones.shared import Shared, Source
-from streamt1_backbones.sources import fetching, find_file, torch_dtype
+from streamt1_backbones.sources import fetching, find_file, quiet, torch_dtype
 from streamt1_clip.openclip import from_open_clip
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Fit = Literal["crop", "crop-aliased", "letterbox"]
-"""`crop`: the middle square; `crop-aliased`: the same without a filter, as VBench; `letterbox`: all of it, black around."""
+"""`crop`: the middle square; `crop-aliased`: the same unfiltered, as VBench; `letterbox`: all of it, black around."""
 
 
 class Clip:
@@ -70,7 +70,7 @@ def _load(source: Source) -> Clip:
     from transformers import AutoConfig, AutoTokenizer, CLIPModel
 
     options: dict[str, Any] = {"dtype": torch_dtype(source.dtype, source.device), "output_loading_info": True}
-    with fetching("CLIP", source.model):
+    with quiet(), fetching("CLIP", source.model):
         tokenizer = AutoTokenizer.from_pretrained(source.model, revision=source.revision)
         if source.extra is None:
             made = CLIPModel.from_pretrained(source.model, revision=source.revision, **options)

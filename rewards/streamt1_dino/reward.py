@@ -9,7 +9,7 @@ from streamt1_backbones.checkpoint import check_finite, check_keys
 from streamt1_backbones.consistency import ConsistencyReward
 from streamt1_backbones.frames import IMAGENET_MEAN, IMAGENET_STD, normalise, resize, short_side
 from streamt1_backbones.shared import Shared, Source
-from streamt1_backbones.sources import DType, fetching, torch_dtype
+from streamt1_backbones.sources import DType, fetching, quiet, torch_dtype
 from streamt1_plugins.errors import PluginError
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def _load(source: Source) -> Dino:
     from transformers import AutoConfig, Dinov2Model, ViTModel
 
     dtype = torch_dtype(source.dtype, source.device)
-    with fetching("subject-consistency", source.model):
+    with quiet(), fetching("subject-consistency", source.model):
         config = AutoConfig.from_pretrained(source.model, revision=source.revision)
         kinds = {"vit": (ViTModel, {"add_pooling_layer": False}), "dinov2": (Dinov2Model, {})}
         if config.model_type not in kinds:

@@ -47,7 +47,7 @@ def spread(frames: int, count: int) -> list[int]:
 
 
 def chunk_lengths(inp: RewardInput) -> list[int]:
-    """How many frames each shown chunk has. Without frame names the chunks before are taken to be as long as the new."""
+    """How many frames each shown chunk has. Without frame names earlier chunks are taken to be as long as the new."""
     if inp.frame_ids:
         return [len(list(group)) for _, group in groupby(inp.frame_ids[0], key=lambda key: key[0])]
     start, stop, _ = inp.new_frames.indices(int(inp.video.shape[1]))

@@ -58,7 +58,7 @@ class Settings(BaseModel):
 
 
 def read_settings(path: Path) -> Settings:
-    """Settings from `model_config.json`. Raises `PluginError` for a checkpoint made in a way this reward does not know."""
+    """Settings from `model_config.json`. Raises `PluginError` for a checkpoint made in a way that is not known here."""
     try:
         raw: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         settings = Settings.model_validate(raw)

@@ -55,11 +55,14 @@ def loading(output: Output) -> Iterator[None]:
 
 
 def move(pipe: StreamPipeline, device: str) -> None:
-    """Bring a loaded model to a device."""
-    if device == "cpu":  # where models are loaded
-        return
-    with foreign_code(f"Moving the model to {device!r}"):
-        pipe.pipe.to(device)
+    """Bring a loaded model to a device, as the recipe places it."""
+    from streamt1_plugins.placement import place
+
+    if pipe.recipe.placement.offload:
+        place(pipe.pipe, pipe.recipe.placement, device)
+    elif device != "cpu":  # where models are loaded
+        with foreign_code(f"Moving the model to {device!r}"):
+            pipe.pipe.to(device)
 
 
 def best_device() -> str:

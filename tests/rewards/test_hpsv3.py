@@ -294,5 +294,7 @@ def test_the_mean_over_frames_is_the_score(loaded: HPSv3) -> None:
     inp = TestContract().make_input(frames=3)
     with torch.inference_mode():
         whole = loaded.score(replace(inp, frame_ids=())).scores
-        frames = torch.stack([loaded.score_frames(v, (p,) * 3).mean() for v, p in zip(inp.video, inp.prompts)])
+        frames = torch.stack(
+            [loaded.score_frames(v, (p,) * 3).mean() for v, p in zip(inp.video, inp.prompts, strict=True)]
+        )
     assert torch.allclose(whole, frames, atol=1e-5)

@@ -1,7 +1,7 @@
 """Makes qwen2vl.json: what transformers 4.45.2, which the judges were trained with, says of a tiny Qwen2-VL.
 
-python -m tests.rewards.golden.make_qwen2vl, in an environment with transformers 4.45.2. Its own image processor cuts the
-frames up, its own network reads them, with no position ids given, as in the training code of the judges.
+python -m tests.rewards.golden.make_qwen2vl, in an environment with transformers 4.45.2. Its own image processor cuts
+the frames up, its own network reads them, with no position ids given, as in the training code of the judges.
 """
 
 from __future__ import annotations
