@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
-from streamt1_plugins import recipe
-from streamt1_plugins.compare import stats
+from streamt1_plugins import cli, recipe
+from streamt1_plugins.compare import stats, table
 from streamt1_plugins.compare.run import RESULTS, Comparison, read, run
 from streamt1_plugins.errors import RecipeError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def comparison(**changes: object) -> Comparison:
@@ -77,3 +76,44 @@ def test_paired_differences_and_wins() -> None:
     differences = stats.paired(base, other)
     assert differences == {"a": [0.25, 0.0]}
     assert stats.wins(differences) == {"better": 1, "equal": 1, "worse": 0}
+
+
+EVIDENCE = Path(__file__).parents[1] / "docs" / "evidence"
+
+
+@pytest.mark.parametrize("folder", sorted(path.parent for path in EVIDENCE.rglob(RESULTS)), ids=lambda path: path.name)
+def test_the_committed_tables_are_those_of_the_committed_rows(folder: Path) -> None:
+    found = table.summary(read(folder))
+    assert json.loads((folder / "summary.json").read_text(encoding="utf-8")) == json.loads(json.dumps(found))
+    assert table.markdown(found) in (EVIDENCE / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_readme_quotes_the_committed_evidence() -> None:
+    readme = (EVIDENCE.parents[1] / "README.md").read_text(encoding="utf-8")
+    for name, entry in table.summary(read(EVIDENCE / "embedded_5s"))["recipes"].items():
+        assert f"| `{name}` | {entry['metrics']['score']['mean']['mean']:.3f} | " in readme
+
+
+def test_the_command_compares_and_writes_its_tables(tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("# two\na\n\nb\n", encoding="utf-8")
+    out = tmp_path / "out"
+    call = ["compare", "plain", "beam", "--prompts", str(prompts), "--judge", "short-only", "--model", "toy"]
+    done = CliRunner().invoke(cli.app, [*call, "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    assert json.loads((out / "summary.json").read_text())["prompts"] == 2
+    assert "| beam | " in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [("--prompts", "nowhere.txt", "does not exist"), ("--shard", "2/2", "below N"), ("--shard", "two", "form I/N")],
+)
+def test_wrong_options_are_explained(tmp_path: Path, option: str, value: str, message: str) -> None:
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("a\n", encoding="utf-8")
+    options = {"--prompts": str(prompts), "--judge": "short-only", "--model": "toy", "--out": str(tmp_path / "out")}
+    flat = [each for pair in (options | {option: value}).items() for each in pair]
+    done = CliRunner().invoke(cli.app, ["compare", "plain", *flat])
+    assert done.exit_code == 2
+    assert message in " ".join(done.stderr.split())

@@ -70,6 +70,18 @@ class ConsistencyReward(Reward):
         total = (self.first * first + self.previous * previous) / (self.first + self.previous)
         return RewardOutput(total, {"first": first, "previous": previous})
 
+    @abstractmethod
+    def release(self) -> None:
+        """Let go of the network."""
+
+    def offload(self) -> None:
+        """The network goes, what was seen stays known."""
+        self.release()
+
+    def unload(self) -> None:
+        self.release()
+        self.reset()
+
     def reset(self) -> None:
         self._memory.clear()
 

@@ -34,7 +34,8 @@ class UsesClip:
         """Raises `PluginError` where the weights cannot be had or are not those of a CLIP."""
         self._held = CLIPS.get(Source(self.model, self.revision, self.dtype, device, self._extra()))
 
-    def unload(self) -> None:
+    def release(self) -> None:
+        """Let go of it; whoever does so last frees it."""
         self._held = None
 
     def _extra(self) -> str | None:
@@ -56,6 +57,9 @@ class ClipReward(UsesClip, ImageReward):
     model: str = BASE_32
     revision: str | None = None
     dtype: DType = "auto"
+
+    def unload(self) -> None:
+        self.release()
 
     def cosines(self, frames: Tensor, prompts: tuple[str, ...], fit: Fit = "crop") -> Tensor:
         """``[M]`` likeness of each frame to its prompt, -1..1."""
@@ -100,7 +104,7 @@ class HPSv2(ClipReward):
 
     needs_prompt: ClassVar[bool] = True
     weights: ClassVar[str] = "xswu/HPSv2"
-    weights_mb: ClassVar[float] = 3940
+    weights_mb: ClassVar[float] = 4000
 
     model: str = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
     checkpoint: str = "xswu/HPSv2"

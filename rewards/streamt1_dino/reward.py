@@ -91,5 +91,5 @@ class SubjectConsistency(ConsistencyReward):
             raise PluginError("Reward 'subject-consistency' is not loaded: call load(device) first.")
         return self._held.features(frames)
 
-    def unload(self) -> None:
+    def release(self) -> None:
         self._held = None

@@ -27,7 +27,7 @@ class _Imagenet(ConsistencyReward):
         """Raises `PluginError` with the install command where the wheels are missing."""
         self._held = network.LITES.get(Source("efficientnet-lite0", None, "float32", device))
 
-    def unload(self) -> None:
+    def release(self) -> None:
         self._held = None
 
     def grid(self, frames: Tensor) -> Tensor:

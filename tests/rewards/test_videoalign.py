@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
+import streamt1_plugins as streamt1
 from streamt1_backbones.checkpoint import merge_lora
 from streamt1_backbones.frames import CLIP_MEAN, CLIP_STD, normalise
 from streamt1_backbones.patches import patchify
@@ -22,6 +23,7 @@ from streamt1_plugins.testing import RewardContract
 from streamt1_videoalign.reward import VideoAlign
 from streamt1_videoalign.sampling import anchored, chunk_lengths, trained
 from tests.rewards import tiny_qwen2vl as tiny
+from tests.toy import ToyPipeline
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -349,3 +351,17 @@ def test_options_are_checked() -> None:
     for options in ({"sampling": "random"}, {"cache_mb": -1}, {"fps": 3}):
         with pytest.raises(RecipeError):
             parts.build(entry, options, "rewards.long.videoalign")
+
+
+def test_a_search_runs_on_it(folder: Path) -> None:
+    """Through the core, which watches inputs and random state."""
+    options = {
+        "model": str(folder / "model"), "base": str(folder / "base"),
+        "template_file": str(folder / "prompt_template.py"),
+    }  # fmt: skip
+    rewards = {"short": {}, "long": {"videoalign": {"options": options, "on_error": "raise"}}}
+    pipe = streamt1.wrap(ToyPipeline(), {"extends": "stream-t1", "rewards": rewards})
+    pipe("a cat <|VQ_reward|>")
+    raws = [node.readings["long"]["videoalign"].raw for node in pipe.tree]
+    assert all(math.isfinite(raw) for raw in raws)
+    assert len(set(raws)) > len(raws) // 2
