@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,10 +14,11 @@ from streamt1_plugins.contracts import Run
 from streamt1_plugins.errors import InputError, RecipeError, UnsupportedPipelineError, foreign_code
 from streamt1_plugins.hooks import RunHooks, decides, discovery
 from streamt1_plugins.measure import Measurer
-from streamt1_plugins.parallel.groups import join
 from streamt1_plugins.observers.callback import OnChunkEnd
+from streamt1_plugins.parallel.groups import join
 from streamt1_plugins.registry import load_target
 from streamt1_plugins.search import search
+from streamt1_plugins.streaming import chunks, shared
 from streamt1_plugins.team import Alone
 from streamt1_plugins.tree import Tree
 
@@ -26,12 +26,11 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from torch import Tensor
-
     from streamt1_plugins.adapter import Adapter
-    from streamt1_plugins.contracts import Beam, Chunk
+    from streamt1_plugins.contracts import Chunk
     from streamt1_plugins.recipe import Recipe
     from streamt1_plugins.registry import AdapterEntry
+    from streamt1_plugins.streaming import StreamedChunk
     from streamt1_plugins.team import Team
 
 BUNDLED = "tinyworld"
@@ -39,15 +38,6 @@ BUNDLED = "tinyworld"
 
 OWN_ARGUMENTS = ("on_chunk_end",)
 """Arguments of the call that are ours, not the inner pipeline's."""
-
-
-@dataclass(frozen=True)
-class StreamedChunk:
-    """A chunk all surviving branches agree on, so it will not change: frames ``[T, 3, H, W]`` in ``[0, 1]``."""
-
-    index: int
-    frames: Tensor
-    latents: Tensor
 
 
 def wrap(
@@ -244,10 +234,10 @@ class StreamPipeline:
         held_back = int(run.session.capabilities.decode == "blended")
         try:
             for _ in steps:
-                settled = _shared(run.beams) - held_back
-                yield from _chunks(run.beams[0], sent, settled)
+                settled = shared(run.beams) - held_back
+                yield from chunks(run.beams[0], sent, settled)
                 sent = max(sent, settled)
-            yield from _chunks(run.beams[0], sent, run.session.num_chunks)
+            yield from chunks(run.beams[0], sent, run.session.num_chunks)
         finally:
             steps.close()
             run.session.close()
@@ -301,17 +291,3 @@ class StreamPipeline:
         if run.team.rank:  # one record, one progress bar, one callback: the first process has them
             watching = {name: part for name, part in watching.items() if decides(part)}
         return RunHooks((policies | watching).items())
-
-
-def _shared(beams: Sequence[Beam]) -> int:
-    """How many first chunks all beams have in common, those the call continues included."""
-    paths = [[node.id for node in beam.path] for beam in beams]
-    given = beams[0].history.index - len(paths[0])
-    steps = zip(*paths, strict=True)
-    return given + next((i for i, ids in enumerate(steps) if len(set(ids)) > 1), len(paths[0]))
-
-
-def _chunks(beam: Beam, start: int, stop: int) -> Iterator[StreamedChunk]:
-    history = beam.history
-    for index in range(start, min(stop, history.index)):
-        yield StreamedChunk(index, history.frames[index], history.latents[index])

@@ -117,7 +117,7 @@ class Recipe(Section):
     rewards: RewardSettings = RewardSettings()
     parallel: ParallelSettings = ParallelSettings()
     placement: PlacementSettings = PlacementSettings()
-    observers: dict[str, dict[str, Any]] = {}
+    observers: dict[str, dict[str, Any]] = {}  # noqa: RUF012  pydantic copies it
 
     def to_yaml(self) -> str:
         """The recipe as YAML that loads back to an equal one."""

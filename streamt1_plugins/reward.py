@@ -91,8 +91,9 @@ class Reward(ABC):
     horizons: those it makes sense on. needs_prompt: it reads the prompt, so runs without one are refused. licence and
     weights: of what `load` brings, and where that comes from; weights_mb: its size. batch_limit: the most candidates
     of one call, None for any number. batch_exact: a score is the same to the last bit whoever shares the call; where
-    it is not, exact searches (``search.batch: 1``) ask about one candidate at a time. lead_frames: how many frames before the new chunk it wants on the short horizon,
-    where there are any. deterministic: whether the same input gives the same score.
+    it is not, exact searches (``search.batch: 1``) ask about one candidate at a time. lead_frames: how many frames
+    before the new chunk it wants on the short horizon, where there are any. deterministic: whether the same input
+    gives the same score.
     """
 
     horizons: ClassVar[tuple[Horizon, ...]] = ("short", "long")

@@ -1,6 +1,6 @@
 """The picture in the README: the same prompts and seed without and with the search, every tenth frame.
 
-    python docs/evidence/picture.py docs/images/readme.png
+python docs/evidence/picture.py docs/images/readme.png
 """
 
 from __future__ import annotations
