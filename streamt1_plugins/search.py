@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from streamt1_plugins.hooks import RunHooks
     from streamt1_plugins.measure import Measurer
 
+CLOSE = 1e-5  # scores; what batching changes in float32 is a tenth of it
+
 
 def search(run: Run, hooks: RunHooks, measurer: Measurer) -> Generator[Chunk, None, None]:
     """Run the search, yielding each chunk after its survivors are committed to ``run.beams``, best first.
@@ -88,7 +90,19 @@ def select(run: Run, hooks: RunHooks, chunk: Chunk, candidates: list[Candidate])
     kept = list(hooks.select(run, chunk, valid))
     if not kept:
         raise PluginError("streamt1_select kept nobody; at least one candidate must survive a chunk.")
+    if run.recipe.search.batch > 1:
+        _note_close_call(run, chunk, valid, kept)
     return kept
+
+
+def _note_close_call(run: Run, chunk: Chunk, valid: list[Candidate], kept: list[Candidate]) -> None:
+    """Batches change last bits, so say where those may have decided who survives."""
+    survivors = {candidate.ordinal for candidate in kept}
+    pruned = [candidate.score for candidate in valid if candidate.ordinal not in survivors]
+    if pruned and min(candidate.score for candidate in kept) - max(pruned) <= CLOSE:
+        run.tree.note(
+            f"Chunk {chunk.index}: a close call, which another size or sharing of batches may decide otherwise."
+        )
 
 
 def decoded(run: Run, candidate: Candidate) -> Candidate:

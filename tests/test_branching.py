@@ -51,6 +51,14 @@ def test_generators_are_rewound_so_that_the_tree_is_the_same(
     assert without_times(small) == without_times(run("search.batch=8").tree.to_dict()["nodes"])
 
 
+def test_close_calls_are_noted_where_batches_could_decide_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ToySession, "generate", lambda self, history, noise, generators: torch.zeros_like(noise))
+    assert [note.partition(",")[0] for note in run("search.batch=2").tree.notes] == [
+        f"Chunk {chunk}: a close call" for chunk in range(4)
+    ]
+    assert run("search.batch=1").tree.notes == []
+
+
 def test_a_single_candidate_that_does_not_fit_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any) -> torch.Tensor:
         raise torch.OutOfMemoryError("no more memory")
