@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 from streamt1_plugins.errors import PluginError, foreign_code, unknown_name
+
+if TYPE_CHECKING:
+    from streamt1_plugins.adapter import Capabilities
 
 Rewards = Mapping[str, Mapping[str, Mapping[str, Any]]]
 PolicyKind = Literal["noise", "scoring", "selection", "memory", "observer"]
@@ -25,11 +28,13 @@ class RegisterAdapter(Protocol):
         model: str | None = None,
         explicit: str | None = None,
         rewards: Rewards | None = None,
+        capabilities: Capabilities | None = None,
     ) -> None:
         """`pipelines`: class names it drives. `model`: "module:function" that gives the bundled model's folder.
 
         `explicit`: why the class alone does not tell that this adapter fits; it must then be named by the user.
         `rewards`: as in a recipe's `rewards`, {"short": {name: {...}}, "long": {...}}, for recipes that name none.
+        `capabilities`: those of its ordinary session, for `streamt1 plugins`.
         """
         ...
 
@@ -72,6 +77,7 @@ class AdapterEntry(Entry):
     model: str | None = None
     explicit: str | None = None
     rewards: Rewards | None = None
+    capabilities: Capabilities | None = None
 
 
 E_co = TypeVar("E_co", bound=Entry)

@@ -4,10 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from streamt1_plugins.adapter import Capabilities
 from streamt1_plugins.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from streamt1_plugins.registry import RegisterAdapter
+
+
+CAPABILITIES = Capabilities(
+    max_batch=None,
+    # Old chunks are kept as coarser tokens and the whole cache is computed anew from the latents after every chunk:
+    # nothing leaves it, and an edited entry would be overwritten.
+    routes=frozenset(),
+    decode="carried",
+    noise_stream="whole_video",
+    stochastic_steps=False,
+)
 
 
 @hookimpl
@@ -17,5 +29,6 @@ def streamt1_register_adapters(register: RegisterAdapter) -> None:
         "anyflow",
         pipelines=("AnyFlowFARPipeline",),
         target="streamt1_anyflow.adapter:AnyFlowAdapter",
+        capabilities=CAPABILITIES,
         rewards={"short": {"basic": {}}, "long": {"basic": {}}},
     )

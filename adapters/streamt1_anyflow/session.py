@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import torch
 from diffusers.pipelines.anyflow.pipeline_output import AnyFlowPipelineOutput
 
-from streamt1_plugins.adapter import Capabilities, Decoded, History
+from streamt1_anyflow import CAPABILITIES
+from streamt1_plugins.adapter import Decoded, History
 from streamt1_plugins.replay_seam import shadowed
 from streamt1_wan.decode import decode_chunk
 from streamt1_wan.support import uncompiled
@@ -20,15 +21,6 @@ if TYPE_CHECKING:
 
     from streamt1_plugins.contracts import MemoryRoute
 
-CAPABILITIES = Capabilities(
-    max_batch=None,
-    # Old chunks are kept as coarser tokens and the whole cache is computed anew from the latents after every chunk:
-    # nothing leaves it, and an edited entry would be overwritten.
-    routes=frozenset(),
-    decode="carried",
-    noise_stream="whole_video",
-    stochastic_steps=False,
-)
 
 Cache: TypeAlias = "dict[int, dict[str, Tensor]]"
 """Per layer `full_cache` and `compressed_cache`, ``[2, conditions, heads, tokens, head_dim]``."""

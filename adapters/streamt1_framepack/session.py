@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from diffusers.pipelines.hunyuan_video.pipeline_output import HunyuanVideoFramepackPipelineOutput
 
+from streamt1_framepack import CAPABILITIES
 from streamt1_framepack.decode import Past, decode_sections, overlap, shown
-from streamt1_plugins.adapter import Capabilities, Decoded, History
+from streamt1_plugins.adapter import Decoded, History
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,14 +19,6 @@ if TYPE_CHECKING:
 
     from streamt1_plugins.contracts import MemoryRoute
     from streamt1_plugins.replay_seam import Replay
-
-CAPABILITIES = Capabilities(
-    max_batch=None,
-    routes=frozenset(),
-    decode="blended",
-    noise_stream="per_chunk",
-    stochastic_steps=False,
-)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from streamt1_plugins.adapter import Capabilities
 from streamt1_plugins.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from streamt1_plugins.registry import RegisterAdapter
+
+
+PLAIN = Capabilities(
+    max_batch=None,
+    routes=frozenset(),  # no cache to route: the model looks back at latents of fixed age
+    decode="independent",
+    noise_stream="per_chunk",
+    stochastic_steps=False,
+)
 
 
 @hookimpl
@@ -17,5 +27,6 @@ def streamt1_register_adapters(register: RegisterAdapter) -> None:
         "helios",
         pipelines=("HeliosPipeline", "HeliosPyramidPipeline"),
         target="streamt1_helios.adapter:HeliosAdapter",
+        capabilities=PLAIN,
         rewards={"short": {"basic": {}}, "long": {"basic": {}}},
     )

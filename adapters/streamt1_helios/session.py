@@ -9,6 +9,7 @@ import torch
 from diffusers import HeliosPyramidPipeline
 from diffusers.pipelines.helios.pipeline_output import HeliosPipelineOutput
 
+from streamt1_helios import PLAIN
 from streamt1_plugins.adapter import Capabilities, Decoded, History
 from streamt1_plugins.replay_seam import shadowed
 from streamt1_wan.support import uncompiled
@@ -21,13 +22,6 @@ if TYPE_CHECKING:
     from streamt1_helios.condition import Condition
     from streamt1_plugins.contracts import MemoryRoute
 
-PLAIN = Capabilities(
-    max_batch=None,
-    routes=frozenset(),  # no cache to route: the model looks back at latents of fixed age
-    decode="independent",
-    noise_stream="per_chunk",
-    stochastic_steps=False,
-)
 PYRAMID = Capabilities(
     max_batch=1,  # between its stages it draws noise for all rows from the first generator it is given
     routes=frozenset(),

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from streamt1_plugins.adapter import Capabilities
 from streamt1_plugins.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from streamt1_plugins.registry import RegisterAdapter
+
+
+CAPABILITIES = Capabilities(
+    max_batch=None,
+    routes=frozenset(),
+    decode="carried",
+    noise_stream="per_chunk",
+    stochastic_steps=False,
+)
 
 
 @hookimpl
@@ -21,5 +31,6 @@ def streamt1_register_adapters(register: RegisterAdapter) -> None:
             "SkyReelsV2DiffusionForcingVideoToVideoPipeline",
         ),
         target="streamt1_skyreels.adapter:SkyReelsAdapter",
+        capabilities=CAPABILITIES,
         rewards={"short": {"basic": {}}, "long": {"basic": {}}},
     )

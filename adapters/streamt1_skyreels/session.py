@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import torch
 from diffusers.pipelines.skyreels_v2.pipeline_output import SkyReelsV2PipelineOutput
 
 from streamt1_plugins.adapter import Capabilities, Decoded, History
+from streamt1_skyreels import CAPABILITIES
 from streamt1_skyreels.request import overlap_of
 from streamt1_skyreels.state import own_global_rng
 from streamt1_wan.decode import decode_chunk
@@ -29,14 +31,7 @@ def capabilities(pipe: Any, call: Mapping[str, Any]) -> Capabilities:
     """
     is_noised = call["addnoise_condition"] > 0
     is_single = is_noised or pipe.transformer.config.inject_sample_info
-    return Capabilities(
-        max_batch=1 if is_single else None,
-        routes=frozenset(),
-        decode="carried",
-        noise_stream="per_chunk",
-        stochastic_steps=is_noised,
-        global_rng=is_noised,
-    )
+    return replace(CAPABILITIES, max_batch=1 if is_single else None, stochastic_steps=is_noised, global_rng=is_noised)
 
 
 class SkyReelsSession:

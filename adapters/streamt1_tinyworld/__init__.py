@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from streamt1_plugins.hookspecs import hookimpl
+from streamt1_wan import CAPABILITIES
 
 if TYPE_CHECKING:
     from streamt1_plugins.registry import RegisterAdapter, RegisterReward
@@ -18,6 +19,7 @@ def streamt1_register_adapters(register: RegisterAdapter) -> None:
         "tinyworld",
         pipelines=(),
         target="streamt1_tinyworld.adapter:TinyWorldAdapter",
+        capabilities=CAPABILITIES,
         model="streamt1_tinyworld:model_dir",
         rewards={
             "short": {"basic": {"calibration": "running"}},

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from streamt1_plugins.adapter import Capabilities
 from streamt1_plugins.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     import typer
 
     from streamt1_plugins.registry import RegisterAdapter
+
+
+CAPABILITIES = Capabilities(
+    max_batch=None,
+    routes=frozenset({"discard", "ema", "append"}),
+    decode="carried",
+    noise_stream="per_chunk",
+    stochastic_steps=True,
+)
 
 
 @hookimpl
@@ -19,6 +29,7 @@ def streamt1_register_adapters(register: RegisterAdapter) -> None:
         "wan",
         pipelines=("WanPipeline",),
         target="streamt1_wan.adapter:CausalWanAdapter",
+        capabilities=CAPABILITIES,
         explicit="a causal Wan checkpoint has the same config as a bidirectional one, so it cannot be recognised.",
         rewards={"short": {"basic": {}}, "long": {"basic": {}}},
     )

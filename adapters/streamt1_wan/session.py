@@ -9,7 +9,8 @@ import torch
 from diffusers.pipelines.wan.pipeline_output import WanPipelineOutput
 from diffusers.utils.torch_utils import randn_tensor
 
-from streamt1_plugins.adapter import Capabilities, Decoded, History
+from streamt1_plugins.adapter import Decoded, History
+from streamt1_wan import CAPABILITIES
 from streamt1_wan.decode import decode_chunk
 from streamt1_wan.memory import Block, Memory, assembled, evict, remember
 from streamt1_wan.processor import Context, ContextAttention
@@ -24,14 +25,6 @@ if TYPE_CHECKING:
     from streamt1_plugins.contracts import MemoryRoute
     from streamt1_wan.request import Request
     from streamt1_wan.rope import Rope
-
-CAPABILITIES = Capabilities(
-    max_batch=None,
-    routes=frozenset({"discard", "ema", "append"}),
-    decode="carried",
-    noise_stream="per_chunk",
-    stochastic_steps=True,
-)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,3 +16,4 @@ _CLASSES = ("Basic", "Flicker", "Seam", "Drift", "Exposure", "Sharpness", "Dynam
 def streamt1_register_rewards(register: RegisterReward) -> None:
     for name in _CLASSES:
         register(name.lower(), target=f"streamt1_basic.rewards:{name}")
+    register("flow", target="streamt1_basic.flow:Flow", extra="streamt1-plugins[flow]")

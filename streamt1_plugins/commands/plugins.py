@@ -15,6 +15,7 @@ from streamt1_plugins.errors import PluginError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from streamt1_plugins.adapter import Capabilities
     from streamt1_plugins.hooks import Discovery
     from streamt1_plugins.registry import Entry
 
@@ -56,6 +57,11 @@ def offers(found: Discovery) -> dict[str, list[dict[str, Any]]]:
             }
             for entry in found.adapters.entries.values()
         ],
+        "capabilities": [
+            {"adapter": entry.name, **capabilities(entry.capabilities)}
+            for entry in found.adapters.entries.values()
+            if entry.capabilities is not None
+        ],
         "rewards": [
             {"name": entry.name, "origin": entry.origin, "extra": entry.extra, "target": entry.target}
             for entry in found.rewards.entries.values()
@@ -66,6 +72,17 @@ def offers(found: Discovery) -> dict[str, list[dict[str, Any]]]:
             for entry in table.entries.values()
         ],
         "disabled": [{"name": name} for name in found.disabled],
+    }
+
+
+def capabilities(declared: Capabilities) -> dict[str, Any]:
+    """What an adapter's ordinary session can do, in words."""
+    return {
+        "memory routes": sorted(declared.routes) or ["none"],
+        "candidates per batch": str(declared.max_batch or "any"),
+        "decode": declared.decode,
+        "noise": declared.noise_stream.replace("_", " "),
+        "stochastic steps": declared.stochastic_steps,
     }
 
 
