@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import cv2
@@ -46,11 +47,12 @@ def acceleration(video: Tensor, fps: float) -> float:
         return float("nan")
     pictures = _gray(video)
     dis: Any = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)  # type: ignore[attr-defined]
-    flows = [dis.calc(one, two, None) for one, two in zip(pictures, pictures[1:], strict=False)]
+    flows = [dis.calc(one, two, None) for one, two in pairwise(pictures)]
     if len(flows) < 2:
         return 0.0
     change = np.linalg.norm(np.diff(np.stack(flows), axis=0), axis=-1).mean()
-    return float(change) / pictures[0].shape[0] * fps**2
+    height: int = pictures[0].shape[0]
+    return float(change) / height * fps**2
 
 
 def _gray(video: Tensor) -> list[Any]:
