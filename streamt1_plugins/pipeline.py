@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from streamt1_plugins import parts, placement
+from streamt1_plugins import many, parts, placement
 from streamt1_plugins import recipe as recipes
 from streamt1_plugins.adapter import MemoryPlan
 from streamt1_plugins.contracts import Run
@@ -207,13 +207,18 @@ class StreamPipeline:
         self.pipe.to(*args, **kwargs)
         return self
 
-    def __call__(self, prompt: str | None = None, **call: Any) -> Any:
+    def __call__(self, prompt: str | Sequence[str] | None = None, **call: Any) -> Any:
         """Search a video; arguments and output are those of the wrapped pipeline.
 
         One more argument mirrors `callback_on_step_end`: ``on_chunk_end(pipe, chunk_index, callback_kwargs)``, see
         `observers.callback.OnChunkEnd`; it may set ``pipe._interrupt = True`` to end the video with this chunk.
+        A list of prompts and `num_videos_per_prompt` make a search per video; `run` and `tree` are then the last one's.
         """
-        return self.complete(self.begin(prompt, **call))
+        if prompt is not None:
+            call["prompt"] = prompt
+        calls = many.split(call, self.recipe.seed)
+        outputs = [self.complete(self.begin(**each)) for each in calls]
+        return outputs[0] if len(calls) == 1 else many.joined(outputs)
 
     def complete(self, run: Run) -> Any:
         """Search an open run to its end and close it; returns what the call returns."""
