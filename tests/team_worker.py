@@ -43,6 +43,7 @@ class Trouble(Bright):
         raise SystemError("no luck")  # with on_error: raise
 
     def die(self) -> None:
+        time.sleep(2)  # until the others wait for it; told to stop at work, they could not say who has died
         os.kill(os.getpid(), signal.SIGKILL)
 
     def stall(self) -> None:

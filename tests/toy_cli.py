@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,15 @@ from streamt1_plugins.cli import main
 from streamt1_plugins.hooks import discovery
 from tests import team_worker, toy
 
+
+def connections() -> None:
+    """Tell of threads that serve connections; registered first, so that this is the last to run."""
+    names = [file.read_text().strip() for file in Path("/proc/self/task").glob("*/comm")]  # empty where not Linux
+    if left := sorted(name for name in names if "gloo" in name):
+        sys.stderr.write(f"still there at exit: {left}\n")
+
+
+atexit.register(connections)
 torch.set_num_threads(1)
 discovery().add(toy, name="toy", origin="tests")
 discovery().rewards.add(replace(discovery().rewards["bright"], name="trouble", target="tests.team_worker:Trouble"))

@@ -21,7 +21,10 @@ CONNECT = timedelta(seconds=60)
 
 @dataclass(frozen=True)
 class Word:
-    """What a process was at; `meetings`: exchanges it has come to; `failed`: why it ended; `told`: the user knows."""
+    """What a process was at.
+
+    `meetings`: exchanges it has come to. `failed`: at what and why it ended. `told`: the user knows.
+    """
 
     at: str = "starting"
     meetings: int = 0

@@ -13,7 +13,6 @@ import pickle
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -49,7 +48,7 @@ class Processes:
         self._world = world
         self.rank, self.size = ranks.index(world.rank) if world.rank in ranks else -1, len(ranks)
         self._timeout = timeout
-        self._group = dist.new_group(list(ranks), timeout=timedelta(seconds=timeout), backend="gloo")
+        self._connection = world.connect(ranks, timeout)
         self.traffic = Traffic()
 
     def together(self) -> AbstractContextManager[None]:
@@ -91,11 +90,11 @@ class Processes:
         meeting, start = self._world.board.meeting(), time.monotonic()
         found: list[Any] = [None] * self.size
         with self._meeting(meeting, start):
-            dist.barrier(group=self._group)
+            dist.barrier(group=self._world.group(self._connection))
             self.traffic.waited += time.monotonic() - start
             start = time.monotonic()
             parcel = pickle.dumps(value)
-            dist.all_gather_object(found, parcel, group=self._group)
+            dist.all_gather_object(found, parcel, group=self._world.group(self._connection))
             self.traffic.sending += time.monotonic() - start
             self.traffic.bytes += len(parcel)
         return [pickle.loads(each) for each in found]

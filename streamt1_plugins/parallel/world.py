@@ -13,18 +13,20 @@ import threading
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import cache
 from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed as dist
+import torch.distributed.nn.functional  # imported once connected, its default arguments would keep the connection open
 from accelerate import PartialState
 
 from streamt1_plugins.errors import StreamT1Error
 from streamt1_plugins.parallel.board import Board, Word
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from types import FrameType, TracebackType
 
 log = logging.getLogger("streamt1")
@@ -49,6 +51,31 @@ class World:
     device: str
     board: Board
     is_over: bool = field(default=False, repr=False)
+    _groups: list[dist.ProcessGroup] = field(default_factory=list, repr=False)
+
+    def connect(self, ranks: Sequence[int], timeout: float) -> int:
+        """Connect these processes and give the connection's number; all processes of the world have to call it.
+
+        timeout: seconds a process waits for the others, after which it gets an error.
+        """
+        self._groups.append(dist.new_group([*ranks], timeout=timedelta(seconds=timeout), backend="gloo"))
+        return len(self._groups) - 1
+
+    def group(self, number: int) -> dist.ProcessGroup:
+        """A connection, to be used at once and not kept. Raises `RuntimeError` where it has been closed."""
+        if number >= len(self._groups):
+            raise RuntimeError("the connection has been closed")
+        return self._groups[number]
+
+    def close(self) -> None:
+        """Close all connections.
+
+        Each has threads, which end with the last reference to it. Those still there when Python ends can abort the
+        process, so nobody else keeps one.
+        """
+        self._groups.clear()
+        if dist.is_initialized():
+            dist.destroy_process_group()
 
     @contextmanager
     def attended(self) -> Iterator[None]:
@@ -67,10 +94,10 @@ class World:
         if not expected:  # nobody catches it, so nobody would say where it happened
             log.error("%s: %s: %s", self._doing(self.rank, self.board.mine), type(error).__name__, error)
         try:
-            self.board.say(failed=f"{type(error).__name__}: {error}".removesuffix(": "), told=not expected)
+            self.board.say(failed=self._account(error), told=not expected)
         except RuntimeError as gone:
             log.debug("Nobody is left to be told: %s", gone)
-        _close()
+        self.close()
 
     @contextmanager
     def _told_to_stop(self) -> Iterator[None]:
@@ -98,9 +125,9 @@ class World:
             words = {rank: self.board.word(rank) for rank in range(self.size) if rank != self.rank}
         except RuntimeError as error:
             return LostProcessError(f"The process that others meet at is gone ({error}).")
-        for rank, word in words.items():
+        for word in words.values():
             if word.failed:
-                return LostProcessError(f"{self._doing(rank, word)}: {word.failed}", told=word.told)
+                return LostProcessError(word.failed, told=word.told)
         late = {rank: word for rank, word in words.items() if meeting is not None and word.meetings < meeting}
         if late:
             return LostProcessError("; ".join(f"{self._doing(rank, word)}: it {cause}" for rank, word in late.items()))
@@ -112,6 +139,13 @@ class World:
         if isinstance(error, LostProcessError) or self.board.mine.at == Word.at:
             return error
         return LostProcessError(f"{self._doing(self.rank, self.board.mine)}: {error}", told=True)
+
+    def _account(self, error: BaseException) -> str:
+        """What this process says of its end: in the words of whoever tells the user, they are the same."""
+        if isinstance(error, LostProcessError):  # says already which process was at what
+            return str(error)
+        kind = "" if isinstance(error, StreamT1Error) else type(error).__name__
+        return f"{self._doing(self.rank, self.board.mine)}: " + ": ".join(filter(None, (kind, str(error))))
 
     def _doing(self, rank: int, word: Word) -> str:
         return f"Process {rank} of {self.size} while {word.at}"
@@ -142,12 +176,7 @@ def world(device: str | None = None) -> World:
     device: where to run, by default the GPU of this process's number on its machine, or the CPU where there is none.
     """
     state = PartialState(cpu=device is not None or not torch.cuda.is_available())
-    atexit.register(_close)
-    here = device or ("cpu" if state.device.type == "cpu" else str(state.device))
-    return World(state.process_index, state.num_processes, here, Board(state.process_index))
-
-
-def _close() -> None:
-    """Close the connections: threads that still serve them when Python ends would abort the process."""
-    if dist.is_initialized():
-        dist.destroy_process_group()
+    where = device or ("cpu" if state.device.type == "cpu" else str(state.device))
+    here = World(state.process_index, state.num_processes, where, Board(state.process_index))
+    atexit.register(here.close)
+    return here
