@@ -28,7 +28,10 @@ PARTS = (
 
 @dataclass
 class TinyWorldJudge(Reward):
-    """`streamt1_tinyworld.judge.judge` for whole videos of the bundled model, 0..1; NaN parts were not asked for."""
+    """`streamt1_tinyworld.judge.judge` for whole videos of the bundled model, 0..1; NaN parts were not asked for.
+
+    `chunk_01`, `chunk_02`, ... are the scores of single chunks, for drift over the video.
+    """
 
     horizons: ClassVar[tuple[Horizon, ...]] = ("long",)
     needs_prompt: ClassVar[bool] = True
@@ -37,6 +40,8 @@ class TinyWorldJudge(Reward):
         verdicts = [judge(video.float(), prompt) for video, prompt in zip(inp.video, inp.prompts, strict=True)]
         parts = {name: torch.tensor([_part(verdict, name) for verdict in verdicts]) for name in PARTS}
         parts["last_chunk"] = torch.tensor([verdict.chunks[-1].mean for verdict in verdicts])
+        for number, chunks in enumerate(zip(*(verdict.chunks for verdict in verdicts), strict=True), start=1):
+            parts[f"chunk_{number:02d}"] = torch.tensor([chunk.mean for chunk in chunks])
         return RewardOutput(torch.tensor([verdict.score for verdict in verdicts]), parts)
 
 

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from streamt1_plugins.commands.base import takes
 from streamt1_plugins.commands.batch import read_prompts
-from streamt1_plugins.errors import InputError
+from streamt1_plugins.errors import InputError, OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from streamt1_plugins.compare.run import Comparison, Pipelines
     from streamt1_plugins.recipe import Recipe
+
+MATCHED = "Recipes that search were widened to the forwards of the most expensive one, or one candidate more."
+
+
+class Match(str, Enum):
+    """What recipes can be made equal in."""
+
+    forwards = "forwards"
 
 
 @dataclass(frozen=True)
@@ -26,15 +36,19 @@ class CompareOptions:
     recipes: Annotated[list[str], typer.Argument(metavar="RECIPE...", help="Recipes; gains count against the first.")]
     prompts: Annotated[Path, typer.Option(help="A text file with a prompt per line; # starts a comment.")]
     judge: Annotated[str, typer.Option(help="A reward none of the recipes selects on.")]
-    out: Annotated[
-        Path, typer.Option(help="Folder for results.jsonl, summary.json and summary.md; continued if it exists.")
-    ]
+    out: Annotated[Path, typer.Option(help="Folder for the results, tables and page; continued if it exists.")]
     seeds: Annotated[int, typer.Option(min=1, help="Seeds per prompt: 0, 1, ...")] = 1
     model: Annotated[str | None, typer.Option(help="As for generate. Default: tinyworld.")] = None
     override: Annotated[
         list[str] | None, typer.Option("--override", "-o", metavar="KEY=VALUE", help="Changes every recipe.")
     ] = None
     num_frames: Annotated[int | None, typer.Option(help="Frames per video. Default: the adapter's.")] = None
+    match: Annotated[
+        Match | None, typer.Option(help="Widen the recipes that search to the forwards of the most expensive one.")
+    ] = None
+    candidates: Annotated[
+        str | None, typer.Option(metavar="N,N,...", help="Run each recipe that searches with N candidates per chunk.")
+    ] = None
     shard: Annotated[str, typer.Option(help="I/N: only every N-th prompt from I on, for N processes side by side.")] = (
         "0/1"
     )
@@ -46,24 +60,72 @@ def compare(options: CompareOptions) -> None:
     """Compare recipes on the same prompts and seeds, with paired 95 % bootstrap intervals."""
     from streamt1_plugins.compare import run, table
 
-    comparison = run.Comparison(
+    pipelines = run.Pipelines(options.model)
+    comparison = _sized(options, _comparison(options), pipelines)
+    comparison = replace(comparison, prompts=_shard([*comparison.prompts], options.shard))
+    total = len(comparison.recipes) * len(comparison.prompts) * len(comparison.seeds)
+    with typer.progressbar(run.run(comparison, options.out, pipelines), length=total, label="videos") as made:
+        for _ in made:
+            pass
+    if rows := run.read(options.out):
+        _write(options, rows)
+        typer.echo(table.markdown(table.summary(rows)))
+
+
+def _comparison(options: CompareOptions) -> Comparison:
+    from streamt1_plugins.compare import run
+
+    return run.Comparison(
         recipes=_recipes(options),
-        prompts=_shard(read_prompts(options.prompts), options.shard),
+        prompts=read_prompts(options.prompts),
         seeds=range(options.seeds),
         judge=options.judge,
         model=options.model,
         call={} if options.num_frames is None else {"num_frames": options.num_frames},
         allow_circular=options.circular,
     )
-    total = len(comparison.recipes) * len(comparison.prompts) * len(comparison.seeds)
-    with typer.progressbar(run.run(comparison, options.out), length=total, label="videos") as rows:
-        for _ in rows:
-            pass
-    found = table.summary(run.read(options.out))
-    text = table.markdown(found)
-    (options.out / "summary.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    (options.out / "summary.md").write_text(text, encoding="utf-8")
-    typer.echo(text)
+
+
+def _sized(options: CompareOptions, comparison: Comparison, pipelines: Pipelines) -> Comparison:
+    """The comparison with its recipes at the widths asked for. What is refused is refused before anything is made."""
+    from streamt1_plugins.compare import forwards, run, widths
+
+    if options.match and options.candidates:
+        raise InputError("--match chooses the widths and --candidates names them: give one of the two.")
+    run.circular(comparison)
+    _shard([], options.shard)
+    recipes = comparison.recipes
+    if options.candidates:
+        recipes = widths.several(recipes, _numbers(options.candidates))
+    if options.match:
+        recipes = widths.matched(recipes, forwards.measuring(comparison, options.out, pipelines))
+    return replace(comparison, recipes=recipes)
+
+
+def _write(options: CompareOptions, rows: list[dict[str, Any]]) -> None:
+    from streamt1_plugins.compare import page, table
+
+    found = table.summary(rows)
+    files = {
+        "summary.json": json.dumps(found, indent=1) + "\n",
+        "summary.md": table.markdown(found),
+        page.PAGE: page.render(rows, options.out, options.judge, [MATCHED] if options.match else []),
+    }
+    for name, text in files.items():
+        try:
+            (options.out / name).write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise OutputError(f"{options.out / name} cannot be written: {error.strerror or error}.") from error
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        found = [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise InputError(f"--candidates {text!r} is not of the form N,N,..., e.g. 1,2,4,8.") from error
+    if min(found) < 1:
+        raise InputError(f"--candidates {text!r}: at least one candidate is needed.")
+    return sorted(set(found))
 
 
 def _recipes(options: CompareOptions) -> Mapping[str, Recipe]:

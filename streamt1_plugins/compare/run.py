@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,8 @@ import torch
 from streamt1_plugins import parts
 from streamt1_plugins.errors import RecipeError
 from streamt1_plugins.hooks import discovery
-from streamt1_plugins.pipeline import StreamPipeline, load, wrap
+from streamt1_plugins.pipeline import StreamPipeline, load, resolve, wrap
+from streamt1_plugins.report import strips
 from streamt1_plugins.reward import RewardInput
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from streamt1_plugins.reward import Reward
 
 RESULTS = "results.jsonl"
+SHOWN, HEIGHT, QUALITY = 10, 96, 80
+"""A strip: frames in a row, pixels they are high at most, JPEG quality."""
 
 
 @dataclass(frozen=True)
@@ -40,49 +44,86 @@ class Comparison:
     allow_circular: bool = False
 
 
-def run(comparison: Comparison, out: Path) -> Iterator[dict[str, Any]]:
+class Pipelines:
+    """The model, loaded once and wrapped for one recipe after another."""
+
+    def __init__(self, model: str | None) -> None:
+        self._model = model
+        self._last: StreamPipeline | None = None
+
+    def __call__(self, recipe: Recipe) -> StreamPipeline:
+        """The pipeline that runs this recipe."""
+        last = self._last
+        self._last = load(self._model, recipe) if last is None else wrap(last.pipe, recipe, adapter=_adapter(last))
+        return self._last
+
+
+def _adapter(pipe: StreamPipeline) -> str | None:
+    return pipe.recipe.adapter.name
+
+
+def run(comparison: Comparison, out: Path, pipelines: Pipelines | None = None) -> Iterator[dict[str, Any]]:
     """Yield one row per video, appended to ``out/results.jsonl`` as it is made; rows already there are not redone."""
-    refuse_circular(comparison)
+    marked = circular(comparison)
     out.mkdir(parents=True, exist_ok=True)
     done = {(row["recipe"], row["prompt"], row["seed"]) for row in read(out)}
     judge = parts.build(discovery().rewards[comparison.judge], {}, "judge")
     judge.load("cpu")
-    shared: StreamPipeline | None = None
+    pipelines = pipelines or Pipelines(comparison.model)
     for label, recipe in comparison.recipes.items():
-        shared = _pipeline(comparison, recipe, shared)
+        pipe = pipelines(recipe)
         for seed in comparison.seeds:
             for prompt in comparison.prompts:
                 if (label, prompt, seed) not in done:
-                    row = {
-                        "recipe": label,
-                        "prompt": prompt,
-                        "seed": seed,
-                        **one(shared, judge, prompt, seed, comparison),
-                    }
+                    start = {"recipe": label, "prompt": prompt, "seed": seed}
+                    row = start | one(pipe, judge, prompt, seed, comparison)
+                    row["strip"] = keep_strip(out, row, pipe.last_run)
+                    if label in marked:
+                        row["circular"] = True
                     append(out, row)
                     yield row
 
 
-def append(out: Path, row: dict[str, Any]) -> None:
+def append(out: Path, row: Mapping[str, Any], name: str = RESULTS) -> None:
     """Add one row; a torn line left by a killed process is closed first, so that it spoils only itself."""
-    path = out / RESULTS
+    path = out / name
     torn = path.exists() and not path.read_bytes().endswith(b"\n") and path.stat().st_size > 0
     with path.open("a", encoding="utf-8") as file:
         file.write(("\n" if torn else "") + json.dumps(row) + "\n")
 
 
-def read(out: Path) -> list[dict[str, Any]]:
+def read(out: Path, name: str = RESULTS) -> list[dict[str, Any]]:
     """The rows of a result folder; lines a killed process left torn are ignored."""
-    path = out / RESULTS
+    path = out / name
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
 
 
-def refuse_circular(comparison: Comparison) -> None:
-    """A judge that a recipe selects on proves nothing. Raises `RecipeError` unless that was allowed."""
+def circular(comparison: Comparison) -> set[str]:
+    """The recipes that select on the judge, which proves nothing: `RecipeError`, unless that was allowed.
+
+    Rewards that the adapter suggests count too, and so does the judge under another name.
+    """
+    known = discovery().rewards
+    target = known[comparison.judge].target
+    found = set()
     for label, recipe in comparison.recipes.items():
-        if comparison.judge in {*recipe.rewards.short, *recipe.rewards.long} and not comparison.allow_circular:
-            raise RecipeError(f"{label} selects on {comparison.judge!r}, so {comparison.judge!r} cannot judge it.")
+        rewards = resolve(recipe, comparison.model).rewards if recipe.search.is_wide else recipe.rewards
+        if any(name == comparison.judge or known[name].target == target for name in {*rewards.short, *rewards.long}):
+            found.add(label)
+            if not comparison.allow_circular:
+                raise RecipeError(f"{label} selects on {comparison.judge!r}, so {comparison.judge!r} cannot judge it.")
+    return found
+
+
+def keep_strip(out: Path, row: Mapping[str, Any], run: Run) -> str:
+    """A few frames of the winner in a small JPEG; its path inside `out`."""
+    name = sha256(f"{row['recipe']}\n{row['seed']}\n{row['prompt']}".encode("utf-8", "replace")).hexdigest()[:16]
+    path = out / strips.FOLDER / f"{name}.jpg"
+    path.parent.mkdir(exist_ok=True)
+    frames = torch.cat(run.beams[0].history.frames)
+    strips.draw(frames, SHOWN, HEIGHT).save(path, "JPEG", quality=QUALITY, optimize=True)
+    return f"{strips.FOLDER}/{path.name}"
 
 
 def one(pipe: StreamPipeline, judge: Reward, prompt: str, seed: int, comparison: Comparison) -> dict[str, Any]:
@@ -109,9 +150,3 @@ def verdict(judge: Reward, run: Run) -> dict[str, float | None]:
         output = judge.score(inp)
     values = {"score": output.scores, **output.parts}
     return {name: None if math.isnan(float(value[0])) else round(float(value[0]), 5) for name, value in values.items()}
-
-
-def _pipeline(comparison: Comparison, recipe: Recipe, shared: StreamPipeline | None) -> StreamPipeline:
-    if shared is None:
-        return load(comparison.model, recipe)
-    return wrap(shared.pipe, recipe, adapter=shared.recipe.adapter.name)

@@ -49,6 +49,14 @@ def paired(base: Mapping[tuple[str, int], float], other: Mapping[tuple[str, int]
     return found
 
 
+def grouped(values: Mapping[tuple[str, int], float]) -> dict[str, list[float]]:
+    """The values by prompt."""
+    found: dict[str, list[float]] = {}
+    for (prompt, _), value in values.items():
+        found.setdefault(prompt, []).append(value)
+    return found
+
+
 def wins(differences: Mapping[str, Sequence[float]], margin: float = 1e-9) -> dict[str, int]:
     """How many single videos got better, stayed equal and got worse."""
     flat = [value for values in differences.values() for value in values]

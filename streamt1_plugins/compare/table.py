@@ -5,7 +5,8 @@ from __future__ import annotations
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from streamt1_plugins.compare.stats import bootstrap, column, paired, wins
+from streamt1_plugins.compare import drift
+from streamt1_plugins.compare.stats import bootstrap, column, grouped, paired, wins
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,12 +18,14 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Everything the report shows, as plain data. The first recipe of the rows is the base of all gains."""
     recipes = list(dict.fromkeys(row["recipe"] for row in rows))
     metrics = list(dict.fromkeys(name for row in rows for name in row["judge"]))
-    return {
+    found = {
         "base": recipes[0],
         "prompts": len({row["prompt"] for row in rows}),
         "seeds": sorted({row["seed"] for row in rows}),
         "recipes": {recipe: _recipe(rows, recipe, recipes[0], metrics) for recipe in recipes},
     }
+    circular = [recipe for recipe in recipes if any(row.get("circular") for row in rows if row["recipe"] == recipe)]
+    return found | ({"circular": circular} if circular else {}) | drift.summary(rows, recipes)
 
 
 def _recipe(rows: Sequence[Mapping[str, Any]], recipe: str, base: str, metrics: Sequence[str]) -> dict[str, Any]:
@@ -41,28 +44,53 @@ def _metric(rows: Sequence[Mapping[str, Any]], recipe: str, base: str, metric: s
     own = column(rows, recipe, metric)
     if not own:
         return None
-    by_prompt: dict[str, list[float]] = {}
-    for (prompt, _), value in own.items():
-        by_prompt.setdefault(prompt, []).append(value)
     gains = paired(column(rows, base, metric), own)
     return {
-        "mean": bootstrap(by_prompt).as_dict(),
+        "mean": bootstrap(grouped(own)).as_dict(),
         "gain": bootstrap(gains).as_dict() if gains and recipe != base else None,
         "wins": wins(gains) if recipe != base else None,
     }
 
 
 def markdown(found: Mapping[str, Any], metrics: Sequence[str] | None = None) -> str:
-    """Two tables: the judge's metrics with the gain of the first metric, and what it cost."""
+    """Two tables, the judge's metrics with the gain of the first metric and what it cost; a third one for drift.
+
+    Single chunks have no column: the drift is what they are for.
+    """
     recipes = found["recipes"]
-    shown = list(metrics or next(iter(recipes.values()))["metrics"])
+    shown = list(metrics or columns(found))
+    names = {name: f"{name} (circular)" if name in found.get("circular", ()) else name for name in recipes}
     head = ["recipe", f"gain in {shown[0]} (95 %)", "better / equal / worse", *shown]
     lines = [_line(head), _line(["---"] * len(head))]
-    lines += [_line([name, *_gain(entry, shown[0]), *_means(entry, shown)]) for name, entry in recipes.items()]
+    lines += [_line([names[name], *_gain(entry, shown[0]), *_means(entry, shown)]) for name, entry in recipes.items()]
     costs = list(next(iter(recipes.values()))["cost"])
     lines += ["", _line(["per video", *(cost.replace("_", " ") for cost in costs)]), _line(["---"] * (len(costs) + 1))]
-    lines += [_line([name, *(f"{entry['cost'][cost]:g}" for cost in costs)]) for name, entry in recipes.items()]
+    lines += [_line([names[name], *(f"{e['cost'][cost]:g}" for cost in costs)]) for name, e in recipes.items()]
+    lines += _drift(found, names)
+    if found.get("circular"):
+        lines += ["", "circular: the recipe selects on the judge, so its figures say nothing about its videos."]
     return "\n".join(lines) + "\n"
+
+
+def columns(found: Mapping[str, Any]) -> list[str]:
+    """The metrics that tables show."""
+    return [name for name in next(iter(found["recipes"].values()))["metrics"] if not drift.CHUNK.fullmatch(name)]
+
+
+def _drift(found: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:
+    if "drift" not in found:
+        return []
+    early, last = (found["drift"][end].replace("_", " ") for end in ("early", "last"))
+    lines = ["", _line(["drift", early, last, "lost (95 %)", "lost less than the first (95 %)"]), _line(["---"] * 5)]
+    for name, entry in found["drift"]["recipes"].items():
+        intervals = [interval(entry[key]) for key in ("lost", "saved")]
+        lines.append(_line([names[name], f"{entry['early']:.3f}", f"{entry['last']:.3f}", *intervals]))
+    return lines
+
+
+def interval(values: Mapping[str, float] | None) -> str:
+    """`+0.108 [+0.063, +0.159]`; nothing where there is none."""
+    return f"{values['mean']:+.3f} [{values['low']:+.3f}, {values['high']:+.3f}]" if values else ""
 
 
 def _line(cells: Sequence[str]) -> str:
@@ -73,9 +101,8 @@ def _gain(entry: Mapping[str, Any], metric: str) -> list[str]:
     values = entry["metrics"][metric]
     if values is None or values["gain"] is None:
         return ["", ""]
-    gain, count = values["gain"], values["wins"]
-    interval = f"{gain['mean']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}]"
-    return [interval, f"{count['better']} / {count['equal']} / {count['worse']}"]
+    count = values["wins"]
+    return [interval(values["gain"]), f"{count['better']} / {count['equal']} / {count['worse']}"]
 
 
 def _means(entry: Mapping[str, Any], metrics: Sequence[str]) -> list[str]:
