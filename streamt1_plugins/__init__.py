@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from streamt1_plugins.adapter import Adapter, Capabilities, Decoded, History, MemoryPlan, Session
+    from streamt1_plugins.adapter import Adapter, Capabilities, Decoded, History, MemoryPlan, Outline, Session
     from streamt1_plugins.contracts import Beam, Candidate, Chunk, Node, Proposal, Run
     from streamt1_plugins.hookspecs import hookimpl
     from streamt1_plugins.image_reward import ImageReward
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "adapter": ("Adapter", "Capabilities", "Decoded", "History", "MemoryPlan", "Session"),
+    "adapter": ("Adapter", "Capabilities", "Decoded", "History", "MemoryPlan", "Outline", "Session"),
     "contracts": ("Beam", "Candidate", "Chunk", "Node", "Proposal", "Run"),
     "hookspecs": ("hookimpl",),
     "image_reward": ("ImageReward",),
@@ -47,6 +47,7 @@ __all__ = [
     "ImageReward",
     "MemoryPlan",
     "Node",
+    "Outline",
     "Proposal",
     "Recipe",
     "Reward",

@@ -7,7 +7,7 @@ A third party subclasses nothing: any class with these methods is an adapter. Sh
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -51,6 +51,19 @@ class MemoryPlan:
     max_sink_chunks: int = 5
     ema_decay: float = 0.999
     sink_precision: Literal["float32", "model"] = "float32"
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """What a call will take, as far as it is known without a pipeline: one entry per chunk, the last one included.
+
+    `generate`: transformer forwards of one candidate. `commit`: those of one survivor's clean pass. `latent_frames`: of
+    a chunk, which one candidate's decode makes frames of.
+    """
+
+    generate: tuple[int, ...]
+    commit: tuple[int, ...]
+    latent_frames: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,4 +149,16 @@ class Adapter(Protocol):
 
     def load(self, model: str) -> Any:
         """Load a pipeline of this family from a folder or a hub id."""
+        ...
+
+
+@runtime_checkable
+class HasOutline(Protocol):
+    """An adapter that can also tell what a call will take. Optional: `streamt1 recipes validate` asks for it."""
+
+    def outline(self, num_frames: int | None = None) -> Outline:
+        """A call of that many frames, or of the adapter's own length. Loads nothing.
+
+        Raises `InputError` for a length it cannot make.
+        """
         ...

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from streamt1_plugins.contracts import Run
+    from streamt1_plugins.recipe import Recipe
     from streamt1_plugins.reward import Reward, RewardInput
     from streamt1_plugins.reward_settings import RewardPart
 
@@ -47,18 +48,17 @@ def ask(
 
 
 def _scores(run: Run, name: str, reward: Reward, inp: RewardInput) -> list[float]:
-    limit = _limit(run, reward)
     count = len(inp.prompts)
-    starts = range(0, count, limit or count)
-    batches = [inp.take(range(start, min(start + (limit or count), count))) for start in starts]
+    most = limit(run.recipe, reward) or count
+    batches = [inp.take(range(start, min(start + most, count))) for start in range(0, count, most)]
     return [score for batch in batches for score in _call(run, name, reward, batch)]
 
 
-def _limit(run: Run, reward: Reward) -> int | None:
+def limit(recipe: Recipe, reward: Reward) -> int | None:
     """Candidates per call: one where the recipe wants exact results and company could change the last bits."""
     if isinstance(reward, ImageReward):  # its limit counts frames
         return None
-    return reward.batch_limit if reward.batch_exact or run.recipe.search.batch > 1 else 1
+    return reward.batch_limit if reward.batch_exact or recipe.search.batch > 1 else 1
 
 
 def _call(run: Run, name: str, reward: Reward, inp: RewardInput) -> list[float]:

@@ -49,7 +49,7 @@ def combine(readings: Mapping[str, Reading]) -> float:
     return sum(reading.weight * reading.value for reading in deciding) / total if deciding else math.nan
 
 
-def refuse_incomparable(settings: RewardSettings, who: str) -> None:
+def refuse_incomparable(settings: RewardSettings, who: str, remedy: str) -> None:
     """Refuse calibrations that say nothing across chunks where `who` compares chunks. Raises `RecipeError`."""
     for horizon in HORIZONS:
         for name, part in getattr(settings, horizon).items():
@@ -57,5 +57,5 @@ def refuse_incomparable(settings: RewardSettings, who: str) -> None:
                 raise RecipeError(
                     f"rewards.{horizon}.{name}.calibration = {part.calibration!r} cannot be used with {who}, which "
                     "compares the rewards of different chunks: `group` and `rank` only compare the candidates of one. "
-                    "Use none, running or fixed numbers, or memory.name=fixed."
+                    f"Use none, running or fixed numbers{remedy}."
                 )

@@ -16,6 +16,7 @@ from streamt1_plugins.hooks import discovery
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from streamt1_plugins.adapter import Adapter
     from streamt1_plugins.contracts import Horizon
     from streamt1_plugins.recipe import Recipe
     from streamt1_plugins.registry import Entry, PolicyKind
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from streamt1_plugins.reward_settings import RewardPart
 
 POLICY_SECTIONS: tuple[PolicyKind, ...] = ("noise", "scoring", "selection", "memory")
+REMEDIES: dict[PolicyKind, str] = {"memory": ", or memory.name=fixed", "scoring": ", or scoring.window=1"}
+"""What compares no chunks, by kind of policy."""
 
 
 def build(entry: Entry, options: Mapping[str, Any], where: str) -> Any:
@@ -90,11 +93,31 @@ def reward(name: str, part: RewardPart, where: str) -> Reward:
     return RemoteReward(name, part.where, part.options)
 
 
+def adapter(recipe: Recipe) -> Adapter:
+    """The adapter of a recipe that names one."""
+    built: Adapter = build(discovery().adapters[str(recipe.adapter.name)], recipe.adapter.options, "adapter")
+    return built
+
+
+def with_reward_options(recipe: Recipe) -> dict[str, Any]:
+    """The recipe's data with every option of its rewards written out, so that no later default can change it.
+
+    A reward in another environment keeps what the recipe says: its defaults are those of what is installed there.
+    """
+    data = recipe.model_dump(mode="json")
+    for horizon in HORIZONS:
+        for name, part in getattr(recipe.rewards, horizon).items():
+            if part.where is None:
+                built = reward(name, part, f"rewards.{horizon}.{name}")
+                data["rewards"][horizon][name]["options"] = options_of(built)
+    return data
+
+
 def check_mixing(recipe: Recipe) -> None:
-    """Refuse calibrations the recipe's memory policy cannot use. Raises `RecipeError` with the reason."""
-    policy = discovery().policies["memory"][recipe.memory.name].load()
-    if getattr(policy, "compares_chunks", False):
-        refuse_incomparable(recipe.rewards, f"memory {recipe.memory.name!r}")
+    """Refuse calibrations the recipe's policies cannot use. Raises `RecipeError` with the reason."""
+    for kind, policy in policies(recipe).items():
+        if getattr(policy, "compares_chunks", False):
+            refuse_incomparable(recipe.rewards, f"{kind} {getattr(recipe, kind).name!r}", REMEDIES.get(kind, ""))
 
 
 def _serving(reward: Reward, name: str, horizon: Horizon) -> Reward:

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from streamt1_plugins.adapter import Adapter
     from streamt1_plugins.contracts import Chunk
     from streamt1_plugins.recipe import Recipe
     from streamt1_plugins.registry import AdapterEntry
@@ -75,7 +74,7 @@ def load(
     bundled = discovery().adapters.entries.get(str(completed.model))
     folder = str(load_target(bundled.model, bundled.name)()) if bundled and bundled.model else str(completed.model)
     with foreign_code(f"Loading the model {completed.model!r} with adapter {completed.adapter.name!r}"):
-        pipe = _adapter(completed).load(folder)
+        pipe = parts.adapter(completed).load(folder)
     return StreamPipeline(pipe, completed, observers or {})
 
 
@@ -130,6 +129,7 @@ def _completed(recipe: Recipe, entry: AdapterEntry) -> Recipe:
         data[kind] = {"name": getattr(recipe, kind).name, **parts.options_of(policy)}
     if recipe.search.is_wide and not recipe.rewards.are_named:
         data["rewards"] |= _suggested(entry)
+    data = parts.with_reward_options(recipes.load(data))
     completed = recipes.load(recipes.load(data))  # twice: options as YAML gives them back, lists instead of tuples
     parts.check_mixing(completed)
     return completed
@@ -144,12 +144,6 @@ def _suggested(entry: AdapterEntry) -> dict[str, Any]:
             f"Name at least one, for example -o rewards.long.basic={{}}. Known: {known}."
         )
     return {horizon: dict(named) for horizon, named in entry.rewards.items()}
-
-
-def _adapter(recipe: Recipe) -> Adapter:
-    entry = discovery().adapters[str(recipe.adapter.name)]
-    built: Adapter = parts.build(entry, recipe.adapter.options, "adapter")
-    return built
 
 
 class StreamPipeline:
@@ -168,7 +162,7 @@ class StreamPipeline:
         self.run: Run | None = None
         self.team: Team | None = None
         self.watched_by(observers)
-        self._adapter = _adapter(recipe)
+        self._adapter = parts.adapter(recipe)
         self._measurer = Measurer(parts.rewards(recipe))
         self._policies = parts.policies(recipe)
 

@@ -99,7 +99,8 @@ def _note_close_call(run: Run, chunk: Chunk, valid: list[Candidate], kept: list[
     """Batches change last bits, so say where those may have decided who survives."""
     survivors = {candidate.ordinal for candidate in kept}
     pruned = [candidate.score for candidate in valid if candidate.ordinal not in survivors]
-    if pruned and min(candidate.score for candidate in kept) - max(pruned) <= CLOSE:
+    # Any pair, not only the two at the cut: a selection policy may keep a candidate below one it prunes.
+    if any(abs(candidate.score - score) <= CLOSE for candidate in kept for score in pruned):
         run.tree.note(
             f"Chunk {chunk.index}: a close call, which another size or sharing of batches may decide otherwise."
         )

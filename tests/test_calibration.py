@@ -81,6 +81,13 @@ def test_memory_thresholds_refuse_values_that_say_nothing_across_chunks(calibrat
     streamt1.wrap(ToyPipeline(), "stream-t1", overrides=[change, f"rewards.{horizon}.bright.weight=0"])
 
 
+def test_scores_of_several_chunks_refuse_them_too() -> None:
+    change = ["rewards.short.bright.calibration=rank", "memory.name=fixed"]
+    with pytest.raises(RecipeError, match=r"cannot be used with scoring 'hybrid'.* or scoring\.window=1\."):
+        streamt1.wrap(ToyPipeline(), "stream-t1", overrides=[*change, "scoring.window=null"])
+    streamt1.wrap(ToyPipeline(), "stream-t1", overrides=[*change, "scoring.window=1"])
+
+
 @pytest.mark.parametrize("calibration", ["none", "running", "{mean: 1, std: 2}"])
 def test_memory_thresholds_take_comparable_values(calibration: str) -> None:
     streamt1.wrap(ToyPipeline(), "stream-t1", overrides=[f"rewards.long.bright.calibration={calibration}"])

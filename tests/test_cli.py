@@ -314,7 +314,7 @@ def test_show_prints_the_file_and_resolved_the_whole_recipe() -> None:
     assert call("recipes", "show", "plain").stdout == recipe.find("plain").read_text()
     complete = yaml.safe_load(call("recipes", "show", "plain", "--resolved").stdout)
     assert complete["model"] == "tinyworld"
-    assert complete["scoring"] == {"name": "hybrid", "cap": 0.4}
+    assert complete["scoring"] == {"name": "hybrid", "cap": 0.4, "horizon": "both", "window": 1, "decay": 1.0}
     assert complete["adapter"]["chunk_frames"] == 3
 
 
@@ -347,14 +347,35 @@ def test_validate_finds_what_is_wrong(text: str, message: str) -> None:
     Path("bad.yaml").write_text(text)
     result = call("recipes", "validate", "plain", "bad.yaml")
     assert result.exit_code == 2
-    assert result.stdout == "OK     plain\n"
+    assert result.stdout.splitlines()[0] == "OK     plain"
     assert result.stderr.startswith("Error: bad.yaml: ")
     assert message in result.stderr
     assert len(result.stderr.splitlines()) == 1
 
 
-def test_validate_passes_what_is_right() -> None:
-    assert call("recipes", "validate", "plain").exit_code == 0
+def test_validate_passes_what_is_right_and_tells_the_cost() -> None:
+    result = call("recipes", "validate", "plain", "30s", "--num-frames", "21")
+    assert result.exit_code == 0
+    assert [line.partition(",")[0].strip() for line in result.stdout.splitlines()] == [
+        "OK     plain",
+        "2 chunks: 2 candidates",
+        "OK     30s",
+        "2 chunks: 8 candidates",
+    ]
+
+
+def test_a_length_the_adapter_cannot_make_is_an_error_of_the_recipe() -> None:
+    result = call("recipes", "validate", "plain", "--num-frames", "20")
+    assert result.exit_code == 2
+    assert "plain: `num_frames` = 20 does not fill whole chunks" in one_line(result)
+
+
+def test_the_schema_is_printed_or_written() -> None:
+    shown = call("recipes", "schema").stdout
+    assert json.loads(shown)["title"] == "Recipe"
+    assert call("recipes", "schema", "recipe.schema.json").exit_code == 0
+    assert Path("recipe.schema.json").read_text() == shown
+    assert "cannot be written" in one_line(call("recipes", "schema", "recipe.schema.json/x"))
 
 
 def test_diff_shows_the_keys_that_differ() -> None:

@@ -35,9 +35,15 @@ def test_an_unknown_option_gets_a_guess_and_the_known_ones() -> None:
         build(sigm=1)
 
 
+@dataclass
+class Bare:
+    """Nothing to set."""
+
+
 def test_a_part_without_options_says_so() -> None:
-    with pytest.raises(RecipeError, match=r"'top_k' has no option 'k'\. Its options: none\."):
-        parts.policies(load({"selection": {"name": "top_k", "k": 3}}))
+    entry = Entry("bare", "tests.test_parts:Bare", "acme")
+    with pytest.raises(RecipeError, match=r"'bare' has no option 'k'\. Its options: none\."):
+        parts.build(entry, {"k": 3}, "selection")
 
 
 @pytest.mark.parametrize(("options", "where"), [({"sigma": 1.5}, "sigma = 1.5"), ({"seeds": "old"}, "seeds = 'old'")])

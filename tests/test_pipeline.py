@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,7 +20,7 @@ from streamt1_plugins.errors import (
 )
 from streamt1_plugins.hookspecs import hookimpl
 from tests.plugins.fresh import fresh_discovery, plugin
-from tests.toy import Bright, ToyPipeline
+from tests.toy import Bright, Picky, ToyPipeline
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -299,6 +300,26 @@ def test_the_completed_recipe_writes_out_every_option() -> None:
     assert completed.noise.options == {"sigma": 0.2, "seeds": "fresh", "device": "cpu"}
     assert completed.adapter.options == {"gain": 1.0, "routed": True, "max_batch": None, "decode": "carried"}
     assert list(completed.rewards.long) == ["bright"]
+    named = wrap("rewards.long={picky: {options: {chunk: 2}}}").recipe.rewards
+    assert named.long["picky"].options == {"chunk": 2, "ordinals": [0], "how": "nan"}
+
+
+def test_a_rewards_default_that_changes_later_leaves_a_written_recipe_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "recipe.yaml").write_text(wrap("rewards.long={picky: {}}").recipe.to_yaml(), encoding="utf-8")
+    later = dataclasses.make_dataclass("Later", [("chunk", int, 7), ("how", str, "raise")], bases=(Picky,))
+    monkeypatch.setattr("tests.toy.Picky", later)
+    assert wrap("rewards.long={picky: {}}").recipe.rewards.long["picky"].options["chunk"] == 7
+    again = wrap(recipe=tmp_path / "recipe.yaml")
+    assert again.recipe.rewards.long["picky"].options == {"chunk": 1, "ordinals": [0], "how": "nan"}
+
+
+@pytest.mark.parametrize("where", ["http://127.0.0.1:1", "bin/python"])
+def test_a_reward_in_another_environment_keeps_its_own_defaults(where: str) -> None:
+    completed = wrap(f"rewards.long={{picky: {{where: '{where}'}}}}").recipe
+    assert completed.rewards.long["picky"].options == {}
+    assert recipes.load(completed) == completed
 
 
 def test_a_completed_recipe_equals_its_yaml_also_with_tuples(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from streamt1_plugins.adapter import History
 from streamt1_plugins.contracts import Beam, Chunk, Node
 from streamt1_plugins.policies.memory import Fixed, RewardFeedback, feedback, route
 from streamt1_plugins.policies.noise import Propagate, fresh_seed, propagate, release_seed
-from streamt1_plugins.policies.scoring import hybrid
+from streamt1_plugins.policies.scoring import Hybrid, accumulated, hybrid
 from streamt1_plugins.policies.selection import top_k
 from streamt1_plugins.recipe import load
 
@@ -131,6 +131,55 @@ def test_hybrid_leaves_the_score_to_the_horizon_that_was_measured() -> None:
     assert hybrid(NAN, NAN, 1.0, 0.4) == 0
 
 
+def judged(window: int | None, decay: float = 1.0, **options: Any) -> float:
+    """The score of chunk 3 of 5 after chunks that measured 10, nothing, 2 and 4; its own rewards are 8."""
+    path = (measured(0, 10, 10), measured(1, NAN, NAN), measured(2, 2, 2))
+    candidate: Any = SimpleNamespace(beam=Beam(History(index=3), path), short=8.0, long=8.0)
+    run: Any = None
+    return Hybrid(window=window, decay=decay, **options).streamt1_score(run, Chunk(3, 5), candidate)
+
+
+def test_the_score_is_this_chunks_alone_unless_told_otherwise() -> None:
+    assert Hybrid() == Hybrid(cap=0.4, horizon="both", window=1, decay=1.0)
+    assert judged(1) == judged(1, decay=0.5) == 8
+
+
+def test_scores_are_averaged_over_a_window_or_the_whole_path() -> None:
+    assert judged(2) == pytest.approx((2 + 8) / 2)
+    assert judged(3) == pytest.approx((2 + 8) / 2)  # what was not measured is left out
+    assert judged(None) == judged(99) == pytest.approx((10 + 2 + 8) / 3)
+
+
+def test_older_chunks_count_less_with_a_decay() -> None:
+    assert judged(None, decay=0.5) == pytest.approx((0.25 * 10 + 0.5 * 2 + 8) / 1.75)
+    assert accumulated([3.0], 0.1) == 3
+    assert accumulated([-1.0, 1.0, 1.0], 1e-9) == pytest.approx(1)
+
+
+def test_each_chunk_of_a_path_has_its_own_balance_of_the_rewards() -> None:
+    path = (measured(0, 1, 0), measured(1, 1, 0))
+    candidate: Any = SimpleNamespace(beam=Beam(History(index=2), path), short=1.0, long=0.0)
+    run: Any = None
+    assert Hybrid(window=None).streamt1_score(run, Chunk(2, 5), candidate) == pytest.approx((0 + 0.25 + 0.4) / 3)
+
+
+@pytest.mark.parametrize(
+    ("horizon", "short", "long", "expected"),
+    [
+        ("short", 10, 1, 10),
+        ("long", 10, 1, 1),
+        ("both", 10, 1, 4.6),
+        ("short", NAN, 1, 1),
+        ("long", 10, NAN, 10),
+        ("short", NAN, NAN, 0),
+    ],
+)
+def test_one_horizon_alone_can_decide(horizon: Any, short: float, long: float, expected: float) -> None:
+    candidate: Any = SimpleNamespace(beam=Beam(History()), short=short, long=long)
+    run: Any = None
+    assert Hybrid(horizon=horizon).streamt1_score(run, Chunk(9, 10), candidate) == pytest.approx(expected)
+
+
 # Selection.
 
 
@@ -153,6 +202,29 @@ def test_top_k_is_stable(scores: tuple[float, ...], k: int, kept: list[int]) -> 
     candidates: list[Any] = scored(*scores)
     assert [candidate.ordinal for candidate in top_k(candidates, k)] == kept
     assert [candidate.ordinal for candidate in top_k(candidates[::-1], k)] == kept
+
+
+@pytest.mark.parametrize(
+    ("parents", "k", "per_parent", "kept"),
+    [
+        ("aaab", 2, 1, [0, 3]),
+        ("aaab", 2, 2, [0, 1]),
+        ("aaab", 2, None, [0, 1]),
+        ("aaab", 3, 1, [0, 1, 3]),  # too few parents: the next best fills up, and ranks stay those of the scores
+        ("aaaa", 3, 1, [0, 1, 2]),
+        ("aabb", 9, 1, [0, 1, 2, 3]),
+        ("abab", 1, 1, [0]),
+        ("    ", 3, 1, [0, 1, 2]),  # the first chunk: children of nobody compete freely
+    ],
+)
+def test_a_quota_keeps_survivors_of_several_parents(
+    parents: str, k: int, per_parent: int | None, kept: list[int]
+) -> None:
+    candidates: list[Any] = [
+        Node(chunk=1, ordinal=i, parent=parent.strip() or None, seed=i, score=-i) for i, parent in enumerate(parents)
+    ]
+    assert [candidate.ordinal for candidate in top_k(candidates, k, per_parent)] == kept
+    assert [candidate.ordinal for candidate in top_k(candidates[::-1], k, per_parent)] == kept
 
 
 # Memory routing.

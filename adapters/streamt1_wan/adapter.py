@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 from diffusers import WanPipeline
 from pydantic import Field
 
-from streamt1_plugins.adapter import MemoryPlan
+from streamt1_plugins.adapter import MemoryPlan, Outline
 from streamt1_plugins.errors import InputError, RecipeError, UnsupportedPipelineError
 from streamt1_wan.given import encode, given_frames
 from streamt1_wan.lora import LORA_FILE
@@ -24,6 +25,7 @@ from streamt1_wan.support import check_pipeline, uncompiled
 
 Positive = Annotated[int, Field(ge=1)]
 Timestep = Annotated[int, Field(ge=1, le=1000)]
+LATENT_FRAME = 4  # frames that Wan's VAE makes of one latent frame
 Dtype = Literal["float32", "bfloat16", "float16"]
 
 
@@ -110,6 +112,21 @@ class CausalWanAdapter:
         options = AttentionOptions(self.rms_norm, self.shared_prefix)
         rope = Rope.of(transformer.rope, (rows // patch[1], columns // patch[2]), text.device)
         return CausalWanSession(pipe, plan, rope, ContextAttention(transformer, options))
+
+    def outline(self, num_frames: int | None = None) -> Outline:
+        """What a call takes with Wan's VAE, which makes four frames of a latent one; nothing is loaded.
+
+        Raises `InputError` for a length that falls between chunks.
+        """
+        request = parse({"prompt": "any", "num_frames": num_frames}, self._defaults())
+        chunks = count_chunks(request, self.chunk_frames, LATENT_FRAME, sys.maxsize)
+        steps = self.steps or (len(self.timesteps),)
+        rows = 2 if request.is_guided else 1
+        return Outline(
+            generate=tuple(rows * steps[min(index, len(steps) - 1)] for index in range(chunks)),
+            commit=(rows,) * (chunks - 1) + (0,),  # nobody reads the context of the last chunk
+            latent_frames=self.chunk_frames,
+        )
 
     @torch.no_grad()
     def _encoded(self, pipe: Any, frames: torch.Tensor, text: torch.Tensor) -> tuple[torch.Tensor, ...]:

@@ -53,15 +53,11 @@ def copy(
 ) -> None:
     """Copy a recipe to a file, to change it."""
     from streamt1_plugins import recipe as recipes
-    from streamt1_plugins.observers.folder import write_atomically
 
     text = recipes.find(recipe).read_text(encoding="utf-8")
     if file.exists() and not force:
         raise OutputError(f"{file} exists. Overwrite it with --force.")
-    try:
-        write_atomically(file, text)
-    except OSError as error:
-        raise OutputError(f"{file} cannot be written: {error.strerror}.") from error
+    _write(file, text)
     typer.echo(f"{file}  (run it with: streamt1 generate PROMPT --recipe {file})")
 
 
@@ -70,19 +66,34 @@ def validate(
     recipes: Annotated[
         list[str], typer.Argument(metavar="NAME|FILE...", help="Shipped recipes or YAML files.", show_default=False)
     ],
+    num_frames: Annotated[int | None, typer.Option(help="Frames of the video. Default: the adapter's.")] = None,
 ) -> None:
-    """Check recipes: every key, every name and every option of every part. Loads no weights."""
+    """Check recipes, every key, name and option, and say what a video will cost. Loads no weights."""
     bad = 0
     for recipe in recipes:
         try:
-            _resolved(recipe)
+            cost = _cost(_resolved(recipe), num_frames)
         except StreamT1Error as error:
             bad += 1
             complain(f"{recipe}: {error}")
         else:
-            typer.echo(f"OK     {recipe}")
+            typer.echo(f"OK     {recipe}\n       {cost}")
     if bad:
         raise typer.Exit(USER_ERROR)
+
+
+@app.command()
+def schema(
+    file: Annotated[Path | None, typer.Argument(help="Where to write it. Default: standard output.")] = None,
+) -> None:
+    """Print the JSON Schema of recipes, for editors."""
+    from streamt1_plugins import recipe_schema
+
+    if file is None:
+        typer.echo(recipe_schema.text(), nl=False)
+    else:
+        _write(file, recipe_schema.text())
+        typer.echo(file)
 
 
 @app.command()
@@ -105,6 +116,22 @@ def flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in data.items():
         found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return found
+
+
+def _write(file: Path, text: str) -> None:
+    from streamt1_plugins.observers.folder import write_atomically
+
+    try:
+        write_atomically(file, text)
+    except OSError as error:
+        raise OutputError(f"{file} cannot be written: {error.strerror}.") from error
+
+
+def _cost(recipe: Recipe, num_frames: int | None) -> str:
+    from streamt1_plugins import parts
+    from streamt1_plugins.forecast import described
+
+    return described(recipe, parts.adapter(recipe), parts.rewards(recipe), num_frames)
 
 
 def _resolved(name: str) -> Recipe:

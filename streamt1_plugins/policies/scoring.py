@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
 from streamt1_plugins.hookspecs import hookimpl
 
 if TYPE_CHECKING:
-    from streamt1_plugins.contracts import Candidate, Chunk, Run
+    from collections.abc import Sequence
+
+    from streamt1_plugins.contracts import Candidate, Chunk, Node, Run
 
 
 def hybrid(short: float, long: float, progress: float, cap: float) -> float:
@@ -20,20 +22,57 @@ def hybrid(short: float, long: float, progress: float, cap: float) -> float:
     `progress` runs from 0 (first chunk: only the long reward counts) to 1 (last chunk). A horizon that was not
     measured (NaN) leaves the score to the other one.
     """
+    return mixed(short, long, min(progress, cap))
+
+
+def mixed(short: float, long: float, alpha: float) -> float:
+    """``alpha * short + (1 - alpha) * long``; what was not measured (NaN) leaves the score to the other one."""
     if math.isnan(long):
         return 0.0 if math.isnan(short) else short
     if math.isnan(short):
         return long
-    alpha = min(progress, cap)
     return alpha * short + (1 - alpha) * long
+
+
+def accumulated(scores: Sequence[float], decay: float) -> float:
+    """The mean of a path's scores, oldest first, each chunk back weighing `decay` times as much as the one after it."""
+    weights = [decay**age for age in reversed(range(len(scores)))]
+    return sum(weight * score for weight, score in zip(weights, scores, strict=True)) / sum(weights)
 
 
 @dataclass(frozen=True)
 class Hybrid:
-    """The paper's hybrid score. cap: largest weight of the short reward, 0 for long only, 1 for no cap."""
+    """The paper's hybrid score, of this chunk alone unless told otherwise.
+
+    cap: largest weight of the short reward, 0 for long only, 1 for no cap. horizon: `both`, or only the `short` or
+    `long` reward decides. window: chunks of the candidate's path whose scores are averaged, its own included; 1 is
+    this chunk alone, null the whole path. decay: what a chunk weighs in that mean against the one after it, 1 for all
+    alike. Chunks that were not measured are left out of the mean.
+    """
 
     cap: Annotated[float, Field(ge=0, le=1)] = 0.4
+    horizon: Literal["both", "short", "long"] = "both"
+    window: Annotated[int, Field(ge=1)] | None = 1
+    decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+    @property
+    def compares_chunks(self) -> bool:
+        """Whether scores of different chunks are added up, which some calibrations do not allow."""
+        return self.window != 1
 
     @hookimpl
     def streamt1_score(self, run: Run, chunk: Chunk, candidate: Candidate) -> float:
-        return hybrid(candidate.short, candidate.long, chunk.progress, self.cap)
+        own = self._score(candidate, chunk)
+        if self.window == 1:
+            return own
+        path = candidate.beam.path if self.window is None else candidate.beam.path[1 - self.window :]
+        past = [self._score(node, replace(chunk, index=node.chunk)) for node in path if _is_measured(node)]
+        return accumulated([*past, own], self.decay)
+
+    def _score(self, node: Node, chunk: Chunk) -> float:
+        alpha = {"both": min(chunk.progress, self.cap), "short": 1.0, "long": 0.0}
+        return mixed(node.short, node.long, alpha[self.horizon])
+
+
+def _is_measured(node: Node) -> bool:
+    return not (math.isnan(node.short) and math.isnan(node.long))

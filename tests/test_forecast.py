@@ -1,0 +1,111 @@
+"""The cost that is told beforehand is the cost that a run then counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+import streamt1_plugins as streamt1
+from streamt1_plugins import parts, pipeline
+from streamt1_plugins.adapter import HasOutline, Outline
+from streamt1_plugins.errors import InputError, PluginError
+from streamt1_plugins.forecast import Forecast, described, forecast
+from tests.toy import ToyAdapter, ToyPipeline
+
+COUNTED = ("candidates", "forwards", "latent_frames_decoded", "reward_calls", "readings")
+
+
+@dataclass
+class Telling(ToyAdapter):
+    """The toy takes one forward per candidate and no clean pass."""
+
+    broken: bool = False
+
+    def outline(self, num_frames: int | None = None) -> Outline:
+        if self.broken:
+            raise ZeroDivisionError("no luck")
+        chunks = 4 if num_frames is None else num_frames // 3
+        return Outline((1,) * chunks, (0,) * chunks, latent_frames=3)
+
+
+def told(recipe: streamt1.Recipe, num_frames: int | None = None) -> Forecast:
+    return forecast(recipe, parts.rewards(recipe), Telling().outline(num_frames))
+
+
+def counted(run: Any) -> dict[str, int]:
+    return {name: getattr(run.cost, name) for name in COUNTED}
+
+
+TWO_STAGES = "rewards.long={bright: {stage: 1}, picky: {stage: 2, options: {ordinals: []}}}"
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        (),
+        ("search.candidates=3", "search.top_k=1"),
+        ("search.candidates=1", "search.top_k=4"),
+        ("search.final=last_chunk",),
+        ("search.batch=8",),
+        ("search.park=recompute",),
+        ("rewards.decode=cold", "rewards.window=2"),
+        ("rewards.decode=cold", "rewards.short={bright: {}}"),
+        ("search.candidates=4", "search.top_k=2", "rewards.keep=0.3", TWO_STAGES),
+        ("search.candidates=1", "search.top_k=1"),
+    ],
+    ids=str,
+)
+def test_the_forecast_is_what_the_run_counts(overrides: tuple[str, ...]) -> None:
+    pipe = streamt1.wrap(ToyPipeline(), "stream-t1", overrides=overrides)
+    pipe("a prompt", chunks=6)
+    forecasted = told(pipe.recipe, num_frames=18)
+    assert {name: getattr(forecasted, name) for name in COUNTED} == counted(pipe.last_run)
+    assert forecasted.chunks == 6
+
+
+@pytest.mark.parametrize("recipe", ["stream-t1", "plain"])
+def test_the_bundled_model_takes_what_its_adapter_told(recipe: str) -> None:
+    pipe = streamt1.load(recipe=recipe)
+    pipe("a red circle moving right on a blue background", num_frames=21)
+    adapter = parts.adapter(pipe.recipe)
+    assert isinstance(adapter, HasOutline)
+    expected = forecast(pipe.recipe, parts.rewards(pipe.recipe), adapter.outline(21))
+    assert counted(pipe.last_run) == {name: getattr(expected, name) for name in COUNTED}
+
+
+def outlined(*overrides: str, num_frames: int | None = None) -> Outline:
+    adapter = parts.adapter(pipeline.resolve("longlive", overrides=overrides))
+    assert isinstance(adapter, HasOutline)
+    return adapter.outline(num_frames)
+
+
+def test_a_schedule_steps_and_guidance_are_counted() -> None:
+    assert outlined(num_frames=21) == Outline((4, 4), (1, 0), 3)
+    assert outlined("adapter.guidance_scale=5", num_frames=21) == Outline((8, 8), (2, 0), 3)
+    assert outlined("adapter.steps=[16, 4]", num_frames=33).generate == (16, 4, 4)
+    assert outlined("adapter.chunk_frames=1", num_frames=9) == Outline((4, 4, 4), (1, 1, 0), 1)
+    assert len(outlined().generate) == 40
+    with pytest.raises(InputError, match="Nearest: 465 or 477"):
+        outlined(num_frames=470)
+
+
+def test_the_forecast_is_told_in_a_line() -> None:
+    recipe = streamt1.wrap(ToyPipeline()).recipe
+    assert described(recipe, Telling(), parts.rewards(recipe)) == (
+        "4 chunks: 16 candidates, 16 transformer forwards, 48 latent frames decoded, 9 reward calls (34 readings)"
+    )
+
+
+def test_an_adapter_that_cannot_tell_gets_the_formula_of_a_chunk() -> None:
+    recipe = streamt1.wrap(ToyPipeline()).recipe
+    line = described(recipe, ToyAdapter(), parts.rewards(recipe))
+    assert line.startswith("per chunk: 4 candidates, 4 S + 2 transformer forwards (S steps")
+    assert line.endswith("4 chunks decoded, 2 reward calls (8 readings)")
+
+
+def test_an_adapter_that_fails_to_tell_is_named() -> None:
+    recipe = streamt1.wrap(ToyPipeline()).recipe
+    with pytest.raises(PluginError, match=r"Adapter 'toy', asked what a call takes, failed.*no luck"):
+        described(recipe, Telling(broken=True), parts.rewards(recipe))
