@@ -58,18 +58,19 @@ class CompareOptions:
 @takes(CompareOptions)
 def compare(options: CompareOptions) -> None:
     """Compare recipes on the same prompts and seeds, with paired 95 % bootstrap intervals."""
-    from streamt1_plugins.compare import run, table
+    from streamt1_plugins.commands.running import quiet_libraries, stoppable
+    from streamt1_plugins.compare import progress, run
 
+    quiet_libraries()
     pipelines = run.Pipelines(options.model)
     comparison = _sized(options, _comparison(options), pipelines)
     comparison = replace(comparison, prompts=_shard([*comparison.prompts], options.shard))
-    total = len(comparison.recipes) * len(comparison.prompts) * len(comparison.seeds)
-    with typer.progressbar(run.run(comparison, options.out, pipelines), length=total, label="videos") as made:
-        for _ in made:
-            pass
+    wanted = len(run.missing(comparison, options.out))
+    progress.plan(comparison, wanted)
+    with stoppable():
+        progress.follow(run.run(comparison, options.out, pipelines), wanted)
     if rows := run.read(options.out):
         _write(options, rows)
-        typer.echo(table.markdown(table.summary(rows)))
 
 
 def _comparison(options: CompareOptions) -> Comparison:
@@ -88,22 +89,23 @@ def _comparison(options: CompareOptions) -> Comparison:
 
 def _sized(options: CompareOptions, comparison: Comparison, pipelines: Pipelines) -> Comparison:
     """The comparison with its recipes at the widths asked for. What is refused is refused before anything is made."""
-    from streamt1_plugins.compare import forwards, run, widths
+    from streamt1_plugins.compare import forwards, progress, run, widths
 
-    if options.match and options.candidates:
+    if options.match and options.candidates is not None:
         raise InputError("--match chooses the widths and --candidates names them: give one of the two.")
     run.circular(comparison)
     _shard([], options.shard)
     recipes = comparison.recipes
-    if options.candidates:
+    if options.candidates is not None:
         recipes = widths.several(recipes, _numbers(options.candidates))
     if options.match:
-        recipes = widths.matched(recipes, forwards.measuring(comparison, options.out, pipelines))
+        measure = progress.counted(forwards.measuring(comparison, options.out, pipelines))
+        recipes = widths.matched(recipes, measure)
     return replace(comparison, recipes=recipes)
 
 
 def _write(options: CompareOptions, rows: list[dict[str, Any]]) -> None:
-    from streamt1_plugins.compare import page, table
+    from streamt1_plugins.compare import page, run, table
 
     found = table.summary(rows)
     files = {
@@ -116,6 +118,9 @@ def _write(options: CompareOptions, rows: list[dict[str, Any]]) -> None:
             (options.out / name).write_text(text, encoding="utf-8")
         except OSError as error:
             raise OutputError(f"{options.out / name} cannot be written: {error.strerror or error}.") from error
+    typer.echo(table.markdown(found))
+    typer.echo(f"page    {options.out / page.PAGE}")
+    typer.echo(f"folder  {options.out}  ({run.RESULTS}, summary.json, summary.md)")
 
 
 def _numbers(text: str) -> list[int]:
@@ -131,7 +136,12 @@ def _numbers(text: str) -> list[int]:
 def _recipes(options: CompareOptions) -> Mapping[str, Recipe]:
     from streamt1_plugins import recipe
 
-    return {Path(name).stem: recipe.load(name, options.override or ()) for name in options.recipes}
+    labels = [Path(name).stem for name in options.recipes]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise InputError(f"Two of the recipes are called {label!r}: give every one a name of its own.")
+    loaded = (recipe.load(name, options.override or ()) for name in options.recipes)
+    return dict(zip(labels, loaded, strict=True))
 
 
 def _shard(prompts: list[str], shard: str) -> list[str]:

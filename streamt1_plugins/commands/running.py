@@ -41,17 +41,23 @@ def console_of(output: Output) -> dict[str, object]:
 
 @contextmanager
 def loading(output: Output) -> Iterator[None]:
-    """Show that a model is being loaded. The bars of loading a folder would break into ours; downloads keep theirs."""
-    from diffusers.utils import logging as diffusers_logging
+    """Show that a model is being loaded."""
     from rich.console import Console
-    from transformers.utils import logging as transformers_logging
 
-    diffusers_logging.disable_progress_bar()
-    transformers_logging.disable_progress_bar()
+    quiet_libraries()
     console = Console(stderr=True)
     show = console.is_terminal and not output.quiet
     with console.status("Loading the model") if show else nullcontext():
         yield
+
+
+def quiet_libraries() -> None:
+    """The bars of loading a folder would break into ours; downloads keep theirs."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
 
 
 def move(pipe: StreamPipeline, device: str) -> None:

@@ -27,7 +27,7 @@ def render(rows: Sequence[Mapping[str, Any]], out: Path, judge: str, notes: Sequ
     environment = Environment(
         loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"number": number, "signed": signed}
+    environment.filters |= {"number": number, "signed": signed, "chunk": numbered}
     filled = context(rows, table.summary(rows))
     filled |= {"judge": judge, "notes": notes, "strips": _strips(out, filled["pairs"]), "style": _style()}
     html = environment.get_template("page.html.j2").render(filled)
@@ -49,7 +49,7 @@ def context(rows: Sequence[Mapping[str, Any]], found: Mapping[str, Any]) -> dict
         "colours": plots.colours(labels),
         "bars": plots.gains(found, metrics[0]),
         "scaling": plots.scaling(found, metrics[0]),
-        "chunks": plots.by_chunk(rows, labels),
+        "chunks": plots.by_chunk(rows, labels, bands=len(labels) <= BANDS),
         "banded": len(labels) <= BANDS,
         "size": (plots.WIDTH, plots.HEIGHT, plots.LEFT, plots.RIGHT, plots.TOP, plots.BOTTOM),
         "pairs": [pairs.extremes(rows, found["base"], label, metrics[0]) for label in rivals],
@@ -60,6 +60,12 @@ def context(rows: Sequence[Mapping[str, Any]], found: Mapping[str, Any]) -> dict
 def signed(value: float | None, digits: int = 3) -> str:
     """A difference for a table, with a true minus."""
     return number(value, digits) if value is None else f"{value:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
+
+
+def numbered(chunk: str) -> str:
+    """`chunk_01` as the plots number it: `chunk 1`."""
+    name, _, number = chunk.partition("_")
+    return f"{name} {int(number)}"
 
 
 def _score(found: Mapping[str, Any], label: str, metric: str) -> float:

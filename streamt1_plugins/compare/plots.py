@@ -19,6 +19,8 @@ APART = 15
 """Points of nearly the same cost are drawn this far apart, so that their intervals can be told apart."""
 TICK_ROOM = 34
 COLOURS = 8
+DASHES = 3
+"""How many widths of a recipe can be told apart by how their lines are drawn."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +36,15 @@ class Point:
 
 @dataclass(frozen=True)
 class Series:
-    """Points of one colour and the line through them; `band` is the area of their intervals."""
+    """Points of one colour and the line through them; `band` is the area of their intervals.
+
+    dash: how the line is drawn, 0 for a solid one.
+    """
 
     name: str
     colour: int
     points: tuple[Point, ...]
+    dash: int = 0
 
     @property
     def line(self) -> str:
@@ -80,6 +86,12 @@ def colours(labels: Iterable[str]) -> dict[str, int]:
     return {label: 1 + (families[family(label)] - 1) % COLOURS if families[family(label)] else 0 for label in labels}
 
 
+def dashes(labels: Sequence[str]) -> dict[str, int]:
+    """How a line is drawn, by label: solid for the last width of a recipe, and those before it in other ways."""
+    members = {label: [each for each in labels if family(each) == family(label)] for label in labels}
+    return {label: (len(own) - 1 - own.index(label)) % DASHES for label, own in members.items()}
+
+
 def scaling(found: Mapping[str, Any], metric: str) -> Plot | None:
     """A metric against transformer forwards, on a logarithmic axis; None without a single value."""
     entries = {label: each for label, each in found["recipes"].items() if each["metrics"][metric]}
@@ -98,14 +110,17 @@ def scaling(found: Mapping[str, Any], metric: str) -> Plot | None:
     return Plot(_series(points), tuple(columns), rows)
 
 
-def by_chunk(rows: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> Plot | None:
-    """The judge's score of every chunk; None where it tells nothing of single chunks."""
+def by_chunk(rows: Sequence[Mapping[str, Any]], labels: Sequence[str], bands: bool = True) -> Plot | None:
+    """The judge's score of every chunk; None where it tells nothing of single chunks.
+
+    bands: whether intervals are going to be drawn and need room.
+    """
     chunks = drift.chunks(rows)
     if len(chunks) < 2:
         return None
     means = {(label, chunk): _mean(rows, label, chunk) for label in labels for chunk in chunks}
     known = [mean for mean in means.values() if mean]
-    up, ticks = _upwards([end for mean in known for end in (mean.low, mean.high)])
+    up, ticks = _upwards([end for mean in known for end in ((mean.low, mean.high) if bands else (mean.mean,))])
     step = (WIDTH - LEFT - RIGHT) / (len(chunks) - 1)
     series = tuple(
         Series(
@@ -116,6 +131,7 @@ def by_chunk(rows: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> Plot |
                 for i, chunk in enumerate(chunks)
                 if (mean := means[label, chunk])
             ),
+            dashes(labels)[label],
         )
         for label, colour in colours(labels).items()
     )

@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import asdict, dataclass
 from hashlib import sha256
+from itertools import groupby
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -62,26 +63,34 @@ def _adapter(pipe: StreamPipeline) -> str | None:
     return pipe.recipe.adapter.name
 
 
+def missing(comparison: Comparison, out: Path) -> list[tuple[str, str, int]]:
+    """The (recipe, prompt, seed) that ``out/results.jsonl`` has no row of, in the order they are made in."""
+    done = {(row["recipe"], row["prompt"], row["seed"]) for row in read(out)}
+    wanted = (
+        (label, prompt, seed)
+        for label in comparison.recipes
+        for seed in comparison.seeds
+        for prompt in comparison.prompts
+    )
+    return [each for each in wanted if each not in done]
+
+
 def run(comparison: Comparison, out: Path, pipelines: Pipelines | None = None) -> Iterator[dict[str, Any]]:
     """Yield one row per video, appended to ``out/results.jsonl`` as it is made; rows already there are not redone."""
     marked = circular(comparison)
     out.mkdir(parents=True, exist_ok=True)
-    done = {(row["recipe"], row["prompt"], row["seed"]) for row in read(out)}
     judge = parts.build(discovery().rewards[comparison.judge], {}, "judge")
     judge.load("cpu")
     pipelines = pipelines or Pipelines(comparison.model)
-    for label, recipe in comparison.recipes.items():
-        pipe = pipelines(recipe)
-        for seed in comparison.seeds:
-            for prompt in comparison.prompts:
-                if (label, prompt, seed) not in done:
-                    start = {"recipe": label, "prompt": prompt, "seed": seed}
-                    row = start | one(pipe, judge, prompt, seed, comparison)
-                    row["strip"] = keep_strip(out, row, pipe.last_run)
-                    if label in marked:
-                        row["circular"] = True
-                    append(out, row)
-                    yield row
+    for label, wanted in groupby(missing(comparison, out), key=lambda each: each[0]):
+        pipe = pipelines(comparison.recipes[label])
+        for _, prompt, seed in wanted:
+            row = {"recipe": label, "prompt": prompt, "seed": seed} | one(pipe, judge, prompt, seed, comparison)
+            row["strip"] = keep_strip(out, row, pipe.last_run)
+            if label in marked:
+                row["circular"] = True
+            append(out, row)
+            yield row
 
 
 def append(out: Path, row: Mapping[str, Any], name: str = RESULTS) -> None:
