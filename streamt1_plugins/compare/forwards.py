@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from streamt1_plugins.compare.run import append, read
+from streamt1_plugins.compare.run import append, make_folder, read
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +33,7 @@ def measuring(comparison: Comparison, out: Path, pipelines: Pipelines) -> Callab
             pipe(prompt, generator=torch.Generator().manual_seed(seed), **call)
             known[key] = pipe.last_run.cost.forwards
             search = {"candidates": recipe.search.candidates, "top_k": recipe.search.top_k}
-            out.mkdir(parents=True, exist_ok=True)
+            make_folder(out)
             append(out, {"key": key, "description": recipe.description, **search, "forwards": known[key]}, FORWARDS)
         return known[key]
 

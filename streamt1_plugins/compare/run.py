@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from streamt1_plugins import parts
-from streamt1_plugins.errors import RecipeError
+from streamt1_plugins.errors import OutputError, RecipeError
 from streamt1_plugins.hooks import discovery
 from streamt1_plugins.pipeline import StreamPipeline, load, resolve, wrap
 from streamt1_plugins.report import strips
@@ -78,7 +78,7 @@ def missing(comparison: Comparison, out: Path) -> list[tuple[str, str, int]]:
 def run(comparison: Comparison, out: Path, pipelines: Pipelines | None = None) -> Iterator[dict[str, Any]]:
     """Yield one row per video, appended to ``out/results.jsonl`` as it is made; rows already there are not redone."""
     marked = circular(comparison)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     judge = parts.build(discovery().rewards[comparison.judge], {}, "judge")
     judge.load("cpu")
     pipelines = pipelines or Pipelines(comparison.model)
@@ -91,6 +91,14 @@ def run(comparison: Comparison, out: Path, pipelines: Pipelines | None = None) -
                 row["circular"] = True
             append(out, row)
             yield row
+
+
+def make_folder(out: Path) -> None:
+    """The folder for results; `OutputError` where there can be none."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{out} cannot hold results: {error.strerror or error}.") from error
 
 
 def append(out: Path, row: Mapping[str, Any], name: str = RESULTS) -> None:
@@ -121,7 +129,10 @@ def circular(comparison: Comparison) -> set[str]:
         if any(name == comparison.judge or known[name].target == target for name in {*rewards.short, *rewards.long}):
             found.add(label)
             if not comparison.allow_circular:
-                raise RecipeError(f"{label} selects on {comparison.judge!r}, so {comparison.judge!r} cannot judge it.")
+                raise RecipeError(
+                    f"{label} selects on {comparison.judge!r}, so {comparison.judge!r} cannot judge it. "
+                    "--circular compares all the same and marks the recipe."
+                )
     return found
 
 
