@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from streamt1_plugins import cli, recipe
 from streamt1_plugins.compare import drift, forwards, pairs, plots, table, widths
-from streamt1_plugins.compare.page import PAGE, render
+from streamt1_plugins.compare.page import PAGE, render, signed
 from streamt1_plugins.compare.run import HEIGHT, RESULTS, SHOWN, Comparison, Pipelines, read, run
 from streamt1_plugins.recipe import Recipe
 
@@ -319,6 +319,15 @@ def test_a_page_of_one_recipe_of_lone_surrogates_and_of_no_scores(tmp_path: Path
     assert "<svg" not in html
 
 
+def test_differences_carry_a_sign_and_zero_no_minus() -> None:
+    assert [signed(value) for value in (0.25, -0.25, -0.0001, None)] == [
+        "+0.250",
+        "\N{MINUS SIGN}0.250",
+        "+0.000",
+        "\N{EN DASH}",
+    ]
+
+
 def test_the_page_tells_the_gain_the_losers_and_the_notes(tmp_path: Path) -> None:
     rows = [row("plain", p, 0.5, chunks=(0.5, 0.5)) for p in "ab"]
     rows += [row("beam", p, 0.25, chunks=(0.75, 0.5)) for p in "ab"]
@@ -375,7 +384,7 @@ def test_matched_forwards_through_the_command(tmp_path: Path) -> None:
     assert labels_of(tmp_path) == {"plain": 4, "beam@6": 24, "wide": 24, "best-of-n@6": 24}
     assert ": 24\n" in done.stderr
     page = (tmp_path / "out" / PAGE).read_text(encoding="utf-8")
-    assert "widened to the forwards of the most expensive one" in page
+    assert "widened towards the forwards of the most expensive one" in page
     assert read(tmp_path / "out", forwards.FORWARDS)
 
 

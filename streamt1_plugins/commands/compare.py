@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from streamt1_plugins.compare.run import Comparison, Pipelines
     from streamt1_plugins.recipe import Recipe
 
-MATCHED = "Recipes that search were widened to the forwards of the most expensive one, or one candidate more."
+MATCHED = (
+    "Recipes that search were widened towards the forwards of the most expensive one, at most one candidate beyond."
+)
 
 
 class Match(str, Enum):
@@ -44,7 +46,7 @@ class CompareOptions:
     ] = None
     num_frames: Annotated[int | None, typer.Option(help="Frames per video. Default: the adapter's.")] = None
     match: Annotated[
-        Match | None, typer.Option(help="Widen the recipes that search to the forwards of the most expensive one.")
+        Match | None, typer.Option(help="Widen the recipes that search towards the forwards of the most expensive one.")
     ] = None
     candidates: Annotated[
         str | None, typer.Option(metavar="N,N,...", help="Run each recipe that searches with N candidates per chunk.")

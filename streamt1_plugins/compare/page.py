@@ -59,7 +59,10 @@ def context(rows: Sequence[Mapping[str, Any]], found: Mapping[str, Any]) -> dict
 
 def signed(value: float | None, digits: int = 3) -> str:
     """A difference for a table, with a true minus."""
-    return number(value, digits) if value is None else f"{value:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
+    if value is None:
+        return number(value)
+    rounded = round(value, digits) + 0.0  # no minus before a zero
+    return f"{rounded:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def numbered(chunk: str) -> str:
