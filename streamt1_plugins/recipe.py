@@ -171,6 +171,14 @@ def header(path: Path) -> str:
     return "\n".join(block)
 
 
+def flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested data with dotted keys, as overrides write them."""
+    found: dict[str, Any] = {}
+    for key, value in data.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found
+
+
 def _extended(path: Path, chain: tuple[Path, ...]) -> dict[str, Any]:
     if path in chain:
         raise RecipeError(f"Recipes extend each other in a circle: {' -> '.join(p.name for p in (*chain, path))}.")

@@ -15,9 +15,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from streamt1_plugins import cli, recipe
-from streamt1_plugins.compare import drift, forwards, pairs, plots, table, widths
+from streamt1_plugins.compare import conditions, drift, forwards, pairs, plots, table, widths
 from streamt1_plugins.compare.page import PAGE, render, signed
 from streamt1_plugins.compare.run import HEIGHT, RESULTS, SHOWN, Comparison, Pipelines, read, run
+from streamt1_plugins.errors import InputError
 from streamt1_plugins.recipe import Recipe
 
 PROMPTS = Path(__file__).parents[1] / "docs" / "evidence" / "prompts_5s.txt"
@@ -411,6 +412,29 @@ def test_an_unknown_judge_is_guessed(tmp_path: Path) -> None:
     done = compare(tmp_path, "plain", judge="short-onyl")
     assert done.exit_code == 2
     assert "Unknown reward 'short-onyl'. Did you mean 'short-only'?" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"judge": "picky"}, "judge = 'short-only', and this call has 'picky'"),
+        ({"call": {"chunks": 2}}, "call.chunks = None, and this call has 2"),
+        ({"model": "other"}, "model = 'toy', and this call has 'other'"),
+        (
+            {"recipes": {"plain": recipe.load("plain", ["search.candidates=2"])}},
+            "recipes.plain.search.candidates = 1, and this call has 2",
+        ),
+    ],
+    ids=lambda each: str(each)[:20],
+)
+def test_a_folder_does_not_mix_rows_that_do_not_compare(tmp_path: Path, changed: dict[str, Any], message: str) -> None:
+    given = {"recipes": {"plain": recipe.load("plain")}}
+    conditions.keep(comparison(**given), tmp_path)
+    conditions.keep(comparison(recipes={"beam": recipe.load("beam")}), tmp_path)
+    conditions.keep(comparison(**given), tmp_path)
+    with pytest.raises(InputError, match=re.escape(message)):
+        conditions.keep(comparison(**(given | changed)), tmp_path)
+    assert set(json.loads((tmp_path / conditions.CONDITIONS).read_text())["recipes"]) == {"plain", "beam"}
 
 
 def test_a_file_cannot_hold_results(tmp_path: Path) -> None:

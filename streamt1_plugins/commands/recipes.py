@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -13,8 +13,6 @@ from streamt1_plugins.commands.base import USER_ERROR, complain, terminal
 from streamt1_plugins.errors import OutputError, StreamT1Error
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from streamt1_plugins.recipe import Recipe
 
 app = typer.Typer(no_args_is_help=True, help="List, show, copy, validate and compare recipes.")
@@ -99,6 +97,8 @@ def schema(
 @app.command()
 def diff(recipe: Name, other: Name) -> None:
     """Show the keys in which two recipes differ, with every default written out."""
+    from streamt1_plugins.recipe import flat
+
     first, second = (flat(_resolved(each).model_dump(mode="json")) for each in (recipe, other))
     keys = [key for key in {**first, **second} if key != "description" and first.get(key) != second.get(key)]
     if not keys:
@@ -108,14 +108,6 @@ def diff(recipe: Name, other: Name) -> None:
     for key in keys:
         table.add_row(key, *(escape(str(each[key])) if key in each else "-" for each in (first, second)))
     terminal().print(table)
-
-
-def flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested data with dotted keys, as overrides write them."""
-    found: dict[str, Any] = {}
-    for key, value in data.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return found
 
 
 def _write(file: Path, text: str) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from streamt1_plugins import parts
+from streamt1_plugins.compare import conditions
 from streamt1_plugins.errors import OutputError, RecipeError
 from streamt1_plugins.hooks import discovery
 from streamt1_plugins.pipeline import StreamPipeline, load, resolve, wrap
@@ -79,6 +80,7 @@ def run(comparison: Comparison, out: Path, pipelines: Pipelines | None = None) -
     """Yield one row per video, appended to ``out/results.jsonl`` as it is made; rows already there are not redone."""
     marked = circular(comparison)
     make_folder(out)
+    conditions.keep(comparison, out)
     judge = parts.build(discovery().rewards[comparison.judge], {}, "judge")
     judge.load("cpu")
     pipelines = pipelines or Pipelines(comparison.model)
