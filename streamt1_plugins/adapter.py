@@ -162,3 +162,12 @@ class HasOutline(Protocol):
         Raises `InputError` for a length it cannot make.
         """
         ...
+
+
+@runtime_checkable
+class OutlinedSession(Protocol):
+    """A session that can also tell what its call takes. Optional: a budget of forwards plans with it."""
+
+    def outline(self) -> Outline:
+        """The call at hand; chunks that it continues count as chunks."""
+        ...

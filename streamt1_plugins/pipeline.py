@@ -270,7 +270,7 @@ class StreamPipeline:
         with ExitStack() as stack:
             stack.push(lambda kind, error, trace: hooks.run_finished(run, error))
             stack.enter_context(run.team.together())
-            placement.check(run, self.pipe, self._measurer.rewards.values())
+            placement.check(run, self.pipe, self._measurer.rewards.values(), self._policies["width"])
             self._measurer.start(run)
             stack.callback(self._measurer.finish, run)
             yield from search(run, hooks, self._measurer)

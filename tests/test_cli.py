@@ -288,7 +288,14 @@ def test_plugins_as_json() -> None:
     assert adapters["wan"]["pipelines"] == ["WanPipeline"]
     assert adapters["wan"]["explicit"]
     assert adapters["toy"]["suggested rewards"] == ["bright"]
-    assert {entry["kind"] for entry in found["policies"]} == {"noise", "scoring", "selection", "memory", "observer"}
+    assert {entry["kind"] for entry in found["policies"]} == {
+        "width",
+        "noise",
+        "scoring",
+        "selection",
+        "memory",
+        "observer",
+    }
 
 
 def test_disabled_plugins_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -131,7 +131,8 @@ def _cost(recipe: Recipe, num_frames: int | None) -> str:
     from streamt1_plugins import parts
     from streamt1_plugins.forecast import described
 
-    return described(recipe, parts.adapter(recipe), parts.rewards(recipe), num_frames)
+    width = parts.policies(recipe)["width"]
+    return described(recipe, parts.adapter(recipe), parts.rewards(recipe), num_frames, width)
 
 
 def _resolved(name: str) -> Recipe:
