@@ -67,6 +67,24 @@ class Outline:
 
 
 @dataclass(frozen=True, slots=True)
+class Footprint:
+    """What a call will keep in memory, in bytes, as far as it is known without loading the model.
+
+    `weights`: of the whole pipeline. `memory`: of one beam when its memory is full. `reading`: what a forward pass
+    makes of a memory to read it, once for all candidates. `latents`, `frames`, `state`: one candidate's chunk, and the
+    decoder state behind it. `chunks`: of the whole video.
+    """
+
+    weights: int
+    memory: int
+    reading: int
+    latents: int
+    frames: int
+    state: int
+    chunks: int
+
+
+@dataclass(frozen=True, slots=True)
 class Decoded:
     """Frames ``[T, 3, H, W]`` of one candidate's chunk and the decoder state behind them (the adapter's own)."""
 
@@ -158,6 +176,18 @@ class HasOutline(Protocol):
 
     def outline(self, num_frames: int | None = None) -> Outline:
         """A call of that many frames, or of the adapter's own length. Loads nothing.
+
+        Raises `InputError` for a length it cannot make.
+        """
+        ...
+
+
+@runtime_checkable
+class HasFootprint(Protocol):
+    """An adapter that can also tell what a call will keep in memory. Optional, like `HasOutline`."""
+
+    def footprint(self, model: str, memory: MemoryPlan, num_frames: int | None = None) -> Footprint | None:
+        """A call on that folder or hub id, None where its files are not on this machine. Loads no weights.
 
         Raises `InputError` for a length it cannot make.
         """

@@ -10,6 +10,7 @@ import torch
 
 from streamt1_plugins.adapter import History
 from streamt1_plugins.errors import PluginError, RecipeError, foreign_code, unknown_name
+from streamt1_plugins.footprint import Held
 from streamt1_plugins.parking import mapped
 from streamt1_plugins.policies.width import widest
 
@@ -116,14 +117,12 @@ def needs(run: Run, pipe: Any, rewards: Iterable[Reward], width: object = None) 
     search = run.recipe.search
     shape = run.session.draw(run.session.root(), torch.Generator().manual_seed(0)).shape
     state, frames = _decoded(run, pipe, shape)
-    here = -(-widest(width, search) * search.top_k // run.team.size)
-    waiting = min(here, search.batch) if search.park != "device" else here
-    beams = 1 if search.park == "cpu" else search.top_k
+    held = Held.by(search, widest(width, search), run.team.size)
     loaded = {id(reward): reward.weights_mb for reward in rewards}
     return Needs(
-        memory=beams * _memory(run, pipe, shape),
-        states=waiting * state,
-        frames=(here + search.top_k * run.session.num_chunks) * frames,
+        memory=held.beams * _memory(run, pipe, shape),
+        states=held.waiting * state,
+        frames=(held.candidates + search.top_k * run.session.num_chunks) * frames,
         rewards=int(sum(loaded.values()) * MB),
     )
 
