@@ -115,7 +115,9 @@ def free_bytes(device: str) -> int | None:
 def needs(run: Run, pipe: Any, rewards: Iterable[Reward], width: object = None) -> Needs:
     """The bytes a run will take, as far as the model tells: what cannot be known counts as nothing."""
     search = run.recipe.search
+    spent = run.session.forwards
     shape = run.session.draw(run.session.root(), torch.Generator().manual_seed(0)).shape
+    run.session.forwards = spent  # a look beforehand is no part of what the search takes
     state, frames = _decoded(run, pipe, shape)
     held = Held.by(search, widest(width, search), run.team.size)
     loaded = {id(reward): reward.weights_mb for reward in rewards}

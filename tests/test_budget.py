@@ -167,7 +167,7 @@ def test_each_beam_is_judged_by_its_own_branch() -> None:
 
 
 def test_one_candidate_alone_does_not_agree_with_itself() -> None:
-    pipe = run("adapter.prices=[1]", *scripted(spreads=(1, 1, 0.1, 1)), forwards=20, least=1, most=2)
+    pipe = run("adapter.prices=[1]", *scripted(spreads=(1, 1, 0.1, 1)), forwards=17, least=1, most=2)
     assert widths(pipe) == [2, 2, 2, 1, 2, 2]
 
 
@@ -298,6 +298,17 @@ def test_a_forecast_gives_the_least_and_the_most(budget: int) -> None:
     low, high = (int(line.split(" transformer")[0].rpartition(" ")[2]) for line in (least, most))
     assert (low, high) == (cost_of(pipe, 1), max(cost_of(pipe, 1), min(budget, cost_of(pipe, 4))))
     assert low <= pipe.last_run.cost.forwards <= high
+
+
+@pytest.mark.parametrize("call", [{}, {"guidance_scale": 2.0}, {"video": torch.rand(1, 9, 3, 64, 64)}], ids=list)
+def test_the_bundled_model_takes_what_its_session_tells(call: dict[str, Any]) -> None:
+    pipe = streamt1.load()
+    pipe("a red circle moving right on a blue background", num_frames=33, **call)
+    session, first = pipe.last_run.session, pipe.last_run.beams[0].history.index - len(pipe.tree.winner)
+    outline = session.outline()
+    given = sum(outline.commit[:first])
+    assert first == ("video" in call)
+    assert session.forwards == given + 4 * sum(outline.generate[first:]) + 2 * sum(outline.commit[first:])
 
 
 @pytest.mark.parametrize("budget", [60, 110, 150])
