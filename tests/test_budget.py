@@ -166,6 +166,15 @@ def test_each_beam_is_judged_by_its_own_branch() -> None:
     assert [Budget(forwards=9, agree=0).wish(chosen, beam) for beam in (steady, drifting)] == [1.0, 2.0]
 
 
+def test_those_that_only_some_rewards_have_seen_do_not_count() -> None:
+    chosen = stand_in(6.0, 4)
+    for chunk, score in enumerate([0.0, 0.9]):
+        for ordinal, (each, stage) in enumerate([(1.0, None), (score, None), (50.0, 1)]):
+            node = streamt1.Node(chunk=chunk, ordinal=ordinal, parent=None, seed=0, score=each, long=each, stage=stage)
+            chosen.tree.add(node)
+    assert Budget(forwards=9).wish(chosen, Beam(None)) == 0.5
+
+
 def test_one_candidate_alone_does_not_agree_with_itself() -> None:
     pipe = run("adapter.prices=[1]", *scripted(spreads=(1, 1, 0.1, 1)), forwards=17, least=1, most=2)
     assert widths(pipe) == [2, 2, 2, 1, 2, 2]

@@ -143,9 +143,9 @@ class Budget:
 
 
 def by_chunk(run: Run) -> Iterator[list[Node]]:
-    """The candidates of each chunk that was searched, oldest first."""
+    """The candidates of each chunk that all rewards have seen, oldest chunk first."""
     for index in sorted({node.chunk for node in run.tree}):
-        yield run.tree.chunk(index)
+        yield [node for node in run.tree.chunk(index) if node.is_eligible]
 
 
 def in_forwards(run: Run, chunk: Chunk, budget: int) -> Purse | None:
