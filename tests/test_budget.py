@@ -309,6 +309,14 @@ def test_a_forecast_gives_the_least_and_the_most(budget: int) -> None:
     assert low <= pipe.last_run.cost.forwards <= high
 
 
+def test_without_an_outline_the_forecast_is_the_most_a_chunk_may_take() -> None:
+    pipe = run(forwards=30)
+    told = described(pipe.recipe, object(), parts.rewards(pipe.recipe), width=pipe._policies["width"])
+    assert told.startswith("at most, per chunk: 8 candidates, 8 S + 2 transformer forwards")
+    unbounded = described(pipe.recipe, object(), parts.rewards(pipe.recipe), width=object())
+    assert unbounded.startswith("per chunk: 4 candidates")
+
+
 @pytest.mark.parametrize("call", [{}, {"guidance_scale": 2.0}, {"video": torch.rand(1, 9, 3, 64, 64)}], ids=list)
 def test_the_bundled_model_takes_what_its_session_tells(call: dict[str, Any]) -> None:
     pipe = streamt1.load()
