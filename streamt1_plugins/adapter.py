@@ -67,6 +67,24 @@ class Outline:
 
 
 @dataclass(frozen=True, slots=True)
+class Footprint:
+    """What a call will keep in memory, in bytes, as far as it is known without loading the model.
+
+    `weights`: of the whole pipeline. `memory`: of one beam when its memory is full. `reading`: what a forward pass
+    makes of a memory to read it, once for all candidates. `latents`, `frames`, `state`: one candidate's chunk, and the
+    decoder state behind it. `chunks`: of the whole video.
+    """
+
+    weights: int
+    memory: int
+    reading: int
+    latents: int
+    frames: int
+    state: int
+    chunks: int
+
+
+@dataclass(frozen=True, slots=True)
 class Decoded:
     """Frames ``[T, 3, H, W]`` of one candidate's chunk and the decoder state behind them (the adapter's own)."""
 
@@ -161,4 +179,25 @@ class HasOutline(Protocol):
 
         Raises `InputError` for a length it cannot make.
         """
+        ...
+
+
+@runtime_checkable
+class HasFootprint(Protocol):
+    """An adapter that can also tell what a call will keep in memory. Optional, like `HasOutline`."""
+
+    def footprint(self, model: str, memory: MemoryPlan, num_frames: int | None = None) -> Footprint | None:
+        """A call on that folder or hub id, None where its files are not on this machine. Loads no weights.
+
+        Raises `InputError` for a length it cannot make.
+        """
+        ...
+
+
+@runtime_checkable
+class OutlinedSession(Protocol):
+    """A session that can also tell what its call takes. Optional: a budget of forwards plans with it."""
+
+    def outline(self) -> Outline:
+        """The call at hand; chunks that it continues count as chunks."""
         ...

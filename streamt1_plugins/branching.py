@@ -29,7 +29,7 @@ def generate(run: Run, hooks: RunHooks, chunk: Chunk, parking: Parking) -> list[
 
     In a team, each process makes its own candidates and knows the others' as `Preview`.
     """
-    branches = [(beam, proposal) for beam in run.beams for proposal in hooks.propose_noise(run, chunk, beam)]
+    branches = [(beam, proposal) for beam in run.beams for proposal in _proposals(run, hooks, chunk, beam)]
     made: dict[int, Candidate] = {}
 
     def work(rows: list[int]) -> list[Trace]:
@@ -40,6 +40,10 @@ def generate(run: Run, hooks: RunHooks, chunk: Chunk, parking: Parking) -> list[
 
     traces = _team(run, branches).share(run, range(len(branches)), work)
     return [made.get(row) or _absent(chunk, row, branches[row], traces[row]) for row in range(len(branches))]
+
+
+def _proposals(run: Run, hooks: RunHooks, chunk: Chunk, beam: Beam) -> Sequence[Proposal]:
+    return hooks.propose_noise(run, chunk, beam, hooks.width(run, chunk, beam))
 
 
 def _team(run: Run, branches: Sequence[Branch]) -> Team:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from streamt1_plugins.adapter import HasOutline
 from streamt1_plugins.asking import limit
 from streamt1_plugins.cascade import stages
 from streamt1_plugins.errors import foreign_code
+from streamt1_plugins.policies.width import Bounded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -43,12 +44,39 @@ class Forecast:
         )
 
 
-def described(recipe: Recipe, adapter: Adapter, rewards: Mapping[Named, Reward], num_frames: int | None = None) -> str:
-    """The forecast in a line, or what is known per chunk where the adapter cannot tell the length of a call."""
-    if isinstance(adapter, HasOutline):
-        with foreign_code(f"Adapter {recipe.adapter.name!r}, asked what a call takes,"):
-            outline = adapter.outline(num_frames)
+def described(
+    recipe: Recipe,
+    adapter: Adapter,
+    rewards: Mapping[Named, Reward],
+    num_frames: int | None = None,
+    width: object = None,
+) -> str:
+    """The forecast in a line, or what is known per chunk where the adapter cannot tell the length of a call.
+
+    width: the width policy. Where it decides for itself, there are two lines, the least and the most it may cost.
+    """
+    if isinstance(width, Bounded):
+        least, most = (sized(recipe, count) for count in width.bounds(recipe.search))
+    else:
+        least = most = recipe
+    if not isinstance(adapter, HasOutline):
+        return ("at most, " if least != most else "") + _per_chunk(most, rewards)
+    with foreign_code(f"Adapter {recipe.adapter.name!r}, asked what a call takes,"):
+        outline = adapter.outline(num_frames)
+    if least == most:
         return str(forecast(recipe, rewards, outline))
+    low, high = (forecast(each, rewards, outline) for each in (least, most))
+    limit = getattr(width, "forwards", None) or high.forwards
+    high = replace(high, forwards=max(low.forwards, min(limit, high.forwards)))
+    return f"at least {low}\n       at most {high}"
+
+
+def sized(recipe: Recipe, candidates: int) -> Recipe:
+    """The recipe with that many candidates per beam."""
+    return recipe.model_copy(update={"search": recipe.search.model_copy(update={"candidates": candidates})})
+
+
+def _per_chunk(recipe: Recipe, rewards: Mapping[Named, Reward]) -> str:
     width, kept = _width(recipe), recipe.search.top_k
     calls, readings = _asked(recipe, rewards)
     return (

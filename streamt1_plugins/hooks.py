@@ -27,7 +27,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("streamt1")
 
-DECISIONS = ("streamt1_propose_noise", "streamt1_score", "streamt1_select", "streamt1_route_memory")
+DECISIONS = (
+    "streamt1_propose_noise",
+    "streamt1_score",
+    "streamt1_select",
+    "streamt1_route_memory",
+    "streamt1_width",
+)
 DISABLE = "STREAMT1_DISABLE_PLUGINS"
 TRACE = "STREAMT1_TRACE_HOOKS"
 
@@ -74,7 +80,7 @@ class Discovery:
         self.rewards: Table[Entry] = Table("reward")
         self.policies: dict[PolicyKind, Table[Entry]] = {
             kind: Table(f"{kind} policy" if kind != "observer" else kind)
-            for kind in ("noise", "scoring", "selection", "memory", "observer")
+            for kind in ("width", "noise", "scoring", "selection", "memory", "observer")
         }
         self.plugins: dict[str, str] = {}
         self.disabled = tuple(name.strip() for name in os.environ.get(DISABLE, "").split(",") if name.strip())
@@ -164,8 +170,15 @@ class RunHooks:
         for hook in DECISIONS:
             self._reject_rivals(hook)
 
-    def propose_noise(self, run: Run, chunk: Chunk, beam: Beam) -> Sequence[Proposal]:
-        return cast("Sequence[Proposal]", self._decide(DECISIONS[0], run=run, chunk=chunk, beam=beam))
+    def width(self, run: Run, chunk: Chunk, beam: Beam) -> int:
+        """Raises `PluginError` for a width that is no number of candidates."""
+        width = self._decide(DECISIONS[4], run=run, chunk=chunk, beam=beam)
+        if not isinstance(width, int) or width < 1:
+            raise PluginError(f"streamt1_width answered {width!r}; a beam needs one candidate or more.")
+        return width
+
+    def propose_noise(self, run: Run, chunk: Chunk, beam: Beam, count: int) -> Sequence[Proposal]:
+        return cast("Sequence[Proposal]", self._decide(DECISIONS[0], run=run, chunk=chunk, beam=beam, count=count))
 
     def score(self, run: Run, chunk: Chunk, candidate: Candidate) -> float:
         return float(self._decide(DECISIONS[1], run=run, chunk=chunk, candidate=candidate))

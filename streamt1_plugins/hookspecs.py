@@ -36,7 +36,7 @@ def streamt1_register_rewards(register: RegisterReward) -> None:
 
 @_spec
 def streamt1_register_policies(register: RegisterPolicy) -> None:
-    """Declare noise, scoring, selection and memory policies and observers by name and kind."""
+    """Declare width, noise, scoring, selection and memory policies and observers by name and kind."""
 
 
 @_spec
@@ -45,7 +45,12 @@ def streamt1_add_commands(cli: typer.Typer) -> None:
 
 
 @_spec(firstresult=True)
-def streamt1_propose_noise(run: Run, chunk: Chunk, beam: Beam) -> Sequence[Proposal] | None:
+def streamt1_width(run: Run, chunk: Chunk, beam: Beam) -> int | None:
+    """How many candidates one beam branches into."""
+
+
+@_spec(firstresult=True)
+def streamt1_propose_noise(run: Run, chunk: Chunk, beam: Beam, count: int) -> Sequence[Proposal] | None:
     """The noise proposals that branch one beam into the next chunk's candidates (paper: Noise Propagation)."""
 
 

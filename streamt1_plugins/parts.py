@@ -23,8 +23,12 @@ if TYPE_CHECKING:
     from streamt1_plugins.reward import Reward
     from streamt1_plugins.reward_settings import RewardPart
 
-POLICY_SECTIONS: tuple[PolicyKind, ...] = ("noise", "scoring", "selection", "memory")
-REMEDIES: dict[PolicyKind, str] = {"memory": ", or memory.name=fixed", "scoring": ", or scoring.window=1"}
+POLICY_SECTIONS: tuple[PolicyKind, ...] = ("width", "noise", "scoring", "selection", "memory")
+REMEDIES: dict[PolicyKind, str] = {
+    "memory": ", or memory.name=fixed",
+    "scoring": ", or scoring.window=1",
+    "width": ", or width=fixed",
+}
 """What compares no chunks, by kind of policy."""
 
 
@@ -56,7 +60,7 @@ def options_of(part: Any) -> dict[str, Any]:
 
 
 def policies(recipe: Recipe) -> dict[PolicyKind, Any]:
-    """The noise, scoring, selection and memory policies of a recipe."""
+    """The width, noise, scoring, selection and memory policies of a recipe."""
     built: dict[PolicyKind, Any] = {}
     for kind in POLICY_SECTIONS:
         part = getattr(recipe, kind)

@@ -71,11 +71,16 @@ def load(
 ) -> StreamPipeline:
     """Load a model and wrap it. model: an adapter with a bundled model (default "tinyworld"), a folder or a hub id."""
     completed = resolve(recipe, model, adapter=adapter, overrides=overrides)
-    bundled = discovery().adapters.entries.get(str(completed.model))
-    folder = str(load_target(bundled.model, bundled.name)()) if bundled and bundled.model else str(completed.model)
+    folder = place_of(str(completed.model))
     with foreign_code(f"Loading the model {completed.model!r} with adapter {completed.adapter.name!r}"):
         pipe = parts.adapter(completed).load(folder)
     return StreamPipeline(pipe, completed, observers or {})
+
+
+def place_of(model: str) -> str:
+    """The folder of a bundled model by its adapter's name; a folder or hub id as it is."""
+    bundled = discovery().adapters.entries.get(model)
+    return str(load_target(bundled.model, bundled.name)()) if bundled and bundled.model else model
 
 
 def resolve(
@@ -270,7 +275,7 @@ class StreamPipeline:
         with ExitStack() as stack:
             stack.push(lambda kind, error, trace: hooks.run_finished(run, error))
             stack.enter_context(run.team.together())
-            placement.check(run, self.pipe, self._measurer.rewards.values())
+            placement.check(run, self.pipe, self._measurer.rewards.values(), self._policies["width"])
             self._measurer.start(run)
             stack.callback(self._measurer.finish, run)
             yield from search(run, hooks, self._measurer)

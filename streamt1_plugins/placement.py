@@ -10,7 +10,9 @@ import torch
 
 from streamt1_plugins.adapter import History
 from streamt1_plugins.errors import PluginError, RecipeError, foreign_code, unknown_name
+from streamt1_plugins.footprint import Held
 from streamt1_plugins.parking import mapped
+from streamt1_plugins.policies.width import widest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -73,12 +75,15 @@ class Needs:
         return self.memory + self.states + self.frames + self.rewards
 
 
-def check(run: Run, pipe: Any, rewards: Iterable[Reward]) -> None:
-    """Raise `RecipeError` where a run cannot fit into the free memory of its device, which is known for GPUs only."""
+def check(run: Run, pipe: Any, rewards: Iterable[Reward], width: object = None) -> None:
+    """Raise `RecipeError` where a run cannot fit into the free memory of its device, which is known for GPUs only.
+
+    width: the run's width policy, which may want more candidates than `search.candidates`.
+    """
     free = free_bytes(run.device)
     if free is None or not run.recipe.placement.check:
         return
-    found = needs(run, pipe, rewards)
+    found = needs(run, pipe, rewards, width)
     if found.total > free:
         parts = {name: getattr(found, name) for name in ("memory", "states", "frames", "rewards")}
         listed = ", ".join(f"{name} {size / GIB:.1f}" for name, size in parts.items() if size)
@@ -107,19 +112,19 @@ def free_bytes(device: str) -> int | None:
     return free
 
 
-def needs(run: Run, pipe: Any, rewards: Iterable[Reward]) -> Needs:
+def needs(run: Run, pipe: Any, rewards: Iterable[Reward], width: object = None) -> Needs:
     """The bytes a run will take, as far as the model tells: what cannot be known counts as nothing."""
     search = run.recipe.search
+    spent = run.session.forwards
     shape = run.session.draw(run.session.root(), torch.Generator().manual_seed(0)).shape
+    run.session.forwards = spent  # a look beforehand is no part of what the search takes
     state, frames = _decoded(run, pipe, shape)
-    here = -(-search.candidates * search.top_k // run.team.size)
-    waiting = min(here, search.batch) if search.park != "device" else here
-    beams = 1 if search.park == "cpu" else search.top_k
+    held = Held.by(search, widest(width, search), run.team.size)
     loaded = {id(reward): reward.weights_mb for reward in rewards}
     return Needs(
-        memory=beams * _memory(run, pipe, shape),
-        states=waiting * state,
-        frames=(here + search.top_k * run.session.num_chunks) * frames,
+        memory=held.beams * _memory(run, pipe, shape),
+        states=held.waiting * state,
+        frames=(held.candidates + search.top_k * run.session.num_chunks) * frames,
         rewards=int(sum(loaded.values()) * MB),
     )
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 MAX_EXTENDS = 8
-PARTS = ("adapter", "noise", "scoring", "selection", "memory")
+PARTS = ("adapter", "width", "noise", "scoring", "selection", "memory")
 """The sections that name one part each; its options stand beside the name."""
 
 _HERE = Path(__file__).parent
@@ -44,6 +44,12 @@ class AdapterPart(Part):
     """An adapter. Without a name the pipeline or the model decides which one the options are for."""
 
     name: str | None = None  # type: ignore[assignment]  # the only part that another argument can name
+
+
+class WidthPart(Part):
+    """The width policy: how many candidates a beam branches into."""
+
+    name: str = "fixed"
 
 
 class NoisePart(Part):
@@ -109,6 +115,7 @@ class Recipe(Section):
     adapter: AdapterPart = AdapterPart()
     seed: Annotated[int, Field(ge=0, lt=2**64)] = 42
     search: SearchSettings = SearchSettings()
+    width: WidthPart = WidthPart()
     noise: NoisePart = NoisePart()
     scoring: ScoringPart = ScoringPart()
     selection: SelectionPart = SelectionPart()

@@ -7,7 +7,7 @@ from typing import Any
 
 from streamt1_plugins.recipe import Recipe
 
-BY_NAME = ("AdapterPart", "NoisePart", "ScoringPart", "SelectionPart", "MemoryPart", "Place")
+BY_NAME = ("AdapterPart", "WidthPart", "NoisePart", "ScoringPart", "SelectionPart", "MemoryPart", "Place")
 """Sections that may be a bare string too."""
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from streamt1_plugins.adapter import Capabilities
 
 Rewards = Mapping[str, Mapping[str, Mapping[str, Any]]]
-PolicyKind = Literal["noise", "scoring", "selection", "memory", "observer"]
+PolicyKind = Literal["width", "noise", "scoring", "selection", "memory", "observer"]
 
 
 class RegisterAdapter(Protocol):

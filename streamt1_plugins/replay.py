@@ -18,7 +18,7 @@ from streamt1_plugins.search import commit
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from streamt1_plugins.contracts import Chunk, Proposal, Run
+    from streamt1_plugins.contracts import Proposal, Run
     from streamt1_plugins.hooks import RunHooks
     from streamt1_plugins.pipeline import StreamPipeline
     from streamt1_plugins.tree import Tree
@@ -43,7 +43,7 @@ def walked(folder: str | Path, node: str | None = None, opening: Opening | None 
     wrapped = record.pipeline(opening, {}, record.folder)
     run = record.begin(wrapped, opening)
     try:
-        follow(run, wrapped.run_hooks(run), path)
+        follow(run, wrapped.run_hooks(run), record.tree(), path)
         yield run
     finally:
         run.session.close()
@@ -61,7 +61,7 @@ def branch(folder: str | Path, node: str, out: str | Path, opening: Opening | No
     run = record.begin(wrapped, opening)
     with closing_on_error(run):
         path = [*path[:-1], replace(path[-1], fate="kept", rank=0)]
-        follow(run, wrapped.run_hooks(run), path)
+        follow(run, wrapped.run_hooks(run), record.tree(), path)
         run.tree = _picked(record.tree(path[-1].chunk + 1), path[-1])
         strips.copy(record.folder, Path(out), run.tree.nodes)
         run.tree.note(f"Goes on from node {node} of {record.folder}, picked by hand.")
@@ -93,8 +93,10 @@ def _picked(tree: Tree, picked: Node) -> Tree:
     return tree
 
 
-def follow(run: Run, hooks: RunHooks, path: Sequence[Node]) -> Beam:
-    """Regenerate `path` (oldest first) from the root; nothing is measured, routes and ranks are the recorded ones.
+def follow(run: Run, hooks: RunHooks, tree: Tree, path: Sequence[Node]) -> Beam:
+    """Regenerate a `path` of the recorded `tree` (oldest first) from the root; nothing is measured.
+
+    Routes, ranks and widths are the recorded ones.
 
     Bit-equal to the recorded run where candidates were denoised one at a time (``search.batch: 1``). Raises
     `InputError` when the recipe or seed is not the one the path was recorded with.
@@ -102,14 +104,16 @@ def follow(run: Run, hooks: RunHooks, path: Sequence[Node]) -> Beam:
     run.beams = (Beam(run.session.root()),)
     for node, chunk in zip(path, run.chunks(), strict=False):
         beam = run.beams[0]
-        candidate = denoise(run, chunk, beam, [(node.ordinal, _recorded(run, hooks, chunk, beam, node))])[0]
+        # As wide as it was: what decided that (a budget, a clock) is not there any more.
+        proposals = hooks.propose_noise(run, chunk, beam, len(tree.children(node.parent)))
+        candidate = denoise(run, chunk, beam, [(node.ordinal, _recorded(run, proposals, node))])[0]
         recorded = {item.name: getattr(node, item.name) for item in fields(Node)}
         run.beams = (commit(run, replace(candidate, **recorded)),)
     return run.beams[0]
 
 
-def _recorded(run: Run, hooks: RunHooks, chunk: Chunk, beam: Beam, node: Node) -> Proposal:
-    for proposal in hooks.propose_noise(run, chunk, beam):
+def _recorded(run: Run, proposals: Sequence[Proposal], node: Node) -> Proposal:
+    for proposal in proposals:
         if proposal.seed == node.seed:
             return proposal
     raise InputError(

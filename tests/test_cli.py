@@ -288,7 +288,14 @@ def test_plugins_as_json() -> None:
     assert adapters["wan"]["pipelines"] == ["WanPipeline"]
     assert adapters["wan"]["explicit"]
     assert adapters["toy"]["suggested rewards"] == ["bright"]
-    assert {entry["kind"] for entry in found["policies"]} == {"noise", "scoring", "selection", "memory", "observer"}
+    assert {entry["kind"] for entry in found["policies"]} == {
+        "width",
+        "noise",
+        "scoring",
+        "selection",
+        "memory",
+        "observer",
+    }
 
 
 def test_disabled_plugins_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -356,12 +363,37 @@ def test_validate_finds_what_is_wrong(text: str, message: str) -> None:
 def test_validate_passes_what_is_right_and_tells_the_cost() -> None:
     result = call("recipes", "validate", "plain", "30s", "--num-frames", "21")
     assert result.exit_code == 0
-    assert [line.partition(",")[0].strip() for line in result.stdout.splitlines()] == [
+    lines = [line.strip() for line in result.stdout.splitlines()]
+    assert [line.partition(",")[0] for line in lines if "memory" not in line] == [
         "OK     plain",
         "2 chunks: 2 candidates",
         "OK     30s",
         "2 chunks: 8 candidates",
     ]
+    memory = re.compile(r"about ([\d.]+) MB of memory, .*\(model 16 MB, .*\)")
+    plain, wide = memory.fullmatch(lines[2]), memory.fullmatch(lines[5])
+    assert plain
+    assert wide
+    assert 16 < float(plain[1]) < float(wide[1]) < 50
+
+
+@pytest.mark.parametrize(
+    ("recipe", "why"),
+    [("longlive", "'models/longlive' is not on this machine"), ("toy.yaml", "the adapter 'toy'")],
+)
+def test_validate_says_where_the_memory_is_not_known(recipe: str, why: str) -> None:
+    Path("toy.yaml").write_text("model: toy\nadapter: toy\n")
+    line = call("recipes", "validate", recipe).stdout.splitlines()[-1].strip()
+    assert line.startswith("memory not known: ")
+    assert why in line
+
+
+def test_validate_tells_what_a_budget_allows() -> None:
+    Path("mine.yaml").write_text("extends: stream-t1\nwidth: {name: budget, forwards: 100}\n")
+    told = call("recipes", "validate", "mine.yaml", "--num-frames", "33").stdout
+    lines = [line.strip() for line in told.splitlines()]
+    assert lines[1].startswith("at least 3 chunks: 6 candidates, 52 transformer forwards")
+    assert lines[2].startswith("at most 3 chunks: 24 candidates, 100 transformer forwards")
 
 
 def test_a_length_the_adapter_cannot_make_is_an_error_of_the_recipe() -> None:

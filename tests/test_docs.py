@@ -7,6 +7,7 @@ import json
 import logging
 import re
 import sys
+from dataclasses import fields
 from pathlib import Path
 from types import ModuleType
 from typing import Any, get_args
@@ -68,7 +69,8 @@ def my_plugin(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 MINE = {
-    "noise": {"name": "mirrored", "pairs": 2},
+    "width": {"name": "tapered", "least": 4},
+    "noise": "mirrored",
     "scoring": "worst",
     "selection": "family",
     "memory": {"name": "milestones", "every": 2},
@@ -124,7 +126,7 @@ def policy_options() -> dict[str, Any]:
     """Options of the built-in policies with their defaults."""
     tables = Discovery().policies
     entries = [(kind, entry) for kind in parts.POLICY_SECTIONS for entry in tables[kind].entries.values()]
-    return {f"{kind}.{name}": value for kind, e in entries for name, value in parts.options_of(e.load()()).items()}
+    return {f"{kind}.{field.name}": field.default for kind, entry in entries for field in fields(entry.load())}
 
 
 @pytest.mark.parametrize(("key", "default"), {**keys(Recipe), **keys(RewardPart), **policy_options()}.items())

@@ -32,9 +32,9 @@ def run(*overrides: str, observers: dict[str, object] | None = None, **call: Any
     return pipe
 
 
-def test_there_are_twelve_hooks_and_each_has_a_test_here() -> None:
+def test_there_are_thirteen_hooks_and_each_has_a_test_here() -> None:
     tested = {name.removeprefix("test_hook_") for name in globals() if name.startswith("test_hook_")}
-    assert len(HOOKS) == 12
+    assert len(HOOKS) == 13
     assert tested == {name.removeprefix("streamt1_") for name in HOOKS}
 
 
@@ -72,7 +72,7 @@ def test_hook_register_rewards() -> None:
 def test_hook_register_policies() -> None:
     @hookimpl
     def declare(register: Any) -> None:
-        for kind in ("noise", "scoring", "selection", "memory", "observer"):
+        for kind in ("width", "noise", "scoring", "selection", "memory", "observer"):
             register("acme", kind=kind, target="acme:Part")
 
     found = Discovery()
@@ -105,6 +105,17 @@ class Five:
 
 
 @dataclass
+class Growing:
+    """One candidate more per beam with every chunk; `start` of them at first."""
+
+    start: Any = 1
+
+    @hookimpl
+    def streamt1_width(self, chunk: Any) -> Any:
+        return self.start + chunk.index if chunk.index else self.start
+
+
+@dataclass
 class Darkest:
     @hookimpl
     def streamt1_score(self, candidate: Any) -> float:
@@ -127,6 +138,7 @@ class Alternate:
 
 @hookimpl
 def declare_parts(register: Any) -> None:
+    register("mine", kind="width", target="tests.test_hooks:Growing")
     for kind, target in {"noise": "Five", "scoring": "Darkest", "selection": "Last", "memory": "Alternate"}.items():
         register("mine", kind=kind, target=f"tests.test_hooks:{target}")
 
@@ -140,6 +152,23 @@ def test_hook_propose_noise(mine: Discovery) -> None:
     pipe = run("noise={name: mine, start: 800}")
     assert [len(pipe.tree.chunk(i)) for i in range(4)] == [5, 10, 10, 10]
     assert [node.seed for node in pipe.tree.chunk(1)] == [*range(700, 695, -1), *range(690, 685, -1)]
+
+
+def test_hook_width(mine: Discovery) -> None:
+    pipe = run("width={name: mine, start: 3}")
+    assert [len(pipe.tree.chunk(i)) for i in range(4)] == [3, 8, 10, 12]
+    assert [len(pipe.tree.children(node.id)) for node in pipe.tree.chunk(1) if node.fate == "kept"] == [5, 5]
+
+
+@pytest.mark.parametrize("width", ["0", "-1", "many", "1.5"])
+def test_a_width_that_is_no_number_of_candidates_is_an_error(mine: Discovery, width: str) -> None:
+    with pytest.raises(PluginError, match=rf"streamt1_width answered '?{width}'?; a beam needs one candidate or more"):
+        run(f"width={{name: mine, start: {width}}}")
+
+
+def test_a_noise_policy_may_ignore_the_width(mine: Discovery) -> None:
+    pipe = run("width={name: mine, start: 3}", "noise=mine")
+    assert [len(pipe.tree.chunk(i)) for i in range(4)] == [5, 10, 10, 10]
 
 
 def test_hook_score(mine: Discovery) -> None:

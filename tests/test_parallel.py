@@ -22,7 +22,10 @@ SEARCHES = {
     "skipped": ("rewards.short.picky={options: {how: raise}, on_error: skip}",),
     "sent-whole": ("parallel.send=decoded", "parallel.previews=false"),
     "parked": ("search.park=recompute",),
+    "budget": ("width={name: budget, forwards: 50}", "adapter.prices=[4, 2]"),
 }
+CLOCKED = {"clock": ("width={name: budget, seconds: 0.1}",)}
+"""No two of these are alike, but all processes of one are."""
 WORLDS = (1, 2, 3, 4)
 
 
@@ -31,7 +34,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All searches by every number of processes, one launch each."""
     folder: Path = tmp_path_factory.mktemp("made")
     for processes in WORLDS:
-        found = launch(processes, WORKER, folder, *("|".join((name, *rest)) for name, rest in SEARCHES.items()))
+        searches = ("|".join((name, *rest)) for name, rest in {**SEARCHES, **CLOCKED}.items())
+        found = launch(processes, WORKER, folder, *searches)
         assert found.returncode == 0, found.stderr
     return folder
 
@@ -69,6 +73,12 @@ def test_every_candidate_has_its_picture_unless_the_recipe_saves_the_bytes(made:
     names = [{strip.name[:6] for strip in (made / "wide" / n / "strips").iterdir()} for n in ("1", "4")]
     assert names[0] == names[1]
     assert len(list((made / "sent-whole" / "2" / "strips").iterdir())) == 8  # of 16: its own
+
+
+def test_all_processes_follow_one_clock(made: Path) -> None:
+    found = [result(made, "clock", 3, rank) for rank in range(3)]
+    assert all(without_times(each["tree"]) == without_times(found[0]["tree"]) for each in found)
+    assert all(torch.equal(each["video"], found[0]["video"]) for each in found)
 
 
 def test_candidates_are_shared_evenly(made: Path) -> None:

@@ -74,7 +74,7 @@ def test_a_part_whose_types_cannot_be_read_is_its_authors_fault() -> None:
         parts.build(entry, {}, "noise")
 
 
-@pytest.mark.parametrize("section", ["noise", "scoring", "selection", "memory"])
+@pytest.mark.parametrize("section", ["width", "noise", "scoring", "selection", "memory"])
 def test_an_unknown_policy_is_named_by_kind(section: str) -> None:
     with pytest.raises(UnknownNameError, match=rf"Unknown {section} policy 'nope'\..* Known: "):
         parts.policies(load({section: "nope"}))

@@ -298,7 +298,13 @@ def without_times(pipe: streamt1.StreamPipeline) -> list[dict[str, Any]]:
 def test_the_completed_recipe_writes_out_every_option() -> None:
     completed = wrap("noise.sigma=0.2").recipe
     assert completed.noise.options == {"sigma": 0.2, "seeds": "fresh", "device": "cpu"}
-    assert completed.adapter.options == {"gain": 1.0, "routed": True, "max_batch": None, "decode": "carried"}
+    assert completed.adapter.options == {
+        "gain": 1.0,
+        "routed": True,
+        "max_batch": None,
+        "decode": "carried",
+        "prices": None,
+    }
     assert list(completed.rewards.long) == ["bright"]
     named = wrap("rewards.long={picky: {options: {chunk: 2}}}").recipe.rewards
     assert named.long["picky"].options == {"chunk": 2, "ordinals": [0], "how": "nan"}

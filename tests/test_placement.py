@@ -45,6 +45,16 @@ def test_what_was_counted_is_what_a_run_takes() -> None:
     assert 0 < counted(history.memory) <= found.memory // 2 <= 3 * counted(history.memory)
 
 
+def test_counting_is_no_part_of_the_cost() -> None:
+    pipe = load("search.candidates=1", "search.top_k=1")
+    run = pipe.begin(PROMPT, num_frames=33, video=torch.rand(1, 9, 3, 64, 64))
+    needs(run, pipe.pipe, [])
+    assert run.session.forwards == 0
+    run.session.root()
+    assert run.session.forwards == 1
+    run.session.close()
+
+
 def test_rewards_count_with_what_they_declare() -> None:
     pipe = load()
     run = pipe.begin(PROMPT, num_frames=21)

@@ -87,14 +87,14 @@ def run_of(**recipe: Any) -> Any:
     return SimpleNamespace(recipe=load(recipe), session=session, seed=42, is_plain=not load(recipe).search.is_wide)
 
 
-def test_proposals_are_wider_in_the_first_chunk_and_reuse_the_parents_seed_only_in_release_mode() -> None:
+def test_proposals_are_as_many_as_asked_for_and_reuse_the_parents_seed_only_in_release_mode() -> None:
     run = run_of(search={"candidates": 3, "top_k": 2})
     beam = Beam(History(index=1), (Node(chunk=0, ordinal=1, parent=None, seed=43),), torch.zeros(1, 1, 2, 2, 2), 1)
-    first = Propagate(seeds="release").streamt1_propose_noise(run, Chunk(0, 4), Beam(History()))
-    later = Propagate(seeds="release").streamt1_propose_noise(run, Chunk(1, 4), beam)
+    first = Propagate(seeds="release").streamt1_propose_noise(run, Chunk(0, 4), Beam(History()), 6)
+    later = Propagate(seeds="release").streamt1_propose_noise(run, Chunk(1, 4), beam, 3)
     assert [proposal.seed for proposal in first] == [42, 43, 44, 45, 46, 47]
     assert [proposal.seed for proposal in later] == [43, 1143, 1144]
-    fresh = Propagate().streamt1_propose_noise(run, Chunk(1, 4), beam)
+    fresh = Propagate().streamt1_propose_noise(run, Chunk(1, 4), beam, 3)
     assert [proposal.seed for proposal in fresh] == [fresh_seed(42, 1, 1, i) for i in range(3)]
     assert all(proposal.propagated for proposal in fresh)
     assert torch.equal(fresh[0].noise, math.sqrt(0.99) * fresh_noise(fresh[0].seed))
@@ -106,7 +106,7 @@ def fresh_noise(seed: int) -> torch.Tensor:
 
 def test_a_search_of_one_uses_the_pipelines_own_stream() -> None:
     (proposal,) = Propagate().streamt1_propose_noise(
-        run_of(search={"candidates": 1, "top_k": 1}), Chunk(0, 4), Beam(History())
+        run_of(search={"candidates": 1, "top_k": 1}), Chunk(0, 4), Beam(History()), 1
     )
     assert proposal.generator is None
     assert not proposal.propagated

@@ -204,7 +204,7 @@ def test_an_unknown_route_is_an_error_naming_the_known_ones() -> None:
 def test_a_recorded_path_can_be_walked_again_at_plain_cost() -> None:
     first = run()
     again = streamt1.wrap(ToyPipeline()).begin("a prompt")
-    beam = follow(again, RunHooks(parts.policies(again.recipe).items()), first.run.beams[0].path)
+    beam = follow(again, RunHooks(parts.policies(again.recipe).items()), first.tree, first.run.beams[0].path)
     assert torch.equal(torch.cat(beam.history.frames), first.video)
     assert beam.history.memory == first.run.beams[0].history.memory
     assert again.session.calls["generate"] == 4
@@ -214,6 +214,6 @@ def test_a_search_goes_on_from_given_beams() -> None:
     first = run()
     again = streamt1.wrap(ToyPipeline()).begin("a prompt")
     hooks = RunHooks(parts.policies(again.recipe).items())
-    follow(again, hooks, first.run.beams[0].path[:2])
+    follow(again, hooks, first.tree, first.run.beams[0].path[:2])
     chunks = [chunk.index for chunk in search(again, hooks, Measurer({}))]
     assert chunks == [2, 3]

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import torch
 
 from streamt1_plugins import Capabilities, Decoded, History, Reward, RewardOutput, hookimpl
+from streamt1_plugins.adapter import Outline
 from streamt1_plugins.errors import InputError
 
 SHAPE = (1, 2, 3, 2, 2)  # [N, C, F, h, w]
@@ -77,18 +78,41 @@ class ToySession:
         self.closed = True
 
 
+class PricedSession(ToySession):
+    """A toy that takes `prices` forwards per candidate, chunk by chunk, and one for a clean pass; and tells it."""
+
+    prices: tuple[int, ...] = (1,)
+
+    def outline(self) -> Outline:
+        chunks = range(self.num_chunks)
+        prices = tuple(self.prices[min(index, len(self.prices) - 1)] for index in chunks)
+        return Outline(prices, (1,) * (self.num_chunks - 1) + (0,), latent_frames=3)
+
+    def generate(self, history: History, noise: torch.Tensor, generators: Any) -> torch.Tensor:
+        self.forwards += len(noise) * (self.outline().generate[history.index] - 1)
+        return super().generate(history, noise, generators)
+
+    def commit(self, history: History, *rest: Any) -> History:
+        self.forwards += self.outline().commit[history.index]
+        return super().commit(history, *rest)
+
+
 @dataclass
 class ToyAdapter:
     gain: float = 1.0
     routed: bool = True
     max_batch: int | None = None
     decode: str = "carried"
+    prices: tuple[int, ...] | None = None
 
     def open(self, pipe: Any, call: dict[str, Any], memory: Any) -> ToySession:
         if not call.get("prompt"):
             raise InputError("The prompt is empty.")
         routes = frozenset({"discard", "ema", "append"} if self.routed else ())
-        return ToySession(call, Capabilities(self.max_batch, routes, self.decode, "per_chunk", stochastic_steps=True))
+        kind = ToySession if self.prices is None else PricedSession
+        session = kind(call, Capabilities(self.max_batch, routes, self.decode, "per_chunk", stochastic_steps=True))
+        session.prices = self.prices
+        return session
 
     def load(self, model: str) -> ToyPipeline:
         return ToyPipeline()
@@ -130,6 +154,21 @@ class Picky(Reward):
 
 
 @dataclass
+class Scripted(Reward):
+    """A chunk's level for even candidates, and `spreads` less for odd ones; the last entries repeat."""
+
+    batch_exact: ClassVar[bool] = True
+
+    levels: tuple[float, ...] = (0.0,)
+    spreads: tuple[float, ...] = (1.0,)
+
+    def score(self, inp: Any) -> RewardOutput:
+        level, spread = (each[min(inp.chunk, len(each) - 1)] for each in (self.levels, self.spreads))
+        ordinals = [int(ids[-1][0].split(".")[1]) for ids in inp.frame_ids]
+        return RewardOutput(torch.tensor([level - ordinal % 2 * spread for ordinal in ordinals]))
+
+
+@dataclass
 class ShortOnly(Bright):
     horizons: ClassVar[tuple[str, ...]] = ("short",)
 
@@ -153,6 +192,7 @@ def streamt1_register_adapters(register: Any) -> None:
 def streamt1_register_rewards(register: Any) -> None:
     register("bright", target="tests.toy:Bright")
     register("picky", target="tests.toy:Picky")
+    register("scripted", target="tests.toy:Scripted")
     register("short-only", target="tests.toy:ShortOnly")
     register("misshapen", target="tests.toy:Misshapen")
     register("needs-extra", target="no_such_module:Reward", extra="streamt1-plugins[none]")

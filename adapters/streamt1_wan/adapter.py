@@ -6,22 +6,27 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import torch
 from diffusers import WanPipeline
 from pydantic import Field
 
-from streamt1_plugins.adapter import MemoryPlan, Outline
+from streamt1_plugins.adapter import MemoryPlan
 from streamt1_plugins.errors import InputError, RecipeError, UnsupportedPipelineError
+from streamt1_wan.footprint import Call, footprint
 from streamt1_wan.given import encode, given_frames
 from streamt1_wan.lora import LORA_FILE
+from streamt1_wan.outline import outlined
 from streamt1_wan.processor import AttentionOptions, ContextAttention, RmsNorm
 from streamt1_wan.request import Request, check_prompt_length, check_size, count_chunks, parse
 from streamt1_wan.rope import Rope
 from streamt1_wan.schedule import Schedule, listed, uniform
 from streamt1_wan.session import CausalWanSession, Plan
 from streamt1_wan.support import check_pipeline, uncompiled
+
+if TYPE_CHECKING:
+    from streamt1_plugins.adapter import Footprint, Outline
 
 Positive = Annotated[int, Field(ge=1)]
 Timestep = Annotated[int, Field(ge=1, le=1000)]
@@ -121,12 +126,18 @@ class CausalWanAdapter:
         request = parse({"prompt": "any", "num_frames": num_frames}, self._defaults())
         chunks = count_chunks(request, self.chunk_frames, LATENT_FRAME, sys.maxsize)
         steps = self.steps or (len(self.timesteps),)
-        rows = 2 if request.is_guided else 1
-        return Outline(
-            generate=tuple(rows * steps[min(index, len(steps) - 1)] for index in range(chunks)),
-            commit=(rows,) * (chunks - 1) + (0,),  # nobody reads the context of the last chunk
-            latent_frames=self.chunk_frames,
-        )
+        return outlined(steps, 2 if request.is_guided else 1, chunks, self.chunk_frames)
+
+    def footprint(self, model: str, memory: MemoryPlan, num_frames: int | None = None) -> Footprint | None:
+        """What a call keeps in memory, with the dtypes of `load`; None where the model is not on this machine.
+
+        Raises `InputError` for a length that falls between chunks.
+        """
+        request = parse({"prompt": "any", "num_frames": num_frames}, self._defaults())
+        chunks = count_chunks(request, self.chunk_frames, LATENT_FRAME, sys.maxsize)
+        dtypes = (getattr(torch, self.dtype), getattr(torch, self.vae_dtype))
+        frames, size = self.chunk_frames, (request.height, request.width)
+        return footprint(model, Call(chunks, frames, size, 2 if request.is_guided else 1, dtypes), memory)
 
     @torch.no_grad()
     def _encoded(self, pipe: Any, frames: torch.Tensor, text: torch.Tensor) -> tuple[torch.Tensor, ...]:

@@ -13,6 +13,7 @@ from streamt1_plugins.adapter import Decoded, History
 from streamt1_wan import CAPABILITIES
 from streamt1_wan.decode import decode_chunk
 from streamt1_wan.memory import Block, Memory, assembled, evict, remember
+from streamt1_wan.outline import outlined
 from streamt1_wan.processor import Context, ContextAttention
 from streamt1_wan.schedule import Schedule, flow_to_x0, renoise
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from torch import Generator, Tensor
 
-    from streamt1_plugins.adapter import MemoryPlan
+    from streamt1_plugins.adapter import MemoryPlan, Outline
     from streamt1_plugins.contracts import MemoryRoute
     from streamt1_wan.request import Request
     from streamt1_wan.rope import Rope
@@ -122,6 +123,11 @@ class CausalWanSession:
                 frames.transpose(0, 1).unsqueeze(0), request.output_type, do_denormalize=[False] * len(frames)
             )
         return WanPipelineOutput(frames=video) if request.return_dict else (video,)
+
+    def outline(self) -> Outline:
+        """What this call takes, known before anything is generated."""
+        steps = [len(schedule) for schedule in self._plan.schedules]
+        return outlined(steps, len(self._plan.text), self.num_chunks, self._plan.noise_shape[0])
 
     def close(self) -> None:
         """Restore the attention processors and offload what was offloaded; a second call does nothing."""

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from streamt1_plugins.commands.base import USER_ERROR, complain, terminal
-from streamt1_plugins.errors import OutputError, StreamT1Error
+from streamt1_plugins.errors import OutputError, StreamT1Error, foreign_code
 
 if TYPE_CHECKING:
     from streamt1_plugins.recipe import Recipe
@@ -66,11 +66,12 @@ def validate(
     ],
     num_frames: Annotated[int | None, typer.Option(help="Frames of the video. Default: the adapter's.")] = None,
 ) -> None:
-    """Check recipes, every key, name and option, and say what a video will cost. Loads no weights."""
+    """Check recipes, every key, name and option, and tell the cost and the memory of a video. Loads no weights."""
     bad = 0
     for recipe in recipes:
         try:
-            cost = _cost(_resolved(recipe), num_frames)
+            resolved = _resolved(recipe)
+            cost = f"{_cost(resolved, num_frames)}\n       {_memory(resolved, num_frames)}"
         except StreamT1Error as error:
             bad += 1
             complain(f"{recipe}: {error}")
@@ -123,7 +124,27 @@ def _cost(recipe: Recipe, num_frames: int | None) -> str:
     from streamt1_plugins import parts
     from streamt1_plugins.forecast import described
 
-    return described(recipe, parts.adapter(recipe), parts.rewards(recipe), num_frames)
+    width = parts.policies(recipe)["width"]
+    return described(recipe, parts.adapter(recipe), parts.rewards(recipe), num_frames, width)
+
+
+def _memory(recipe: Recipe, num_frames: int | None) -> str:
+    from streamt1_plugins import parts
+    from streamt1_plugins.adapter import HasFootprint
+    from streamt1_plugins.footprint import memory_plan, peak
+    from streamt1_plugins.pipeline import place_of
+    from streamt1_plugins.policies.width import widest
+
+    adapter = parts.adapter(recipe)
+    if not isinstance(adapter, HasFootprint):
+        return f"memory not known: the adapter {recipe.adapter.name!r} cannot tell"
+    with foreign_code(f"Adapter {recipe.adapter.name!r}, asked what a call keeps in memory,"):
+        each = adapter.footprint(place_of(str(recipe.model)), memory_plan(recipe), num_frames)
+    if each is None:
+        return f"memory not known: {recipe.model!r} is not on this machine, or not all of it"
+    rewards = {id(reward): reward.weights_mb for reward in parts.rewards(recipe).values()}
+    width = widest(parts.policies(recipe)["width"], recipe.search)
+    return str(peak(recipe.search, each, width, int(sum(rewards.values()) * 10**6)))
 
 
 def _resolved(name: str) -> Recipe:

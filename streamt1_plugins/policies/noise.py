@@ -47,7 +47,7 @@ def release_seed(base: int, chunk: int, parent: int, index: int, last: int | Non
 
 @dataclass(frozen=True)
 class Propagate:
-    """Branches a beam into `search.candidates` proposals (times `top_k` in the first chunk that is searched).
+    """Branches a beam into as many proposals as the width policy wants.
 
     sigma: weight of the parent's noise, 0 is fresh noise only. seeds: `fresh` (collision free) or `release` (parity).
     device: where noise is drawn; on "cpu" every machine draws the same.
@@ -59,9 +59,7 @@ class Propagate:
     device: str = "cpu"
 
     @hookimpl
-    def streamt1_propose_noise(self, run: Run, chunk: Chunk, beam: Beam) -> list[Proposal]:
-        search = run.recipe.search
-        count = search.candidates * (1 if beam.path else search.top_k)
+    def streamt1_propose_noise(self, run: Run, chunk: Chunk, beam: Beam, count: int) -> list[Proposal]:
         if run.is_plain and self.seeds == "fresh":
             return [self._proposal(run, beam, run.seed, None)]
         seeds = [self._seed(run.seed, chunk, beam, index) for index in range(count)]

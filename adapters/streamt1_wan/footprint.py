@@ -1,0 +1,149 @@
+"""What a causal Wan model and a call of it keep in memory, from configurations and file headers, without weights."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from diffusers import AutoencoderKLWan
+from huggingface_hub import try_to_load_from_cache
+from huggingface_hub.errors import HFValidationError
+
+from streamt1_plugins.adapter import Footprint
+from streamt1_wan.decode import decode_chunk
+from streamt1_wan.lora import LORA_FILE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from streamt1_plugins.adapter import MemoryPlan
+
+INDEX = "model_index.json"
+STEMS = ("diffusion_pytorch_model", "model")
+"""How diffusers and transformers call the weights of a component."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a call depends on. `size`: (height, width) in pixels. `conditions`: 2 with guidance. `dtypes`: of the
+    transformer and text encoder, and of the VAE.
+    """
+
+    chunks: int
+    chunk_frames: int
+    size: tuple[int, int]
+    conditions: int
+    dtypes: tuple[torch.dtype, torch.dtype]
+
+
+def footprint(model: str, call: Call, plan: MemoryPlan) -> Footprint | None:
+    """The whole of it; None where the model's files are not here."""
+    folder = folder_of(model)
+    if folder is None:
+        return None
+    dtype, vae_dtype = call.dtypes
+    total = weights(folder, {"transformer": dtype.itemsize, "text_encoder": dtype.itemsize, "vae": vae_dtype.itemsize})
+    transformer, configured = (config_of(folder, component) for component in ("transformer", "vae"))
+    if total is None or transformer is None or configured is None:
+        return None
+    vae = shapes_of(configured)
+    scale = vae.config.scale_factor_spatial
+    shape = (1, transformer["in_channels"], call.chunk_frames, *(side // scale for side in call.size))
+    block = block_elements(transformer, shape, call.conditions)
+    sinks, window = blocks_kept(plan, call.chunks)
+    # A sink that averages is kept in float32, and any sink may have been the one that did.
+    sink_size = torch.float32.itemsize if plan.sink_precision == "float32" else dtype.itemsize
+    state, frames = (count * vae_dtype.itemsize for count in decoded(vae, shape))
+    return Footprint(
+        weights=total,
+        memory=block * (sinks * sink_size + window * dtype.itemsize),
+        reading=block * dtype.itemsize * (sinks + window + 1),  # with room for the chunk at hand
+        latents=prod(shape) * dtype.itemsize,
+        frames=frames,
+        state=state,
+        chunks=call.chunks,
+    )
+
+
+def folder_of(model: str) -> Path | None:
+    """The diffusers folder of a model, or of a hub id that is in the local cache; None where neither is here."""
+    if (Path(model) / INDEX).is_file():
+        return Path(model)
+    try:
+        cached = try_to_load_from_cache(model, INDEX)
+    except HFValidationError:  # not of the form of a hub id
+        return None
+    return Path(cached).parent if isinstance(cached, str) else None
+
+
+def config_of(folder: Path, component: str) -> dict[str, Any] | None:
+    """The configuration of a component, None where it is not here."""
+    path = folder / component / "config.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def weights(folder: Path, itemsizes: Mapping[str, int]) -> int | None:
+    """Bytes of a pipeline's weights, loaded with `itemsizes` bytes an element, by component; None where one is missing.
+
+    Layers that a library keeps in float32 whatever is asked for count with the others.
+    """
+    total = 0
+    for component, itemsize in itemsizes.items():
+        files = list(_weight_files(folder / component))
+        if not files or not all(file.is_file() for file in files):
+            return None
+        total += itemsize * sum(elements(file) for file in files)
+    lora = folder / LORA_FILE
+    return total + (itemsizes["transformer"] * elements(lora) if lora.is_file() else 0)
+
+
+def _weight_files(component: Path) -> Iterator[Path]:
+    for stem in STEMS:
+        index = component / f"{stem}.safetensors.index.json"
+        if index.is_file():
+            names = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+            yield from (component / name for name in sorted(set(names)))
+            return
+        if (component / f"{stem}.safetensors").is_file():
+            yield component / f"{stem}.safetensors"
+            return
+
+
+def elements(file: Path) -> int:
+    """Numbers in a safetensors file, from its header: eight bytes of length, then JSON."""
+    with file.open("rb") as stream:
+        header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+    return sum(prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+
+
+def block_elements(transformer: Mapping[str, Any], shape: tuple[int, ...], conditions: int) -> int:
+    """Keys and values of one chunk in all layers; `shape` is that of its latents, ``[1, C, F, h, w]``."""
+    tokens = prod(shape[2:]) // prod(transformer["patch_size"])
+    width = transformer["num_attention_heads"] * transformer["attention_head_dim"]
+    return int(2 * transformer["num_layers"] * conditions * tokens * width)
+
+
+def blocks_kept(plan: MemoryPlan, chunks: int) -> tuple[int, int]:
+    """(sinks, chunks in the window) that a branch remembers at most; the last chunk is never remembered."""
+    past = chunks - 1
+    window = min(plan.window_chunks - 1, max(0, past - plan.sink_chunks))
+    return min(past - window, max(plan.sink_chunks, plan.max_sink_chunks)), window
+
+
+def shapes_of(config: Mapping[str, Any]) -> Any:
+    """A VAE on the meta device, which has shapes and nothing else."""
+    with torch.device("meta"):
+        return AutoencoderKLWan.from_config(dict(config))
+
+
+@torch.no_grad()
+def decoded(vae: Any, shape: tuple[int, ...]) -> tuple[int, int]:
+    """Numbers in (decoder state, frames) of one candidate after a chunk that is not the first: that one has fewer."""
+    latents = torch.empty(shape, device="meta")
+    _, (state,) = decode_chunk(vae, latents, None)
+    frames, (state,) = decode_chunk(vae, latents, state)
+    return sum(entry.numel() for entry in state if isinstance(entry, torch.Tensor)), frames.numel()

@@ -1,0 +1,19 @@
+"""What a call takes in transformer forwards."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from streamt1_plugins.adapter import Outline
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def outlined(steps: Sequence[int], conditions: int, chunks: int, chunk_frames: int) -> Outline:
+    """`steps` per chunk, the last entry repeats; a pass has a row per condition (two with guidance)."""
+    return Outline(
+        generate=tuple(conditions * steps[min(index, len(steps) - 1)] for index in range(chunks)),
+        commit=(conditions,) * (chunks - 1) + (0,),  # nobody reads the context of the last chunk
+        latent_frames=chunk_frames,
+    )

@@ -1,0 +1,185 @@
+"""A budget per video: few candidates while their scores agree, more when a branch drifts, never more than is left.
+
+A width is what one beam branches into. What decides it is in the run's own record (tree and cost), so a resumed run
+and every process of a team decide alike.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import fmean, pstdev
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+from pydantic import Field
+
+from streamt1_plugins.adapter import OutlinedSession
+from streamt1_plugins.errors import RecipeError
+from streamt1_plugins.hookspecs import hookimpl
+from streamt1_plugins.policies.width import places
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from streamt1_plugins.adapter import Outline
+    from streamt1_plugins.contracts import Beam, Chunk, Node, Run
+    from streamt1_plugins.recipe import SearchSettings
+
+AGREEING, DRIFTING = 0.5, 2.0
+"""What becomes of a chunk's even share of the budget."""
+CLOCK = "The width follows the clock (width.seconds): the same recipe and seed may search differently another time."
+SHORT = "Less of width.forwards is left than the least width takes: the run exceeds its budget."
+
+
+@dataclass(frozen=True)
+class Purse:
+    """What is `left` for candidates, and what a width of one costs `now`, in this chunk, and `later`, in all others."""
+
+    left: float
+    now: float
+    later: float
+
+    @property
+    def share(self) -> float:
+        """The width that every chunk can have."""
+        return self.left / (self.now + self.later)
+
+    def most(self, least: int) -> float:
+        """The width that this chunk can have if all others have the `least` one."""
+        return (self.left - least * self.later) / self.now
+
+
+def affordable(purse: Purse, wish: float, least: int, most: int) -> int:
+    """`wish` times the even share, in whole candidates: no more than leaves the `least` for later, no less than it."""
+    return max(least, math.floor(min(wish * purse.share, purse.most(least), most)))
+
+
+def spread(values: Iterable[float]) -> float | None:
+    """Standard deviation of what was measured; None for fewer than two values, which say nothing."""
+    known = [value for value in values if math.isfinite(value)]
+    return pstdev(known) if len(known) > 1 else None
+
+
+def agree(spreads: Sequence[float], factor: float) -> bool:
+    """Whether the last chunk's candidates differ at most `factor` times as much as those of a chunk before it did."""
+    *before, last = spreads or (math.inf,)
+    return bool(before) and last <= factor * fmean(before)
+
+
+def drifts(longs: Sequence[float], margin: float) -> bool:
+    """Whether a branch's last long reward lies more than `margin` below the mean of those before it; NaN never does."""
+    *before, last = longs or (math.nan,)
+    known = [each for each in before if math.isfinite(each)]
+    return bool(known) and fmean(known) - last > margin
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Spends `forwards` (transformer forwards) or `seconds` on each video, one of the two.
+
+    least, most: candidates per beam, also where the budget would allow fewer or more; most null is twice
+    `search.candidates`. agree: a chunk's scores agree when they spread at most this share of what they did in the
+    chunks before; the next chunk then has half its share of what is left. drift: a branch drifts when its long reward
+    falls below the mean of its chunks by more than this share of the usual spread among candidates; it then has twice
+    its share.
+    """
+
+    compares_chunks: ClassVar[bool] = True
+
+    forwards: Annotated[int, Field(ge=1)] | None = None
+    seconds: Annotated[float, Field(gt=0)] | None = None
+    least: Annotated[int, Field(ge=1)] = 1
+    most: Annotated[int, Field(ge=1)] | None = None
+    agree: Annotated[float, Field(ge=0)] = 0.5
+    drift: Annotated[float, Field(ge=0)] = 0.5
+
+    def __post_init__(self) -> None:
+        if (self.forwards is None) == (self.seconds is None):
+            raise RecipeError("A budget is `width.forwards` or `width.seconds` per video: name one of the two.")
+        if self.most is not None and self.most < self.least:
+            raise RecipeError(f"width.least = {self.least} is more than width.most = {self.most}.")
+
+    def bounds(self, search: SearchSettings) -> tuple[int, int]:
+        return self.least, max(self.least, 2 * search.candidates) if self.most is None else self.most
+
+    @hookimpl
+    def streamt1_run_started(self, run: Run) -> None:
+        if run.is_plain:
+            raise RecipeError("A budget needs a search: search.candidates or search.top_k above 1, or width=fixed.")
+        if self.seconds is not None:
+            run.tree.note(CLOCK)
+
+    @hookimpl
+    def streamt1_width(self, run: Run, chunk: Chunk, beam: Beam) -> int:
+        width = self._per_beam(run, chunk, beam)
+        if self.seconds is not None:  # clocks differ between processes
+            width = run.team.exchange(width)[0]
+        return width * places(beam, run.recipe.search)
+
+    def _per_beam(self, run: Run, chunk: Chunk, beam: Beam) -> int:
+        least, most = self.bounds(run.recipe.search)
+        purse = self._purse(run, chunk)
+        if purse is None:  # of the two only forwards are a promise
+            return least if self.seconds is None else min(max(least, run.recipe.search.candidates), most)
+        if self.forwards is not None and purse.most(least) < least:
+            run.tree.note(SHORT)
+        return affordable(purse, self.wish(run, beam), least, most)
+
+    def _purse(self, run: Run, chunk: Chunk) -> Purse | None:
+        if self.seconds is not None:
+            return in_seconds(run, chunk, self.seconds)
+        return in_forwards(run, chunk, self.forwards or 0)
+
+    def wish(self, run: Run, beam: Beam) -> float:
+        """How much of its even share the next chunk of `beam` should have. Drift comes first: it needs a way out."""
+        chunks = list(by_chunk(run))
+        usual = [each for each in (spread(node.long for node in nodes) for nodes in chunks) if each is not None]
+        if usual and drifts([node.long for node in beam.path], self.drift * fmean(usual)):
+            return DRIFTING
+        spreads = [spread(node.score for node in nodes) for nodes in chunks]
+        known = [each for each in spreads if each is not None]
+        last_is_known = bool(spreads) and spreads[-1] is not None
+        return AGREEING if last_is_known and agree(known, self.agree) else 1.0
+
+
+def by_chunk(run: Run) -> Iterator[list[Node]]:
+    """The candidates of each chunk that all rewards have seen, oldest chunk first."""
+    for index in sorted({node.chunk for node in run.tree}):
+        yield [node for node in run.tree.chunk(index) if node.is_eligible]
+
+
+def in_forwards(run: Run, chunk: Chunk, budget: int) -> Purse | None:
+    """What is left of `budget` forwards, clean passes to come set aside; None where a candidate's price is not known.
+
+    Prices are those the session tells. Of one that does not, a candidate costs what it has cost so far, clean passes
+    included.
+    """
+    kept, outline = run.recipe.search.top_k, outline_of(run)
+    if outline is not None:
+        left = budget - run.session.forwards - kept * sum(outline.commit[chunk.index :])
+        return _purse(run, left, outline.generate[chunk.index :])
+    if not run.cost.candidates:
+        return None
+    price = run.session.forwards / run.cost.candidates
+    return _purse(run, budget - run.session.forwards, [price] * (chunk.count - chunk.index))
+
+
+def in_seconds(run: Run, chunk: Chunk, budget: float) -> Purse | None:
+    """What is left of `budget` seconds, at what a candidate has taken so far with everything around it."""
+    spent = sum(run.cost.seconds.values())
+    if not run.cost.candidates or not spent:
+        return None
+    price = spent / run.cost.candidates
+    return _purse(run, budget - spent, [price] * (chunk.count - chunk.index))
+
+
+def outline_of(run: Run) -> Outline | None:
+    """What the call at hand takes, where its session can tell."""
+    return run.session.outline() if isinstance(run.session, OutlinedSession) else None
+
+
+def _purse(run: Run, left: float, prices: Sequence[float]) -> Purse:
+    """`prices`: of a candidate in this chunk and in each one after it."""
+    kept = run.recipe.search.top_k
+    beams = sum(places(beam, run.recipe.search) for beam in run.beams)
+    return Purse(left, beams * prices[0], kept * sum(prices[1:]))

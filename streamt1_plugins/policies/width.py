@@ -1,0 +1,50 @@
+"""How many candidates a beam branches into: always as many as the recipe says. And how far a policy may go."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
+
+from streamt1_plugins.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from streamt1_plugins.contracts import Beam, Run
+    from streamt1_plugins.recipe import SearchSettings
+
+
+def places(beam: Beam, search: SearchSettings) -> int:
+    """The beams a beam stands for: the empty video for all of them, so that every chunk is equally wide."""
+    return 1 if beam.path else search.top_k
+
+
+@runtime_checkable
+class Bounded(Protocol):
+    """A width policy that can tell how far it goes. Optional: what is counted before a run asks for it."""
+
+    @property
+    def forwards(self) -> int | None:
+        """Transformer forwards it does not exceed in a video, if its narrowest width does not; None for any number."""
+        ...
+
+    def bounds(self, search: SearchSettings) -> tuple[int, int]:
+        """(narrowest, widest), in candidates per beam."""
+        ...
+
+
+def widest(policy: object, search: SearchSettings) -> int:
+    """The most candidates per beam, as far as the policy tells."""
+    return policy.bounds(search)[1] if isinstance(policy, Bounded) else search.candidates
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """`search.candidates` for each beam, `candidates * top_k` in the first chunk that is searched."""
+
+    forwards: ClassVar[int | None] = None
+
+    def bounds(self, search: SearchSettings) -> tuple[int, int]:
+        return search.candidates, search.candidates
+
+    @hookimpl
+    def streamt1_width(self, run: Run, beam: Beam) -> int:
+        return run.recipe.search.candidates * places(beam, run.recipe.search)

@@ -1,0 +1,136 @@
+"""What is told of a causal Wan's memory without its weights, against the tensors of a run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import streamt1_plugins as streamt1
+from streamt1_plugins.adapter import Footprint, MemoryPlan
+from streamt1_plugins.footprint import memory_plan
+from streamt1_plugins.parking import mapped
+from streamt1_plugins.pipeline import place_of
+from streamt1_tinyworld.adapter import TinyWorldAdapter
+from streamt1_wan.adapter import CausalWanAdapter
+from streamt1_wan.footprint import block_elements, blocks_kept, decoded, elements, folder_of, shapes_of, weights
+
+PROMPT = "a red circle moving right on a blue background"
+MODEL = place_of("tinyworld")
+FRAMES = 81
+WAN = {"num_layers": 30, "num_attention_heads": 12, "attention_head_dim": 128, "patch_size": (1, 2, 2)}
+
+
+def counted(*items: Any) -> int:
+    """Bytes of all tensors inside, those that are met twice too."""
+    sizes: list[int] = []
+    for item in items:
+        mapped(item, lambda leaf: sizes.append(leaf.nbytes) if isinstance(leaf, torch.Tensor) else None)
+    return sum(sizes)
+
+
+def told(pipe: streamt1.StreamPipeline, **options: Any) -> Footprint:
+    found = TinyWorldAdapter(**options).footprint(MODEL, memory_plan(pipe.recipe), FRAMES)
+    assert found is not None
+    return found
+
+
+def run(*overrides: str, **options: Any) -> streamt1.StreamPipeline:
+    pipe = streamt1.load(overrides=[*overrides, *(f"adapter.{name}={value}" for name, value in options.items())])
+    pipe(PROMPT, num_frames=FRAMES, output_type="latent")
+    return pipe
+
+
+@pytest.mark.parametrize("options", [{}, {"dtype": "bfloat16", "guidance_scale": 2.0}, {"vae_dtype": "bfloat16"}])
+def test_a_full_memory_is_told_to_the_byte(options: dict[str, Any]) -> None:
+    """Appended chunks are all there, in the model's dtype; the rest is what every run keeps."""
+    pipe = run("memory={name: fixed, route: append}", "sinks.sink_precision=model", "search.top_k=1", **options)
+    history, found = pipe.last_run.beams[0].history, told(pipe, **options)
+    assert found.memory == counted(history.memory)
+    assert found.state == counted(history.decoder)
+    assert found.frames == history.frames[-1].nbytes
+    assert found.latents == history.latents[-1].nbytes
+    assert found.chunks == len(history.latents)
+
+
+@pytest.mark.parametrize("overrides", [(), ("memory=fixed",), ("memory={name: fixed, route: ema}",)])
+def test_no_memory_is_larger_than_told(overrides: tuple[str, ...]) -> None:
+    """An upper bound: which chunks become sinks is decided while the run goes on, so it may be up to three times."""
+    pipe = run(*overrides)
+    found = told(pipe)
+    for beam in pipe.last_run.beams:
+        assert counted(beam.history.memory) <= found.memory <= 3 * counted(beam.history.memory)
+        assert counted(beam.history.decoder) == found.state
+    if overrides == ("memory=fixed",):
+        assert counted(pipe.last_run.beams[0].history.memory) == found.memory
+
+
+def test_what_a_pass_reads_is_told() -> None:
+    pipe = run("memory={name: fixed, route: append}", "search.top_k=1")
+    read: list[int] = []
+
+    class Reading:
+        @streamt1.hookimpl
+        def streamt1_candidate_scored(self, run: Any) -> None:
+            read.append(counted(run.session._assembled[1].past))
+
+    pipe.watched_by({"reading": Reading()})
+    pipe(PROMPT, num_frames=FRAMES, output_type="latent")
+    assert max(read) == told(pipe).reading
+
+
+@pytest.mark.parametrize(("options", "within"), [({}, 0), ({"dtype": "bfloat16", "vae_dtype": "bfloat16"}, 0.02)])
+def test_weights_are_those_of_the_loaded_model(options: dict[str, str], within: float) -> None:
+    """In bfloat16 within 2 %, for some layers stay in float32."""
+    adapter = TinyWorldAdapter(**options)
+    parts = [part for part in adapter.load(MODEL).components.values() if isinstance(part, torch.nn.Module)]
+    loaded = sum(parameter.nbytes for part in parts for parameter in part.parameters())
+    found = adapter.footprint(MODEL, MemoryPlan(), 21)
+    assert found is not None
+    assert found.weights == pytest.approx(loaded, rel=within)
+
+
+def test_sizes_of_the_real_model_are_those_of_its_page() -> None:
+    """In GiB, at 480 x 832 in bfloat16: a chunk of keys and values, and a decoder state."""
+    shape = (1, 16, 3, 60, 104)
+    assert 2 * block_elements(WAN, shape, 1) / 2**30 == pytest.approx(0.80, abs=0.005)
+    assert 2 * decoded(shapes_of({}), shape)[0] / 2**30 == pytest.approx(1.76, abs=0.005)
+    assert block_elements(WAN, shape, 2) == 2 * block_elements(WAN, shape, 1)
+
+
+@pytest.mark.parametrize(
+    ("chunks", "kept"), [(1, (0, 0)), (2, (1, 0)), (3, (1, 1)), (4, (1, 2)), (5, (2, 2)), (8, (5, 2)), (40, (5, 2))]
+)
+def test_a_memory_fills_its_window_first(chunks: int, kept: tuple[int, int]) -> None:
+    assert blocks_kept(MemoryPlan(), chunks) == kept
+
+
+def test_sharded_weights_and_a_lora_count(tmp_path: Path) -> None:
+    component = tmp_path / "transformer"
+    component.mkdir()
+    for shard in ("a", "b"):
+        save_file({shard: torch.zeros(3, 5)}, component / f"{shard}.safetensors")
+    index = component / "diffusion_pytorch_model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": "a.safetensors", "b": "b.safetensors", "c": "b.safetensors"}}))
+    assert elements(component / "a.safetensors") == 15
+    assert weights(tmp_path, {"transformer": 2}) == 60
+    save_file({"lora": torch.zeros(7)}, tmp_path / "pytorch_lora_weights.safetensors")
+    assert weights(tmp_path, {"transformer": 2}) == 74
+    assert weights(tmp_path, {"transformer": 2, "vae": 4}) is None
+    (component / "b.safetensors").unlink()
+    assert weights(tmp_path, {"transformer": 2}) is None
+
+
+@pytest.mark.parametrize("model", ["models/not-here", "nobody/not-in-the-cache", "no such : model"])
+def test_a_model_that_is_not_here_is_not_guessed(model: str) -> None:
+    assert folder_of(model) is None
+    assert CausalWanAdapter().footprint(model, MemoryPlan()) is None
+
+
+def test_a_hub_id_in_the_cache_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamt1_wan.footprint.try_to_load_from_cache", lambda model, name: f"{MODEL}/{name}")
+    assert TinyWorldAdapter().footprint("me/mine", MemoryPlan()) == TinyWorldAdapter().footprint(MODEL, MemoryPlan())
