@@ -82,10 +82,10 @@ def outlined(*overrides: str, num_frames: int | None = None) -> Outline:
 
 
 def test_a_schedule_steps_and_guidance_are_counted() -> None:
-    assert outlined(num_frames=21) == Outline((4, 4), (1, 0), 3)
-    assert outlined("adapter.guidance_scale=5", num_frames=21) == Outline((8, 8), (2, 0), 3)
+    assert outlined(num_frames=21) == Outline((4, 4), (1, 0), 3, (4, 4))
+    assert outlined("adapter.guidance_scale=5", num_frames=21) == Outline((8, 8), (2, 0), 3, (4, 4))
     assert outlined("adapter.steps=[16, 4]", num_frames=33).generate == (16, 4, 4)
-    assert outlined("adapter.chunk_frames=1", num_frames=9) == Outline((4, 4, 4), (1, 1, 0), 1)
+    assert outlined("adapter.chunk_frames=1", num_frames=9) == Outline((4, 4, 4), (1, 1, 0), 1, (4, 4, 4))
     assert len(outlined().generate) == 40
     with pytest.raises(InputError, match="Nearest: 465 or 477"):
         outlined(num_frames=470)

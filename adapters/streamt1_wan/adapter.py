@@ -120,12 +120,14 @@ class CausalWanAdapter:
         """
         request = parse({"prompt": "any", "num_frames": num_frames}, self._defaults())
         chunks = count_chunks(request, self.chunk_frames, LATENT_FRAME, sys.maxsize)
-        steps = self.steps or (len(self.timesteps),)
+        named = self.steps or (len(self.timesteps),)
+        steps = tuple(named[min(index, len(named) - 1)] for index in range(chunks))
         rows = 2 if request.is_guided else 1
         return Outline(
-            generate=tuple(rows * steps[min(index, len(steps) - 1)] for index in range(chunks)),
+            generate=tuple(rows * count for count in steps),
             commit=(rows,) * (chunks - 1) + (0,),  # nobody reads the context of the last chunk
             latent_frames=self.chunk_frames,
+            steps=steps,
         )
 
     @torch.no_grad()
