@@ -22,6 +22,13 @@ SEARCHES = {
     "skipped": ("rewards.short.picky={options: {how: raise}, on_error: skip}",),
     "sent-whole": ("parallel.send=decoded", "parallel.previews=false"),
     "parked": ("search.park=recompute",),
+    "early": (
+        "adapter.name=toy-steps",
+        "early.steps=2",
+        "search.candidates=4",
+        "rewards.short.bright.calibration=running",
+        "rewards.long.bright.calibration=running",
+    ),
 }
 WORLDS = (1, 2, 3, 4)
 
@@ -74,6 +81,15 @@ def test_every_candidate_has_its_picture_unless_the_recipe_saves_the_bytes(made:
 def test_candidates_are_shared_evenly(made: Path) -> None:
     generated = [[result(made, "wide", n, rank)["calls"]["generate"] for rank in range(n)] for n in (1, 2, 3)]
     assert generated == [[24], [12, 12], [8, 8, 8]]
+
+
+def test_drafts_stay_where_they_were_made(made: Path) -> None:
+    """Eight drafts and four of them finished in each of four chunks, each by the process that its number names."""
+    alone, *shared = ([result(made, "early", n, rank)["calls"] for rank in range(n)] for n in (1, 2, 4))
+    assert (alone[0]["draft"], alone[0]["finish"]) == (32, 16)
+    for calls in shared:
+        assert {each["draft"] for each in calls} == {32 // len(calls)}
+        assert sum(each["finish"] for each in calls) == 16
 
 
 def test_survivors_are_decoded_again_or_sent(made: Path) -> None:
