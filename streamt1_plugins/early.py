@@ -41,7 +41,7 @@ def check(run: Run) -> None:
 def generate(run: Run, hooks: RunHooks, measurer: Measurer, parking: Parking, chunk: Chunk) -> list[Candidate]:
     """Every beam's candidates, denoised and decoded; with an early look only the best of them."""
     branches = branching.branch(run, hooks, chunk)
-    session = _drafting(run, branches) if measurer.rewards else None
+    session = _drafting(run, parking, branches) if measurer.rewards else None
     if session is None:
         return branching.generate(run, chunk, parking, branches)
     steps = _Steps(session, run.recipe.early.steps)
@@ -69,14 +69,14 @@ def look(run: Run, hooks: RunHooks, measurer: Measurer, chunk: Chunk, drafts: Se
     return [replace(each, stage=None if each.ordinal in best else EARLY, problem=None) for each in seen]
 
 
-def _drafting(run: Run, branches: Sequence[Branch]) -> HasDraft | None:
+def _drafting(run: Run, parking: Parking, branches: Sequence[Branch]) -> HasDraft | None:
     """The session, where this chunk's candidates can be looked at early and some of them left behind."""
     early, session = run.recipe.early, run.session
     if not early.steps or not isinstance(session, HasDraft) or branching.are_plain(branches):
         return None
     if cascade.places(run.recipe, early.keep, len(branches)) == len(branches):
         return None
-    if session.steps(run.beams[0].history) <= early.steps:
+    if session.steps(parking.awake(branches[0][0]).history) <= early.steps:
         run.tree.note(f"Chunks of {early.steps} denoising steps or fewer had no early look (early.steps).")
         return None
     return session

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import streamt1_plugins as streamt1
-from streamt1_plugins import early, journal
+from streamt1_plugins import journal
 from streamt1_plugins.calibration import calibrate
 from streamt1_plugins.contracts import EARLY
 from streamt1_plugins.errors import RecipeError
@@ -352,9 +352,14 @@ def test_the_page_tells_who_was_left_unfinished(tmp_path: Path) -> None:
     assert text.count("unfinished, after an early look") == sum(not node.is_finished for node in pipe.tree)
 
 
-def test_the_look_needs_rewards() -> None:
+def test_without_rewards_there_is_nothing_to_look_with() -> None:
     pipe = wrapped("early.steps=2")
     pipe._measurer = Measurer({})
     pipe("a prompt")
     assert all(node.is_finished for node in pipe.tree)
-    assert early.check(pipe.last_run) is None
+
+
+def test_the_pipelines_own_noise_is_drawn_in_its_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamt1_plugins.branching.are_plain", lambda branches: True)
+    pipe = run("early.steps=2")
+    assert all(node.is_finished for node in pipe.tree)
