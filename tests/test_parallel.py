@@ -25,6 +25,7 @@ SEARCHES = {
     "early": (
         "adapter.name=toy-steps",
         "early.steps=2",
+        "parallel.previews=false",
         "search.candidates=4",
         "rewards.short.bright.calibration=running",
         "rewards.long.bright.calibration=running",
