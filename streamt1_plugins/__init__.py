@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from streamt1_plugins.adapter import Adapter, Capabilities, Decoded, History, MemoryPlan, Outline, Session
+    from streamt1_plugins.adapter import Adapter, Capabilities, Decoded, Draft, History, MemoryPlan, Outline, Session
     from streamt1_plugins.contracts import Beam, Candidate, Chunk, Node, Proposal, Run
     from streamt1_plugins.hookspecs import hookimpl
     from streamt1_plugins.image_reward import ImageReward
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "adapter": ("Adapter", "Capabilities", "Decoded", "History", "MemoryPlan", "Outline", "Session"),
+    "adapter": ("Adapter", "Capabilities", "Decoded", "Draft", "History", "MemoryPlan", "Outline", "Session"),
     "contracts": ("Beam", "Candidate", "Chunk", "Node", "Proposal", "Run"),
     "hookspecs": ("hookimpl",),
     "image_reward": ("ImageReward",),
@@ -43,6 +43,7 @@ __all__ = [
     "Capabilities",
     "Chunk",
     "Decoded",
+    "Draft",
     "History",
     "ImageReward",
     "MemoryPlan",

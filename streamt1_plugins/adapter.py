@@ -58,12 +58,14 @@ class Outline:
     """What a call will take, as far as it is known without a pipeline: one entry per chunk, the last one included.
 
     `generate`: transformer forwards of one candidate. `commit`: those of one survivor's clean pass. `latent_frames`: of
-    a chunk, which one candidate's decode makes frames of.
+    a chunk, which one candidate's decode makes frames of. `steps`: denoising steps, which share the forwards of a
+    candidate evenly; empty where sessions make no drafts (see `HasDraft`).
     """
 
     generate: tuple[int, ...]
     commit: tuple[int, ...]
     latent_frames: int
+    steps: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,18 @@ class Decoded:
     """Frames ``[T, 3, H, W]`` of one candidate's chunk and the decoder state behind them (the adapter's own)."""
 
     frames: Tensor
+    state: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A candidate after its first denoising steps.
+
+    `latents`: the estimate of the clean chunk so far, ``[1, C, F, h, w]``, which can be decoded. `state`: whatever else
+    the session needs to go on (the adapter's own).
+    """
+
+    latents: Tensor
     state: Any = None
 
 
@@ -152,6 +166,29 @@ class Session(Protocol):
 
     def close(self) -> None:
         """Give the pipeline back as it was."""
+        ...
+
+
+@runtime_checkable
+class HasDraft(Protocol):
+    """A session that can stop after some denoising steps and go on later. Optional: early pruning asks for it.
+
+    Drafting and finishing gives what `generate` gives, to the last bit for candidates that go one at a time; each
+    candidate's generator is drawn from in the same order.
+    """
+
+    def steps(self, history: History) -> int:
+        """Denoising steps of the next chunk."""
+        ...
+
+    def draft(self, history: History, noise: Tensor, generators: Sequence[Generator | None], steps: int) -> list[Draft]:
+        """The first `steps` of N candidates, at least one and fewer than all; memory is read only."""
+        ...
+
+    def finish_drafts(
+        self, history: History, drafts: Sequence[Draft], generators: Sequence[Generator | None]
+    ) -> Tensor:
+        """The other steps of N drafts of one history, ``[N, C, F, h, w]``; not always those drafted together."""
         ...
 
 

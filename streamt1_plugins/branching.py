@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import groupby
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -15,6 +16,8 @@ from streamt1_plugins.team import Alone
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from torch import Generator, Tensor
+
     from streamt1_plugins.contracts import Beam, Chunk, Proposal, Run
     from streamt1_plugins.hooks import RunHooks
     from streamt1_plugins.parking import Parking
@@ -22,24 +25,42 @@ if TYPE_CHECKING:
 
 Branch = tuple["Beam", "Proposal"]
 Numbered = tuple[int, "Proposal"]
+Step = Callable[["Run", "Chunk", "Beam", "Sequence[Numbered]"], list[Candidate]]
+"""Makes decoded candidates of a batch of one beam's proposals."""
 
 
-def generate(run: Run, hooks: RunHooks, chunk: Chunk, parking: Parking) -> list[Candidate]:
-    """Branch every beam: propose noise, denoise, decode. Candidates carry their tensors and their beam.
+def branch(run: Run, hooks: RunHooks, chunk: Chunk) -> list[Branch]:
+    """The proposals of all beams; a place in the list is the number of a candidate."""
+    return [(beam, proposal) for beam in run.beams for proposal in _proposals(run, hooks, chunk, beam)]
 
-    In a team, each process makes its own candidates and knows the others' as `Preview`.
+
+def generate(
+    run: Run,
+    chunk: Chunk,
+    parking: Parking,
+    branches: Sequence[Branch],
+    rows: Sequence[int] | None = None,
+    step: Step | None = None,
+) -> list[Candidate]:
+    """Denoise and decode the branches, or those at `rows` alone, or as another `step` does it than `denoise`.
+
+    Candidates carry their tensors and their beam. In a team, each process makes its own candidates and knows the
+    others' as `Preview`.
     """
-    branches = [(beam, proposal) for beam in run.beams for proposal in _proposals(run, hooks, chunk, beam)]
+    numbers = range(len(branches)) if rows is None else rows
     made: dict[int, Candidate] = {}
 
-    def work(rows: list[int]) -> list[Trace]:
-        for beam, batch in _batches(run, branches, rows):
-            new = denoise_within_memory(run, chunk, parking.awake(beam), batch)
+    def work(places: list[int]) -> list[Trace]:
+        mine = [numbers[place] for place in places]
+        for beam, batch in _batches(run, branches, mine):
+            new = within_memory(run, chunk, parking.awake(beam), batch, step or denoise)
             made.update({candidate.ordinal: parking.waiting(candidate, beam) for candidate in new})
-        return [trace(made[row], run.team.size > 1 and run.recipe.parallel.previews) for row in rows]
+        return [trace(made[row], run.team.size > 1 and run.recipe.parallel.previews) for row in mine]
 
-    traces = _team(run, branches).share(run, range(len(branches)), work)
-    return [made.get(row) or _absent(chunk, row, branches[row], traces[row]) for row in range(len(branches))]
+    traces = _team(run, branches).share(run, numbers, work)
+    return [
+        made.get(row) or _absent(chunk, row, branches[row], told) for row, told in zip(numbers, traces, strict=True)
+    ]
 
 
 def _proposals(run: Run, hooks: RunHooks, chunk: Chunk, beam: Beam) -> Sequence[Proposal]:
@@ -48,7 +69,12 @@ def _proposals(run: Run, hooks: RunHooks, chunk: Chunk, beam: Beam) -> Sequence[
 
 def _team(run: Run, branches: Sequence[Branch]) -> Team:
     """The run's team. Proposals from the pipeline's own stream are everybody's, for it has to advance everywhere."""
-    return Alone() if any(proposal.generator is None for _, proposal in branches) else run.team
+    return Alone() if are_plain(branches) else run.team
+
+
+def are_plain(branches: Sequence[Branch]) -> bool:
+    """Whether proposals come from the pipeline's own noise stream, which has to be drawn from in its order."""
+    return any(proposal.generator is None for _, proposal in branches)
 
 
 def _batches(run: Run, branches: Sequence[Branch], rows: Sequence[int]) -> Iterator[tuple[Beam, list[Numbered]]]:
@@ -67,12 +93,12 @@ def _limit(run: Run) -> int:
     return min(limit for limit in limits if limit is not None)
 
 
-def denoise_within_memory(run: Run, chunk: Chunk, beam: Beam, batch: Sequence[Numbered]) -> list[Candidate]:
-    """`denoise`, in halves where a batch is more than the device's memory holds; the rest of the run keeps to that."""
-    streams = [proposal.generator for _, proposal in batch if proposal.generator is not None]
+def within_memory(run: Run, chunk: Chunk, beam: Beam, batch: Sequence[Numbered], step: Step) -> list[Candidate]:
+    """`step`, in halves where a batch is more than the device's memory holds; the rest of the run keeps to that."""
+    streams = [stream for stream in generators(batch) if stream is not None]
     before = [stream.get_state() for stream in streams]
     try:
-        return denoise(run, chunk, beam, batch)
+        return step(run, chunk, beam, batch)
     except torch.OutOfMemoryError:
         if len(batch) == 1:
             raise
@@ -82,19 +108,36 @@ def denoise_within_memory(run: Run, chunk: Chunk, beam: Beam, batch: Sequence[Nu
     half = run.batch_limit = len(batch) // 2
     run.tree.note(f"Memory ran out with {len(batch)} candidates at once; from chunk {chunk.index} on {half} are.")
     parts = [batch[start : start + half] for start in range(0, len(batch), half)]
-    return [candidate for part in parts for candidate in denoise_within_memory(run, chunk, beam, part)]
+    return [candidate for part in parts for candidate in within_memory(run, chunk, beam, part, step)]
 
 
 def denoise(run: Run, chunk: Chunk, beam: Beam, batch: Sequence[Numbered]) -> list[Candidate]:
     """Denoise and decode proposals of one beam together; each comes with the number of its candidate."""
     run.team.doing("generating " + names(run, [ordinal for ordinal, _ in batch]))
-    start, history = perf_counter(), beam.history
-    with run.cost.timing("generate"):
-        noise = torch.cat([proposal.noise for _, proposal in batch])
-        latents = run.session.generate(history, noise, [proposal.generator for _, proposal in batch])
-    with run.cost.timing("decode"):
-        decoded = run.session.decode(history, latents)
+    made = decoded(run, chunk, beam, batch, lambda: run.session.generate(beam.history, noise(batch), generators(batch)))
     run.cost.candidates += len(batch)
+    return made
+
+
+def noise(batch: Sequence[Numbered]) -> Tensor:
+    """``[N, C, F, h, w]``."""
+    return torch.cat([proposal.noise for _, proposal in batch])
+
+
+def generators(batch: Sequence[Numbered]) -> list[Generator | None]:
+    """One for each proposal, None for the pipeline's own stream."""
+    return [proposal.generator for _, proposal in batch]
+
+
+def decoded(
+    run: Run, chunk: Chunk, beam: Beam, batch: Sequence[Numbered], denoised: Callable[[], Tensor]
+) -> list[Candidate]:
+    """Candidates of a batch from the latents ``[N, C, F, h, w]`` that `denoised` makes."""
+    start = perf_counter()
+    with run.cost.timing("generate"):
+        latents = denoised()
+    with run.cost.timing("decode"):
+        frames = run.session.decode(beam.history, latents)
     run.cost.latent_frames_decoded += int(latents.shape[0] * latents.shape[2])
     seconds = (perf_counter() - start) / len(batch)
     return [
@@ -107,7 +150,7 @@ def denoise(run: Run, chunk: Chunk, beam: Beam, batch: Sequence[Numbered]) -> li
             seconds=seconds,
             noise=proposal.noise,
             latents=latents[i : i + 1],
-            decoded=decoded[i],
+            decoded=frames[i],
             beam=beam,
         )
         for i, (ordinal, proposal) in enumerate(batch)

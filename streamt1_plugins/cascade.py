@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from streamt1_plugins.contracts import HORIZONS, Candidate, Horizon
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from streamt1_plugins.contracts import Run
+    from streamt1_plugins.recipe import Recipe
     from streamt1_plugins.reward_settings import RewardPart, RewardSettings
 
 Named = tuple[Horizon, str]
@@ -30,12 +31,20 @@ def thin(run: Run, candidates: Sequence[Candidate], stage: int, score: Callable[
     The best share `rewards.keep` by the run's scoring policy goes on, never fewer than can survive the chunk. Invalid
     ones go nowhere; among equals the first ones go on.
     """
-    open_rows = [row for row, candidate in enumerate(candidates) if candidate.is_eligible]
-    count = max(run.recipe.search.top_k, math.ceil(run.recipe.rewards.keep * len(open_rows)))
-    scores = {row: score(candidates[row]) for row in open_rows}
-    ranked = sorted(open_rows, key=lambda row: -scores[row] if math.isfinite(scores[row]) else math.inf)
-    behind = set(ranked[count:])
+    scores = {row: score(each) for row, each in enumerate(candidates) if each.is_eligible}
+    behind = scores.keys() - best(run, scores, run.recipe.rewards.keep)
     return [replace(each, stage=stage) if row in behind else each for row, each in enumerate(candidates)]
+
+
+def best(run: Run, scores: Mapping[int, float], share: float) -> set[int]:
+    """The keys of the best `share` of the scores; the first ones among equals, those that are not finite last."""
+    ranked = sorted(scores, key=lambda key: -scores[key] if math.isfinite(scores[key]) else math.inf)
+    return set(ranked[: places(run.recipe, share, len(ranked))])
+
+
+def places(recipe: Recipe, share: float, count: int) -> int:
+    """How many of `count` candidates go on: a share of them, never fewer than can survive the chunk."""
+    return min(count, max(recipe.search.top_k, math.ceil(share * count)))
 
 
 def veto(run: Run, candidates: Sequence[Candidate], parts: dict[Named, RewardPart]) -> list[Candidate]:

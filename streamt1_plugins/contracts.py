@@ -32,6 +32,9 @@ Horizon = Literal["short", "long"]
 
 Fate = Literal["kept", "pruned", "invalid"]
 
+EARLY = 0
+"""The `Node.stage` of candidates that an early look left unfinished; stages of rewards count from 1."""
+
 HORIZONS: tuple[Horizon, ...] = ("short", "long")
 
 
@@ -88,6 +91,7 @@ class Node:
     `problem` says why a candidate is invalid. `ordinal` counts the candidates of one chunk over all beams; `parent` is
     the `id` of the node it continues, None in the first chunk. `rank` is the place among the survivors, 0 = best.
     `stage` is the stage of the rewards after which it was pruned, so later ones never saw it; None where all did.
+    With `EARLY` it was never finished, and its readings are those of its preview.
     """
 
     chunk: int
@@ -115,8 +119,13 @@ class Node:
         return self.problem is None
 
     @property
+    def is_finished(self) -> bool:
+        """Whether its latents, frames and readings are those of a whole candidate."""
+        return self.stage != EARLY
+
+    @property
     def is_eligible(self) -> bool:
-        """Whether it can survive: valid, and not left behind by a stage of the rewards."""
+        """Whether it can survive: valid, and not left behind by a stage of the rewards or before."""
         return self.is_valid and self.stage is None
 
 
@@ -157,7 +166,7 @@ class Cost:
     """What a run has spent: counts, and seconds by stage (`generate`, `decode`, `reward`, `commit`).
 
     `readings`: verdicts of one reward on one candidate; one call of a reward gives many. `readings_saved`: those that
-    a cascade of rewards did not have to ask for.
+    a cascade of rewards, or an early look, did not have to ask for.
     """
 
     candidates: int = 0

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from streamt1_plugins.adapter import HasOutline
 from streamt1_plugins.asking import limit
-from streamt1_plugins.cascade import stages
+from streamt1_plugins.cascade import places, stages
+from streamt1_plugins.early_settings import cannot_draft
 from streamt1_plugins.errors import foreign_code
 from streamt1_plugins.policies.width import Bounded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from streamt1_plugins.adapter import Adapter, Outline
     from streamt1_plugins.cascade import Named
+    from streamt1_plugins.contracts import Horizon
     from streamt1_plugins.recipe import Recipe
     from streamt1_plugins.reward import Reward
+    from streamt1_plugins.reward_settings import RewardPart
 
 
 @dataclass(frozen=True)
@@ -77,27 +79,35 @@ def sized(recipe: Recipe, candidates: int) -> Recipe:
 
 
 def _per_chunk(recipe: Recipe, rewards: Mapping[Named, Reward]) -> str:
-    width, kept = _width(recipe), recipe.search.top_k
-    calls, readings = _asked(recipe, rewards)
+    width, finished, kept = _width(recipe), _finished(recipe), recipe.search.top_k
+    early = width > finished
+    looks, asked = _asked_of_previews(recipe, rewards, early), _asked(recipe, rewards, finished)
+    calls, readings = (sum(each) for each in zip(looks, asked, strict=True))
+    steps = f"{width * recipe.early.steps} + {finished} (S - {recipe.early.steps})" if early else f"{width} S"
     return (
-        f"per chunk: {width} candidates, {width} S + {kept} transformer forwards (S steps, and a clean pass for each "
-        f"survivor where the model has one, but for the last chunk), {width} chunks decoded, {calls} reward calls "
-        f"({readings} readings)"
+        f"per chunk: {width} candidates, {steps} + {kept} transformer forwards (S steps, and a clean pass for each "
+        f"survivor where the model has one, but for the last chunk), {width * early + finished} chunks decoded, "
+        f"{calls} reward calls ({readings} readings)"
     )
 
 
 def forecast(recipe: Recipe, rewards: Mapping[Named, Reward], outline: Outline) -> Forecast:
-    """The cost of one video of a complete recipe with these rewards."""
-    width, kept, chunks = _width(recipe), recipe.search.top_k, len(outline.generate)
-    calls, readings = _asked(recipe, rewards)
-    last_calls, last_readings = _asked_of_whole_videos(recipe, rewards)
+    """The cost of one video of a complete recipe with these rewards.
+
+    Raises `RecipeError` where the recipe wants an early look and the adapter's sessions make no drafts.
+    """
+    width, chunks, looks = _width(recipe), len(outline.generate), _looks(recipe, outline)
+    finished = [_finished(recipe) if look else width for look in looks]
+    asked = [_asked_of_previews(recipe, rewards, look) for look in looks]
+    asked += [_asked(recipe, rewards, count) for count in finished]
+    asked += [_asked_of_whole_videos(recipe, rewards)]
     return Forecast(
         chunks=chunks,
         candidates=width * chunks,
-        forwards=width * sum(outline.generate) + kept * sum(outline.commit),
-        latent_frames_decoded=outline.latent_frames * _chunks_decoded(recipe, chunks),
-        reward_calls=calls * chunks + last_calls,
-        readings=readings * chunks + last_readings,
+        forwards=_denoising(recipe, outline, looks) + recipe.search.top_k * sum(outline.commit),
+        latent_frames_decoded=outline.latent_frames * sum(_decodes(recipe, *each) for each in enumerate(looks)),
+        reward_calls=sum(calls for calls, _ in asked),
+        readings=sum(readings for _, readings in asked),
     )
 
 
@@ -105,23 +115,62 @@ def _width(recipe: Recipe) -> int:
     return recipe.search.candidates * recipe.search.top_k
 
 
-def _chunks_decoded(recipe: Recipe, chunks: int) -> int:
-    """Each candidate's own, those that are decoded again for the survivors, and the windows of a cold decode."""
-    again = recipe.search.top_k * chunks if recipe.search.park == "recompute" else 0
-    cold = 0
-    if recipe.rewards.decode == "cold":
-        windows = sum(min(recipe.rewards.window, index + 1) for index in range(chunks))
-        cold = bool(recipe.rewards.short) * chunks + bool(recipe.rewards.long) * windows
-    return _width(recipe) * (chunks + cold) + again
+def _finished(recipe: Recipe) -> int:
+    """Candidates of a chunk that are finished where there is an early look."""
+    width = _width(recipe)
+    has_look = recipe.early.steps and recipe.rewards.are_named
+    return places(recipe, recipe.early.keep, width) if has_look else width
 
 
-def _asked(recipe: Recipe, rewards: Mapping[Named, Reward]) -> tuple[int, int]:
-    """(calls, readings) of one chunk, through all stages of the rewards."""
-    calls, readings, left = 0, 0, _width(recipe)
+def _looks(recipe: Recipe, outline: Outline) -> list[bool]:
+    """Whether a chunk's candidates are looked at early, chunk by chunk."""
+    if _finished(recipe) == _width(recipe):
+        return [False] * len(outline.generate)
+    if not outline.steps:
+        raise cannot_draft(recipe.adapter.name)
+    return [steps > recipe.early.steps for steps in outline.steps]
+
+
+def _denoising(recipe: Recipe, outline: Outline, looks: Sequence[bool]) -> int:
+    """Transformer forwards of all candidates; those left behind take the first steps alone."""
+    total = _width(recipe) * sum(outline.generate)
+    for forwards, steps, look in zip(outline.generate, outline.steps or looks, looks, strict=True):
+        saved = forwards * (steps - recipe.early.steps) // steps if look else 0
+        total -= saved * (_width(recipe) - _finished(recipe))
+    return total
+
+
+def _decodes(recipe: Recipe, index: int, look: bool) -> int:
+    """Chunks decoded for a chunk of the video: candidates, previews, windows of a cold decode, survivors once more."""
+    finished, previews = (_finished(recipe), _width(recipe)) if look else (_width(recipe), 0)
+    again = recipe.search.top_k if recipe.search.park == "recompute" else 0
+    if recipe.rewards.decode == "carried":
+        return finished + previews + again
+    sizes: dict[Horizon, int] = {"short": 1, "long": min(recipe.rewards.window, index + 1)}
+    every, first = (_horizons(some) for some in (stages(recipe.rewards), stages(recipe.rewards)[:1]))
+    cold = finished * sum(sizes[each] for each in every) + previews * sum(sizes[each] for each in first)
+    return finished + previews + again + cold
+
+
+def _horizons(some: Sequence[Mapping[Named, RewardPart]]) -> set[Horizon]:
+    return {horizon for stage in some for horizon, _ in stage}
+
+
+def _asked_of_previews(recipe: Recipe, rewards: Mapping[Named, Reward], look: bool) -> tuple[int, int]:
+    """(calls, readings) of an early look, where there is one."""
+    if not look:
+        return 0, 0
+    first = stages(recipe.rewards)[0]
+    return _calls(recipe, (rewards[named] for named in first), _width(recipe)), _width(recipe) * len(first)
+
+
+def _asked(recipe: Recipe, rewards: Mapping[Named, Reward], left: int) -> tuple[int, int]:
+    """(calls, readings) of the candidates of one chunk that are finished, through all stages of the rewards."""
+    calls, readings = 0, 0
     for stage in stages(recipe.rewards):
         calls += _calls(recipe, (rewards[named] for named in stage), left)
         readings += left * len(stage)
-        left = min(left, max(recipe.search.top_k, math.ceil(recipe.rewards.keep * left)))
+        left = places(recipe, recipe.rewards.keep, left)
     return calls, readings
 
 

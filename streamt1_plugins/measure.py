@@ -64,12 +64,25 @@ class Measurer:
         its `stage` and no further readings.
         """
         self._remember(run)
-        seen, judged = views.Views(run, chunk, [each for each in candidates if is_here(each)]), list(candidates)
+        here = [each for each in candidates if is_here(each) and each.is_finished]
+        seen, judged = views.Views(run, chunk, here), list(candidates)
         stages = cascade.stages(run.recipe.rewards)
         for number, parts in enumerate(stages, 1):
             judged = cascade.veto(run, self._stage(run, parts, judged, seen), parts)
             if number < len(stages):
                 judged = cascade.thin(run, judged, next(iter(parts.values())).stage, score)
+        self._offload(run)
+        return judged
+
+    def previews(self, run: Run, chunk: Chunk, drafts: Sequence[Candidate]) -> list[Candidate]:
+        """Unfinished candidates with the readings that the first stage of rewards takes of their previews.
+
+        Previews are blurred in a way of their own, so they are calibrated among themselves alone, and no veto, which is
+        meant for finished frames, looks at them.
+        """
+        self._remember(run)
+        seen = views.Views(run, chunk, [each for each in drafts if is_here(each)], are_drafts=True)
+        judged = self._stage(run, cascade.stages(run.recipe.rewards)[0], list(drafts), seen)
         self._offload(run)
         return judged
 
@@ -80,7 +93,7 @@ class Measurer:
         nodes = [replace(beam.path[-1], readings={}, problem=None) for beam in run.beams]
         for name, part in run.recipe.rewards.long.items():
             answers = self._answers(run, ("long", name), part, range(len(nodes)), lambda rows: whole().take(rows))
-            nodes = _with_answers(run, ("long", name), part, nodes, answers)
+            nodes = _with_answers(("long", name), part, nodes, answers, _earlier(run, "long", name))
         self._offload(run)
         return [node.long if node.is_valid else math.nan for node in nodes]
 
@@ -97,7 +110,8 @@ class Measurer:
             asked = [judged[row] for row in rows]
             show = partial(seen.some, horizon, self.rewards[horizon, name].lead_frames, asked)
             answers = self._answers(run, (horizon, name), part, [each.ordinal for each in asked], show)
-            read = _with_answers(run, (horizon, name), part, asked, answers)
+            earlier = [] if seen.are_drafts else _earlier(run, horizon, name)
+            read = _with_answers((horizon, name), part, asked, answers, earlier)
             for row, candidate in zip(rows, read, strict=True):
                 judged[row] = candidate
         return judged
@@ -159,17 +173,23 @@ def _check(run: Run, horizon: Horizon, name: str, reward: Reward) -> None:
 
 
 def _earlier(run: Run, horizon: Horizon, name: str) -> list[float]:
-    return [node.readings[horizon][name].raw for node in run.tree if name in node.readings.get(horizon, {})]
+    """What a reward has said of finished candidates so far in the run."""
+    finished = [node.readings.get(horizon, {}) for node in run.tree if node.is_finished]
+    return [readings[name].raw for readings in finished if name in readings]
 
 
 def _with_answers(
-    run: Run, named: Named, part: RewardPart, nodes: Sequence[AnyNode], answers: Sequence[Answer] | None
+    named: Named,
+    part: RewardPart,
+    nodes: Sequence[AnyNode],
+    answers: Sequence[Answer] | None,
+    earlier: Sequence[float],
 ) -> list[AnyNode]:
-    """One reward's readings for all nodes, and what they make of the horizon's mean."""
+    """One reward's readings for all nodes, and what they make of the horizon's mean; `earlier` raw ones calibrate."""
     if answers is None:
         return list(nodes)
     raws = [raw for raw, _ in answers]
-    values = calibrate(raws, _earlier(run, *named), part.calibration)
+    values = calibrate(raws, earlier, part.calibration)
     readings = [Reading(raw, value, part.weight) for raw, value in zip(raws, values, strict=True)]
     problems = [problem for _, problem in answers]
     return [_with_reading(*row, named) for row in zip(nodes, readings, problems, strict=True)]

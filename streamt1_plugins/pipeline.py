@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from streamt1_plugins import many, parts, placement
+from streamt1_plugins import early, many, parts, placement
 from streamt1_plugins import recipe as recipes
 from streamt1_plugins.adapter import MemoryPlan
 from streamt1_plugins.contracts import Run
@@ -275,6 +275,7 @@ class StreamPipeline:
         with ExitStack() as stack:
             stack.push(lambda kind, error, trace: hooks.run_finished(run, error))
             stack.enter_context(run.team.together())
+            early.check(run)
             placement.check(run, self.pipe, self._measurer.rewards.values(), self._policies["width"])
             self._measurer.start(run)
             stack.callback(self._measurer.finish, run)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from streamt1_plugins.early_settings import EarlySettings
 from streamt1_plugins.errors import RecipeError, guess, unknown_name
 from streamt1_plugins.parallel_settings import ParallelSettings, PlacementSettings
 from streamt1_plugins.reward_settings import FixedCalibration, RewardPart, RewardSettings, Section
@@ -116,6 +117,7 @@ class Recipe(Section):
     seed: Annotated[int, Field(ge=0, lt=2**64)] = 42
     search: SearchSettings = SearchSettings()
     width: WidthPart = WidthPart()
+    early: EarlySettings = EarlySettings()
     noise: NoisePart = NoisePart()
     scoring: ScoringPart = ScoringPart()
     selection: SelectionPart = SelectionPart()

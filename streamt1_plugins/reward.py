@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from streamt1_plugins.contracts import Horizon
 
 FrameKey = tuple[str, int]
-"""(id of the candidate a frame belongs to, frame inside its chunk): in one run the same key means the same pixels."""
+"""(id of the candidate a frame belongs to, frame inside its chunk): in one run the same key means the same pixels.
+
+The frames of a preview, which an early look takes, have ``.preview`` after the id.
+"""
 
 DECLARED = (
     "horizons",

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from streamt1_plugins.branching import generate
+from streamt1_plugins import early
 from streamt1_plugins.contracts import Beam, Candidate
 from streamt1_plugins.errors import PluginError
 from streamt1_plugins.parking import Parking
@@ -33,7 +33,7 @@ def search(run: Run, hooks: RunHooks, measurer: Measurer) -> Generator[Chunk, No
     hooks.run_started(run)
     for chunk in run.chunks():
         run.chunk = chunk
-        candidates = generate(run, hooks, chunk, parking)
+        candidates = early.generate(run, hooks, measurer, parking, chunk)
         candidates = measure(run, hooks, measurer, candidates)
         candidates = [judge(run, hooks, chunk, candidate) for candidate in candidates]
         kept, pruned = settle(run, candidates, select(run, hooks, chunk, candidates))
@@ -85,8 +85,10 @@ def select(run: Run, hooks: RunHooks, chunk: Chunk, candidates: list[Candidate])
     if not valid:
         why = next((candidate.problem for candidate in candidates if candidate.problem), None)
         run.tree.note(f"Chunk {chunk.index}: no valid candidate ({why}); the first one was kept.")
-        # Where a stage of rewards failed on all it was asked about, one that the stage before put behind is still good.
-        return [next((candidate for candidate in candidates if candidate.is_valid), candidates[0])]
+        # Where a stage of rewards failed on all it was asked about, one that the stage before put behind is still good,
+        # if only it is finished.
+        finished = [candidate for candidate in candidates if candidate.is_finished]
+        return [next((candidate for candidate in finished if candidate.is_valid), finished[0])]
     kept = list(hooks.select(run, chunk, valid))
     if not kept:
         raise PluginError("streamt1_select kept nobody; at least one candidate must survive a chunk.")

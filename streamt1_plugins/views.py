@@ -26,11 +26,15 @@ def quantise(video: Tensor) -> Tensor:
 
 @dataclass
 class Views:
-    """The inputs of one chunk's candidates. Each is made once, for all rewards that ask for it."""
+    """The inputs of one chunk's candidates. Each is made once, for all rewards that ask for it.
+
+    `are_drafts`: their frames are previews, which other frames will replace, and have names of their own.
+    """
 
     run: Run
     chunk: Chunk
     candidates: Sequence[Candidate]
+    are_drafts: bool = False
     _made: dict[tuple[Horizon, int], RewardInput] = field(default_factory=dict)
 
     def of(self, horizon: Horizon, lead: int = 0) -> RewardInput:
@@ -67,8 +71,13 @@ class Views:
             chunk_count=self.chunk.count,
             new_frames=slice(videos.shape[1] - new, videos.shape[1]),
             anchor=_anchor([candidate.beam for candidate in self.candidates]) if self._has_past else None,
-            frame_ids=tuple(_window_ids(c, window) for c in self.candidates) if have_names(self.run) else (),
+            frame_ids=tuple(self._window_ids(c, window) for c in self.candidates) if have_names(self.run) else (),
         )
+
+    def _window_ids(self, candidate: Candidate, window: int) -> tuple[FrameKey, ...]:
+        name = candidate.id + ".preview" * self.are_drafts
+        counted = [*_counted(candidate.beam), (name, len(candidate.decoded.frames))]
+        return tuple(key for chunk, count in counted[-window:] for key in _ids(chunk, count))
 
     def _with_lead(self, lead: int) -> RewardInput:
         """The short horizon with the last frames of the chunk before; a chunk that is shorter gives what it has."""
@@ -141,11 +150,6 @@ def _from_nothing(run: Run, latents: Tensor) -> Tensor:
 
 def _anchor(beams: Sequence[Beam]) -> Tensor:
     return torch.stack([beam.history.frames[0] for beam in beams]).float()
-
-
-def _window_ids(candidate: Candidate, window: int) -> tuple[FrameKey, ...]:
-    counted = [*_counted(candidate.beam), (candidate.id, len(candidate.decoded.frames))]
-    return tuple(key for chunk, count in counted[-window:] for key in _ids(chunk, count))
 
 
 def _path_ids(beam: Beam) -> tuple[FrameKey, ...]:

@@ -10,9 +10,9 @@ import pytest
 import streamt1_plugins as streamt1
 from streamt1_plugins import parts, pipeline
 from streamt1_plugins.adapter import HasOutline, Outline
-from streamt1_plugins.errors import InputError, PluginError
+from streamt1_plugins.errors import InputError, PluginError, RecipeError
 from streamt1_plugins.forecast import Forecast, described, forecast
-from tests.toy import ToyAdapter, ToyPipeline
+from tests.toy import SteppingAdapter, ToyAdapter, ToyPipeline
 
 COUNTED = ("candidates", "forwards", "latent_frames_decoded", "reward_calls", "readings")
 
@@ -65,9 +65,54 @@ def test_the_forecast_is_what_the_run_counts(overrides: tuple[str, ...]) -> None
     assert forecasted.chunks == 6
 
 
-@pytest.mark.parametrize("recipe", ["stream-t1", "plain"])
+EARLY = ("early.steps=1", "search.candidates=4")
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("early.steps=1",),
+        EARLY,
+        (*EARLY, "early.keep=0.3", "search.batch=3"),
+        (*EARLY, "early.keep=1"),
+        ("early.steps=4", "search.candidates=4"),
+        ("early.steps=6", "search.candidates=4"),
+        (*EARLY, "rewards.keep=0.3", TWO_STAGES),
+        (*EARLY, "rewards.decode=cold", "rewards.window=2", TWO_STAGES, "rewards.short={}"),
+        (*EARLY, "rewards.decode=cold", "rewards.window=2", "rewards.long.bright.stage=2"),
+        (*EARLY, "search.park=recompute", "search.top_k=1"),
+        ("early.steps=1", "search.candidates=1", "search.top_k=4"),
+        ("early.steps=1", "search.candidates=1", "search.top_k=1"),
+    ],
+    ids=str,
+)
+def test_the_forecast_of_an_early_look_is_what_the_run_counts(overrides: tuple[str, ...]) -> None:
+    pipe = streamt1.wrap(ToyPipeline(), "stream-t1", adapter="toy-steps", overrides=overrides)
+    pipe("a prompt", chunks=6)
+    forecasted = forecast(pipe.recipe, parts.rewards(pipe.recipe), SteppingAdapter().outline(18))
+    assert {name: getattr(forecasted, name) for name in COUNTED} == counted(pipe.last_run)
+
+
+def test_an_early_look_saves_the_forwards_of_those_left_behind() -> None:
+    recipe = streamt1.wrap(ToyPipeline(), adapter="toy-steps", overrides=EARLY).recipe
+    found = forecast(recipe, parts.rewards(recipe), SteppingAdapter().outline(6))
+    assert found.forwards == 8 * 1 + 4 * 5 + 8 * 1 + 4 * 3
+    assert found.latent_frames_decoded == 2 * 3 * (8 + 4)
+    assert found.readings == 2 * (8 + 4) * 2 + 2
+    line = described(recipe, ToyAdapter(), parts.rewards(recipe))
+    assert line.startswith("per chunk: 8 candidates, 8 + 4 (S - 1) + 2 transformer forwards")
+    assert "12 chunks decoded" in line
+
+
+def test_an_early_look_at_whole_candidates_is_refused_before_the_run() -> None:
+    recipe = streamt1.wrap(ToyPipeline(), overrides=EARLY).recipe
+    with pytest.raises(RecipeError, match=r"early\.steps: the adapter 'toy' cannot stop.*early\.steps=0"):
+        told(recipe)
+
+
+@pytest.mark.parametrize("recipe", ["stream-t1", "plain", "early"])
 def test_the_bundled_model_takes_what_its_adapter_told(recipe: str) -> None:
-    pipe = streamt1.load(recipe=recipe)
+    pipe = streamt1.load(overrides=EARLY) if recipe == "early" else streamt1.load(recipe=recipe)
     pipe("a red circle moving right on a blue background", num_frames=21)
     adapter = parts.adapter(pipe.recipe)
     assert isinstance(adapter, HasOutline)
@@ -82,10 +127,10 @@ def outlined(*overrides: str, num_frames: int | None = None) -> Outline:
 
 
 def test_a_schedule_steps_and_guidance_are_counted() -> None:
-    assert outlined(num_frames=21) == Outline((4, 4), (1, 0), 3)
-    assert outlined("adapter.guidance_scale=5", num_frames=21) == Outline((8, 8), (2, 0), 3)
+    assert outlined(num_frames=21) == Outline((4, 4), (1, 0), 3, (4, 4))
+    assert outlined("adapter.guidance_scale=5", num_frames=21) == Outline((8, 8), (2, 0), 3, (4, 4))
     assert outlined("adapter.steps=[16, 4]", num_frames=33).generate == (16, 4, 4)
-    assert outlined("adapter.chunk_frames=1", num_frames=9) == Outline((4, 4, 4), (1, 1, 0), 1)
+    assert outlined("adapter.chunk_frames=1", num_frames=9) == Outline((4, 4, 4), (1, 1, 0), 1, (4, 4, 4))
     assert len(outlined().generate) == 40
     with pytest.raises(InputError, match="Nearest: 465 or 477"):
         outlined(num_frames=470)

@@ -23,6 +23,14 @@ SEARCHES = {
     "sent-whole": ("parallel.send=decoded", "parallel.previews=false"),
     "parked": ("search.park=recompute",),
     "budget": ("width={name: budget, forwards: 50}", "adapter.prices=[4, 2]"),
+    "early": (
+        "adapter.name=toy-steps",
+        "early.steps=2",
+        "parallel.previews=false",
+        "search.candidates=4",
+        "rewards.short.bright.calibration=running",
+        "rewards.long.bright.calibration=running",
+    ),
 }
 CLOCKED = {"clock": ("width={name: budget, seconds: 0.1}",)}
 """No two of these are alike, but all processes of one are."""
@@ -84,6 +92,15 @@ def test_all_processes_follow_one_clock(made: Path) -> None:
 def test_candidates_are_shared_evenly(made: Path) -> None:
     generated = [[result(made, "wide", n, rank)["calls"]["generate"] for rank in range(n)] for n in (1, 2, 3)]
     assert generated == [[24], [12, 12], [8, 8, 8]]
+
+
+def test_drafts_stay_where_they_were_made(made: Path) -> None:
+    """Eight drafts and four of them finished in each of four chunks, each by the process that its number names."""
+    alone, *shared = ([result(made, "early", n, rank)["calls"] for rank in range(n)] for n in (1, 2, 4))
+    assert (alone[0]["draft"], alone[0]["finish"]) == (32, 16)
+    for calls in shared:
+        assert {each["draft"] for each in calls} == {32 // len(calls)}
+        assert sum(each["finish"] for each in calls) == 16
 
 
 def test_survivors_are_decoded_again_or_sent(made: Path) -> None:

@@ -79,3 +79,9 @@ def test_plain_leaves_nothing_to_search() -> None:
     assert not plain.search.is_wide
     assert plain.noise.options["sigma"] == 0
     assert plain.memory.name == "fixed"
+
+
+def test_early_pruning_is_one_key_away_from_a_search_without_it() -> None:
+    early, wide = recipe.load("early-pruning", ["early.steps=0"]), recipe.load("stream-t1", ["search.candidates=4"])
+    assert recipe.load("early-pruning").early.steps == 1
+    assert early.model_copy(update={"description": wide.description}) == wide

@@ -8,8 +8,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from streamt1_plugins import Capabilities, Decoded, History, Reward, RewardOutput, hookimpl
-from streamt1_plugins.adapter import Outline
+from streamt1_plugins import Capabilities, Decoded, Draft, History, Outline, Reward, RewardOutput, hookimpl
 from streamt1_plugins.errors import InputError
 
 SHAPE = (1, 2, 3, 2, 2)  # [N, C, F, h, w]
@@ -97,6 +96,40 @@ class PricedSession(ToySession):
         return super().commit(history, *rest)
 
 
+class SteppingSession(ToySession):
+    """Denoises in several steps, each of which draws, and can stop between two of them."""
+
+    def __init__(self, call: dict[str, Any], capabilities: Capabilities, steps: tuple[int, ...]) -> None:
+        super().__init__(call, capabilities)
+        self._steps = steps
+
+    def steps(self, history: History) -> int:
+        return self._steps[min(history.index, len(self._steps) - 1)]
+
+    def generate(self, history: History, noise: torch.Tensor, generators: Any) -> torch.Tensor:
+        self.calls["generate"] += 1
+        return self._denoised(history, noise, generators, range(self.steps(history)))
+
+    def draft(self, history: History, noise: torch.Tensor, generators: Any, steps: int) -> list[Draft]:
+        if history.index == self._fail_at:
+            raise RuntimeError("the pipeline broke")
+        self.calls["draft"] += 1
+        return [Draft(row, steps) for row in self._denoised(history, noise, generators, range(steps)).split(1)]
+
+    def finish_drafts(self, history: History, drafts: Any, generators: Any) -> torch.Tensor:
+        self.calls["finish"] += 1
+        latents = torch.cat([draft.latents for draft in drafts])
+        return self._denoised(history, latents, generators, range(drafts[0].state, self.steps(history)))
+
+    def _denoised(self, history: History, latents: torch.Tensor, generators: Any, steps: range) -> torch.Tensor:
+        past = history.latents[-1].mean() if history.latents else torch.zeros(())
+        for _ in steps:
+            self.forwards += len(latents)
+            drawn = torch.cat([torch.randn((1, 2, 1, 2, 2), generator=g or self._generator) for g in generators])
+            latents = torch.tanh(latents + 0.1 * past + 0.3 * drawn)
+        return latents
+
+
 @dataclass
 class ToyAdapter:
     gain: float = 1.0
@@ -116,6 +149,19 @@ class ToyAdapter:
 
     def load(self, model: str) -> ToyPipeline:
         return ToyPipeline()
+
+
+@dataclass
+class SteppingAdapter(ToyAdapter):
+    steps: tuple[int, ...] = (6, 4)
+
+    def open(self, pipe: Any, call: dict[str, Any], memory: Any) -> SteppingSession:
+        return SteppingSession(call, super().open(pipe, call, memory).capabilities, self.steps)
+
+    def outline(self, num_frames: int | None = None) -> Outline:
+        chunks = 4 if num_frames is None else num_frames // 3
+        steps = tuple(self.steps[min(index, len(self.steps) - 1)] for index in range(chunks))
+        return Outline(steps, (0,) * chunks, latent_frames=3, steps=steps)
 
 
 @dataclass
@@ -185,6 +231,7 @@ def streamt1_register_adapters(register: Any) -> None:
     register(
         "toy", pipelines=("ToyPipeline",), target="tests.toy:ToyAdapter", model="tests.toy:folder", rewards=suggested
     )
+    register("toy-steps", pipelines=(), target="tests.toy:SteppingAdapter", rewards=suggested)
     register("toy-bare", pipelines=(), target="tests.toy:ToyAdapter")
 
 

@@ -12,8 +12,10 @@ if TYPE_CHECKING:
 
 def outlined(steps: Sequence[int], conditions: int, chunks: int, chunk_frames: int) -> Outline:
     """`steps` per chunk, the last entry repeats; a pass has a row per condition (two with guidance)."""
+    each = tuple(steps[min(index, len(steps) - 1)] for index in range(chunks))
     return Outline(
-        generate=tuple(conditions * steps[min(index, len(steps) - 1)] for index in range(chunks)),
+        generate=tuple(conditions * count for count in each),
         commit=(conditions,) * (chunks - 1) + (0,),  # nobody reads the context of the last chunk
         latent_frames=chunk_frames,
+        steps=each,
     )

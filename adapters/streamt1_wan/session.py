@@ -9,7 +9,7 @@ import torch
 from diffusers.pipelines.wan.pipeline_output import WanPipelineOutput
 from diffusers.utils.torch_utils import randn_tensor
 
-from streamt1_plugins.adapter import Decoded, History
+from streamt1_plugins.adapter import Decoded, Draft, History
 from streamt1_wan import CAPABILITIES
 from streamt1_wan.decode import decode_chunk
 from streamt1_wan.memory import Block, Memory, assembled, evict, remember
@@ -49,7 +49,7 @@ class Plan:
 
 
 class CausalWanSession:
-    """Implements `streamt1_plugins.adapter.Session` for a stock `WanPipeline` with causal weights.
+    """Implements `streamt1_plugins.adapter.Session`, and `HasDraft`, for a stock `WanPipeline` with causal weights.
 
     The transformer's self-attention is replaced from here until `close`; outside our own forward passes it behaves
     as before. `generate` and `decode` run the candidates they are given as one batch: given one at a time they are
@@ -86,9 +86,26 @@ class CausalWanSession:
     @torch.no_grad()
     def generate(self, history: History, noise: Tensor, generators: Sequence[Generator | None]) -> Tensor:
         """Denoise N candidates, ``[N, C, F, h, w]`` to the same shape, each re-noised from its own generator."""
-        context = self._context(history)
-        schedule = self._plan.schedules[min(history.index, len(self._plan.schedules) - 1)]
-        return self._denoise(noise, generators, context, schedule)
+        return self._denoise(history, noise, generators, range(self.steps(history)))
+
+    def steps(self, history: History) -> int:
+        """Denoising steps of the next chunk."""
+        return len(self._schedule(history))
+
+    @torch.no_grad()
+    def draft(self, history: History, noise: Tensor, generators: Sequence[Generator | None], steps: int) -> list[Draft]:
+        """The first `steps` of N candidates. The estimate they reach is all that the next step starts from."""
+        estimates = self._denoise(history, noise, generators, range(steps))
+        return [Draft(row, steps) for row in torch.split(estimates, 1)]
+
+    @torch.no_grad()
+    def finish_drafts(
+        self, history: History, drafts: Sequence[Draft], generators: Sequence[Generator | None]
+    ) -> Tensor:
+        """The other steps of drafts that have the same number of steps behind them, ``[N, C, F, h, w]``."""
+        (done,) = {draft.state for draft in drafts}
+        estimates = torch.cat([draft.latents for draft in drafts])
+        return self._denoise(history, estimates, generators, range(done, self.steps(history)))
 
     @torch.no_grad()
     def decode(self, history: History, latents: Tensor) -> list[Decoded]:
@@ -138,15 +155,23 @@ class CausalWanSession:
         self._pipe.maybe_free_model_hooks()
 
     def _denoise(
-        self, noisy: Tensor, generators: Sequence[Generator | None], context: Context, schedule: Schedule
+        self, history: History, latents: Tensor, generators: Sequence[Generator | None], steps: range
     ) -> Tensor:
-        last = len(schedule) - 1
-        for step in range(len(schedule)):
-            flow = self._flow(noisy, schedule.timesteps[step], context)
-            noisy = flow_to_x0(flow, noisy, schedule.sigmas[step])
-            if step < last:
-                noisy = renoise(noisy, self._normal(generators), schedule.sigmas[step + 1])
-        return noisy
+        """The clean estimate ``[N, C, F, h, w]`` after these `steps` of the chunk's schedule.
+
+        `latents` are noise where the first step is among them, and the estimate of the step before where it is not:
+        every later step begins with re-noising that.
+        """
+        context, schedule = self._context(history), self._schedule(history)
+        for step in steps:
+            sigma = schedule.sigmas[step]
+            noisy = renoise(latents, self._normal(generators), sigma) if step else latents
+            latents = flow_to_x0(self._flow(noisy, schedule.timesteps[step], context), noisy, sigma)
+        return latents
+
+    def _schedule(self, history: History) -> Schedule:
+        """The steps of the next chunk; the last schedule repeats."""
+        return self._plan.schedules[min(history.index, len(self._plan.schedules) - 1)]
 
     def _flow(self, noisy: Tensor, timestep: Tensor, context: Context) -> Tensor:
         """The model's flow for ``[N, C, F, h, w]``, with guidance ``uncond + scale * (cond - uncond)``."""

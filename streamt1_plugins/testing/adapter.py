@@ -20,12 +20,13 @@ import pytest
 import torch
 
 import streamt1_plugins as streamt1
-from streamt1_plugins.adapter import History, MemoryPlan
+from streamt1_plugins.adapter import HasDraft, History, MemoryPlan
 from streamt1_plugins.errors import InputError, UnsupportedPipelineError
 from streamt1_plugins.testing.adapter_case import (
     AdapterCase,
     candidate,
     candidates,
+    check_drafts,
     check_output,
     check_same,
     grown,
@@ -121,6 +122,33 @@ class AdapterContract(AdapterCase):
                 alone = candidate(session, parent, seed)
                 self.check_close(latents[seed : seed + 1], alone[0], f"latents of candidate {seed} of {count}")
                 self.check_close(decoded[seed].frames, alone[1].frames, f"frames of candidate {seed} of {count}")
+
+    @pytest.mark.parametrize("left", [1, -1], ids=["one step first", "one step last"])
+    def test_a_finished_draft_is_the_candidate(self, left: int) -> None:
+        with self.session() as session:
+            if not isinstance(session, HasDraft):
+                pytest.skip("the session makes no drafts")
+            history = session.root()
+            for _ in range(2):
+                steps = left % session.steps(history)
+                assert steps, "give a call whose chunks take 2 steps or more"
+                check_drafts(session, history, steps)
+                history = grown(session, history, 0)
+
+    def test_drafts_of_a_batch_are_finished_in_any_company(self) -> None:
+        with self.session() as session:
+            count = session.capabilities.max_batch or 3
+            if not isinstance(session, HasDraft) or count < 3:
+                pytest.skip("the session makes no drafts, or none of three candidates at once")
+            history = grown(session, session.root(), 0)
+            generators = [seeded(seed) for seed in range(3)]
+            noise = torch.cat([session.draw(history, generator) for generator in generators])
+            drafts = session.draft(history, noise, generators, 1)
+            some = [2, 0]
+            found = session.finish_drafts(history, [drafts[i] for i in some], [generators[i] for i in some])
+            for row, seed in enumerate(some):
+                alone = candidate(session, history, seed)[0]
+                self.check_close(found[row : row + 1], alone, f"latents of draft {seed} of 3")
 
     def test_candidates_leave_random_state_alone(self) -> None:
         generator = seeded(5)

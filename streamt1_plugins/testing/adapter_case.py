@@ -129,6 +129,24 @@ def grown(session: Session, history: History, seed: int | None, route: MemoryRou
     return session.commit(history, *candidate(session, history, seed), route)
 
 
+def check_drafts(session: Any, history: History, steps: int) -> None:
+    """Two candidates drafted one after the other and finished in reverse are those that `generate` makes."""
+    whole, split = [seeded(1), seeded(2)], [seeded(1), seeded(2)]
+    start = session.forwards
+    expected = [session.generate(history, session.draw(history, each), [each]) for each in whole]
+    middle = session.forwards
+    noises = [session.draw(history, each) for each in split]
+    drafts = [session.draft(history, noises[row], [split[row]], steps)[0] for row in (0, 1)]
+    for row, draft in enumerate(drafts):
+        assert draft.latents.shape == expected[row].shape, f"a draft has shape {list(draft.latents.shape)}"
+        frames = session.decode(history, draft.latents)[0].frames
+        assert bool((frames >= 0).all() and (frames <= 1).all()), "a draft's frames have to be in [0, 1]"
+    for row in (1, 0):
+        check_same(session.finish_drafts(history, [drafts[row]], [split[row]]), expected[row])
+        assert torch.equal(split[row].get_state(), whole[row].get_state()), "a draft draws more or less than the whole"
+    assert session.forwards - middle == middle - start, "a draft and its rest do not count the forwards of the whole"
+
+
 def check_same(found: Any, expected: Any) -> None:
     """Equal to the last bit: tensors, arrays or lists of images."""
     ours, theirs = (x.numpy() if isinstance(x, torch.Tensor) else np.asarray(x) for x in (found, expected))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from streamt1_plugins.adapter import Decoded
+from streamt1_plugins.adapter import Decoded, Draft
 from streamt1_plugins.testing import AdapterContract
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "plugins" / "streamt1_example_adapter"))
@@ -145,6 +145,62 @@ class IgnoresOutputTypes(RollingSession):
         super().__init__(pipe, {**call, "output_type": "np"})
 
 
+class Drafts(RollingSession):
+    """Sound: stops between two steps and goes on."""
+
+    def steps(self, history: History) -> int:
+        return int(self._call["num_inference_steps"])
+
+    def draft(self, history: History, noise: torch.Tensor, generators: Any, steps: int) -> list[Draft]:
+        return [Draft(row, steps) for row in self._some(history, noise, range(steps)).split(1)]
+
+    def finish_drafts(self, history: History, drafts: Any, generators: Any) -> torch.Tensor:
+        latents = torch.cat([draft.latents for draft in drafts])
+        return self._some(history, latents, range(drafts[0].state, self.steps(history)))
+
+    def _some(self, history: History, latents: torch.Tensor, steps: range) -> torch.Tensor:
+        count = self.steps(history)
+        for step in steps:
+            self.forwards += len(latents)
+            flow = self._pipe.transformer(latents, history.memory, self._texts[0], torch.tensor(1 - step / count))
+            latents = latents + (flow - latents) / count
+        return latents.detach()
+
+
+class RepeatsAStep(Drafts):
+    def finish_drafts(self, history: History, drafts: Any, generators: Any) -> torch.Tensor:
+        return super().finish_drafts(history, [Draft(draft.latents, draft.state - 1) for draft in drafts], generators)
+
+
+class DrawsForDrafts(Drafts):
+    def draft(self, history: History, noise: torch.Tensor, generators: Any, steps: int) -> list[Draft]:
+        torch.randn(1, generator=generators[0])
+        return super().draft(history, noise, generators, steps)
+
+
+class RemembersOneDraft(Drafts):
+    def draft(self, history: History, noise: torch.Tensor, generators: Any, steps: int) -> list[Draft]:
+        self.last = super().draft(history, noise, generators, steps)
+        return self.last
+
+    def finish_drafts(self, history: History, drafts: Any, generators: Any) -> torch.Tensor:
+        return super().finish_drafts(history, self.last[: len(drafts)], generators)
+
+
+class CountsNoDrafts(Drafts):
+    def draft(self, history: History, noise: torch.Tensor, generators: Any, steps: int) -> list[Draft]:
+        drafts, self.forwards = super().draft(history, noise, generators, steps), 0
+        return drafts
+
+
+DRAFTS: list[tuple[type, str, tuple[Any, ...]]] = [
+    (RepeatsAStep, "test_a_finished_draft_is_the_candidate", (1,)),
+    (RepeatsAStep, "test_a_finished_draft_is_the_candidate", (-1,)),
+    (DrawsForDrafts, "test_a_finished_draft_is_the_candidate", (1,)),
+    (RemembersOneDraft, "test_a_finished_draft_is_the_candidate", (1,)),
+    (RemembersOneDraft, "test_drafts_of_a_batch_are_finished_in_any_company", ()),
+    (CountsNoDrafts, "test_a_finished_draft_is_the_candidate", (1,)),
+]
 CASES: list[tuple[type, str, tuple[Any, ...]]] = [
     (DrawsTwice, "test_without_a_search_it_is_the_plain_pipeline", ("latent",)),
     (DrawsFromTheCaller, "test_candidates_leave_random_state_alone", ()),
@@ -214,6 +270,19 @@ def test_a_broken_adapter_fails_the_test_meant_for_it(kind: type, test: str, arg
     getattr(contract(MutantAdapter()), test)(*arguments)
     with pytest.raises((AssertionError, AttributeError)):
         getattr(contract(MutantAdapter(kind=kind)), test)(*arguments)
+
+
+@pytest.mark.parametrize(("kind", "test", "arguments"), DRAFTS, ids=lambda case: getattr(case, "__name__", str(case)))
+def test_a_broken_draft_fails_the_test_meant_for_it(kind: type, test: str, arguments: tuple[Any, ...]) -> None:
+    sound, broken = (contract(MutantAdapter(num_inference_steps=3, kind=each)) for each in (Drafts, kind))
+    getattr(sound, test)(*arguments)
+    with pytest.raises(AssertionError):
+        getattr(broken, test)(*arguments)
+
+
+def test_a_session_without_drafts_is_not_asked_for_them() -> None:
+    with pytest.raises(pytest.skip.Exception):
+        contract(MutantAdapter()).test_a_finished_draft_is_the_candidate(1)
 
 
 @pytest.mark.parametrize("changes", [{"promt": "a dog"}, {"num_videos_per_prompt": 2}, {"prompt": ["a", "b"]}], ids=str)

@@ -25,6 +25,13 @@ class TestCausalWan(AdapterContract):
         return {"prompt": "a red circle", "height": 32, "width": 32, "num_frames": 33, "max_sequence_length": 16}
 
 
+class TestUniformCausalWan(TestCausalWan):
+    """More steps in the first chunk than in those after it."""
+
+    def make_adapter(self) -> CausalWanAdapter:
+        return CausalWanAdapter(steps=(5, 3))
+
+
 class TestGuidedCausalWan(TestCausalWan):
     def call(self) -> dict[str, Any]:
         return {**super().call(), "guidance_scale": 2.0}
