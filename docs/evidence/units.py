@@ -1,6 +1,6 @@
 """What the two units can change on the bundled model: the share of the initial noise, and the effect of each route.
 
-python docs/evidence/units.py docs/evidence/units.json        (about two minutes on one thread)
+python docs/evidence/units.py docs/evidence/units.json        (about four minutes on one thread)
 
 Noise: in every chunk, SEEDS initial noises x SEEDS streams of re-noise are denoised from the same history. How much of
 the latents' variance goes with the initial noise is all that noise propagation can act on.
@@ -8,12 +8,15 @@ the latents' variance goes with the initial noise is all that noise propagation 
 Memory: a plain video of CHUNKS chunks is committed once with every route, so that only the sinks differ. The next chunk
 is then generated from the same noises. `effect` is the RMS distance of its latents from those after `discard`, in units
 of the RMS distance between two candidates of the same history.
+
+Routes: how often `stream-t1` took each in 30 seconds, counted over all candidates.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -74,6 +77,12 @@ def candidates(session: Any, history: Any) -> list[torch.Tensor]:
     return [session.generate(history, noise, [generator]) for noise, generator in noises]
 
 
+def routes(prompt: str) -> dict[str, int]:
+    pipe = streamt1.load(recipe="stream-t1")
+    pipe(prompt, num_frames=477, generator=stream(0), output_type="latent")
+    return dict(Counter(node.route for node in pipe.tree if node.route))
+
+
 def main(out: Path) -> None:
     pipe = streamt1.load(recipe="plain")
     adapter = parts.adapter(pipe.recipe)
@@ -98,6 +107,7 @@ def main(out: Path) -> None:
                     {"prompt": prompt, "plan": name, "route": route, "effect": round(moved / apart, 4)}
                 )
             session.close()
+    found["routes"] = [{"prompt": prompt} | routes(prompt) for prompt in PROMPTS]
     out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
