@@ -25,7 +25,7 @@ def test_ray_makes_every_prompt_and_then_only_what_is_missing(tmp_path: Path) ->
     command = [sys.executable, EXAMPLES / "ray_prompts.py", prompts, tmp_path / "out", "--num-frames", "9"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
     for _ in range(2):
-        found = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240, check=False)
+        found = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=480, check=False)
         assert found.returncode == 0, found.stderr
         videos = sorted(Path(line) for line in found.stdout.splitlines() if line.endswith("video.mp4"))
         assert [video.parent.name for video in videos] == [
@@ -34,7 +34,7 @@ def test_ray_makes_every_prompt_and_then_only_what_is_missing(tmp_path: Path) ->
         ]
     first = videos[0].stat().st_mtime
     shutil.rmtree(videos[1].parent)
-    subprocess.run(command, capture_output=True, env=environment, timeout=240, check=True)
+    subprocess.run(command, capture_output=True, env=environment, timeout=480, check=True)
     assert videos[0].stat().st_mtime == first
     assert videos[1].exists()
 
