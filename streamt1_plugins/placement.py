@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from streamt1_plugins.adapter import History
+from streamt1_plugins.adapter import History, OutlinedSession
 from streamt1_plugins.errors import PluginError, RecipeError, foreign_code, unknown_name
 from streamt1_plugins.footprint import Held
 from streamt1_plugins.parking import mapped
@@ -138,7 +138,9 @@ def _memory(run: Run, pipe: Any, shape: torch.Size) -> int:
     width = config.num_attention_heads * config.attention_head_dim
     sinks = run.recipe.sinks
     chunks = min(run.session.num_chunks, sinks.max_sink_chunks + sinks.window_chunks)
-    return int(2 * config.num_layers * tokens * width * chunks * pipe.transformer.dtype.itemsize)
+    # With guidance a clean pass has a row per condition, and each leaves keys and values.
+    rows = max((1, *run.session.outline().commit)) if isinstance(run.session, OutlinedSession) else 1
+    return int(2 * rows * config.num_layers * tokens * width * chunks * pipe.transformer.dtype.itemsize)
 
 
 def _decoded(run: Run, pipe: Any, shape: torch.Size) -> tuple[int, int]:

@@ -45,6 +45,20 @@ def test_what_was_counted_is_what_a_run_takes() -> None:
     assert 0 < counted(history.memory) <= found.memory // 2 <= 3 * counted(history.memory)
 
 
+def test_guidance_keeps_the_context_of_both_conditions() -> None:
+    found, kept = [], []
+    for scale in (1.0, 3.0):
+        pipe = load("search.candidates=1", "search.top_k=1")
+        run = pipe.begin(PROMPT, num_frames=33, guidance_scale=scale)
+        found.append(needs(run, pipe.pipe, []).memory)
+        for _ in pipe.steps(run):
+            pass
+        kept.append(counted(run.beams[0].history.memory))
+        run.session.close()
+    assert kept[1] == 2 * kept[0]
+    assert found[1] == 2 * found[0]
+
+
 def test_counting_is_no_part_of_the_cost() -> None:
     pipe = load("search.candidates=1", "search.top_k=1")
     run = pipe.begin(PROMPT, num_frames=33, video=torch.rand(1, 9, 3, 64, 64))
