@@ -70,8 +70,9 @@ class Hybrid:
         return accumulated([*past, own], self.decay)
 
     def _score(self, node: Node, chunk: Chunk) -> float:
-        alpha = {"both": min(chunk.progress, self.cap), "short": 1.0, "long": 0.0}
-        return mixed(node.short, node.long, alpha[self.horizon])
+        if self.horizon == "both":
+            return hybrid(node.short, node.long, chunk.progress, self.cap)
+        return mixed(node.short, node.long, alpha=1.0 if self.horizon == "short" else 0.0)
 
 
 def _is_measured(node: Node) -> bool:
