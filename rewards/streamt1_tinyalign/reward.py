@@ -28,6 +28,7 @@ class TinyAlign(Reward):
 
     needs_prompt: ClassVar[bool] = True
     weights: ClassVar[str] = "packaged"
+    weights_mb: ClassVar[float] = 2.2
 
     folder: Path | None = None
 

@@ -100,3 +100,9 @@ def test_missing_weights_are_named(tmp_path: Path) -> None:
 def test_score_before_load_says_so() -> None:
     with pytest.raises(PluginError, match="not loaded"):
         scores(TinyAlign(), torch.rand(1, 2, 3, 64, 64), ["a red circle"])
+
+
+def test_it_declares_what_its_loaded_weights_take(loaded: TinyAlign) -> None:
+    assert loaded._model is not None
+    taken = sum(tensor.nbytes for tensor in loaded._model.state_dict().values())
+    assert taken / 1e6 == pytest.approx(loaded.weights_mb, rel=0.02)
