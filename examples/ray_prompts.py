@@ -15,8 +15,8 @@ from pathlib import Path
 import ray
 
 import streamt1_plugins as streamt1
-from streamt1_plugins.commands.batch import folder_of, read_prompts, state_of
-from streamt1_plugins.reopen import Opening, reopen
+from streamt1_plugins.cli.batch import folder_of, read_prompts, state_of
+from streamt1_plugins.resuming import Opening, reopen
 
 
 class Maker:
@@ -34,7 +34,7 @@ class Maker:
             begun = reopen(folder, Opening(pipe=self.pipe.pipe))
             begun.complete(begun.last_run)
         elif state == "new":
-            self.pipe.watched_by(streamt1.keep(folder))
+            self.pipe.watched_by(streamt1.record_to(folder))
             self.pipe(prompt, **({} if frames is None else {"num_frames": frames}))
         return str(folder / "video.mp4")
 

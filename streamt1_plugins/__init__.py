@@ -9,30 +9,43 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from streamt1_plugins.adapter import Adapter, Capabilities, Decoded, Draft, History, MemoryPlan, Outline, Session
-    from streamt1_plugins.contracts import Beam, Candidate, Chunk, Node, Proposal, Run
-    from streamt1_plugins.hookspecs import hookimpl
-    from streamt1_plugins.image_reward import ImageReward
-    from streamt1_plugins.observers.keep import keep
+    from streamt1_plugins.api.adapter import (
+        Adapter,
+        Capabilities,
+        Decoded,
+        Draft,
+        History,
+        MemoryPlan,
+        Outline,
+        Session,
+    )
+    from streamt1_plugins.api.candidate import Beam, Candidate
+    from streamt1_plugins.api.hookspecs import hookimpl
+    from streamt1_plugins.api.image_reward import ImageReward
+    from streamt1_plugins.api.reward import Reward, RewardInput, RewardOutput
+    from streamt1_plugins.api.run import Run
+    from streamt1_plugins.api.tree import Tree
+    from streamt1_plugins.api.types import Chunk, Node, Proposal
+    from streamt1_plugins.config.schema import Recipe
     from streamt1_plugins.pipeline import StreamPipeline, load, wrap
-    from streamt1_plugins.recipe import Recipe
-    from streamt1_plugins.reopen import resume
-    from streamt1_plugins.reward import Reward, RewardInput, RewardOutput
-    from streamt1_plugins.tree import Tree
+    from streamt1_plugins.resuming import resume
+    from streamt1_plugins.runs.observers.record import record_to
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "adapter": ("Adapter", "Capabilities", "Decoded", "Draft", "History", "MemoryPlan", "Outline", "Session"),
-    "contracts": ("Beam", "Candidate", "Chunk", "Node", "Proposal", "Run"),
-    "hookspecs": ("hookimpl",),
-    "image_reward": ("ImageReward",),
-    "observers.keep": ("keep",),
+    "api.adapter": ("Adapter", "Capabilities", "Decoded", "Draft", "History", "MemoryPlan", "Outline", "Session"),
+    "api.candidate": ("Beam", "Candidate"),
+    "api.hookspecs": ("hookimpl",),
+    "api.image_reward": ("ImageReward",),
+    "api.reward": ("Reward", "RewardInput", "RewardOutput"),
+    "api.run": ("Run",),
+    "api.tree": ("Tree",),
+    "api.types": ("Chunk", "Node", "Proposal"),
+    "config.schema": ("Recipe",),
     "pipeline": ("StreamPipeline", "load", "wrap"),
-    "recipe": ("Recipe",),
-    "reopen": ("resume",),
-    "reward": ("Reward", "RewardInput", "RewardOutput"),
-    "tree": ("Tree",),
+    "resuming": ("resume",),
+    "runs.observers.record": ("record_to",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -59,8 +72,8 @@ __all__ = [
     "StreamPipeline",
     "Tree",
     "hookimpl",
-    "keep",
     "load",
+    "record_to",
     "resume",
     "wrap",
 ]

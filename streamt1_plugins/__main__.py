@@ -1,5 +1,5 @@
 """``python -m streamt1_plugins`` is `streamt1`."""
 
-from streamt1_plugins.cli import main
+from streamt1_plugins.cli.main import main
 
 main()

@@ -7,33 +7,33 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from streamt1_plugins import early, many, parts, placement
-from streamt1_plugins import recipe as recipes
-from streamt1_plugins.adapter import MemoryPlan
-from streamt1_plugins.contracts import Run
-from streamt1_plugins.errors import InputError, RecipeError, UnsupportedPipelineError, foreign_code
-from streamt1_plugins.hooks import RunHooks, decides, discovery
-from streamt1_plugins.measure import Measurer
-from streamt1_plugins.observers.callback import OnChunkEnd
-from streamt1_plugins.parallel.groups import join
-from streamt1_plugins.registry import load_target
-from streamt1_plugins.search import search
-from streamt1_plugins.streaming import chunks, shared
-from streamt1_plugins.team import Alone
-from streamt1_plugins.tree import Tree
+from streamt1_plugins import prompts as many
+from streamt1_plugins.api.adapter import MemoryPlan
+from streamt1_plugins.api.run import Run
+from streamt1_plugins.api.tree import Tree
+from streamt1_plugins.api.workers import SingleProcess
+from streamt1_plugins.config import load as recipes
+from streamt1_plugins.errors import InputError, foreign_code
+from streamt1_plugins.evaluation.evaluator import Measurer
+from streamt1_plugins.plugins import build
+from streamt1_plugins.plugins.resolve import completed, place_of, resolve, resolve_adapter
+from streamt1_plugins.plugins.run_hooks import RunHooks, decides
+from streamt1_plugins.runs.observers.callback import OnChunkEnd
+from streamt1_plugins.search import early_pruning as early
+from streamt1_plugins.search import memory_estimate
+from streamt1_plugins.search.distributed.launch import join
+from streamt1_plugins.search.loop import search
+from streamt1_plugins.search.streaming import chunks, shared
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from streamt1_plugins.contracts import Chunk
-    from streamt1_plugins.recipe import Recipe
-    from streamt1_plugins.registry import AdapterEntry
-    from streamt1_plugins.streaming import StreamedChunk
-    from streamt1_plugins.team import Team
+    from streamt1_plugins.api.types import Chunk
+    from streamt1_plugins.api.workers import Workers
+    from streamt1_plugins.config.schema import Recipe
+    from streamt1_plugins.search.streaming import StreamedChunk
 
-BUNDLED = "tinyworld"
-"""The model used when nobody names one: small, trained, inside the package."""
 
 OWN_ARGUMENTS = ("on_chunk_end",)
 """Arguments of the call that are ours, not the inner pipeline's."""
@@ -58,7 +58,7 @@ def wrap(
         pipe = pipe.pipe
     loaded = recipes.load(recipe, overrides)
     entry = resolve_adapter(pipe, adapter or loaded.adapter.name)
-    return StreamPipeline(pipe, _completed(loaded, entry), observers or {})
+    return StreamPipeline(pipe, completed(loaded, entry), observers or {})
 
 
 def load(
@@ -70,85 +70,11 @@ def load(
     observers: Mapping[str, object] | None = None,
 ) -> StreamPipeline:
     """Load a model and wrap it. model: an adapter with a bundled model (default "tinyworld"), a folder or a hub id."""
-    completed = resolve(recipe, model, adapter=adapter, overrides=overrides)
-    folder = place_of(str(completed.model))
-    with foreign_code(f"Loading the model {completed.model!r} with adapter {completed.adapter.name!r}"):
-        pipe = parts.adapter(completed).load(folder)
-    return StreamPipeline(pipe, completed, observers or {})
-
-
-def place_of(model: str) -> str:
-    """The folder of a bundled model by its adapter's name; a folder or hub id as it is."""
-    bundled = discovery().adapters.entries.get(model)
-    return str(load_target(bundled.model, bundled.name)()) if bundled and bundled.model else model
-
-
-def resolve(
-    recipe: str | Path | Mapping[str, Any] | Recipe,
-    model: str | None = None,
-    *,
-    adapter: str | None = None,
-    overrides: Sequence[str] = (),
-) -> Recipe:
-    """The recipe as `load` runs it: model and adapter decided, every option of its parts written out; no weights."""
-    loaded = recipes.load(recipe, overrides)
-    model = model or loaded.model or BUNDLED
-    bundled = discovery().adapters.entries.get(model)
-    name = adapter or loaded.adapter.name or (bundled.name if bundled else None)
-    if name is None:
-        raise UnsupportedPipelineError(
-            f"Which adapter drives {model!r}? Name it with adapter=... (command line: --adapter NAME). {_known()}"
-        )
-    return _completed(loaded.model_copy(update={"model": model}), discovery().adapters[name])
-
-
-def resolve_adapter(pipe: Any, name: str | None) -> AdapterEntry:
-    """The adapter a user named, or the only one that claims the pipeline's class."""
-    adapters = discovery().adapters
-    if name is not None:
-        return adapters[name]
-    classes = [kind.__name__ for kind in type(pipe).__mro__]
-    claims = [entry for entry in adapters.entries.values() if set(entry.pipelines) & set(classes)]
-    sure = [entry for entry in claims if entry.explicit is None]
-    if len(sure) == 1:
-        return sure[0]
-    if sure:
-        rivals = ", ".join(f"{entry.name} ({entry.origin})" for entry in sure)
-        raise UnsupportedPipelineError(f"Several adapters claim {classes[0]}: {rivals}. Choose one with adapter=...")
-    if claims:
-        offers = " or ".join(f"adapter={entry.name!r}" for entry in claims)
-        raise UnsupportedPipelineError(f"{classes[0]}: {claims[0].explicit} If it fits, say so with {offers}.")
-    raise UnsupportedPipelineError(f"No adapter drives {classes[0]}. {_known()}")
-
-
-def _known() -> str:
-    lines = [f"{e.name} ({', '.join(e.pipelines) or 'named only'})" for e in discovery().adapters.entries.values()]
-    return f"Adapters: {'; '.join(lines) or 'none installed'}."
-
-
-def _completed(recipe: Recipe, entry: AdapterEntry) -> Recipe:
-    """The recipe with every default of its parts written out: it alone reproduces the run."""
-    data = recipe.model_dump(mode="json")
-    data["adapter"] = {"name": entry.name, **parts.options_of(parts.build(entry, recipe.adapter.options, "adapter"))}
-    for kind, policy in parts.policies(recipe).items():
-        data[kind] = {"name": getattr(recipe, kind).name, **parts.options_of(policy)}
-    if recipe.search.is_wide and not recipe.rewards.are_named:
-        data["rewards"] |= _suggested(entry)
-    data = parts.with_reward_options(recipes.load(data))
-    completed = recipes.load(recipes.load(data))  # twice: options as YAML gives them back, lists instead of tuples
-    parts.check_mixing(completed)
-    return completed
-
-
-def _suggested(entry: AdapterEntry) -> dict[str, Any]:
-    """What the adapter's author judges its videos by, where the recipe leaves it open."""
-    if not entry.rewards:
-        known = ", ".join(discovery().rewards.entries) or "none"
-        raise RecipeError(
-            f"The recipe searches but names no rewards, and the adapter {entry.name!r} suggests none. "
-            f"Name at least one, for example -o rewards.long.basic={{}}. Known: {known}."
-        )
-    return {horizon: dict(named) for horizon, named in entry.rewards.items()}
+    resolved = resolve(recipe, model, adapter=adapter, overrides=overrides)
+    folder = place_of(str(resolved.model))
+    with foreign_code(f"Loading the model {resolved.model!r} with adapter {resolved.adapter.name!r}"):
+        pipe = build.adapter(resolved).load(folder)
+    return StreamPipeline(pipe, resolved, observers or {})
 
 
 class StreamPipeline:
@@ -165,11 +91,11 @@ class StreamPipeline:
         self.pipe = pipe
         self.recipe = recipe
         self.run: Run | None = None
-        self.team: Team | None = None
+        self.team: Workers | None = None
         self.watched_by(observers)
-        self._adapter = parts.adapter(recipe)
-        self._measurer = Measurer(parts.rewards(recipe))
-        self._policies = parts.policies(recipe)
+        self._adapter = build.adapter(recipe)
+        self._measurer = Measurer(build.rewards(recipe))
+        self._policies = build.policies(recipe)
 
     @property
     def last_run(self) -> Run:
@@ -198,7 +124,7 @@ class StreamPipeline:
     def watched_by(self, observers: Mapping[str, object]) -> None:
         """Replace the caller's observers, for the next call."""
         # Those given by the caller come first: what the recipe adds, such as wandb, may show what they wrote.
-        added = {name: part for name, part in parts.observers(self.recipe).items() if name not in observers}
+        added = {name: part for name, part in build.observers(self.recipe).items() if name not in observers}
         self._observers = dict(observers) | added
 
     def to(self, *args: Any, **kwargs: Any) -> StreamPipeline:
@@ -276,14 +202,14 @@ class StreamPipeline:
             stack.push(lambda kind, error, trace: hooks.run_finished(run, error))
             stack.enter_context(run.team.together())
             early.check(run)
-            placement.check(run, self.pipe, self._measurer.rewards.values(), self._policies["width"])
+            memory_estimate.check(run, self.pipe, self._measurer.rewards.values(), self._policies["width"])
             self._measurer.start(run)
             stack.callback(self._measurer.finish, run)
             yield from search(run, hooks, self._measurer)
 
-    def _named_team(self) -> Team:
+    def _named_team(self) -> Workers:
         """Where the recipe asks for processes that share the candidates, those; else each makes videos of its own."""
-        return join(self.recipe.parallel).team if self.recipe.parallel.candidates else Alone()
+        return join(self.recipe.parallel).team if self.recipe.parallel.candidates else SingleProcess()
 
     def _device(self) -> str:
         return str(getattr(self.pipe, "_execution_device", None) or getattr(self.pipe, "device", "cpu"))

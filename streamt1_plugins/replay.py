@@ -7,21 +7,23 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from streamt1_plugins.branching import denoise
-from streamt1_plugins.contracts import Beam, Node
+from streamt1_plugins.api.candidate import Beam
+from streamt1_plugins.api.types import Node
 from streamt1_plugins.errors import InputError, unknown_name
-from streamt1_plugins.observers.keep import keep
-from streamt1_plugins.reopen import Opening, Record, closing_on_error
-from streamt1_plugins.report import strips
-from streamt1_plugins.search import commit
+from streamt1_plugins.resuming import Opening, Record, closing_on_error
+from streamt1_plugins.runs.observers.record import record_to
+from streamt1_plugins.runs.report import strips
+from streamt1_plugins.search.expand import denoise
+from streamt1_plugins.search.loop import commit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from streamt1_plugins.contracts import Proposal, Run
-    from streamt1_plugins.hooks import RunHooks
+    from streamt1_plugins.api.run import Run
+    from streamt1_plugins.api.tree import Tree
+    from streamt1_plugins.api.types import Proposal
     from streamt1_plugins.pipeline import StreamPipeline
-    from streamt1_plugins.tree import Tree
+    from streamt1_plugins.plugins.run_hooks import RunHooks
 
 
 def regenerate(folder: str | Path, node: str | None = None, opening: Opening | None = None) -> Any:
@@ -57,7 +59,7 @@ def branch(folder: str | Path, node: str, out: str | Path, opening: Opening | No
     opening = opening or Opening()
     record = Record.read(folder)
     path = path_to(record, node)
-    wrapped = record.pipeline(opening, keep(out), Path(out))
+    wrapped = record.pipeline(opening, record_to(out), Path(out))
     run = record.begin(wrapped, opening)
     with closing_on_error(run):
         path = [*path[:-1], replace(path[-1], fate="kept", rank=0)]

@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # tests.toy is named in entr
 import pytest
 import torch
 
-from streamt1_plugins.hooks import discovery
+from streamt1_plugins.plugins.discovery import discovery
 from tests import toy
 
 torch.set_num_threads(1)

@@ -10,7 +10,7 @@ from typing import Any
 
 TESTS = Path(__file__).parent
 DIFFERING = ("time", "seconds", "reward_calls")
-CLI, WORKER = TESTS / "toy_cli.py", TESTS / "team_worker.py"
+CLI, WORKER = TESTS / "toy_cli.py", TESTS / "shared_search.py"
 
 
 def launch(processes: int, script: Path, *arguments: object, timeout: float = 120) -> subprocess.CompletedProcess[str]:

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 import streamt1_plugins as streamt1
-from streamt1_plugins import recipe as recipes
+from streamt1_plugins.api.hookspecs import hookimpl
+from streamt1_plugins.config import load as recipes
 from streamt1_plugins.errors import (
     InputError,
     PluginError,
@@ -18,8 +19,7 @@ from streamt1_plugins.errors import (
     UnknownNameError,
     UnsupportedPipelineError,
 )
-from streamt1_plugins.hookspecs import hookimpl
-from tests.plugins.fresh import fresh_discovery, plugin
+from tests.third_party.fresh import fresh_discovery, plugin
 from tests.toy import Bright, Picky, ToyPipeline
 
 if TYPE_CHECKING:

@@ -8,16 +8,16 @@ import pytest
 import torch
 
 import streamt1_plugins as streamt1
-from streamt1_plugins import journal
 from streamt1_plugins.errors import UnknownNameError
-from streamt1_plugins.observers.keep import keep
-from streamt1_plugins.reopen import Opening
 from streamt1_plugins.replay import branch, regenerate
+from streamt1_plugins.resuming import Opening
+from streamt1_plugins.runs import journal
+from streamt1_plugins.runs.observers.record import record_to
 from tests.toy import ToyPipeline
 
 
 def recorded(folder: Path, *overrides: str, recipe: str = "stream-t1") -> streamt1.StreamPipeline:
-    pipe = streamt1.wrap(ToyPipeline(), recipe, overrides=overrides, observers=keep(folder))
+    pipe = streamt1.wrap(ToyPipeline(), recipe, overrides=overrides, observers=record_to(folder))
     pipe.video = pipe("a prompt", chunks=6)
     return pipe
 
@@ -42,7 +42,7 @@ def test_the_winner_comes_back_bit_by_bit_at_plain_cost(tmp_path: Path, recipe: 
 
 def test_any_node_comes_back_bit_by_bit(tmp_path: Path) -> None:
     seen = Frames()
-    pipe = streamt1.wrap(ToyPipeline(), observers={**keep(tmp_path), "frames": seen})
+    pipe = streamt1.wrap(ToyPipeline(), observers={**record_to(tmp_path), "frames": seen})
     pipe("a prompt")
     for node in pipe.tree:
         path = [step.id for step in pipe.tree.path(node.id)]
@@ -52,7 +52,7 @@ def test_any_node_comes_back_bit_by_bit(tmp_path: Path) -> None:
 
 def test_an_interrupted_run_is_replayed_as_far_as_it_got(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError):
-        streamt1.wrap(ToyPipeline(), observers=keep(tmp_path))("a prompt", fail_at=2)
+        streamt1.wrap(ToyPipeline(), observers=record_to(tmp_path))("a prompt", fail_at=2)
     video = regenerate(tmp_path, opening=Opening(ToyPipeline()))
     assert len(video) == 6
 

@@ -11,9 +11,9 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from streamt1_plugins.cli import main
-from streamt1_plugins.hooks import discovery
-from tests import team_worker, toy
+from streamt1_plugins.cli.main import main
+from streamt1_plugins.plugins.discovery import discovery
+from tests import shared_search, toy
 
 
 def connections() -> None:
@@ -26,6 +26,6 @@ def connections() -> None:
 atexit.register(connections)
 torch.set_num_threads(1)
 discovery().add(toy, name="toy", origin="tests")
-discovery().rewards.add(replace(discovery().rewards["bright"], name="trouble", target="tests.team_worker:Trouble"))
-assert team_worker
+discovery().rewards.add(replace(discovery().rewards["bright"], name="trouble", target="tests.shared_search:Trouble"))
+assert shared_search
 main()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from streamt1_plugins.adapter import Capabilities
-from streamt1_plugins.hookspecs import hookimpl
+from streamt1_plugins.api.adapter import Capabilities
+from streamt1_plugins.api.hookspecs import hookimpl
 
 if TYPE_CHECKING:
-    from streamt1_plugins.registry import RegisterAdapter
+    from streamt1_plugins.api.register import RegisterAdapter
 
 
 CAPABILITIES = Capabilities(

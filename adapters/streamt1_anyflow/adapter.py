@@ -11,11 +11,11 @@ import torch
 from diffusers import AnyFlowFARPipeline, AnyFlowFARTransformer3DModel, AutoencoderKLWan
 from pydantic import Field
 
-from streamt1_anyflow.call import PROPOSED, arguments
 from streamt1_anyflow.session import AnyFlowSession, Plan
-from streamt1_plugins.adapter import MemoryPlan
+from streamt1_plugins.api.adapter import MemoryPlan
 from streamt1_plugins.errors import InputError, UnsupportedPipelineError
-from streamt1_wan.support import uncompiled
+from streamt1_seams.arguments import PROPOSED, arguments
+from streamt1_seams.modules import uncompiled
 
 Positive = Annotated[int, Field(ge=1)]
 

@@ -9,17 +9,17 @@ import torch
 from diffusers.pipelines.anyflow.pipeline_output import AnyFlowPipelineOutput
 
 from streamt1_anyflow import CAPABILITIES
-from streamt1_plugins.adapter import Decoded, History
-from streamt1_plugins.replay_seam import shadowed
-from streamt1_wan.decode import decode_chunk
-from streamt1_wan.support import uncompiled
+from streamt1_plugins.api.adapter import Decoded, History
+from streamt1_seams.interrupt import shadowed
+from streamt1_seams.modules import uncompiled
+from streamt1_seams.wan_vae import decode_chunk
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from torch import Generator, Tensor
 
-    from streamt1_plugins.contracts import MemoryRoute
+    from streamt1_plugins.api.types import MemoryRoute
 
 
 Cache: TypeAlias = "dict[int, dict[str, Tensor]]"
@@ -43,7 +43,7 @@ class Plan:
 
 
 class AnyFlowSession:
-    """Implements `streamt1_plugins.adapter.Session` for a stock `AnyFlowFARPipeline`.
+    """Implements `streamt1_plugins.api.adapter.Session` for a stock `AnyFlowFARPipeline`.
 
     The plain pipeline draws the noise of the whole video at once, so the plain stream does too and hands it out by
     chunks. `commit` computes the cache from all latents, as the pipeline does; a history owns its cache and nobody

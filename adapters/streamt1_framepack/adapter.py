@@ -12,8 +12,8 @@ from pydantic import Field
 
 from streamt1_framepack.request import check_pipeline, parse
 from streamt1_framepack.session import FramepackSession
-from streamt1_plugins.adapter import MemoryPlan
-from streamt1_plugins.replay_seam import Replay
+from streamt1_plugins.api.adapter import MemoryPlan
+from streamt1_seams.interrupt import Replay
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from diffusers import HunyuanVideoFramepackPipeline
 
 from streamt1_plugins.errors import InputError, UnsupportedPipelineError
-from streamt1_plugins.replay_seam import check_call, check_single, check_state
+from streamt1_seams.interrupt import check_call, check_single, check_state
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,15 +10,15 @@ from diffusers.pipelines.hunyuan_video.pipeline_output import HunyuanVideoFramep
 
 from streamt1_framepack import CAPABILITIES
 from streamt1_framepack.decode import Past, decode_sections, overlap, shown
-from streamt1_plugins.adapter import Decoded, History
+from streamt1_plugins.api.adapter import Decoded, History
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from torch import Generator, Tensor
 
-    from streamt1_plugins.contracts import MemoryRoute
-    from streamt1_plugins.replay_seam import Replay
+    from streamt1_plugins.api.types import MemoryRoute
+    from streamt1_seams.interrupt import Replay
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Seam:
 
 
 class FramepackSession:
-    """Implements `streamt1_plugins.adapter.Session` for `HunyuanVideoFramepackPipeline` with vanilla sampling.
+    """Implements `streamt1_plugins.api.adapter.Session` for `HunyuanVideoFramepackPipeline` with vanilla sampling.
 
     A chunk is a section of `latent_window_size` latent frames; the first one also shows the image. `decode` gives the
     frames a section adds; `commit` replaces the frames it revises at the end of the section before, so the frames of a

@@ -10,9 +10,9 @@ from diffusers import HeliosPyramidPipeline
 from diffusers.pipelines.helios.pipeline_output import HeliosPipelineOutput
 
 from streamt1_helios import PLAIN
-from streamt1_plugins.adapter import Capabilities, Decoded, History
-from streamt1_plugins.replay_seam import shadowed
-from streamt1_wan.support import uncompiled
+from streamt1_plugins.api.adapter import Capabilities, Decoded, History
+from streamt1_seams.interrupt import shadowed
+from streamt1_seams.modules import uncompiled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor
 
     from streamt1_helios.condition import Condition
-    from streamt1_plugins.contracts import MemoryRoute
+    from streamt1_plugins.api.types import MemoryRoute
 
 PYRAMID = Capabilities(
     max_batch=1,  # between its stages it draws noise for all rows from the first generator it is given
@@ -47,7 +47,7 @@ class Plan:
 
 
 class HeliosSession:
-    """Implements `streamt1_plugins.adapter.Session` for the stock Helios pipelines.
+    """Implements `streamt1_plugins.api.adapter.Session` for the stock Helios pipelines.
 
     The pipeline's `__call__` runs unchanged, once per chunk and batch of candidates, with the past as `video_latents`;
     for that time its `prepare_latents` is one that hands out the candidates' noise, and its own decoding and

@@ -14,8 +14,8 @@ from diffusers import (
     SkyReelsV2DiffusionForcingVideoToVideoPipeline,
 )
 
-from streamt1_plugins.adapter import MemoryPlan
-from streamt1_plugins.replay_seam import Replay
+from streamt1_plugins.api.adapter import MemoryPlan
+from streamt1_seams.interrupt import Replay
 from streamt1_skyreels.request import check_pipeline, check_windows, parse
 from streamt1_skyreels.session import SkyReelsSession
 from streamt1_skyreels.state import kept_block_size

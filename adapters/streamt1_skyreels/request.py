@@ -8,12 +8,12 @@ import torch
 from diffusers import AutoencoderKLWan
 
 from streamt1_plugins.errors import InputError, UnsupportedPipelineError
-from streamt1_plugins.replay_seam import check_call, check_single, check_state
+from streamt1_seams.interrupt import check_call, check_single, check_state
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from streamt1_plugins.replay_seam import Window
+    from streamt1_seams.interrupt import Window
 
 REFUSED = {
     "latents": "noise is drawn, or proposed by the noise policy, window by window; pass `generator` to fix it",

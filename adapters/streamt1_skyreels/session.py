@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any
 import torch
 from diffusers.pipelines.skyreels_v2.pipeline_output import SkyReelsV2PipelineOutput
 
-from streamt1_plugins.adapter import Capabilities, Decoded, History
+from streamt1_plugins.api.adapter import Capabilities, Decoded, History
+from streamt1_seams.wan_vae import decode_chunk
 from streamt1_skyreels import CAPABILITIES
 from streamt1_skyreels.request import overlap_of
 from streamt1_skyreels.state import own_global_rng
-from streamt1_wan.decode import decode_chunk
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from torch import Generator, Tensor
 
-    from streamt1_plugins.contracts import MemoryRoute
-    from streamt1_plugins.replay_seam import Replay
+    from streamt1_plugins.api.types import MemoryRoute
+    from streamt1_seams.interrupt import Replay
 
 
 def capabilities(pipe: Any, call: Mapping[str, Any]) -> Capabilities:
@@ -35,7 +35,7 @@ def capabilities(pipe: Any, call: Mapping[str, Any]) -> Capabilities:
 
 
 class SkyReelsSession:
-    """Implements `streamt1_plugins.adapter.Session` for the three SkyReels-V2 diffusion-forcing pipelines.
+    """Implements `streamt1_plugins.api.adapter.Session` for the three SkyReels-V2 diffusion-forcing pipelines.
 
     Noise covers a whole window ``[1, C, F, h, w]``; from the second one on its first latent frames, the overlap, are
     not new: latents of a chunk are the new ones only, so that chunks add up to the video. The last window may be

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from streamt1_plugins.hookspecs import hookimpl
+from streamt1_plugins.api.hookspecs import hookimpl
 from streamt1_wan import CAPABILITIES
 
 if TYPE_CHECKING:
-    from streamt1_plugins.registry import RegisterAdapter, RegisterReward
+    from streamt1_plugins.api.register import RegisterAdapter, RegisterReward
 
 
 @hookimpl

@@ -8,8 +8,8 @@ from typing import ClassVar
 
 import torch
 
-from streamt1_plugins.contracts import Horizon
-from streamt1_plugins.reward import Reward, RewardInput, RewardOutput
+from streamt1_plugins.api.reward import Reward, RewardInput, RewardOutput
+from streamt1_plugins.api.types import Horizon
 from streamt1_tinyworld.judge import Verdict, judge
 
 PARTS = (

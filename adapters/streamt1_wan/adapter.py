@@ -12,8 +12,9 @@ import torch
 from diffusers import WanPipeline
 from pydantic import Field
 
-from streamt1_plugins.adapter import MemoryPlan
+from streamt1_plugins.api.adapter import MemoryPlan
 from streamt1_plugins.errors import InputError, RecipeError, UnsupportedPipelineError
+from streamt1_seams.modules import uncompiled
 from streamt1_wan.footprint import Call, footprint
 from streamt1_wan.given import encode, given_frames
 from streamt1_wan.lora import LORA_FILE
@@ -23,10 +24,10 @@ from streamt1_wan.request import Request, check_prompt_length, check_size, count
 from streamt1_wan.rope import Rope
 from streamt1_wan.schedule import Schedule, listed, uniform
 from streamt1_wan.session import CausalWanSession, Plan
-from streamt1_wan.support import check_pipeline, uncompiled
+from streamt1_wan.support import check_pipeline
 
 if TYPE_CHECKING:
-    from streamt1_plugins.adapter import Footprint, Outline
+    from streamt1_plugins.api.adapter import Footprint, Outline
 
 Positive = Annotated[int, Field(ge=1)]
 Timestep = Annotated[int, Field(ge=1, le=1000)]

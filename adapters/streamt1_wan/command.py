@@ -9,7 +9,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from streamt1_plugins.commands.base import debug_everywhere, takes
+from streamt1_plugins.cli.base import debug_everywhere, takes
 
 
 class Weights(str, Enum):

@@ -13,14 +13,14 @@ from diffusers import AutoencoderKLWan
 from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
 
-from streamt1_plugins.adapter import Footprint
-from streamt1_wan.decode import decode_chunk
+from streamt1_plugins.api.adapter import Footprint
+from streamt1_seams.wan_vae import decode_chunk
 from streamt1_wan.lora import LORA_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from streamt1_plugins.adapter import MemoryPlan
+    from streamt1_plugins.api.adapter import MemoryPlan
 
 INDEX = "model_index.json"
 STEMS = ("diffusion_pytorch_model", "model")

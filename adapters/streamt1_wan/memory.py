@@ -16,8 +16,8 @@ from streamt1_wan.rope import rotate
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from streamt1_plugins.adapter import MemoryPlan
-    from streamt1_plugins.contracts import MemoryRoute
+    from streamt1_plugins.api.adapter import MemoryPlan
+    from streamt1_plugins.api.types import MemoryRoute
     from streamt1_wan.rope import Rope
 
 

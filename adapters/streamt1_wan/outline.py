@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from streamt1_plugins.adapter import Outline
+from streamt1_plugins.api.adapter import Outline
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,9 +9,9 @@ import torch
 from diffusers.pipelines.wan.pipeline_output import WanPipelineOutput
 from diffusers.utils.torch_utils import randn_tensor
 
-from streamt1_plugins.adapter import Decoded, Draft, History
+from streamt1_plugins.api.adapter import Decoded, Draft, History
+from streamt1_seams.wan_vae import decode_chunk
 from streamt1_wan import CAPABILITIES
-from streamt1_wan.decode import decode_chunk
 from streamt1_wan.memory import Block, Memory, assembled, evict, remember
 from streamt1_wan.outline import outlined
 from streamt1_wan.processor import Context, ContextAttention
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from torch import Generator, Tensor
 
-    from streamt1_plugins.adapter import MemoryPlan, Outline
-    from streamt1_plugins.contracts import MemoryRoute
+    from streamt1_plugins.api.adapter import MemoryPlan, Outline
+    from streamt1_plugins.api.types import MemoryRoute
     from streamt1_wan.request import Request
     from streamt1_wan.rope import Rope
 
@@ -49,7 +49,7 @@ class Plan:
 
 
 class CausalWanSession:
-    """Implements `streamt1_plugins.adapter.Session`, and `HasDraft`, for a stock `WanPipeline` with causal weights.
+    """Implements `streamt1_plugins.api.adapter.Session`, and `HasDraft`, for a stock `WanPipeline` with causal weights.
 
     The transformer's self-attention is replaced from here until `close`; outside our own forward passes it behaves
     as before. `generate` and `decode` run the candidates they are given as one batch: given one at a time they are

@@ -8,12 +8,8 @@ from diffusers import AutoencoderKLWan, WanPipeline, WanTransformer3DModel
 from diffusers.models.transformers.transformer_wan import WanAttnProcessor
 
 from streamt1_plugins.errors import UnsupportedPipelineError
+from streamt1_seams.modules import uncompiled
 from streamt1_wan.processor import ContextAttnProcessor
-
-
-def uncompiled(module: Any) -> Any:
-    """The module behind `torch.compile`, which wraps it in another class."""
-    return getattr(module, "_orig_mod", module)
 
 
 def check_pipeline(pipe: Any) -> None:

@@ -24,8 +24,8 @@ from typing import Any
 import torch
 
 import streamt1_plugins as streamt1
-from streamt1_plugins import parts
-from streamt1_plugins.adapter import MemoryPlan
+from streamt1_plugins.api.adapter import MemoryPlan
+from streamt1_plugins.plugins import build
 
 PROMPTS = (
     "a red circle moving right slowly on a white background",
@@ -85,7 +85,7 @@ def routes(prompt: str) -> dict[str, int]:
 
 def main(out: Path) -> None:
     pipe = streamt1.load(recipe="plain")
-    adapter = parts.adapter(pipe.recipe)
+    adapter = build.adapter(pipe.recipe)
     found: dict[str, Any] = {"noise": [], "memory": []}
     frames = 9 + 12 * CHUNKS  # one chunk more than is committed
     for prompt in PROMPTS:

@@ -12,7 +12,7 @@ from pydantic import Field
 from torch.nn.functional import cosine_similarity
 
 from streamt1_backbones.memory import FeatureMemory
-from streamt1_plugins.reward import Reward, RewardInput, RewardOutput
+from streamt1_plugins.api.reward import Reward, RewardInput, RewardOutput
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from streamt1_plugins.image_reward import MEGABYTE, TensorCache
+from streamt1_plugins.api.image_reward import MEGABYTE, TensorCache
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch import Tensor
 
-    from streamt1_plugins.reward import FrameKey
+    from streamt1_plugins.api.reward import FrameKey
 
 
 class FeatureMemory:

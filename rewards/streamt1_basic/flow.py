@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 
 from streamt1_basic.metrics import falling
-from streamt1_plugins.reward import Reward, RewardInput, RewardOutput
+from streamt1_plugins.api.reward import Reward, RewardInput, RewardOutput
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -17,7 +17,7 @@ from pydantic import Field
 from torch import Tensor
 
 from streamt1_basic import metrics
-from streamt1_plugins.reward import Reward, RewardInput, RewardOutput
+from streamt1_plugins.api.reward import Reward, RewardInput, RewardOutput
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from streamt1_plugins.hookspecs import hookimpl
+from streamt1_plugins.api.hookspecs import hookimpl
 
 if TYPE_CHECKING:
-    from streamt1_plugins.registry import RegisterReward
+    from streamt1_plugins.api.register import RegisterReward
 
 _CLASSES = {
     "clipscore": "ClipScore",

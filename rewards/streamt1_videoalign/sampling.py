@@ -10,7 +10,7 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from streamt1_plugins.reward import RewardInput
+    from streamt1_plugins.api.reward import RewardInput
 
 FEWEST, MOST = 4, 768
 

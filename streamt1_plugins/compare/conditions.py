@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from streamt1_plugins.config.load import flat
 from streamt1_plugins.errors import InputError
-from streamt1_plugins.observers.folder import write_atomically
-from streamt1_plugins.recipe import flat
+from streamt1_plugins.runs.files import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from streamt1_plugins.compare.run import Comparison
+    from streamt1_plugins.compare.comparison import Comparison
 
 CONDITIONS = "comparison.json"
 

@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from streamt1_plugins.compare.run import Comparison, Pipelines
-    from streamt1_plugins.recipe import Recipe
+    from streamt1_plugins.compare.comparison import Comparison
+    from streamt1_plugins.compare.run import Pipelines
+    from streamt1_plugins.config.schema import Recipe
 
 FORWARDS = "forwards.jsonl"
 

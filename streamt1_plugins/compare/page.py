@@ -6,10 +6,10 @@ import base64
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from streamt1_plugins import report
 from streamt1_plugins.compare import pairs, plots, table
-from streamt1_plugins.report import strips
-from streamt1_plugins.report.facts import number
+from streamt1_plugins.runs import report
+from streamt1_plugins.runs.report import strips
+from streamt1_plugins.runs.report.facts import number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

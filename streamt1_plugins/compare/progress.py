@@ -8,13 +8,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Column
 
-from streamt1_plugins.report.facts import duration, number
+from streamt1_plugins.runs.report.facts import duration, number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from streamt1_plugins.compare.run import Comparison
-    from streamt1_plugins.recipe import Recipe
+    from streamt1_plugins.compare.comparison import Comparison
+    from streamt1_plugins.config.schema import Recipe
 
 
 def follow(rows: Iterable[Mapping[str, Any]], total: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from hashlib import sha256
 from itertools import groupby
 from time import perf_counter
@@ -12,38 +12,27 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from streamt1_plugins import parts
+from streamt1_plugins.api.reward import RewardInput
 from streamt1_plugins.compare import conditions
 from streamt1_plugins.errors import OutputError, RecipeError
-from streamt1_plugins.hooks import discovery
-from streamt1_plugins.pipeline import StreamPipeline, load, resolve, wrap
-from streamt1_plugins.report import strips
-from streamt1_plugins.reward import RewardInput
+from streamt1_plugins.pipeline import StreamPipeline, load, wrap
+from streamt1_plugins.plugins import build
+from streamt1_plugins.plugins.discovery import discovery
+from streamt1_plugins.plugins.resolve import resolve
+from streamt1_plugins.runs.report import strips
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from streamt1_plugins.contracts import Run
-    from streamt1_plugins.recipe import Recipe
-    from streamt1_plugins.reward import Reward
+    from streamt1_plugins.api.reward import Reward
+    from streamt1_plugins.api.run import Run
+    from streamt1_plugins.compare.comparison import Comparison
+    from streamt1_plugins.config.schema import Recipe
 
 RESULTS = "results.jsonl"
 SHOWN, HEIGHT, QUALITY = 10, 96, 80
 """A strip: frames in a row, pixels they are high at most, JPEG quality."""
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """What to compare: recipes by label, prompts, seeds, a judge (a reward by name), arguments of the calls."""
-
-    recipes: Mapping[str, Recipe]
-    prompts: Sequence[str]
-    seeds: Sequence[int]
-    judge: str
-    model: str | None = None
-    call: Mapping[str, Any] | None = None
-    allow_circular: bool = False
 
 
 class Pipelines:
@@ -81,7 +70,7 @@ def run(comparison: Comparison, out: Path, pipelines: Pipelines | None = None) -
     marked = circular(comparison)
     make_folder(out)
     conditions.keep(comparison, out)
-    judge = parts.build(discovery().rewards[comparison.judge], {}, "judge")
+    judge = build.instance(discovery().rewards[comparison.judge], {}, "judge")
     judge.load("cpu")
     pipelines = pipelines or Pipelines(comparison.model)
     for label, wanted in groupby(missing(comparison, out), key=lambda each: each[0]):

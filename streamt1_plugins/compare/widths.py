@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from streamt1_plugins.recipe import Recipe
+    from streamt1_plugins.config.schema import Recipe
 
     Measure = Callable[[Recipe], int]
     """Transformer forwards of one video under a recipe."""

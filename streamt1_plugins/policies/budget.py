@@ -13,17 +13,19 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
-from streamt1_plugins.adapter import OutlinedSession
+from streamt1_plugins.api.adapter import OutlinedSession
+from streamt1_plugins.api.hookspecs import hookimpl
 from streamt1_plugins.errors import RecipeError
-from streamt1_plugins.hookspecs import hookimpl
 from streamt1_plugins.policies.width import places
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from streamt1_plugins.adapter import Outline
-    from streamt1_plugins.contracts import Beam, Chunk, Node, Run
-    from streamt1_plugins.recipe import SearchSettings
+    from streamt1_plugins.api.adapter import Outline
+    from streamt1_plugins.api.candidate import Beam
+    from streamt1_plugins.api.run import Run
+    from streamt1_plugins.api.types import Chunk, Node
+    from streamt1_plugins.config.schema import SearchSettings
 
 AGREEING, DRIFTING = 0.5, 2.0
 """What becomes of a chunk's even share of the budget."""

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from streamt1_plugins.hookspecs import hookimpl
+from streamt1_plugins.api.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from streamt1_plugins.contracts import Candidate, MemoryRoute, Node, Run
+    from streamt1_plugins.api.candidate import Candidate
+    from streamt1_plugins.api.run import Run
+    from streamt1_plugins.api.types import MemoryRoute, Node
 
 
 def route(gain: float, loss: float, short_threshold: float, long_threshold: float) -> MemoryRoute:

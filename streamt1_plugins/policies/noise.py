@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import torch
 from pydantic import Field
 
-from streamt1_plugins.contracts import Proposal
-from streamt1_plugins.hookspecs import hookimpl
+from streamt1_plugins.api.hookspecs import hookimpl
+from streamt1_plugins.api.types import Proposal
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from streamt1_plugins.contracts import Beam, Chunk, Run
+    from streamt1_plugins.api.candidate import Beam
+    from streamt1_plugins.api.run import Run
+    from streamt1_plugins.api.types import Chunk
 
 
 def propagate(parent: Tensor, fresh: Tensor, sigma: float) -> Tensor:

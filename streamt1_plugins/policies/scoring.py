@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from streamt1_plugins.hookspecs import hookimpl
+from streamt1_plugins.api.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from streamt1_plugins.contracts import Candidate, Chunk, Node, Run
+    from streamt1_plugins.api.candidate import Candidate
+    from streamt1_plugins.api.run import Run
+    from streamt1_plugins.api.types import Chunk, Node
 
 
 def hybrid(short: float, long: float, progress: float, cap: float) -> float:

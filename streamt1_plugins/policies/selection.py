@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from streamt1_plugins.hookspecs import hookimpl
+from streamt1_plugins.api.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from streamt1_plugins.contracts import Candidate, Run
+    from streamt1_plugins.api.candidate import Candidate
+    from streamt1_plugins.api.run import Run
 
 
 def top_k(candidates: Sequence[Candidate], k: int, per_parent: int | None = None) -> list[Candidate]:

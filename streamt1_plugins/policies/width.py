@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
-from streamt1_plugins.hookspecs import hookimpl
+from streamt1_plugins.api.hookspecs import hookimpl
 
 if TYPE_CHECKING:
-    from streamt1_plugins.contracts import Beam, Run
-    from streamt1_plugins.recipe import SearchSettings
+    from streamt1_plugins.api.candidate import Beam
+    from streamt1_plugins.api.run import Run
+    from streamt1_plugins.config.schema import SearchSettings
 
 
 def places(beam: Beam, search: SearchSettings) -> int:

@@ -20,7 +20,7 @@ import pytest
 import torch
 
 import streamt1_plugins as streamt1
-from streamt1_plugins.adapter import HasDraft, History, MemoryPlan
+from streamt1_plugins.api.adapter import HasDraft, History, MemoryPlan
 from streamt1_plugins.errors import InputError, UnsupportedPipelineError
 from streamt1_plugins.testing.adapter_case import (
     AdapterCase,

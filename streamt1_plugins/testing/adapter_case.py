@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from streamt1_plugins.adapter import MemoryPlan
-from streamt1_plugins.parts import options_of
+from streamt1_plugins.api.adapter import MemoryPlan
+from streamt1_plugins.plugins.build import options_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from torch import Generator, Tensor
 
-    from streamt1_plugins.adapter import Adapter, Decoded, History, Session
-    from streamt1_plugins.contracts import MemoryRoute
+    from streamt1_plugins.api.adapter import Adapter, Decoded, History, Session
+    from streamt1_plugins.api.types import MemoryRoute
 
 
 class AdapterCase:

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from streamt1_plugins.reward import RewardInput, RewardOutput
+from streamt1_plugins.api.reward import RewardInput, RewardOutput
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from streamt1_plugins.contracts import Horizon
-    from streamt1_plugins.reward import Reward
+    from streamt1_plugins.api.reward import Reward
+    from streamt1_plugins.api.types import Horizon
 
 
 class RewardContract:

@@ -10,8 +10,8 @@ from diffusers import WanPipeline
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from streamt1_plugins import cli
-from streamt1_plugins.hooks import discovery
+from streamt1_plugins.cli import main as cli
+from streamt1_plugins.plugins.discovery import discovery
 from streamt1_wan.keys import diffusers_key
 from tests.adapters.tiny import seeded, tiny_pipeline
 

@@ -11,16 +11,16 @@ from diffusers.models.transformers.transformer_anyflow_far import AnyFlowCausalA
 
 import streamt1_plugins as streamt1
 from streamt1_anyflow.adapter import AnyFlowAdapter
-from streamt1_plugins.adapter import MemoryPlan
+from streamt1_plugins.api.adapter import MemoryPlan
 from streamt1_plugins.errors import InputError, UnsupportedPipelineError
-from streamt1_plugins.pipeline import resolve_adapter
+from streamt1_plugins.plugins.resolve import resolve_adapter
 from tests.adapters.tiny import seeded
 from tests.adapters.tiny import tiny_pipeline as tiny_wan
 from tests.adapters.tiny_anyflow import tiny_pipeline
 
 if TYPE_CHECKING:
     from streamt1_anyflow.session import AnyFlowSession
-    from streamt1_plugins.tree import Tree
+    from streamt1_plugins.api.tree import Tree
 
 CALL: dict[str, Any] = {"prompt": "a red circle", "height": 32, "width": 32, "num_frames": 25}
 CALL |= {"num_inference_steps": 2, "max_sequence_length": 16, "output_type": "latent", "return_dict": False}

@@ -12,7 +12,7 @@ import pytest
 import streamt1_plugins as streamt1
 from streamt1_anyflow.adapter import AnyFlowAdapter
 from streamt1_helios.adapter import HeliosAdapter
-from streamt1_plugins.adapter import MemoryPlan
+from streamt1_plugins.api.adapter import MemoryPlan
 from streamt1_wan.adapter import CausalWanAdapter
 from tests.adapters import tiny, tiny_anyflow, tiny_helios
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ROOT = Path(__file__).parents[2]
-EXAMPLE = ROOT / "tests" / "plugins" / "streamt1_example_adapter"
+EXAMPLE = ROOT / "tests" / "third_party" / "streamt1_example_adapter"
 PAGE = (ROOT / "docs" / "adapters.md").read_text(encoding="utf-8")
 
 SMALL = {"prompt": "a red circle", "height": 32, "width": 32, "max_sequence_length": 16}

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-EXAMPLE = ROOT / "tests" / "plugins" / "streamt1_example_adapter"
+EXAMPLE = ROOT / "tests" / "third_party" / "streamt1_example_adapter"
 
 
 def call(*command: str, cwd: Path, **environment: str) -> str:

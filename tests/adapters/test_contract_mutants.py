@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from streamt1_plugins.adapter import Decoded, Draft
+from streamt1_plugins.api.adapter import Decoded, Draft
 from streamt1_plugins.testing import AdapterContract
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "plugins" / "streamt1_example_adapter"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "third_party" / "streamt1_example_adapter"))
 
 from streamt1_example_adapter.adapter import RollingAdapter, RollingSession
 from streamt1_example_adapter.pipeline import RollingPipeline
@@ -21,7 +21,7 @@ from streamt1_example_adapter.pipeline import RollingPipeline
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from streamt1_plugins.adapter import History
+    from streamt1_plugins.api.adapter import History
 
 KEPT: list[Any] = []
 """What the leaking mutants hold on to."""

@@ -15,7 +15,7 @@ from transformers import AutoTokenizer
 import streamt1_plugins as streamt1
 from streamt1_framepack.adapter import FramepackAdapter
 from streamt1_framepack.session import FramepackSession
-from streamt1_plugins.adapter import History, MemoryPlan
+from streamt1_plugins.api.adapter import History, MemoryPlan
 from streamt1_plugins.errors import InputError, UnsupportedPipelineError
 from streamt1_tinyworld import model_dir
 from tests.adapters.tiny import seeded

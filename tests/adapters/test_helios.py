@@ -12,16 +12,16 @@ from diffusers.callbacks import PipelineCallback
 from PIL import Image
 
 from streamt1_helios.adapter import HeliosAdapter
-from streamt1_plugins.adapter import MemoryPlan
+from streamt1_plugins.api.adapter import MemoryPlan
 from streamt1_plugins.errors import InputError, UnsupportedPipelineError
-from streamt1_plugins.pipeline import resolve_adapter
+from streamt1_plugins.plugins.resolve import resolve_adapter
 from tests.adapters.tiny import seeded
 from tests.adapters.tiny import tiny_pipeline as tiny_wan
 from tests.adapters.tiny_helios import tiny_pipeline, tiny_pyramid
 
 if TYPE_CHECKING:
     from streamt1_helios.session import HeliosSession
-    from streamt1_plugins.adapter import History
+    from streamt1_plugins.api.adapter import History
 
 CALL: dict[str, Any] = {"prompt": "a red circle", "height": 32, "width": 32, "num_frames": 66, "guidance_scale": 1.0}
 CALL |= {"max_sequence_length": 16, "output_type": "latent", "return_dict": False}

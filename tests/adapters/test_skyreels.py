@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import streamt1_plugins as streamt1
-from streamt1_plugins.adapter import History, MemoryPlan
+from streamt1_plugins.api.adapter import History, MemoryPlan
 from streamt1_skyreels.adapter import SkyReelsAdapter
 from streamt1_skyreels.session import SkyReelsSession
 from tests.adapters.tiny import seeded

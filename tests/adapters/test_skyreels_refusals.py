@@ -13,7 +13,7 @@ import pytest
 import torch
 from diffusers import UniPCMultistepScheduler
 
-from streamt1_plugins.adapter import MemoryPlan
+from streamt1_plugins.api.adapter import MemoryPlan
 from streamt1_plugins.errors import InputError, UnsupportedPipelineError
 from streamt1_skyreels.adapter import SkyReelsAdapter
 from tests.adapters.tiny import seeded, tiny_pipeline

@@ -9,7 +9,7 @@ import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
 
-from streamt1_plugins.adapter import MemoryPlan
+from streamt1_plugins.api.adapter import MemoryPlan
 from streamt1_tinyworld import model_dir
 from streamt1_tinyworld.adapter import TinyWorldAdapter
 from tests.adapters.tiny import seeded

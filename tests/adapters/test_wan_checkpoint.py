@@ -129,7 +129,7 @@ def video(pipe: WanPipeline) -> torch.Tensor:
     torch.set_num_threads(1)
     embeds = torch.randn(1, 8, 32, generator=torch.Generator().manual_seed(2))
     call = {"prompt_embeds": embeds, "height": 32, "width": 32, "num_frames": 21, "output_type": "latent"}
-    from streamt1_plugins.adapter import MemoryPlan
+    from streamt1_plugins.api.adapter import MemoryPlan
 
     session = CausalWanAdapter(dtype="float32").open(pipe, call, MemoryPlan())
     history = session.root()

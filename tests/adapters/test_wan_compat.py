@@ -10,7 +10,7 @@ import torch
 from diffusers.hooks import apply_group_offloading
 from peft import LoraConfig
 
-from streamt1_plugins.adapter import MemoryPlan
+from streamt1_plugins.api.adapter import MemoryPlan
 from streamt1_wan.adapter import CausalWanAdapter
 from tests.adapters.tiny import seeded, tiny_pipeline
 

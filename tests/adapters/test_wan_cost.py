@@ -10,9 +10,9 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import streamt1_plugins as streamt1
-from streamt1_plugins import parking
-from streamt1_plugins.adapter import Decoded, MemoryPlan
-from streamt1_plugins.hookspecs import hookimpl
+from streamt1_plugins.api.adapter import Decoded, MemoryPlan
+from streamt1_plugins.api.hookspecs import hookimpl
+from streamt1_plugins.search import offload as parking
 from streamt1_plugins.testing.state import tensor_bytes, tensors_in
 from streamt1_wan.adapter import CausalWanAdapter
 from tests.adapters.tiny import seeded, tiny_pipeline, tiny_vae
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from diffusers import WanPipeline
 
-    from streamt1_plugins.adapter import History
+    from streamt1_plugins.api.adapter import History
     from streamt1_wan.session import CausalWanSession
 
 CALL: dict[str, Any] = {"prompt": "a red circle", "height": 32, "width": 32, "max_sequence_length": 16}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from streamt1_wan.decode import decode_chunk
+from streamt1_seams.wan_vae import decode_chunk
 from tests.adapters.tiny import seeded, tiny_vae
 
 RESIDUAL = {"is_residual": True, "patch_size": 2, "in_channels": 12, "out_channels": 12, "decoder_base_dim": 4}

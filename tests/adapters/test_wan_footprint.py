@@ -11,10 +11,10 @@ import torch
 from safetensors.torch import save_file
 
 import streamt1_plugins as streamt1
-from streamt1_plugins.adapter import Footprint, MemoryPlan
-from streamt1_plugins.footprint import memory_plan
-from streamt1_plugins.parking import mapped
-from streamt1_plugins.pipeline import place_of
+from streamt1_plugins.api.adapter import Footprint, MemoryPlan
+from streamt1_plugins.plugins.resolve import place_of
+from streamt1_plugins.search.memory_estimate import memory_plan
+from streamt1_plugins.search.offload import mapped
 from streamt1_tinyworld.adapter import TinyWorldAdapter
 from streamt1_wan.adapter import CausalWanAdapter
 from streamt1_wan.footprint import block_elements, blocks_kept, decoded, elements, folder_of, shapes_of, weights

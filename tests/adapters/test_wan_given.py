@@ -12,10 +12,10 @@ from PIL import Image
 
 import streamt1_plugins as streamt1
 from streamt1_basic.rewards import Basic
-from streamt1_plugins.adapter import History, MemoryPlan
+from streamt1_plugins.api.adapter import History, MemoryPlan
 from streamt1_plugins.errors import InputError
-from streamt1_plugins.observers.keep import keep
-from streamt1_plugins.reopen import resume
+from streamt1_plugins.resuming import resume
+from streamt1_plugins.runs.observers.record import record_to
 from streamt1_wan.adapter import CausalWanAdapter
 from tests.adapters.tiny import seeded, tiny_pipeline
 
@@ -215,7 +215,7 @@ def test_a_run_that_continues_frames_can_be_resumed(tmp_path: Path) -> None:
         return {}
 
     whole = searched().last_run
-    wrapped = streamt1.wrap(tiny_pipeline(), SEARCH, observers=keep(tmp_path / "run"))
+    wrapped = streamt1.wrap(tiny_pipeline(), SEARCH, observers=record_to(tmp_path / "run"))
     call = {**CALL, "video": clip(21), "output_type": "pt"}
     with pytest.raises(KeyboardInterrupt):
         wrapped(**call, on_chunk_end=stop)

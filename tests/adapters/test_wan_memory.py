@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from streamt1_plugins.adapter import MemoryPlan
-from streamt1_plugins.contracts import MemoryRoute
+from streamt1_plugins.api.adapter import MemoryPlan
+from streamt1_plugins.api.types import MemoryRoute
 from streamt1_wan.memory import Block, Memory, assembled, evict, fold, remember
 from streamt1_wan.rope import Rope, rotate
 from tests.adapters.tiny import seeded, tiny_transformer

@@ -12,8 +12,9 @@ import torch
 from typer.main import get_command
 
 import streamt1_plugins as streamt1
-from streamt1_plugins import parts, recipe
-from streamt1_plugins.hooks import discovery
+from streamt1_plugins.config import load as recipe
+from streamt1_plugins.plugins import build
+from streamt1_plugins.plugins.discovery import discovery
 from streamt1_wan.schedule import listed
 from tests.adapters import layouts
 from tests.adapters.tiny import tiny_pipeline
@@ -32,7 +33,7 @@ def header(name: str) -> str:
 def test_the_header_tells_weights_licence_and_memory(name: str) -> None:
     text = header(name)
     assert re.search(r"Weights: hub id \S+/\S+", text)
-    assert "licence" in text
+    assert "license" in text
     assert f"Needs: {vram.NEEDS[name].total:.0f} GiB of GPU memory" in text
     assert "computed, not measured" in text
     assert f"{vram.TEXT:.1f} for the text encoder" in text
@@ -66,7 +67,7 @@ def test_the_context_is_the_one_the_model_was_trained_with(name: str) -> None:
     chunk_frames = loaded.adapter.options["chunk_frames"]
     frames = (loaded.sinks.sink_chunks + loaded.sinks.window_chunks) * chunk_frames
     assert frames == (12 if name == "longlive" else 21)
-    assert parts.build(discovery().adapters["wan"], loaded.adapter.options, "adapter")
+    assert build.instance(discovery().adapters["wan"], loaded.adapter.options, "adapter")
 
 
 def test_causvid_takes_its_labels_as_they_are() -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from diffusers import FirstBlockCacheConfig
 
-from streamt1_plugins.adapter import MemoryPlan
+from streamt1_plugins.api.adapter import MemoryPlan
 from streamt1_plugins.errors import InputError, RecipeError, UnsupportedPipelineError
 from streamt1_wan.adapter import CausalWanAdapter
 from tests.adapters.tiny import tiny_pipeline, tiny_transformer

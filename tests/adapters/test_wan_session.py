@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from streamt1_plugins.adapter import Decoded, History, MemoryPlan
+from streamt1_plugins.api.adapter import Decoded, History, MemoryPlan
 from streamt1_wan.adapter import CausalWanAdapter
 from streamt1_wan.processor import ContextAttnProcessor
 from tests.adapters.tiny import seeded, tiny_pipeline, tiny_transformer

@@ -30,7 +30,7 @@ import torch
 from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler, WanPipeline, WanTransformer3DModel
 from naive import NaiveSearch
 
-from streamt1_plugins.adapter import Decoded, MemoryPlan
+from streamt1_plugins.api.adapter import Decoded, MemoryPlan
 from streamt1_wan.adapter import CausalWanAdapter
 from streamt1_wan.rope import Rope
 from streamt1_wan.schedule import listed
@@ -38,7 +38,7 @@ from streamt1_wan.schedule import listed
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from streamt1_plugins.adapter import History
+    from streamt1_plugins.api.adapter import History
 
 SETTLED, LATE = 4, (8, 40)  # chunks until sinks and window are full; where the length of the video is looked at
 

@@ -25,8 +25,8 @@ from typing import Any
 import torch
 
 import streamt1_plugins as streamt1
-from streamt1_plugins.parallel.groups import join
-from streamt1_plugins.parallel.processes import Processes
+from streamt1_plugins.search.distributed.launch import join
+from streamt1_plugins.search.distributed.workers import Processes
 
 PROMPT = "a red circle moving right on a blue background"
 STAGES = ("generate", "decode", "reward", "commit")

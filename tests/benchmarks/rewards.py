@@ -24,10 +24,10 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import torch
 from torch import Tensor
 
+from streamt1_plugins.api.reward import Reward, RewardInput, RewardOutput
 from streamt1_plugins.errors import StreamT1Error, foreign_code
-from streamt1_plugins.hooks import discovery
-from streamt1_plugins.parts import build
-from streamt1_plugins.reward import Reward, RewardInput, RewardOutput
+from streamt1_plugins.plugins import build
+from streamt1_plugins.plugins.discovery import discovery
 from streamt1_tinyworld import world
 from tests.rewards import damage
 
@@ -112,7 +112,7 @@ def share(clean: Tensor, spoilt: Tensor) -> float:
 def loaded(name: str) -> Reward:
     """A reward with its default options; raises where it needs what is not here."""
     entry = discovery().rewards[name]
-    reward: Reward = build(entry, {}, name)
+    reward: Reward = build.instance(entry, {}, name)
     with foreign_code(f"Loading reward {name!r}"):
         reward.load("cpu")
     return reward

@@ -16,7 +16,7 @@ import torch
 from diffusers import WanPipeline, WanTransformer3DModel
 from safetensors.torch import load_file
 
-from streamt1_plugins.adapter import MemoryPlan
+from streamt1_plugins.api.adapter import MemoryPlan
 from streamt1_wan.adapter import CausalWanAdapter
 from streamt1_wan.keys import diffusers_key
 from tests.adapters.tiny import tiny_pipeline

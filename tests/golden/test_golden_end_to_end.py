@@ -7,20 +7,24 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from streamt1_plugins import hookimpl, parts, recipe
-from streamt1_plugins.adapter import Decoded, History, MemoryPlan
-from streamt1_plugins.contracts import Run
-from streamt1_plugins.hooks import RunHooks
-from streamt1_plugins.measure import Measurer
-from streamt1_plugins.reward import Reward, RewardInput, RewardOutput
-from streamt1_plugins.search import search
-from streamt1_plugins.tree import Tree
+from streamt1_plugins import hookimpl
+from streamt1_plugins.api.adapter import Decoded, History, MemoryPlan
+from streamt1_plugins.api.reward import Reward, RewardInput, RewardOutput
+from streamt1_plugins.api.run import Run
+from streamt1_plugins.api.tree import Tree
+from streamt1_plugins.config import load as recipe
+from streamt1_plugins.config.schema import Recipe
+from streamt1_plugins.evaluation.evaluator import Measurer
+from streamt1_plugins.plugins import build
+from streamt1_plugins.plugins.run_hooks import RunHooks
+from streamt1_plugins.search.loop import search
 from tests.golden.replay import Case, adapter_of, call_of, load, paths, pipeline_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from streamt1_plugins.contracts import Candidate, Chunk
+    from streamt1_plugins.api.candidate import Candidate
+    from streamt1_plugins.api.types import Chunk
 
 ATOL = 5e-5
 
@@ -78,7 +82,7 @@ class Recorder:
         self.seen[chunk.index, candidate.ordinal] = candidate
 
 
-def recipe_of(case: Case) -> recipe.Recipe:
+def recipe_of(case: Case) -> Recipe:
     c = case.config
     frames = c["num_frame_per_block"]
     return recipe.load(
@@ -110,7 +114,7 @@ def replay(case: Case) -> tuple[Run, Recorder]:
     session = adapter_of(case).open(pipe, call, MemoryPlan(**paper.sinks.model_dump()))
     recorder = Recorder()
     run = Run(paper, ToyDecode(session, case.tensors["vae.A"]), Tree(), "", paper.seed)  # type: ignore[arg-type]
-    hooks = RunHooks([*parts.policies(paper).items(), ("recorder", recorder)])
+    hooks = RunHooks([*build.policies(paper).items(), ("recorder", recorder)])
     measurer = Measurer({("short", "image"): ToyImage(), ("long", "video"): ToyVideo()})
     for _ in search(run, hooks, measurer):
         pass

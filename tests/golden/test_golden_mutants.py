@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from streamt1_plugins.adapter import MemoryPlan
+from streamt1_plugins.api.adapter import MemoryPlan
 from streamt1_wan import memory
 from streamt1_wan.memory import Block
 from streamt1_wan.rope import Rope, rotate

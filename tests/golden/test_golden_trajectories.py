@@ -9,7 +9,7 @@ import pytest
 import torch
 from diffusers.models.transformers.transformer_wan import WanRotaryPosEmbed
 
-from streamt1_plugins.adapter import Decoded, History
+from streamt1_plugins.api.adapter import Decoded, History
 from streamt1_wan.memory import remember
 from streamt1_wan.rope import Rope, rotate
 from tests.adapters.tiny import seeded
@@ -18,7 +18,7 @@ from tests.golden.replay import Case, adapter_of, call_of, load, memory_of, path
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from streamt1_plugins.adapter import MemoryPlan
+    from streamt1_plugins.api.adapter import MemoryPlan
     from streamt1_wan.memory import Block, Memory
     from streamt1_wan.session import CausalWanSession
 

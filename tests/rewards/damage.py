@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate, pad
 
-from streamt1_plugins.reward import RewardInput
+from streamt1_plugins.api.reward import RewardInput
 from streamt1_tinyworld import scene, world
 
 FIRST, NEW = 9, 12

@@ -10,16 +10,16 @@ import torch
 
 from streamt1_basic import metrics
 from streamt1_basic.rewards import FAULTS, Basic, Drift, Dynamics, Exposure, Flicker, Seam, Sharpness
-from streamt1_plugins import parts
 from streamt1_plugins.errors import RecipeError
-from streamt1_plugins.hooks import discovery
+from streamt1_plugins.plugins import build
+from streamt1_plugins.plugins.discovery import discovery
 from streamt1_plugins.testing import RewardContract
 from tests.rewards import damage
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from streamt1_plugins.reward import Reward
+    from streamt1_plugins.api.reward import Reward
 
 torch.set_num_threads(1)
 DOCS = (Path(__file__).parents[2] / "docs" / "rewards.md").read_text(encoding="utf-8")
@@ -188,9 +188,9 @@ def test_falling_is_half_at_half() -> None:
 def test_all_are_registered_and_take_their_options() -> None:
     table = discovery().rewards
     for name in REWARDS:
-        part = parts.build(table[name], {}, f"rewards.long.{name}")
+        part = build.instance(table[name], {}, f"rewards.long.{name}")
         assert type(part).__name__.lower() == name
-    assert parts.build(table["flicker"], {"half": "0.5"}, "here") == Flicker(half=0.5)
+    assert build.instance(table["flicker"], {"half": "0.5"}, "here") == Flicker(half=0.5)
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ def test_all_are_registered_and_take_their_options() -> None:
 )
 def test_bad_options_are_explained(name: str, options: dict[str, float], message: str) -> None:
     with pytest.raises(RecipeError, match=message):
-        parts.build(discovery().rewards[name], options, f"rewards.long.{name}")
+        build.instance(discovery().rewards[name], options, f"rewards.long.{name}")
 
 
 def test_a_weight_of_zero_leaves_the_fault_out() -> None:

@@ -15,14 +15,14 @@ from streamt1_backbones.frames import centre_crop, letterbox, short_side
 from streamt1_clip import rewards as clip
 from streamt1_clip.backbone import CLIPS, pooled
 from streamt1_clip.openclip import from_open_clip
-from streamt1_plugins import parts
 from streamt1_plugins.errors import PluginError, RecipeError
-from streamt1_plugins.hooks import discovery
+from streamt1_plugins.plugins import build
+from streamt1_plugins.plugins.discovery import discovery
 from streamt1_plugins.testing import RewardContract
 from tests.rewards import tiny_clip as tiny
 
 if TYPE_CHECKING:
-    from streamt1_plugins.reward import Reward
+    from streamt1_plugins.api.reward import Reward
 
 torch.set_num_threads(1)
 NAMES = ("clipscore", "pickscore", "hpsv2", "laion-aesthetic", "background-consistency")
@@ -308,10 +308,10 @@ def test_weights_choose_the_term(folder: Path) -> None:
 def test_options_are_checked(name: str) -> None:
     for options in ({"dtype": "int8"}, {"modl": "x"}, {"cache_mb": -1}):
         with pytest.raises(RecipeError):
-            parts.build(discovery().rewards[name], options, f"rewards.short.{name}")
+            build.instance(discovery().rewards[name], options, f"rewards.short.{name}")
 
 
 def test_a_consistency_of_nothing_is_refused() -> None:
     entry = discovery().rewards["background-consistency"]
     with pytest.raises(RecipeError, match="above 0"):
-        parts.build(entry, {"first": 0, "previous": 0}, "rewards.long.background-consistency")
+        build.instance(entry, {"first": 0, "previous": 0}, "rewards.long.background-consistency")

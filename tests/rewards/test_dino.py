@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from streamt1_dino import reward as dino
-from streamt1_plugins import parts
+from streamt1_plugins.api.reward import RewardInput
 from streamt1_plugins.errors import PluginError, RecipeError
-from streamt1_plugins.hooks import discovery
-from streamt1_plugins.reward import RewardInput
+from streamt1_plugins.plugins import build
+from streamt1_plugins.plugins.discovery import discovery
 from streamt1_plugins.testing import RewardContract
 
 if TYPE_CHECKING:
@@ -164,4 +164,4 @@ def test_score_before_load_says_so() -> None:
 def test_options_are_checked() -> None:
     for options in ({"first": -1}, {"batch": 0}, {"first": 0, "previous": 0}, {"models": "x"}):
         with pytest.raises(RecipeError):
-            parts.build(discovery().rewards["subject-consistency"], options, "rewards.long.subject-consistency")
+            build.instance(discovery().rewards["subject-consistency"], options, "rewards.long.subject-consistency")

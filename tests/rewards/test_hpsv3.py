@@ -14,9 +14,9 @@ from streamt1_backbones import qwen2vl
 from streamt1_backbones.frames import CLIP_MEAN, CLIP_STD, normalise
 from streamt1_backbones.patches import patchify, prepare, target_size
 from streamt1_hpsv3.reward import HPSv3
-from streamt1_plugins import parts
 from streamt1_plugins.errors import PluginError, RecipeError
-from streamt1_plugins.hooks import discovery
+from streamt1_plugins.plugins import build
+from streamt1_plugins.plugins.discovery import discovery
 from streamt1_plugins.testing import RewardContract
 from tests.rewards import tiny_qwen2vl as tiny
 
@@ -287,7 +287,7 @@ def test_options_are_checked() -> None:
     entry = discovery().rewards["hpsv3"]
     for options in ({"every": 0}, {"dtype": "int8"}, {"frames": 3}):
         with pytest.raises(RecipeError):
-            parts.build(entry, options, "rewards.short.hpsv3")
+            build.instance(entry, options, "rewards.short.hpsv3")
 
 
 def test_the_mean_over_frames_is_the_score(loaded: HPSv3) -> None:

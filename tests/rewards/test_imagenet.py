@@ -9,10 +9,10 @@ import torch
 
 from streamt1_imagenet import network
 from streamt1_imagenet.reward import ImagenetBackground, ImagenetSubject
+from streamt1_plugins.api.reward import RewardInput
 from streamt1_plugins.errors import PluginError, RecipeError
-from streamt1_plugins.hooks import discovery
-from streamt1_plugins.parts import build
-from streamt1_plugins.reward import RewardInput
+from streamt1_plugins.plugins import build
+from streamt1_plugins.plugins.discovery import discovery
 from streamt1_plugins.testing import RewardContract
 
 torch.set_num_threads(1)
@@ -105,7 +105,7 @@ def test_missing_wheels_name_the_command(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_options_are_checked(name: str) -> None:
     for options in ({"batch": 0}, {"first": 0, "previous": 0}, {"side": 5}):
         with pytest.raises(RecipeError):
-            build(discovery().rewards[name], options, f"rewards.long.{name}")
+            build.instance(discovery().rewards[name], options, f"rewards.long.{name}")
 
 
 def test_score_before_load_says_so() -> None:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
+from streamt1_plugins.api.reward import RewardInput
 from streamt1_plugins.errors import PluginError
-from streamt1_plugins.reward import RewardInput
 from streamt1_plugins.testing import RewardContract
 from streamt1_tinyalign import reward as tinyalign
 from streamt1_tinyalign.model import CONFIG

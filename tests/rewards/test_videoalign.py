@@ -15,10 +15,10 @@ import streamt1_plugins as streamt1
 from streamt1_backbones.checkpoint import merge_lora
 from streamt1_backbones.frames import CLIP_MEAN, CLIP_STD, normalise
 from streamt1_backbones.patches import patchify
-from streamt1_plugins import parts
+from streamt1_plugins.api.reward import RewardInput, RewardOutput
 from streamt1_plugins.errors import PluginError, RecipeError
-from streamt1_plugins.hooks import discovery
-from streamt1_plugins.reward import RewardInput, RewardOutput
+from streamt1_plugins.plugins import build
+from streamt1_plugins.plugins.discovery import discovery
 from streamt1_plugins.testing import RewardContract
 from streamt1_videoalign.reward import VideoAlign
 from streamt1_videoalign.sampling import anchored, chunk_lengths, trained
@@ -350,7 +350,7 @@ def test_options_are_checked() -> None:
     entry = discovery().rewards["videoalign"]
     for options in ({"sampling": "random"}, {"cache_mb": -1}, {"fps": 3}):
         with pytest.raises(RecipeError):
-            parts.build(entry, options, "rewards.long.videoalign")
+            build.instance(entry, options, "rewards.long.videoalign")
 
 
 def test_a_search_runs_on_it(folder: Path) -> None:

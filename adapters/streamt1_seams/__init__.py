@@ -1,0 +1,1 @@
+"""The adapter author's toolkit: an interrupt seam, argument checks, and chunk-wise decoding with Wan's VAE."""

@@ -1,0 +1,240 @@
+"""The protocol a pipeline adapter implements: five verbs over an immutable history.
+
+A third party subclasses nothing: any class with these methods is an adapter. Shapes: `latents` and `noise` are
+``[N, C, F, h, w]`` (N candidates, F latent frames of one chunk), frames ``[T, 3, H, W]`` float in ``[0, 1]``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch import Generator, Tensor
+
+    from streamt1_plugins.api.types import MemoryRoute
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a session can do, as data. `streamt1 plugins` prints it and the search obeys it.
+
+    `max_batch`: candidates per `generate` call, None for any number, 1 where the pipeline cannot batch reproducibly.
+    `routes`: the routes its memory understands; empty where there is no KV memory to route.
+    `decode`: `carried` (causal decoder state), `independent` (every chunk alone) or `blended` (revises earlier frames).
+    `noise_stream`: whether the plain pipeline draws noise per chunk or once for the whole video.
+    `stochastic_steps`: `generate` draws from the candidates' generators (re-noising).
+    `global_rng`: the pipeline touches torch's global generator.
+    """
+
+    max_batch: int | None
+    routes: frozenset[MemoryRoute]
+    decode: Literal["carried", "independent", "blended"]
+    noise_stream: Literal["per_chunk", "whole_video"]
+    stochastic_steps: bool
+    global_rng: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPlan:
+    """Sizes of a routed memory in chunks (paper: sinks plus a local window), for adapters that have one.
+
+    `sink_chunks` first chunks are the permanent sink; `window_chunks` is the local window with the current chunk;
+    appended sinks grow the sinks to at most `max_sink_chunks`. EMA: ``slot = decay * slot + (1 - decay) * evicted``,
+    kept in float32 when `sink_precision` is "float32" (in bfloat16 a decay of 0.999 changes almost nothing).
+    """
+
+    sink_chunks: int = 1
+    window_chunks: int = 3
+    max_sink_chunks: int = 5
+    ema_decay: float = 0.999
+    sink_precision: Literal["float32", "model"] = "float32"
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """What a call will take, as far as it is known without a pipeline: one entry per chunk, the last one included.
+
+    `generate`: transformer forwards of one candidate. `commit`: those of one survivor's clean pass. `latent_frames`: of
+    a chunk, which one candidate's decode makes frames of. `steps`: denoising steps, which share the forwards of a
+    candidate evenly; empty where sessions make no drafts (see `HasDraft`).
+    """
+
+    generate: tuple[int, ...]
+    commit: tuple[int, ...]
+    latent_frames: int
+    steps: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """What a call will keep in memory, in bytes, as far as it is known without loading the model.
+
+    `weights`: of the whole pipeline. `memory`: of one beam when its memory is full. `reading`: what a forward pass
+    makes of a memory to read it, once for all candidates. `latents`, `frames`, `state`: one candidate's chunk, and the
+    decoder state behind it. `chunks`: of the whole video.
+    """
+
+    weights: int
+    memory: int
+    reading: int
+    latents: int
+    frames: int
+    state: int
+    chunks: int
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """Frames ``[T, 3, H, W]`` of one candidate's chunk and the decoder state behind them (the adapter's own)."""
+
+    frames: Tensor
+    state: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A candidate after its first denoising steps.
+
+    `latents`: the estimate of the clean chunk so far, ``[1, C, F, h, w]``, which can be decoded. `state`: whatever else
+    the session needs to go on (the adapter's own).
+    """
+
+    latents: Tensor
+    state: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """Committed chunks of one branch. Immutable: a fork is a reference.
+
+    `latents`: ``[1, C, F_k, h, w]`` per chunk; `frames`: ``[T_k, 3, H, W]`` per chunk; `memory` (KV blocks with their
+    routes) and `decoder` (causal VAE cache) belong to the adapter.
+    """
+
+    index: int = 0
+    latents: tuple[Tensor, ...] = ()
+    frames: tuple[Tensor, ...] = ()
+    memory: Any = None
+    decoder: Any = None
+
+
+class Session(Protocol):
+    """One call of the wrapped pipeline. `generate` commits nothing; `commit` advances.
+
+    `forwards` counts transformer forwards so far, every candidate of a batch for itself.
+    """
+
+    capabilities: Capabilities
+    num_chunks: int
+    fps: float
+    prompt: str
+    forwards: int
+
+    def root(self) -> History:
+        """What every branch starts from: the empty history, or one with the frames the call continues (`index` > 0)."""
+        ...
+
+    def draw(self, history: History, generator: Generator | None) -> Tensor:
+        """Fresh noise ``[1, C, F, h, w]`` for the next chunk; generator None is the plain pipeline's own stream."""
+        ...
+
+    def generate(self, history: History, noise: Tensor, generators: Sequence[Generator | None]) -> Tensor:
+        """Denoise N candidates of the next chunk, ``[N, C, F, h, w]``; memory is read only.
+
+        The result has as many frames as the noise, or fewer where part of the noise covers frames that are there.
+        """
+        ...
+
+    def decode(self, history: History, latents: Tensor) -> list[Decoded]:
+        """Frames of THIS chunk for N candidates, continuing the history's decoder state.
+
+        With an empty `root()` as history this is a cold decode, and then `latents` may hold any number of latent
+        frames. A session whose root is not empty takes a plain `History()` for it.
+        """
+        ...
+
+    def commit(self, history: History, latents: Tensor, decoded: Decoded, route: MemoryRoute) -> History:
+        """Append one survivor ``[1, C, F, h, w]``: the clean pass that writes its context, stored with its route."""
+        ...
+
+    def finish(self, history: History) -> Any:
+        """What the plain pipeline returns for these chunks, in the caller's output type."""
+        ...
+
+    def close(self) -> None:
+        """Give the pipeline back as it was."""
+        ...
+
+
+@runtime_checkable
+class HasDraft(Protocol):
+    """A session that can stop after some denoising steps and go on later. Optional: early pruning asks for it.
+
+    Drafting and finishing gives what `generate` gives, to the last bit for candidates that go one at a time; each
+    candidate's generator is drawn from in the same order.
+    """
+
+    def steps(self, history: History) -> int:
+        """Denoising steps of the next chunk."""
+        ...
+
+    def draft(self, history: History, noise: Tensor, generators: Sequence[Generator | None], steps: int) -> list[Draft]:
+        """The first `steps` of N candidates, at least one and fewer than all; memory is read only."""
+        ...
+
+    def finish_drafts(
+        self, history: History, drafts: Sequence[Draft], generators: Sequence[Generator | None]
+    ) -> Tensor:
+        """The other steps of N drafts of one history, ``[N, C, F, h, w]``; not always those drafted together."""
+        ...
+
+
+class Adapter(Protocol):
+    """Opens sessions on one family of pipelines. Its constructor's arguments are the recipe's `adapter` options."""
+
+    def open(self, pipe: Any, call: Mapping[str, Any], memory: MemoryPlan) -> Session:
+        """Check the pipeline and the call's arguments, then start a session.
+
+        Raises `UnsupportedPipelineError` for a pipeline it cannot drive, `InputError` for arguments it cannot use.
+        """
+        ...
+
+    def load(self, model: str) -> Any:
+        """Load a pipeline of this family from a folder or a hub id."""
+        ...
+
+
+@runtime_checkable
+class HasOutline(Protocol):
+    """An adapter that can also tell what a call will take. Optional: `streamt1 recipes validate` asks for it."""
+
+    def outline(self, num_frames: int | None = None) -> Outline:
+        """A call of that many frames, or of the adapter's own length. Loads nothing.
+
+        Raises `InputError` for a length it cannot make.
+        """
+        ...
+
+
+@runtime_checkable
+class HasFootprint(Protocol):
+    """An adapter that can also tell what a call will keep in memory. Optional, like `HasOutline`."""
+
+    def footprint(self, model: str, memory: MemoryPlan, num_frames: int | None = None) -> Footprint | None:
+        """A call on that folder or hub id, None where its files are not on this machine. Loads no weights.
+
+        Raises `InputError` for a length it cannot make.
+        """
+        ...
+
+
+@runtime_checkable
+class OutlinedSession(Protocol):
+    """A session that can also tell what its call takes. Optional: a budget of forwards plans with it."""
+
+    def outline(self) -> Outline:
+        """The call at hand; chunks that it continues count as chunks."""
+        ...

@@ -1,0 +1,127 @@
+"""The contract of a reward: frames and prompts in, one number per candidate out, everything in memory."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch import Tensor
+
+    from streamt1_plugins.api.types import Horizon
+
+FrameKey = tuple[str, int]
+"""(id of the candidate a frame belongs to, frame inside its chunk): in one run the same key means the same pixels.
+
+The frames of a preview, which an early look takes, have ``.preview`` after the id.
+"""
+
+DECLARED = (
+    "horizons",
+    "needs_prompt",
+    "license",
+    "weights",
+    "weights_mb",
+    "batch_limit",
+    "batch_exact",
+    "lead_frames",
+    "deterministic",
+)
+"""What a reward says about itself, as class attributes; `streamt1 plugins --details` shows it."""
+
+
+@dataclass(frozen=True, slots=True)
+class RewardInput:
+    """What a reward may look at. Nothing here may be changed in place.
+
+    video: ``[N, T, 3, H, W]`` float32 in ``[0, 1]``; the new chunk (short horizon), the sliding window (long), or the
+    survivors' whole videos at the end. prompts: N prompts. fps: frames per second. chunk: index of the newest chunk,
+    `chunk_count` of the video. new_frames: the part of T to judge: the new chunk, or all of a whole video; frames
+    before it are what it is compared with. anchor: ``[N, T0, 3, H, W]``, the first chunk of each candidate's branch
+    (they differ), None while the first chunk is the one being scored. frame_ids: N lists of T lineage keys.
+    """
+
+    video: Tensor
+    prompts: tuple[str, ...]
+    fps: float
+    chunk: int
+    chunk_count: int
+    new_frames: slice
+    anchor: Tensor | None = None
+    frame_ids: tuple[tuple[FrameKey, ...], ...] = ()
+
+    def take(self, rows: Sequence[int]) -> RewardInput:
+        """The input of the candidates `rows` alone, in that order; itself where that is all of them."""
+        chosen = list(rows)
+        if chosen == list(range(len(self.prompts))):
+            return self
+        return replace(
+            self,
+            video=self.video[chosen],
+            prompts=tuple(self.prompts[row] for row in chosen),
+            anchor=None if self.anchor is None else self.anchor[chosen],
+            frame_ids=tuple(self.frame_ids[row] for row in chosen) if self.frame_ids else (),
+        )
+
+    def to(self, device: str) -> RewardInput:
+        """The input with its frames on `device`."""
+        anchor = None if self.anchor is None else self.anchor.to(device)
+        return replace(self, video=self.video.to(device), anchor=anchor)
+
+
+@dataclass(frozen=True, slots=True)
+class RewardOutput:
+    """What a reward answers.
+
+    scores: ``[N]`` float, higher is better; NaN makes that candidate invalid. parts: named ``[N]`` details. valid:
+    ``[N]`` bool, False makes a candidate invalid whatever its score; None where the scores tell.
+    """
+
+    scores: Tensor
+    parts: Mapping[str, Tensor] = field(default_factory=dict)
+    valid: Tensor | None = None
+
+
+class Reward(ABC):
+    """Base of reward plugins: declare, optionally load, score.
+
+    Subclass as a dataclass; its fields are the recipe's `options`. A reward is called under ``torch.inference_mode``
+    and must leave its inputs and torch's global random state alone: the core checks both.
+
+    horizons: those it makes sense on. needs_prompt: it reads the prompt, so runs without one are refused. license and
+    weights: of what `load` brings, and where that comes from; weights_mb: its size. batch_limit: the most candidates
+    of one call, None for any number. batch_exact: a score is the same to the last bit whoever shares the call; where
+    it is not, exact searches (``search.batch: 1``) ask about one candidate at a time. lead_frames: how many frames
+    before the new chunk it wants on the short horizon, where there are any. deterministic: whether the same input
+    gives the same score.
+    """
+
+    horizons: ClassVar[tuple[Horizon, ...]] = ("short", "long")
+    needs_prompt: ClassVar[bool] = False
+    license: ClassVar[str] = "Apache-2.0"
+    weights: ClassVar[str] = "none"
+    weights_mb: ClassVar[float] = 0
+    batch_limit: ClassVar[int | None] = None
+    batch_exact: ClassVar[bool] = False
+    lead_frames: ClassVar[int] = 0
+    deterministic: ClassVar[bool] = True
+
+    def load(self, device: str) -> None:  # noqa: B027  (most weight-free rewards have nothing to load)
+        """Bring weights to `device`; called before the first `score` and again after `offload` or `unload`."""
+
+    @abstractmethod
+    def score(self, inp: RewardInput) -> RewardOutput:
+        """Judge N candidates at once; the result must not depend on which candidates share the batch."""
+
+    def offload(self) -> None:
+        """Give the device's memory back until the next `load`. Override it to keep the weights in main memory."""
+        self.unload()
+
+    def unload(self) -> None:  # noqa: B027  (as for `load`)
+        """Free what `load` brought."""
+
+    def reset(self) -> None:  # noqa: B027  (most rewards remember nothing)
+        """Forget what was kept by `frame_ids`; called before another run, whose keys mean other pixels."""

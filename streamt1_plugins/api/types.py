@@ -1,0 +1,121 @@
+"""The values a search passes around: chunk, proposal, reading, node. All immutable.
+
+Tensors named `noise` or `latents` are ``[1, C, F, h, w]`` (F latent frames of one chunk); frames are
+``[T, 3, H, W]`` float in ``[0, 1]``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Generator, Tensor
+
+
+MemoryRoute = Literal["discard", "ema", "append"]
+"""What becomes of a chunk's context when it leaves the memory window (paper: Stream-Scaled Memory Sinking)."""
+
+Horizon = Literal["short", "long"]
+"""`short`: the frames of this chunk. `long`: the frames of the sliding window that ends with this chunk."""
+
+Fate = Literal["kept", "pruned", "invalid"]
+
+EARLY = 0
+"""The `Node.stage` of candidates that an early look left unfinished; stages of rewards count from 1."""
+
+HORIZONS: tuple[Horizon, ...] = ("short", "long")
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """One step of the video: `index` of `count` chunks."""
+
+    index: int
+    count: int
+
+    @property
+    def progress(self) -> float:
+        """0 for the first chunk, 1 for the last one (0 when the video has a single chunk)."""
+        return self.index / max(1, self.count - 1)
+
+    @property
+    def is_first(self) -> bool:
+        return self.index == 0
+
+    @property
+    def is_last(self) -> bool:
+        return self.index == self.count - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """How a beam may go on: a seed and the initial noise it leads to.
+
+    `generator` stands behind the first draw, so that stochastic sampling steps continue the same stream; None is the
+    plain pipeline's own stream.
+    `propagated` tells whether `noise` mixes in the parent's noise.
+    """
+
+    seed: int
+    noise: Tensor
+    generator: Generator | None
+    propagated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one reward said of one candidate on one horizon. `value` is `raw` after calibration; higher is better."""
+
+    raw: float
+    value: float
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """What the tree keeps of a candidate: no tensors. Fields fill up on its way: generated, measured, scored, routed.
+
+    `short` and `long` are the weighted means of the calibrated readings of that horizon, NaN where none was taken.
+    `problem` says why a candidate is invalid. `ordinal` counts the candidates of one chunk over all beams; `parent` is
+    the `id` of the node it continues, None in the first chunk. `rank` is the place among the survivors, 0 = best.
+    `stage` is the stage of the rewards after which it was pruned, so later ones never saw it; None where all did.
+    With `EARLY` it was never finished, and its readings are those of its preview.
+    """
+
+    chunk: int
+    ordinal: int
+    parent: str | None
+    seed: int
+    propagated: bool = False
+    readings: Mapping[Horizon, Mapping[str, Reading]] = field(default_factory=lambda: MappingProxyType({}))
+    short: float = float("nan")
+    long: float = float("nan")
+    score: float = float("nan")
+    route: MemoryRoute | None = None
+    fate: Fate | None = None
+    rank: int | None = None
+    problem: str | None = None
+    stage: int | None = None
+    seconds: float = 0.0
+
+    @property
+    def id(self) -> str:
+        return f"{self.chunk:03d}.{self.ordinal:02d}"
+
+    @property
+    def is_valid(self) -> bool:
+        return self.problem is None
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether its latents, frames and readings are those of a whole candidate."""
+        return self.stage != EARLY
+
+    @property
+    def is_eligible(self) -> bool:
+        """Whether it can survive: valid, and not left behind by a stage of the rewards or before."""
+        return self.is_valid and self.stage is None

@@ -1,0 +1,120 @@
+"""`streamt1 generate --prompts FILE`: a run folder per prompt, over all processes, continued where it exists."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import typer
+
+from streamt1_plugins.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from streamt1_plugins.pipeline import StreamPipeline
+    from streamt1_plugins.search.distributed.launch import Group
+    from streamt1_plugins.search.distributed.world import World
+
+SLUG_WORDS = 8
+PAUSE = 0.2  # seconds between two looks at how far the others are
+
+State = Literal["new", "begun", "done"]
+
+
+def read_prompts(path: Path) -> list[str]:
+    """The prompts of a text file: one per line, ``#`` starts a comment."""
+    if not path.is_file():
+        raise InputError(f"The prompt file {str(path)!r} does not exist.")
+    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    found = [line for line in lines if line and not line.startswith("#")]
+    if not found:
+        raise InputError(f"{path} holds no prompts: one per line, # starts a comment.")
+    return found
+
+
+def folder_of(out: Path, index: int, prompt: str) -> Path:
+    """The run folder of a prompt: its place in the file and its first words."""
+    return out / "-".join([f"{index + 1:04d}", *re.findall(r"[a-z0-9]+", prompt.lower())[:SLUG_WORDS]])
+
+
+def state_of(folder: Path, prompt: str, recipe: Mapping[str, Any]) -> State:
+    """How far a prompt's run is. Raises `InputError` where the folder holds a run of something else."""
+    from streamt1_plugins.runs import journal
+
+    if not (folder / journal.JOURNAL).exists():
+        return "new"
+    events = journal.read(folder)
+    then = events[0]
+    if then["prompt"] != prompt or _comparable(then["recipe"]) != _comparable(recipe):
+        raise InputError(f"{folder} holds a run of another prompt or recipe. Choose another --out.")
+    last = events[-1]
+    return "done" if last["event"] == "finished" and last["error"] is None else "begun"
+
+
+def _comparable(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """What decides the result: not who watches, nor how many processes there are."""
+    return {name: value for name, value in recipe.items() if name not in ("observers", "parallel")}
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One process's part in a file of prompts."""
+
+    pipe: StreamPipeline
+    prompts: list[str]
+    out: Path
+    call: Mapping[str, Any]
+    group: Group
+    world: World | None
+
+    def run(self) -> None:
+        """Take prompts until none is left; whoever is free takes the next one."""
+        speaks = self.world is None or self.world.rank == 0
+        for index in self._turns():
+            folder = folder_of(self.out, index, self.prompts[index])
+            made = self._make(folder, self.prompts[index])
+            if speaks:
+                typer.echo(f"[{index + 1}/{len(self.prompts)}] {folder}{'' if made else '  (was there)'}")
+            if self.world is not None and self.group.team.rank == 0:
+                self.world.board.count("finished", 1)
+        if speaks:
+            self._wait_for_others()
+            typer.echo(f"{len(self.prompts)} videos in {self.out}")
+
+    def _turns(self) -> Iterator[int]:
+        """Numbers of prompts; the processes of a team get the same ones."""
+        for local in itertools.count():
+            taken = local
+            if self.world is not None:
+                taken = self.world.board.count("taken", 1) - 1 if self.group.team.rank == 0 else -1
+            index = self.group.team.exchange(taken)[0]
+            if index >= len(self.prompts):
+                return
+            yield index
+
+    def _make(self, folder: Path, prompt: str) -> bool:
+        """Make or finish the run of one prompt; False where it is there."""
+        from streamt1_plugins.resuming import Opening, reopen
+        from streamt1_plugins.runs.observers.record import record_to
+
+        recipe = self.pipe.recipe.model_dump(mode="json")
+        state = self.group.team.exchange(state_of(folder, prompt, recipe) if self.group.team.rank == 0 else "new")[0]
+        if state == "begun":
+            pipe = reopen(folder, Opening(pipe=self.pipe.pipe))
+            pipe.last_run.team = self.group.team
+            pipe.complete(pipe.last_run)
+        elif state == "new":
+            self.pipe.watched_by(record_to(folder))
+            self.pipe(prompt, **self.call)
+        return state != "done"
+
+    def _wait_for_others(self) -> None:
+        while self.world is not None and self.world.board.count("finished") < len(self.prompts):
+            if self.world.board.failed(range(self.world.size)):
+                raise self.world.lost("waits for the others")
+            time.sleep(PAUSE)

@@ -1,0 +1,157 @@
+"""`streamt1 compare`: the same prompts and seeds under several recipes, judged by something the search never saw."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from streamt1_plugins.cli.base import takes
+from streamt1_plugins.cli.batch import read_prompts
+from streamt1_plugins.errors import InputError, OutputError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from streamt1_plugins.compare.comparison import Comparison
+    from streamt1_plugins.compare.run import Pipelines
+    from streamt1_plugins.config.schema import Recipe
+
+MATCHED = (
+    "Recipes that search were widened towards the forwards of the most expensive one, at most one candidate beyond."
+)
+
+
+class Match(str, Enum):
+    """What recipes can be made equal in."""
+
+    forwards = "forwards"
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """The command line of `streamt1 compare`."""
+
+    recipes: Annotated[list[str], typer.Argument(metavar="RECIPE...", help="Recipes; gains count against the first.")]
+    prompts: Annotated[Path, typer.Option(help="A text file with a prompt per line; # starts a comment.")]
+    judge: Annotated[str, typer.Option(help="A reward none of the recipes selects on.")]
+    out: Annotated[Path, typer.Option(help="Folder for the results, tables and page; continued if it exists.")]
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds per prompt: 0, 1, ...")] = 1
+    model: Annotated[str | None, typer.Option(help="As for generate. Default: tinyworld.")] = None
+    override: Annotated[
+        list[str] | None, typer.Option("--override", "-o", metavar="KEY=VALUE", help="Changes every recipe.")
+    ] = None
+    num_frames: Annotated[int | None, typer.Option(help="Frames per video. Default: the adapter's.")] = None
+    match: Annotated[
+        Match | None, typer.Option(help="Widen the recipes that search towards the forwards of the most expensive one.")
+    ] = None
+    candidates: Annotated[
+        str | None, typer.Option(metavar="N,N,...", help="Run each recipe that searches with N candidates per chunk.")
+    ] = None
+    shard: Annotated[str, typer.Option(help="I/N: only every N-th prompt from I on, for N processes side by side.")] = (
+        "0/1"
+    )
+    circular: Annotated[bool, typer.Option("--circular", help="Allow a judge that a recipe selects on.")] = False
+
+
+@takes(CompareOptions)
+def compare(options: CompareOptions) -> None:
+    """Compare recipes on the same prompts and seeds, with paired 95 % bootstrap intervals."""
+    from streamt1_plugins.cli.running import quiet_libraries, stoppable
+    from streamt1_plugins.compare import progress, run
+
+    quiet_libraries()
+    pipelines = run.Pipelines(options.model)
+    comparison = _sized(options, _comparison(options), pipelines)
+    comparison = replace(comparison, prompts=_shard([*comparison.prompts], options.shard))
+    wanted = len(run.missing(comparison, options.out))
+    progress.plan(comparison, wanted)
+    with stoppable():
+        progress.follow(run.run(comparison, options.out, pipelines), wanted)
+    if rows := run.read(options.out):
+        _write(options, rows)
+
+
+def _comparison(options: CompareOptions) -> Comparison:
+    from streamt1_plugins.compare.comparison import Comparison
+
+    return Comparison(
+        recipes=_recipes(options),
+        prompts=read_prompts(options.prompts),
+        seeds=range(options.seeds),
+        judge=options.judge,
+        model=options.model,
+        call={} if options.num_frames is None else {"num_frames": options.num_frames},
+        allow_circular=options.circular,
+    )
+
+
+def _sized(options: CompareOptions, comparison: Comparison, pipelines: Pipelines) -> Comparison:
+    """The comparison with its recipes at the widths asked for. What is refused is refused before anything is made."""
+    from streamt1_plugins.compare import forwards, progress, run, widths
+
+    if options.match and options.candidates is not None:
+        raise InputError("--match chooses the widths and --candidates names them: give one of the two.")
+    run.circular(comparison)
+    _shard([], options.shard)
+    recipes = comparison.recipes
+    if options.candidates is not None:
+        recipes = widths.several(recipes, _numbers(options.candidates))
+    if options.match:
+        measure = progress.counted(forwards.measuring(comparison, options.out, pipelines))
+        recipes = widths.matched(recipes, measure)
+    return replace(comparison, recipes=recipes)
+
+
+def _write(options: CompareOptions, rows: list[dict[str, Any]]) -> None:
+    from streamt1_plugins.compare import page, run, table
+
+    found = table.summary(rows)
+    files = {
+        "summary.json": json.dumps(found, indent=1) + "\n",
+        "summary.md": table.markdown(found),
+        page.PAGE: page.render(rows, options.out, options.judge, [MATCHED] if options.match else []),
+    }
+    for name, text in files.items():
+        try:
+            (options.out / name).write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise OutputError(f"{options.out / name} cannot be written: {error.strerror or error}.") from error
+    typer.echo(table.markdown(found))
+    typer.echo(f"page    {options.out / page.PAGE}")
+    typer.echo(f"folder  {options.out}  ({run.RESULTS}, summary.json, summary.md)")
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        found = [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise InputError(f"--candidates {text!r} is not of the form N,N,..., e.g. 1,2,4,8.") from error
+    if min(found) < 1:
+        raise InputError(f"--candidates {text!r}: at least one candidate is needed.")
+    return sorted(set(found))
+
+
+def _recipes(options: CompareOptions) -> Mapping[str, Recipe]:
+    from streamt1_plugins.config import load as recipe
+
+    labels = [Path(name).stem for name in options.recipes]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise InputError(f"Two of the recipes are called {label!r}: give every one a name of its own.")
+    loaded = (recipe.load(name, options.override or ()) for name in options.recipes)
+    return dict(zip(labels, loaded, strict=True))
+
+
+def _shard(prompts: list[str], shard: str) -> list[str]:
+    try:
+        index, count = (int(part) for part in shard.split("/"))
+    except ValueError as error:
+        raise InputError(f"--shard {shard!r} is not of the form I/N, e.g. 0/2.") from error
+    if not 0 <= index < count:
+        raise InputError(f"--shard {shard!r}: I counts from 0 and is below N.")
+    return prompts[index::count]

@@ -1,0 +1,191 @@
+"""`streamt1 generate`: a prompt in, a run folder out."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, fields, replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from streamt1_plugins.cli.base import debug_everywhere, takes
+from streamt1_plugins.cli.launched import attended, check_processes, device_here
+from streamt1_plugins.cli.running import console_of, kept, loading, move, show_result, stoppable
+from streamt1_plugins.errors import InputError, OutputError
+from streamt1_plugins.search.distributed.launch import is_launched, join
+
+if TYPE_CHECKING:
+    from streamt1_plugins.config.schema import Recipe
+    from streamt1_plugins.pipeline import StreamPipeline
+    from streamt1_plugins.search.distributed.world import World
+
+SLUG_WORDS, NAME_LENGTH = 8, 80
+
+
+@dataclass(frozen=True)
+class GenerateOptions:
+    """The command line of `streamt1 generate`."""
+
+    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What the video shows.", show_default=False)] = ""
+    recipe: Annotated[str, typer.Option("--recipe", "-r", help="A shipped recipe or a YAML file.")] = "stream-t1"
+    override: Annotated[
+        list[str] | None,
+        typer.Option("--override", "-o", metavar="KEY=VALUE", help="Change a key of the recipe, e.g. search.top_k=3."),
+    ] = None
+    model: Annotated[
+        str | None,
+        typer.Option(help="A folder, a hub id or an adapter's bundled model. Default: the recipe's, else tinyworld."),
+    ] = None
+    adapter: Annotated[str | None, typer.Option(help="The adapter that drives the model.")] = None
+    num_frames: Annotated[int | None, typer.Option(help="Frames of the video. Default: the adapter's.")] = None
+    height: Annotated[int | None, typer.Option(help="Height in pixels. Default: the adapter's.")] = None
+    width: Annotated[int | None, typer.Option(help="Width in pixels. Default: the adapter's.")] = None
+    seed: Annotated[int | None, typer.Option(help="Root of every random number. Default: the recipe's.")] = None
+    device: Annotated[str | None, typer.Option(help="Where to run. Default: cuda where there is one, else cpu.")] = None
+    out: Annotated[
+        Path | None, typer.Option(help="The run folder, new or empty. Default: runs/TIME-PROMPT.", show_default=False)
+    ] = None
+    resume: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Go on with an interrupted run instead.", show_default=False)
+    ] = None
+    prompts: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A prompt per line instead; a run folder each in --out. Run again to go on.",
+            show_default=False,
+        ),
+    ] = None
+    processes: Annotated[
+        int | None, typer.Option(help="Stop unless a launcher started this many.", show_default=False)
+    ] = None
+    wandb: Annotated[
+        str | None,
+        typer.Option(metavar="PROJECT", help="Log to Weights & Biases too; works offline.", show_default=False),
+    ] = None
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the path of the video.")] = False
+    json: Annotated[bool, typer.Option("--json", help="Print only the summary, as JSON.")] = False
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error.", callback=debug_everywhere)
+    ] = False
+
+    def call(self) -> dict[str, Any]:
+        """The arguments of the pipeline's call that were given."""
+        sizes = {"num_frames": self.num_frames, "height": self.height, "width": self.width}
+        return {name: value for name, value in sizes.items() if value is not None}
+
+
+@takes(GenerateOptions)
+def generate(options: GenerateOptions) -> None:
+    """Generate a video for PROMPT: search it chunk by chunk as the recipe says, and keep everything in a run folder."""
+    with attended(options.device) as world:
+        check_processes(options.processes)
+        if options.resume is not None:
+            _resume(options, options.resume)
+        elif options.prompts is not None:
+            _all(options, options.prompts, world)
+        else:
+            _one(options)
+
+
+def _one(options: GenerateOptions) -> None:
+    recipe = _recipe(options)
+    team = join(recipe.parallel, options.device).team
+    # Only the first process keeps anything; another one may find its folder made already.
+    out: Path = team.exchange(run_folder(options.out, options.prompt) if team.rank == 0 else None)[0] or Path()
+    pipe = _loaded(options, _observed(recipe, options.wandb, out), out)
+    pipe.team = team
+    with kept(pipe, out):
+        pipe(options.prompt, **options.call())
+    if team.rank == 0:
+        show_result(options, pipe, out)
+
+
+def _all(options: GenerateOptions, prompts: Path, world: World | None) -> None:
+    """Every prompt of a file, over all processes."""
+    from streamt1_plugins.cli.batch import Batch, read_prompts
+
+    if options.prompt or options.out is None:
+        raise InputError("--prompts FILE takes the place of PROMPT, and needs --out FOLDER for the run folders.")
+    found = read_prompts(prompts)
+    recipe = _recipe(replace(options, prompt=found[0]))
+    group = join(recipe.parallel, options.device, many_prompts=True)
+    pipe = _loaded(replace(options, quiet=True), _observed(recipe, options.wandb, options.out), options.out)
+    pipe.team = group.team
+    with stoppable():
+        Batch(pipe, found, options.out, options.call(), group, world).run()
+
+
+def _recipe(options: GenerateOptions) -> Recipe:
+    """What can be told wrong at once is, before anything heavy is imported."""
+    from streamt1_plugins.config import load as recipes
+
+    if not options.prompt.strip():
+        raise InputError("The prompt is empty: say what the video should show.")
+    seed = [] if options.seed is None else [f"seed={options.seed}"]
+    return recipes.load(options.recipe, [*(options.override or ()), *seed])
+
+
+def run_folder(out: Path | None, prompt: str) -> Path:
+    """The folder of a run: the one asked for, which has to be new or empty, or a new name under runs/."""
+    from streamt1_plugins.runs.files import check_writable
+
+    folder = out or _new_name(Path("runs"), prompt)
+    check_writable(folder)
+    if folder.is_dir() and any(folder.iterdir()):
+        raise OutputError(f"The folder {folder} is not empty. Choose another one with --out, or empty it first.")
+    return folder
+
+
+def _new_name(parent: Path, prompt: str) -> Path:
+    words = re.findall(r"[a-z0-9]+", prompt.lower())[:SLUG_WORDS]
+    name = "-".join([f"{datetime.now():%Y%m%d-%H%M%S}", *words])[:NAME_LENGTH]
+    names = (name if number == 1 else f"{name}-{number}" for number in range(1, 1000))
+    return next(parent / each for each in names if not (parent / each).exists())
+
+
+def _loaded(options: GenerateOptions, recipe: Recipe, out: Path) -> StreamPipeline:
+    import streamt1_plugins
+
+    observers = {**streamt1_plugins.record_to(out), **console_of(options)}
+    with loading(options):
+        pipe = streamt1_plugins.load(options.model, recipe, adapter=options.adapter, observers=observers)
+        move(pipe, options.device or device_here())
+    return pipe
+
+
+def _resume(options: GenerateOptions, folder: Path) -> None:
+    """Go on with an interrupted run; everything it needs to know is in its folder."""
+    given = [
+        f"--{name}".replace("_", "-") for name, default in _NEW_RUNS_ONLY.items() if getattr(options, name) != default
+    ]
+    if options.prompt or given:
+        raise InputError(f"--resume goes on with a run as it was begun: leave out {', '.join(given) or 'the prompt'}.")
+    from streamt1_plugins.resuming import Opening, reopen
+
+    with loading(options):
+        device = options.device or (device_here() if is_launched() else None)
+        pipe = reopen(folder, Opening(device=device, observers=console_of(options)))
+    team = pipe.last_run.team = join(pipe.recipe.parallel, options.device).team
+    with kept(pipe, folder):
+        pipe.complete(pipe.last_run)
+    if team.rank == 0:
+        show_result(options, pipe, folder)
+
+
+def _observed(recipe: Recipe, project: str | None, out: Path) -> Recipe:
+    """The recipe with wandb, where it is asked for; it shows what the run folder holds."""
+    wandb = recipe.observers.get("wandb")
+    if wandb is None and project is None:
+        return recipe
+    options = {"folder": str(out), **(wandb or {}), **({"project": project} if project else {})}
+    return recipe.model_copy(update={"observers": {**recipe.observers, "wandb": options}})
+
+
+_NEW_RUNS_ONLY = {
+    field.name: field.default
+    for field in fields(GenerateOptions)
+    if field.name not in {"prompt", "device", "resume", "processes", "quiet", "json", "debug"}
+}

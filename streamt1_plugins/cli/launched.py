@@ -1,0 +1,61 @@
+"""Commands under a launcher: every process runs the same command, and one of them speaks."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import typer
+
+from streamt1_plugins.cli.base import USER_ERROR
+from streamt1_plugins.errors import InputError, StreamT1Error
+from streamt1_plugins.search.distributed.launch import is_launched
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from streamt1_plugins.search.distributed.world import World
+
+
+def check_processes(wanted: int | None) -> None:
+    """Raise `InputError` where the user counts on another number of processes than were started."""
+    found = int(os.environ.get("WORLD_SIZE", "1"))
+    if wanted is not None and wanted != found:
+        raise InputError(
+            f"--processes {wanted}, but {found} {'was' if found == 1 else 'were'} started. Start them with torchrun "
+            f"--nproc_per_node {wanted} -m streamt1_plugins ... (accelerate launch --cpu starts one process, whatever "
+            "its --num_processes says; with GPUs, add --multi_gpu)."
+        )
+
+
+@contextmanager
+def attended(device: str | None) -> Iterator[World | None]:
+    """Run a command as one of the processes a launcher started: they end together, and one tells the user why.
+
+    Gives None where there is no launcher.
+    """
+    if not is_launched():
+        yield None
+        return
+    from streamt1_plugins.search.distributed.world import world
+
+    here = world(device)
+    try:
+        with here.attended():
+            yield here
+    except StreamT1Error as error:
+        if not here.tells(error):
+            raise typer.Exit(USER_ERROR) from error
+        raise here.placed(error) from error
+
+
+def device_here() -> str:
+    """Where this process runs: the GPU the launcher gave it, `cuda` where there is one, else the CPU."""
+    from streamt1_plugins.cli.running import best_device
+
+    if not is_launched():
+        return best_device()
+    from streamt1_plugins.search.distributed.world import world
+
+    return world(None).device

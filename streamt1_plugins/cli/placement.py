@@ -1,0 +1,41 @@
+"""Where a model's parts wait, and whether a run will fit: counted before it starts, with the knob that would help."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from streamt1_plugins.errors import foreign_code, unknown_name
+
+if TYPE_CHECKING:
+    from streamt1_plugins.config.schema import PlacementSettings
+
+ENCODERS = ("text_encoder", "image_encoder")
+
+
+def place(pipe: Any, settings: PlacementSettings, device: str) -> None:
+    """Bring a loaded pipeline to `device`, except the components whose weights wait in CPU memory.
+
+    Raises `UnknownNameError` for a component the pipeline lacks.
+    """
+    modules = {name: part for name, part in pipe.components.items() if isinstance(part, torch.nn.Module)}
+    for name in settings.offload:
+        if name not in modules:
+            raise unknown_name("component of the pipeline", name, modules)
+    for name, module in modules.items():
+        with foreign_code(f"Moving {name} to {device!r}"):
+            if name in settings.offload:
+                _offload(name, module, device)
+            else:
+                module.to(device)
+
+
+def _offload(name: str, module: torch.nn.Module, device: str) -> None:
+    """Encoders run once, so they come whole and leave; of the others each layer's weights come when it runs."""
+    import accelerate
+
+    if name.startswith(ENCODERS):
+        accelerate.cpu_offload_with_hook(module, torch.device(device))
+    else:
+        accelerate.cpu_offload(module, torch.device(device))

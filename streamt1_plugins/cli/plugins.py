@@ -1,0 +1,120 @@
+"""`streamt1 plugins`: what is installed, who offers it. Only name tables are read, unless details are asked for."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from streamt1_plugins.cli.base import terminal
+from streamt1_plugins.errors import PluginError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from streamt1_plugins.api.adapter import Capabilities
+    from streamt1_plugins.plugins.discovery import Discovery
+    from streamt1_plugins.plugins.registry import Entry
+
+
+def plugins(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the same as JSON.")] = False,
+    details: Annotated[bool, typer.Option("--details", help="What rewards say of themselves; imports them.")] = False,
+) -> None:
+    """List the plugins and what they offer: adapters, rewards, policies, observers."""
+    from streamt1_plugins.plugins.discovery import discovery
+
+    found = offers(discovery())
+    if details:
+        rewards = discovery().rewards
+        found["rewards"] = [row | declared(rewards[row["name"]]) for row in found["rewards"]]
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+        return
+    console = terminal()
+    for title, rows in found.items():
+        if rows:
+            console.print(title, style="bold")
+            console.print(_table(rows))
+            console.print()
+
+
+def offers(found: Discovery) -> dict[str, list[dict[str, Any]]]:
+    """Everything the plugins registered, as plain data."""
+    return {
+        "plugins": [{"name": name, "origin": origin} for name, origin in found.plugins.items()],
+        "adapters": [
+            {
+                "name": entry.name,
+                "origin": entry.origin,
+                "pipelines": list(entry.pipelines),
+                "bundled model": entry.model is not None,
+                "suggested rewards": sorted({name for named in (entry.rewards or {}).values() for name in named}),
+                "explicit": entry.explicit,
+            }
+            for entry in found.adapters.entries.values()
+        ],
+        "capabilities": [
+            {"adapter": entry.name, **capabilities(entry.capabilities)}
+            for entry in found.adapters.entries.values()
+            if entry.capabilities is not None
+        ],
+        "rewards": [
+            {"name": entry.name, "origin": entry.origin, "extra": entry.extra, "target": entry.target}
+            for entry in found.rewards.entries.values()
+        ],
+        "policies": [
+            {"kind": kind, "name": entry.name, "origin": entry.origin, "target": entry.target}
+            for kind, table in found.policies.items()
+            for entry in table.entries.values()
+        ],
+        "disabled": [{"name": name} for name in found.disabled],
+    }
+
+
+def capabilities(declared: Capabilities) -> dict[str, Any]:
+    """What an adapter's ordinary session can do, in words."""
+    return {
+        "memory routes": sorted(declared.routes) or ["none"],
+        "candidates per batch": str(declared.max_batch or "any"),
+        "decode": declared.decode,
+        "noise": declared.noise_stream.replace("_", " "),
+        "stochastic steps": declared.stochastic_steps,
+    }
+
+
+def declared(entry: Entry) -> dict[str, Any]:
+    """What a reward's class says about itself; where it cannot be imported, why."""
+    from streamt1_plugins.api.reward import DECLARED
+
+    try:
+        kind = entry.load()
+    except PluginError as error:
+        return dict.fromkeys(DECLARED) | {"problem": str(error)}
+    return {name: _plain(getattr(kind, name, None)) for name in DECLARED} | {"problem": None}
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _table(rows: Sequence[dict[str, Any]]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    # A column nobody fills only takes room.
+    columns = [name for name in rows[0] if any(row[name] for row in rows)]
+    for name in columns:
+        table.add_column(name)
+    for row in rows:
+        table.add_row(*(_cell(row[name]) for name in columns))
+    return table
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else ""
+    if isinstance(value, list):
+        return escape(", ".join(value))
+    return "" if value is None else escape(str(value))

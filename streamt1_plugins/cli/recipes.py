@@ -1,0 +1,169 @@
+"""`streamt1 recipes`: list, show, copy, validate, diff."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from streamt1_plugins.cli.base import USER_ERROR, complain, terminal
+from streamt1_plugins.errors import OutputError, StreamT1Error, foreign_code
+
+if TYPE_CHECKING:
+    from streamt1_plugins.config.schema import Recipe
+
+app = typer.Typer(no_args_is_help=True, help="List, show, copy, validate and compare recipes.")
+
+Name = Annotated[str, typer.Argument(metavar="NAME|FILE", help="A shipped recipe or a YAML file.", show_default=False)]
+
+
+@app.command("list")
+def list_recipes() -> None:
+    """List the shipped recipes."""
+    from streamt1_plugins.config import load as recipes
+
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for name, path in sorted(recipes.names().items()):
+        table.add_row(f"[bold]{name}[/bold]", escape(_line(path)))
+    terminal().print(table)
+
+
+@app.command()
+def show(
+    recipe: Name,
+    resolved: Annotated[bool, typer.Option("--resolved", help="With everything it extends and every default.")] = False,
+) -> None:
+    """Print a recipe as YAML."""
+    from streamt1_plugins.config import load as recipes
+
+    text = _resolved(recipe).to_yaml() if resolved else recipes.find(recipe).read_text(encoding="utf-8")
+    typer.echo(text, nl=False)
+
+
+@app.command()
+def copy(
+    recipe: Name,
+    file: Annotated[Path, typer.Argument(help="Where to write it.", show_default=False)],
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
+) -> None:
+    """Copy a recipe to a file, to change it."""
+    from streamt1_plugins.config import load as recipes
+
+    text = recipes.find(recipe).read_text(encoding="utf-8")
+    if file.exists() and not force:
+        raise OutputError(f"{file} exists. Overwrite it with --force.")
+    _write(file, text)
+    typer.echo(f"{file}  (run it with: streamt1 generate PROMPT --recipe {file})")
+
+
+@app.command()
+def validate(
+    recipes: Annotated[
+        list[str], typer.Argument(metavar="NAME|FILE...", help="Shipped recipes or YAML files.", show_default=False)
+    ],
+    num_frames: Annotated[int | None, typer.Option(help="Frames of the video. Default: the adapter's.")] = None,
+) -> None:
+    """Check recipes, every key, name and option, and tell the cost and the memory of a video. Loads no weights."""
+    bad = 0
+    for recipe in recipes:
+        try:
+            resolved = _resolved(recipe)
+            cost = f"{_cost(resolved, num_frames)}\n       {_memory(resolved, num_frames)}"
+        except StreamT1Error as error:
+            bad += 1
+            complain(f"{recipe}: {error}")
+        else:
+            typer.echo(f"OK     {recipe}\n       {cost}")
+    if bad:
+        raise typer.Exit(USER_ERROR)
+
+
+@app.command()
+def schema(
+    file: Annotated[Path | None, typer.Argument(help="Where to write it. Default: standard output.")] = None,
+) -> None:
+    """Print the JSON Schema of recipes, for editors."""
+    from streamt1_plugins.config import json_schema
+
+    if file is None:
+        typer.echo(json_schema.text(), nl=False)
+    else:
+        _write(file, json_schema.text())
+        typer.echo(file)
+
+
+@app.command()
+def diff(recipe: Name, other: Name) -> None:
+    """Show the keys in which two recipes differ, with every default written out."""
+    from streamt1_plugins.config.load import flat
+
+    first, second = (flat(_resolved(each).model_dump(mode="json")) for each in (recipe, other))
+    keys = [key for key in {**first, **second} if key != "description" and first.get(key) != second.get(key)]
+    if not keys:
+        typer.echo("No difference.")
+        return
+    table = Table("key", escape(recipe), escape(other), box=None, pad_edge=False, header_style="dim")
+    for key in keys:
+        table.add_row(key, *(escape(str(each[key])) if key in each else "-" for each in (first, second)))
+    terminal().print(table)
+
+
+def _write(file: Path, text: str) -> None:
+    from streamt1_plugins.runs.files import write_atomically
+
+    try:
+        write_atomically(file, text)
+    except OSError as error:
+        raise OutputError(f"{file} cannot be written: {error.strerror}.") from error
+
+
+def _cost(recipe: Recipe, num_frames: int | None) -> str:
+    from streamt1_plugins.plugins import build
+    from streamt1_plugins.search.cost_estimate import described
+
+    width = build.policies(recipe)["width"]
+    return described(recipe, build.adapter(recipe), build.rewards(recipe), num_frames, width)
+
+
+def _memory(recipe: Recipe, num_frames: int | None) -> str:
+    from streamt1_plugins.api.adapter import HasFootprint
+    from streamt1_plugins.plugins import build
+    from streamt1_plugins.plugins.resolve import place_of
+    from streamt1_plugins.policies.width import widest
+    from streamt1_plugins.search.memory_estimate import memory_plan, peak
+
+    adapter = build.adapter(recipe)
+    if not isinstance(adapter, HasFootprint):
+        return f"memory not known: the adapter {recipe.adapter.name!r} cannot tell"
+    with foreign_code(f"Adapter {recipe.adapter.name!r}, asked what a call keeps in memory,"):
+        each = adapter.footprint(place_of(str(recipe.model)), memory_plan(recipe), num_frames)
+    if each is None:
+        return f"memory not known: {recipe.model!r} is not on this machine, or not all of it"
+    rewards = {id(reward): reward.weights_mb for reward in build.rewards(recipe).values()}
+    width = widest(build.policies(recipe)["width"], recipe.search)
+    return str(peak(recipe.search, each, width, int(sum(rewards.values()) * 10**6)))
+
+
+def _resolved(name: str) -> Recipe:
+    """The complete recipe, with every part built once to check it."""
+    from streamt1_plugins.plugins import build
+    from streamt1_plugins.plugins.resolve import resolve
+
+    recipe = resolve(name)
+    build.rewards(recipe)
+    build.observers(recipe)
+    return recipe
+
+
+def _line(path: Path) -> str:
+    """What a recipe is, in one line; the list must also come where one of them is broken."""
+    from streamt1_plugins.config import load as recipes
+
+    try:
+        described = recipes.load(path).description
+    except StreamT1Error as error:
+        return f"cannot be read: {error}"
+    return described or recipes.header(path).partition("\n")[0]

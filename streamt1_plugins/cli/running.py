@@ -1,0 +1,137 @@
+"""What the commands that run a pipeline share: quiet loading, signals, what is said at the end."""
+
+from __future__ import annotations
+
+import json
+import signal
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any, Protocol
+
+import typer
+
+from streamt1_plugins.cli.base import terminal
+from streamt1_plugins.errors import foreign_code
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from streamt1_plugins.pipeline import StreamPipeline
+
+VIDEO = "video.mp4"
+TERMINATED = 128 + signal.SIGTERM
+
+
+class Output(Protocol):
+    """What to print, as the command line says."""
+
+    @property
+    def quiet(self) -> bool: ...
+
+    @property
+    def json(self) -> bool: ...
+
+
+def console_of(output: Output) -> dict[str, object]:
+    """The observer that shows progress, where it is wanted."""
+    from streamt1_plugins.runs.observers.console import Console
+
+    return {} if output.quiet else {"console": Console()}
+
+
+@contextmanager
+def loading(output: Output) -> Iterator[None]:
+    """Show that a model is being loaded."""
+    from rich.console import Console
+
+    quiet_libraries()
+    console = Console(stderr=True)
+    show = console.is_terminal and not output.quiet
+    with console.status("Loading the model") if show else nullcontext():
+        yield
+
+
+def quiet_libraries() -> None:
+    """The bars of loading a folder would break into ours; downloads keep theirs."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
+
+
+def move(pipe: StreamPipeline, device: str) -> None:
+    """Bring a loaded model to a device, as the recipe places it."""
+    from streamt1_plugins.cli.placement import place
+
+    if pipe.recipe.placement.offload:
+        place(pipe.pipe, pipe.recipe.placement, device)
+    elif device != "cpu":  # where models are loaded
+        with foreign_code(f"Moving the model to {device!r}"):
+            pipe.pipe.to(device)
+
+
+def best_device() -> str:
+    """`cuda` where there is one."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@contextmanager
+def kept(pipe: StreamPipeline, out: Path) -> Iterator[None]:
+    """Where the run ends early, say what is left of it: the observers have saved it by now."""
+    done = False
+    try:
+        with stoppable():
+            yield
+        done = True
+    finally:
+        if not done and pipe.run is not None and len(pipe.tree) and pipe.run.team.rank == 0:
+            typer.echo(f"What was generated so far is kept in {out}", err=True)
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Let SIGTERM end a run as Ctrl-C does, so that it is saved before a machine is taken away."""
+
+    def stop(*_: object) -> None:
+        raise SystemExit(TERMINATED)
+
+    try:
+        before = signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # signals belong to the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def show_result(output: Output, pipe: StreamPipeline, out: Path) -> None:
+    """The table, the summary as JSON or the path alone, as asked."""
+    from streamt1_plugins.runs.files import to_json
+    from streamt1_plugins.runs.observers.folder import SUMMARY
+
+    found = json.loads((out / SUMMARY).read_text(encoding="utf-8"))
+    if output.json:
+        typer.echo(to_json({**found, "out": str(out), "video_file": str(out / VIDEO)}), nl=False)
+    elif output.quiet:
+        typer.echo(str(out / VIDEO))
+    else:
+        _show_table(found, pipe, out)
+
+
+def _show_table(found: dict[str, Any], pipe: StreamPipeline, out: Path) -> None:
+    from streamt1_plugins.runs.observers.console import counted, tree_table
+    from streamt1_plugins.runs.observers.folder import RECIPE, SUMMARY, TREE
+    from streamt1_plugins.runs.report import PAGE
+
+    terminal().print(tree_table(pipe.tree))
+    cost, seconds = found["cost"], found["seconds"]
+    typer.echo(f"\n{counted(cost['candidates'], 'candidate')} in {seconds['wall']:.1f} s, seed {found['seed']}")
+    typer.echo(f"video   {out / VIDEO}")
+    if (out / PAGE).exists():
+        typer.echo(f"page    {out / PAGE}")
+    typer.echo(f"folder  {out}  ({TREE}, {RECIPE}, {SUMMARY})")

@@ -1,0 +1,193 @@
+"""Loads recipes: YAML files, `extends`, ``key=value`` overrides, and errors that name the key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from streamt1_plugins.config.rewards import FixedCalibration, RewardPart
+from streamt1_plugins.config.schema import PARTS, Recipe
+from streamt1_plugins.errors import RecipeError, guess, unknown_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+
+MAX_EXTENDS = 8
+
+
+_PACKAGE = Path(__file__).parents[1]
+
+
+# The wheel carries recipes/ inside the package; in a checkout it lies beside it.
+_FOLDERS = (_PACKAGE / "recipes", _PACKAGE.parent / "recipes")
+
+
+def names() -> dict[str, Path]:
+    """The shipped recipes by name."""
+    files = [file for folder in _FOLDERS if folder.is_dir() for file in sorted(folder.rglob("*.yaml"))]
+    return {file.stem: file for file in reversed(files)}
+
+
+def load(source: str | Path | Mapping[str, Any] | Recipe, overrides: Sequence[str] = ()) -> Recipe:
+    """A recipe from a shipped name, a file, plain data or a recipe, with ``key=value`` overrides applied.
+
+    Raises `RecipeError` for a file that is no recipe, an unknown key (with a guess) or a value out of range, and
+    `UnknownNameError` for a name that is neither shipped nor a file.
+    """
+    if isinstance(source, Recipe):
+        data: dict[str, Any] = source.model_dump(mode="json")
+    elif isinstance(source, (str, Path)):
+        data = _extended(find(source), ())
+    else:
+        data = _with_base(dict(source), Path.cwd(), ())
+    for override in overrides:
+        _apply(data, override)
+    return _validated(data, str(source) if isinstance(source, (str, Path)) else "recipe")
+
+
+def find(source: str | Path) -> Path:
+    """The file behind a shipped name or a path."""
+    known = names()
+    if str(source) in known:
+        return known[str(source)]
+    path = Path(source)
+    if path.is_file():
+        return path
+    if path.suffix in {".yaml", ".yml"} or len(path.parts) > 1:
+        raise RecipeError(f"Recipe file {str(source)!r} does not exist.")
+    raise unknown_name("recipe", str(source), known)
+
+
+def header(path: Path) -> str:
+    """The comment block at the top of a recipe file: what it needs and the command that runs it."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    block = []
+    for line in lines:
+        if not line.startswith("#"):
+            break
+        block.append(line.removeprefix("#").strip())
+    return "\n".join(block)
+
+
+def flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested data with dotted keys, as overrides write them."""
+    found: dict[str, Any] = {}
+    for key, value in data.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found
+
+
+def _extended(path: Path, chain: tuple[Path, ...]) -> dict[str, Any]:
+    if path in chain:
+        raise RecipeError(f"Recipes extend each other in a circle: {' -> '.join(p.name for p in (*chain, path))}.")
+    if len(chain) >= MAX_EXTENDS:
+        raise RecipeError(f"More than {MAX_EXTENDS} recipes extend each other, starting at {chain[0].name}.")
+    return _with_base(_read(path), path.parent, (*chain, path))
+
+
+def _with_base(data: dict[str, Any], folder: Path, chain: tuple[Path, ...]) -> dict[str, Any]:
+    base = data.pop("extends", None)
+    if base is None:
+        return data
+    beside = folder / str(base)
+    return _merged(_extended(beside if beside.is_file() else find(str(base)), chain), data)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        data = yaml.load(text, Loader=_NoAliases)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path} is not YAML: {error}") from error
+    if not isinstance(data, dict):
+        raise RecipeError(f"{path} is not a recipe: expected keys and values, found {type(data).__name__}.")
+    return data
+
+
+class _NoAliases(yaml.SafeLoader):
+    """Plain YAML only: aliases can blow a small file up to gigabytes, and recipes have `extends` instead."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases (*name) are not allowed in recipes; use `extends`")
+        return super().compose_node(parent, index)
+
+
+def _merged(base: Mapping[str, Any], over: Mapping[str, Any], parts: Sequence[str] = PARTS) -> dict[str, Any]:
+    """Deep merge. A part with another `name` replaces the base's part whole: options of one do not fit another."""
+    result = dict(base)
+    for key, value in over.items():
+        old = _part(result.get(key)) if key in parts else result.get(key)
+        result[key] = value
+        if isinstance(old, dict) and isinstance(value, dict) and not (key in parts and _renames(value, old)):
+            result[key] = _merged(old, value, parts=())
+    return result
+
+
+def _part(section: Any) -> Any:
+    return {"name": section} if isinstance(section, str) else section
+
+
+def _renames(new: Mapping[str, Any], old: Mapping[str, Any]) -> bool:
+    return new.get("name") not in (None, old.get("name"))
+
+
+def _apply(data: dict[str, Any], override: str) -> None:
+    """One ``a.b.c=value``; the value is YAML, so numbers, lists and null have their types."""
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise RecipeError(f"Override {override!r} is not of the form key=value, e.g. search.top_k=3.")
+    *parents, last = key.strip().split(".")
+    place = data
+    for name in parents:
+        below = _part(place.get(name)) if place is data and name in PARTS else place.get(name)
+        place[name] = {} if below is None else dict(below) if isinstance(below, dict) else _not_a_section(key, name)
+        place = place[name]
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"The value in override {override!r} is not YAML: {error}") from error
+    if last == "name" and len(parents) == 1 and parents[0] in PARTS and _renames({"name": value}, place):
+        place.clear()  # options of one part do not fit another
+    place[last] = value
+
+
+def _not_a_section(key: str, name: str) -> dict[str, Any]:
+    raise RecipeError(f"Override {key!r}: {name!r} is a value, not a section.")
+
+
+def _validated(data: dict[str, Any], source: str) -> Recipe:
+    try:
+        return Recipe.model_validate(data)
+    except ValidationError as error:
+        raise RecipeError(f"{source}: " + "; ".join(_problems(error))) from error
+
+
+def _problems(error: ValidationError) -> Iterator[str]:
+    for problem in error.errors():
+        where = ".".join(str(step) for step in problem["loc"] if not _is_alternative(step))
+        if problem["type"] == "extra_forbidden":
+            known = _keys_beside(problem["loc"])
+            yield f"unknown key {where!r}.{guess(str(problem['loc'][-1]), known)} Known: {', '.join(known)}."
+        else:
+            yield f"{where} = {problem['input']!r}: {problem['msg']}"
+
+
+def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
+    """The known keys of the section an unknown key stands in."""
+    model: type[BaseModel] = Recipe
+    for step in location[:-1]:
+        field = model.model_fields.get(str(step))
+        kind = field.annotation if field else FixedCalibration if _is_alternative(step) else RewardPart
+        nested = (each for each in (kind, *get_args(kind)) if get_origin(each) is None and isinstance(each, type))
+        model = next((each for each in nested if issubclass(each, BaseModel)), model)
+    return list(model.model_fields)
+
+
+def _is_alternative(step: int | str) -> bool:
+    """Whether a step of an error's location is not a key: pydantic also names the alternative of a union it tried."""
+    return step == FixedCalibration.__name__ or str(step).startswith("literal[")

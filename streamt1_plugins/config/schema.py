@@ -1,0 +1,173 @@
+"""Recipes: YAML that names the parts of a run. Schema, `extends`, ``key=value`` overrides, clear errors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import yaml
+from pydantic import ConfigDict, Field, model_validator
+
+from streamt1_plugins.config.rewards import RewardSettings, Section
+from streamt1_plugins.errors import RecipeError
+
+if TYPE_CHECKING:
+    pass
+
+PARTS = ("adapter", "width", "noise", "scoring", "selection", "memory")
+"""The sections that name one part each; its options stand beside the name."""
+
+
+class Part(Section):
+    """A plugin by name; every other key is one of its options. A bare string is a name without options."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    name: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class AdapterPart(Part):
+    """An adapter. Without a name the pipeline or the model decides which one the options are for."""
+
+    name: str | None = None  # type: ignore[assignment]  # the only part that another argument can name
+
+
+class WidthPart(Part):
+    """The width policy: how many candidates a beam branches into."""
+
+    name: str = "fixed"
+
+
+class NoisePart(Part):
+    """The noise policy: how beams branch."""
+
+    name: str = "propagate"
+
+
+class ScoringPart(Part):
+    """The scoring policy: how readings become one number."""
+
+    name: str = "hybrid"
+
+
+class SelectionPart(Part):
+    """The selection policy: who survives a chunk."""
+
+    name: str = "top_k"
+
+
+class MemoryPart(Part):
+    """The memory policy: what evicted context becomes."""
+
+    name: str = "reward_feedback"
+
+
+class SearchSettings(Section):
+    """Width of the search. candidates: children per surviving beam (the first chunk has candidates * top_k);
+    top_k: beams that survive a chunk; batch: candidates denoised together (1 is bit-reproducible whatever the width);
+    final: `whole_video` lets the long rewards judge the survivors' whole videos, `last_chunk` keeps the best rank.
+    park: what waits for the selection or for its turn stays on the `device`, goes to `cpu` memory, or is decoded again
+    (`recompute`); see `streamt1_plugins.search.offload` for what each costs.
+    """
+
+    candidates: Annotated[int, Field(ge=1)] = 2
+    top_k: Annotated[int, Field(ge=1)] = 2
+    batch: Annotated[int, Field(ge=1)] = 1
+    final: Literal["whole_video", "last_chunk"] = "whole_video"
+    park: Literal["device", "cpu", "recompute"] = "device"
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether there is anything to choose from."""
+        return self.candidates > 1 or self.top_k > 1
+
+
+class SinkSettings(Section):
+    """Sizes of a routed memory in chunks, where the adapter has one (see `adapter.MemoryPlan`)."""
+
+    sink_chunks: Annotated[int, Field(ge=1)] = 1
+    window_chunks: Annotated[int, Field(ge=1)] = 3
+    max_sink_chunks: Annotated[int, Field(ge=1)] = 5
+    ema_decay: Annotated[float, Field(ge=0, le=1)] = 0.999
+    sink_precision: Literal["float32", "model"] = "float32"
+
+
+class EarlySettings(Section):
+    """Early pruning: the first stage of rewards judges a preview of every candidate, and only the best are finished.
+
+    steps: denoising steps done before the look, 0 for no look; chunks of no more steps than that are made whole.
+    keep: the share of a chunk's candidates that is finished, never fewer than `search.top_k`.
+    """
+
+    steps: Annotated[int, Field(ge=0)] = 0
+    keep: Annotated[float, Field(gt=0, le=1)] = 0.5
+
+
+def cannot_draft(adapter: str | None) -> RecipeError:
+    """The error for a recipe that wants an early look from an adapter that only makes whole candidates."""
+    return RecipeError(
+        f"early.steps: the adapter {adapter!r} cannot stop between two denoising steps, so there is nothing to look "
+        "at early. Switch it off with early.steps=0."
+    )
+
+
+class ParallelSettings(Section):
+    """Processes, where a launcher starts several; nothing here changes a result.
+
+    candidates: processes that share the candidates of one video; prompts: groups of them, each at another prompt of a
+    file. Their product has to be the number of processes started. Left out, all of them share a single prompt's
+    candidates, or each takes prompts of its own from a file. timeout: seconds a process waits for another one.
+    send: what the others get of a survivor, its `latents` (they decode again) or the `decoded` frames and state too.
+    previews: whether candidates made elsewhere have pictures on the run's page.
+    """
+
+    candidates: Annotated[int, Field(ge=1)] | None = None
+    prompts: Annotated[int, Field(ge=1)] | None = None
+    timeout: Annotated[float, Field(gt=0)] = 600.0
+    send: Literal["latents", "decoded"] = "latents"
+    previews: bool = True
+
+
+class PlacementSettings(Section):
+    """Where a model's weights wait when the command line loads it; nothing here changes a result.
+
+    offload: components of the pipeline whose weights stay in CPU memory and come to the device when they run. check:
+    whether a run that cannot fit into the GPU's free memory is refused before it starts. Rewards have devices of their
+    own, see `rewards`.
+    """
+
+    offload: tuple[str, ...] = ()
+    check: bool = True
+
+
+class Recipe(Section):
+    """A whole run. `model` and `adapter` may be left out: the caller's pipeline then decides."""
+
+    version: Literal[1] = 1
+    description: str = ""
+    model: str | None = None
+    adapter: AdapterPart = AdapterPart()
+    seed: Annotated[int, Field(ge=0, lt=2**64)] = 42
+    search: SearchSettings = SearchSettings()
+    width: WidthPart = WidthPart()
+    early: EarlySettings = EarlySettings()
+    noise: NoisePart = NoisePart()
+    scoring: ScoringPart = ScoringPart()
+    selection: SelectionPart = SelectionPart()
+    memory: MemoryPart = MemoryPart()
+    sinks: SinkSettings = SinkSettings()
+    rewards: RewardSettings = RewardSettings()
+    parallel: ParallelSettings = ParallelSettings()
+    placement: PlacementSettings = PlacementSettings()
+    observers: dict[str, dict[str, Any]] = {}  # noqa: RUF012  pydantic copies it
+
+    def to_yaml(self) -> str:
+        """The recipe as YAML that loads back to an equal one."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

@@ -1,0 +1,131 @@
+"""The typed face of the hooks and the only file that touches a pluggy manager.
+
+`Discovery` lives once per process and fills name tables. `RunHooks` lives once per run and holds only the parts its
+recipe names, so installing a plugin never changes a result.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+from streamt1_plugins.api import hookspecs
+from streamt1_plugins.api.register import PolicyKind
+from streamt1_plugins.errors import PluginError, foreign_code
+from streamt1_plugins.plugins.registry import AdapterEntry, Entry, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    import typer
+
+
+log = logging.getLogger("streamt1")
+
+DISABLE = "STREAMT1_DISABLE_PLUGINS"
+TRACE = "STREAMT1_TRACE_HOOKS"
+
+
+def new_manager() -> pluggy.PluginManager:
+    """A pluggy manager that knows the hooks; with STREAMT1_TRACE_HOOKS set it logs every call."""
+    manager = pluggy.PluginManager(hookspecs.PROJECT)
+    manager.add_hookspecs(hookspecs)
+    if os.environ.get(TRACE):
+        manager.add_hookcall_monitoring(_trace_call, _trace_result)
+    return manager
+
+
+def _trace_call(hook: str, implementations: Sequence[pluggy.HookImpl], arguments: Any) -> None:
+    names = ", ".join(i.plugin_name for i in implementations) or "nobody"
+    log.warning("%s asks %s", hook, names)
+
+
+def _trace_result(outcome: Any, hook: str, implementations: Any, arguments: Any) -> None:
+    log.warning("%s -> %s", hook, "error" if outcome.exception else type(outcome.get_result()).__name__)
+
+
+def _origin(point: EntryPoint) -> str:
+    return point.dist.name if point.dist else "an unknown distribution"
+
+
+def _reject_shared_names(points: Iterable[EntryPoint]) -> None:
+    """Pluggy would silently keep one of two distributions that use the same entry-point name."""
+    seen: dict[str, EntryPoint] = {}
+    for point in points:
+        first = seen.setdefault(point.name, point)
+        if first.value != point.value:
+            raise PluginError(
+                f"Two distributions offer a plugin named {point.name!r}: {_origin(first)} ({first.value}) and "
+                f"{_origin(point)} ({point.value}). Uninstall one, or ask its author to rename the entry point."
+            )
+
+
+class Discovery:
+    """The plugins of this process and the names they offer."""
+
+    def __init__(self) -> None:
+        self._manager = new_manager()
+        self.adapters: Table[AdapterEntry] = Table("adapter")
+        self.rewards: Table[Entry] = Table("reward")
+        self.policies: dict[PolicyKind, Table[Entry]] = {
+            kind: Table(f"{kind} policy" if kind != "observer" else kind)
+            for kind in ("width", "noise", "scoring", "selection", "memory", "observer")
+        }
+        self.plugins: dict[str, str] = {}
+        self.disabled = tuple(name.strip() for name in os.environ.get(DISABLE, "").split(",") if name.strip())
+        points = sorted(entry_points(group=hookspecs.PROJECT), key=lambda point: point.name)
+        _reject_shared_names(point for point in points if point.name not in self.disabled)
+        for point in points:
+            if point.name not in self.disabled and point.name not in self.plugins:
+                self._load(point)
+
+    def _load(self, point: EntryPoint) -> None:
+        origin = _origin(point)
+        with foreign_code(f"Loading plugin {point.name!r} of {origin} ({DISABLE}={point.name} runs without it)"):
+            self.add(point.load(), name=point.name, origin=origin)
+
+    def add(self, plugin: object, *, name: str, origin: str) -> None:
+        """Register one plugin and collect the names it offers. Raises `PluginError` on a taken name."""
+        with foreign_code(f"Plugin {name!r} of {origin}"):
+            self._manager.register(plugin, name=name)
+        self._check_hook_names(plugin, name, origin)
+        self.plugins[name] = origin
+        self._collect(plugin, origin)
+
+    def _check_hook_names(self, plugin: object, name: str, origin: str) -> None:
+        try:
+            self._manager.check_pending()
+        except pluggy.PluginValidationError as error:
+            self._manager.unregister(plugin)  # or the next plugin would be blamed
+            raise PluginError(f"Plugin {name!r} of {origin} implements a hook that does not exist: {error}") from error
+
+    def _collect(self, plugin: object, origin: str) -> None:
+        """Ask only this plugin, so that every name gets the right origin."""
+        others = [p for p in self._manager.get_plugins() if p is not plugin]
+
+        def adapter(name: str, *, target: str, **declared: Any) -> None:
+            self.adapters.add(AdapterEntry(name, target, origin, **declared))
+
+        def reward(name: str, *, target: str, extra: str | None = None) -> None:
+            self.rewards.add(Entry(name, target, origin, extra))
+
+        def policy(name: str, *, kind: PolicyKind, target: str) -> None:
+            self.policies[kind].add(Entry(name, target, origin))
+
+        for hook, register in (("adapters", adapter), ("rewards", reward), ("policies", policy)):
+            self._manager.subset_hook_caller(f"streamt1_register_{hook}", others)(register=register)
+
+    def add_commands(self, cli: typer.Typer) -> None:
+        """Let plugins add subcommands."""
+        self._manager.hook.streamt1_add_commands(cli=cli)
+
+
+@cache
+def discovery() -> Discovery:
+    """The process's plugins, loaded on first use."""
+    return Discovery()

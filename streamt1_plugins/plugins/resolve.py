@@ -1,0 +1,96 @@
+"""Which adapter drives a pipeline or a model, and the recipe with every default written out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from streamt1_plugins.config import load as recipes
+from streamt1_plugins.errors import RecipeError, UnsupportedPipelineError
+from streamt1_plugins.plugins import build
+from streamt1_plugins.plugins.discovery import discovery
+from streamt1_plugins.plugins.registry import load_target
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from streamt1_plugins.config.schema import Recipe
+    from streamt1_plugins.plugins.registry import AdapterEntry
+
+
+BUNDLED = "tinyworld"
+"""The model used when nobody names one: small, trained, inside the package."""
+
+
+def place_of(model: str) -> str:
+    """The folder of a bundled model by its adapter's name; a folder or hub id as it is."""
+    bundled = discovery().adapters.entries.get(model)
+    return str(load_target(bundled.model, bundled.name)()) if bundled and bundled.model else model
+
+
+def resolve(
+    recipe: str | Path | Mapping[str, Any] | Recipe,
+    model: str | None = None,
+    *,
+    adapter: str | None = None,
+    overrides: Sequence[str] = (),
+) -> Recipe:
+    """The recipe as `load` runs it: model and adapter decided, every option of its parts written out; no weights."""
+    loaded = recipes.load(recipe, overrides)
+    model = model or loaded.model or BUNDLED
+    bundled = discovery().adapters.entries.get(model)
+    name = adapter or loaded.adapter.name or (bundled.name if bundled else None)
+    if name is None:
+        raise UnsupportedPipelineError(
+            f"Which adapter drives {model!r}? Name it with adapter=... (command line: --adapter NAME). {_known()}"
+        )
+    return completed(loaded.model_copy(update={"model": model}), discovery().adapters[name])
+
+
+def resolve_adapter(pipe: Any, name: str | None) -> AdapterEntry:
+    """The adapter a user named, or the only one that claims the pipeline's class."""
+    adapters = discovery().adapters
+    if name is not None:
+        return adapters[name]
+    classes = [kind.__name__ for kind in type(pipe).__mro__]
+    claims = [entry for entry in adapters.entries.values() if set(entry.pipelines) & set(classes)]
+    sure = [entry for entry in claims if entry.explicit is None]
+    if len(sure) == 1:
+        return sure[0]
+    if sure:
+        rivals = ", ".join(f"{entry.name} ({entry.origin})" for entry in sure)
+        raise UnsupportedPipelineError(f"Several adapters claim {classes[0]}: {rivals}. Choose one with adapter=...")
+    if claims:
+        offers = " or ".join(f"adapter={entry.name!r}" for entry in claims)
+        raise UnsupportedPipelineError(f"{classes[0]}: {claims[0].explicit} If it fits, say so with {offers}.")
+    raise UnsupportedPipelineError(f"No adapter drives {classes[0]}. {_known()}")
+
+
+def _known() -> str:
+    lines = [f"{e.name} ({', '.join(e.pipelines) or 'named only'})" for e in discovery().adapters.entries.values()]
+    return f"Adapters: {'; '.join(lines) or 'none installed'}."
+
+
+def completed(recipe: Recipe, entry: AdapterEntry) -> Recipe:
+    """The recipe with every default of its parts written out: it alone reproduces the run."""
+    data = recipe.model_dump(mode="json")
+    data["adapter"] = {"name": entry.name, **build.options_of(build.instance(entry, recipe.adapter.options, "adapter"))}
+    for kind, policy in build.policies(recipe).items():
+        data[kind] = {"name": getattr(recipe, kind).name, **build.options_of(policy)}
+    if recipe.search.is_wide and not recipe.rewards.are_named:
+        data["rewards"] |= _suggested(entry)
+    data = build.with_reward_options(recipes.load(data))
+    full = recipes.load(recipes.load(data))  # twice: options as YAML gives them back, lists instead of tuples
+    build.check_mixing(full)
+    return full
+
+
+def _suggested(entry: AdapterEntry) -> dict[str, Any]:
+    """What the adapter's author judges its videos by, where the recipe leaves it open."""
+    if not entry.rewards:
+        known = ", ".join(discovery().rewards.entries) or "none"
+        raise RecipeError(
+            f"The recipe searches but names no rewards, and the adapter {entry.name!r} suggests none. "
+            f"Name at least one, for example -o rewards.long.basic={{}}. Known: {known}."
+        )
+    return {horizon: dict(named) for horizon, named in entry.rewards.items()}

@@ -1,0 +1,167 @@
+"""The journal of a run: one JSON line per event, only ever appended. Reading it gives the tree back.
+
+Events are plain dictionaries; docs/tree.md lists their fields. Every line has `event` and `time` (UTC, ISO 8601).
+A line that was not finished, because the process was killed, is ignored by readers and cut off by the next writer.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from dataclasses import replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from streamt1_plugins.api.types import Node, Reading
+from streamt1_plugins.errors import InputError
+from streamt1_plugins.api.tree import Tree
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from streamt1_plugins.api.types import Fate
+
+JOURNAL = "journal.jsonl"
+SCHEMA = 1
+
+Event = dict[str, Any]
+
+_NUMBERS = ("short", "long", "score")
+_AS_RECORDED = ("chunk", "ordinal", "parent", "seed", "propagated", "route", "fate", "rank", "problem", "seconds")
+
+
+def read(folder: str | Path) -> list[Event]:
+    """The events of the run in `folder`, oldest first.
+
+    Raises `InputError` where there is no journal, where it is damaged before its last line, or where a newer version
+    of this package wrote it.
+    """
+    path = Path(folder) / JOURNAL
+    if not path.is_file():
+        raise InputError(f"{folder} holds no run: it has no {JOURNAL}.")
+    events = list(_parsed(path))
+    if not events or events[0].get("event") != "started":
+        raise InputError(f"{path} is not a journal: its first line is not a `started` event.")
+    if events[0].get("schema") != SCHEMA:
+        raise InputError(
+            f"{path} has schema {events[0].get('schema')}; this version of streamt1-plugins reads schema {SCHEMA}."
+        )
+    return events
+
+
+def _parsed(path: Path) -> Iterator[Event]:
+    whole = path.read_bytes().split(b"\n")[:-1]  # what follows the last newline is torn, or nothing
+    for number, line in enumerate(whole, 1):
+        try:
+            event = json.loads(line)
+        except ValueError as error:
+            raise InputError(f"{path}, line {number}, is not JSON: {error}.") from error
+        if not isinstance(event, dict):
+            raise InputError(f"{path}, line {number}, is not an event.")
+        yield event
+
+
+def tree_of(events: Sequence[Event], *, chunks: int | None = None) -> Tree:
+    """The tree these events tell of, the same as the run's own; with `chunks`, as it was after that many chunks."""
+    tree, weights = Tree(), _weights(events[0]["recipe"])
+    for event in events:
+        tree.notes = list(event.get("notes", tree.notes))
+        if event["event"] == "candidate":
+            tree.add(node_of(event, weights))
+        elif event["event"] == "chunk":
+            _settle(tree, event)
+        elif event["event"] == "resumed":
+            _cut(tree, event["chunk"])
+        elif event["event"] == "finished":
+            tree.winner = tuple(event["winner"])
+            tree.final = {name: _float(score) for name, score in event["final"].items()}
+    if chunks is not None:
+        _cut(tree, chunks)
+    return tree
+
+
+def node_of(record: Mapping[str, Any], weights: Mapping[tuple[str, str], float]) -> Node:
+    """A node from its record; `weights` by (horizon, reward name), which are in the recipe and not in the record."""
+    readings: dict[Any, dict[str, Reading]] = {
+        horizon: {
+            name: Reading(_float(reading["raw"]), _float(reading["value"]), weights.get((horizon, name), 1.0))
+            for name, reading in named.items()
+        }
+        for horizon, named in record["rewards"].items()
+    }
+    numbers: dict[str, Any] = {name: _float(record[name]) for name in _NUMBERS}
+    known = {name: record[name] for name in _AS_RECORDED}
+    return Node(**known, **numbers, readings=readings, stage=record.get("stage"))
+
+
+def _float(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def _weights(recipe: Mapping[str, Any]) -> dict[tuple[str, str], float]:
+    horizons = ("short", "long")
+    return {(h, name): part["weight"] for h in horizons for name, part in recipe["rewards"][h].items()}
+
+
+def _settle(tree: Tree, event: Event) -> None:
+    """A chunk's candidates were written when they were judged; its own line tells what became of them."""
+    fates: dict[str, Fate] = {name: fate for fate in ("kept", "pruned", "invalid") for name in event[fate]}
+    ranks = {name: rank for rank, name in enumerate(event["kept"])}
+    for name, fate in fates.items():
+        tree.add(replace(tree.nodes[name], fate=fate, rank=ranks.get(name)))
+
+
+def _cut(tree: Tree, chunks: int) -> None:
+    """Forget everything from chunk `chunks` on: it is searched again."""
+    tree.nodes = {name: node for name, node in tree.nodes.items() if node.chunk < chunks}
+    tree.winner, tree.final = (), {}
+
+
+class Journal:
+    """The writing end. A line is in the file when `add` returns, and on the disk with ``sync=True``."""
+
+    def __init__(self, path: Path) -> None:
+        """Open `path` for appending; a torn last line is cut off."""
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        content = path.read_bytes()
+        self._end = content.rfind(b"\n") + 1
+        os.ftruncate(self._file, self._end)
+        self._pending = b""
+
+    def add(self, event: str, fields: Mapping[str, Any], *, sync: bool = False) -> None:
+        """Append one event. Raises `OSError` when it cannot be written; it is then written before the next one."""
+        stamped = {"event": event, "time": datetime.now(timezone.utc).isoformat(timespec="milliseconds"), **fields}
+        self._pending += (
+            json.dumps(stamped, ensure_ascii=False, allow_nan=False).encode("utf-8", "surrogatepass") + b"\n"
+        )
+        try:
+            self._write()
+        except OSError:
+            os.ftruncate(self._file, self._end)
+            raise
+        if sync:
+            os.fsync(self._file)
+
+    def _write(self) -> None:
+        done = 0
+        while done < len(self._pending):
+            done += os.pwrite(self._file, self._pending[done:], self._end + done)
+        self._end += done
+        self._pending = b""
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._file)
+
+
+def chunks_done(events: Iterable[Event]) -> int:
+    """How many chunks were committed when the journal ends."""
+    done = 0
+    for event in events:
+        if event["event"] == "chunk":
+            done = event["chunk"] + 1
+        elif event["event"] == "resumed":
+            done = event["chunk"]
+    return done

@@ -1,0 +1,167 @@
+"""A run on the terminal: a progress bar, or plain lines where there is no terminal, and the table at the end."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+from rich.console import Console as Terminal
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from streamt1_plugins.api.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from rich.console import RenderableType
+
+    from streamt1_plugins.api.types import Chunk, Node
+    from streamt1_plugins.api.run import Run
+    from streamt1_plugins.api.tree import Tree
+
+_HOUR = 3600.0
+
+
+@dataclass(eq=False)
+class Console:
+    """Shows progress on standard error: a bar in a terminal, one line per chunk elsewhere.
+
+    plain: lines in a terminal too.
+    """
+
+    plain: bool = False
+
+    def __post_init__(self) -> None:
+        self._terminal = Terminal(stderr=True, highlight=False)
+        self._bar: _Bar | None = None
+        self._noted = 0
+
+    @hookimpl
+    def streamt1_run_started(self, run: Run) -> None:
+        self._noted = 0
+        if self._terminal.is_terminal and not self.plain:
+            self._bar = _Bar(run, self._terminal)
+            self._bar.start()
+
+    @hookimpl
+    def streamt1_chunk_selected(self, run: Run, chunk: Chunk) -> None:
+        if self._bar is None:
+            self._say(chunk_line(chunk, run.tree.chunk(chunk.index)))
+        else:
+            self._bar.chunk_done(chunk)
+        self._say_notes(run)
+
+    @hookimpl
+    def streamt1_run_finished(self, run: Run) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+        self._say_notes(run)
+
+    def _say_notes(self, run: Run) -> None:
+        for note in run.tree.notes[self._noted :]:
+            self._say(f"Note: {note}")
+        self._noted = len(run.tree.notes)
+
+    def _say(self, text: str) -> None:
+        self._terminal.print(text, markup=False, soft_wrap=True)
+
+
+class _Bar(Progress):
+    """Advances within a chunk as well: candidates of a large model take minutes, and no event tells of them."""
+
+    def __init__(self, run: Run, terminal: Terminal) -> None:
+        self._run = run
+        self._task: TaskID | None = None
+        self._done = self._before = 0
+        self._best = "-"
+        super().__init__(
+            TextColumn("chunk {task.fields[chunk]}/{task.total:.0f}"),
+            BarColumn(bar_width=20),
+            TextColumn("{task.fields[candidates]} candidates  best {task.fields[best]}"),
+            TimeElapsedColumn(),
+            TextColumn("eta"),
+            TimeRemainingColumn(),
+            console=terminal,
+            transient=True,
+            speed_estimate_period=_HOUR,
+        )
+        self._task = self.add_task("", total=run.session.num_chunks, chunk=1, candidates=0, best="-")
+
+    def chunk_done(self, chunk: Chunk) -> None:
+        """The chunk's candidates are judged and its survivors committed."""
+        self._done = chunk.index + 1
+        self._before = self._run.cost.candidates
+        self._best = _number(max(_scores(self._run.tree.chunk(chunk.index)), default=math.nan))
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """Called for every frame of the display, the first time before there is a task."""
+        if self._task is not None:
+            self._advance(self._task)
+        return super().get_renderables()
+
+    def _advance(self, task: TaskID) -> None:
+        search, total = self._run.recipe.search, self._run.session.num_chunks
+        part = (self._run.cost.candidates - self._before) / (search.candidates * search.top_k)
+        self.update(
+            task,
+            completed=min(self._done + min(part, 1.0), total),
+            chunk=min(self._done + 1, total),
+            candidates=self._run.cost.candidates,
+            best=self._best,
+        )
+
+
+def chunk_line(chunk: Chunk, nodes: Sequence[Node]) -> str:
+    """One chunk in one line: candidates, best and mean score, who was kept, seconds."""
+    row = _row(nodes)
+    seconds = sum(node.seconds for node in nodes)
+    return (
+        f"chunk {chunk.index + 1}/{chunk.count}  {counted(len(nodes), 'candidate')}  best {row[1]}  mean {row[2]}  "
+        f"kept {row[3]}  {seconds:.1f} s"
+    )
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 candidate`, `2 candidates`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def tree_table(tree: Tree) -> Table:
+    """The tree chunk by chunk: candidates, best and mean score, kept ids (best first, the winner's in bold), routes."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("chunk", "candidates", "best", "mean"):
+        table.add_column(name, justify="right")
+    for name in ("kept", "route"):
+        table.add_column(name)
+    for index in sorted({node.chunk for node in tree}):
+        candidates, best, mean, _ = _row(tree.chunk(index))
+        kept = _kept(tree.chunk(index))
+        ids = " ".join(f"[bold]{node.id}[/bold]" if node.id in tree.winner else node.id for node in kept)
+        routes = " ".join(node.route or "-" for node in kept)
+        table.add_row(str(index), candidates, best, mean, ids, routes)
+    return table
+
+
+def _row(nodes: Sequence[Node]) -> tuple[str, str, str, str]:
+    scores = _scores(nodes)
+    best, mean = (max(scores), fmean(scores)) if scores else (math.nan, math.nan)
+    invalid = sum(not node.is_valid for node in nodes)
+    count = f"{len(nodes)} ({invalid} invalid)" if invalid else str(len(nodes))
+    return count, _number(best), _number(mean), " ".join(node.id for node in _kept(nodes))
+
+
+def _kept(nodes: Iterable[Node]) -> list[Node]:
+    return sorted((node for node in nodes if node.rank is not None), key=lambda node: node.rank or 0)
+
+
+def _scores(nodes: Iterable[Node]) -> list[float]:
+    """Finite scores of candidates that a reward has measured: without one, a score is only a placeholder."""
+    return [node.score for node in nodes if node.readings and math.isfinite(node.score)]
+
+
+def _number(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.3f}"

@@ -1,0 +1,73 @@
+"""Film strips while the run goes on, and the page when it ends."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from streamt1_plugins.errors import OutputError
+from streamt1_plugins.api.hookspecs import hookimpl
+from streamt1_plugins.runs.journal import JOURNAL
+from streamt1_plugins.runs.report import PAGE, write_page
+from streamt1_plugins.runs.report.strips import StripKeeper, expected_candidates
+
+if TYPE_CHECKING:
+    from streamt1_plugins.api.candidate import Candidate
+    from streamt1_plugins.api.run import Run
+
+log = logging.getLogger("streamt1")
+
+BASE64 = 4 / 3
+MEGABYTE = 1_000_000
+
+
+@dataclass(eq=False)
+class Report:
+    """Writes `report.html` to the run folder `path`, which a `journal` observer has to keep as well.
+
+    path: the run folder. media_mb: size of all pictures in the page together; strips shrink to fit.
+    """
+
+    path: str
+    media_mb: Annotated[float, Field(gt=0)] = 12.0
+
+    def __post_init__(self) -> None:
+        self._keeper: StripKeeper | None = None
+        self._began = False
+
+    @hookimpl
+    def streamt1_run_started(self, run: Run) -> None:
+        count = expected_candidates(run.recipe.search, run.session.num_chunks - run.beams[0].history.index)
+        self._began = True
+        try:
+            self._keeper = StripKeeper(Path(self.path), int(self.media_mb * MEGABYTE / BASE64), count)
+        except OSError as error:
+            log.warning("The page of this run will have no pictures: %s", error)
+
+    @hookimpl
+    def streamt1_candidate_scored(self, candidate: Candidate) -> None:
+        if self._keeper is None or not len(candidate.decoded.frames):  # no preview of another process's candidate
+            return
+        try:
+            self._keeper.keep(candidate.id, candidate.decoded.frames)
+        except OSError as error:
+            self._keeper = None
+            log.warning("No more pictures for the page of this run: %s", error)
+
+    @hookimpl
+    def streamt1_run_finished(self) -> None:
+        if not self._began:
+            return
+        self._began = False
+        folder = Path(self.path)
+        if not (folder / JOURNAL).exists():
+            log.warning("No %s in %s: the page needs the observer `journal` with the same path.", PAGE, folder)
+            return
+        try:
+            write_page(folder)
+        except OSError as error:
+            raise OutputError(f"The page {folder / PAGE} could not be written: {error.strerror or error}.") from error

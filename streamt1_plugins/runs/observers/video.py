@@ -1,0 +1,119 @@
+"""The video of the best branch as a file that every player shows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from io import BytesIO
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import av
+import numpy
+from av.codec.codec import UnknownCodecError
+from pydantic import Field
+
+from streamt1_plugins.errors import OutputError
+from streamt1_plugins.api.hookspecs import hookimpl
+from streamt1_plugins.runs.observers.folder import TREE
+from streamt1_plugins.runs.files import check_writable, write_atomically
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from torch import Tensor
+
+    from streamt1_plugins.api.run import Run
+
+SMALLEST_SIDE = 256
+Scale = Literal["auto"] | Annotated[int, Field(ge=1)]
+"""How many pixels a side of a pixel becomes; `auto` for at least `SMALLEST_SIDE` on the short side."""
+
+
+@dataclass(eq=False)
+class Video:
+    """Writes the best branch's frames to `path` when the run ends, also when it ends early.
+
+    path: the file, .mp4. crf: quality of H.264, 0 (lossless) to 51, lower is better and larger.
+    scale: integer factor of a nearest-neighbour enlargement; `auto` makes the short side at least 256 pixels, because
+    many players do not show smaller videos.
+    """
+
+    path: str
+    crf: Annotated[int, Field(ge=0, le=51)] = 18
+    scale: Scale = "auto"
+
+    @hookimpl
+    def streamt1_run_started(self) -> None:
+        check_writable(Path(self.path).parent)
+
+    @hookimpl
+    def streamt1_run_finished(self, run: Run) -> None:
+        chunks = run.beams[0].history.frames if run.beams else ()
+        if not chunks:
+            return
+        path = Path(self.path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_video(chain.from_iterable(chunks), path, run.session.fps, crf=self.crf, scale=self.scale)
+        except OSError as error:
+            tree = path.parent / TREE
+            kept = f"in {tree}" if tree.exists() else "in memory, as `.tree` of the wrapped pipeline"
+            what = f"The video {path} could not be written: {_reason(error)}."
+            raise OutputError(f"{what} The tree is kept {kept}.") from error
+
+
+def write_video(frames: Iterable[Tensor], path: Path, fps: float, *, crf: int = 18, scale: Scale = "auto") -> None:
+    """Write frames ``[3, H, W]`` in ``[0, 1]`` (so a ``[T, 3, H, W]`` tensor will do) as H.264, whole or not at all.
+
+    Raises `OSError` when the file cannot be written or the codec fails.
+    """
+    write_atomically(path, encode_video(frames, fps, crf=crf, scale=scale))
+
+
+def encode_video(frames: Iterable[Tensor], fps: float, *, crf: int = 18, scale: Scale = "auto") -> bytes:
+    """The bytes of an MP4 file. Raises `OSError` when the codec is missing or fails."""
+    buffer = BytesIO()
+    try:
+        with av.open(buffer, "w", format="mp4") as container:
+            stream: Any = None
+            for frame in frames:
+                pixels = to_pixels(frame, scale)
+                stream = stream or _add_stream(container, pixels.shape[:2], fps, crf)
+                container.mux(stream.encode(_in_yuv(pixels)))
+            if stream is None:
+                raise ValueError("There are no frames to encode.")
+            container.mux(stream.encode(None))
+    except (av.FFmpegError, UnknownCodecError) as error:
+        raise OSError(f"the H.264 encoder failed ({error})") from error
+    return buffer.getvalue()
+
+
+def to_pixels(frame: Tensor, scale: Scale = "auto") -> numpy.ndarray[Any, Any]:
+    """A frame ``[3, H, W]`` in ``[0, 1]`` as bytes ``[h, w, 3]``: enlarged, and its sides made even for H.264."""
+    pixels = (frame.detach().float().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+    height, width, _ = pixels.shape
+    factor = -(-SMALLEST_SIDE // min(height, width)) if scale == "auto" else scale
+    large = pixels.repeat(factor, axis=0).repeat(factor, axis=1)
+    odd = [(0, side % 2) for side in large.shape[:2]]
+    return numpy.pad(large, [*odd, (0, 0)], mode="edge")
+
+
+def _add_stream(container: Any, size: tuple[int, int], fps: float, crf: int) -> Any:
+    stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001), options={"crf": str(crf)})
+    stream.height, stream.width = size
+    stream.pix_fmt = "yuv420p"
+    context = stream.codec_context
+    # 1 is BT.709 in each of the three and limited range in the last: without tags, players guess by the size.
+    context.colorspace = context.color_primaries = context.color_trc = context.color_range = 1
+    return stream
+
+
+def _in_yuv(pixels: numpy.ndarray[Any, Any]) -> Any:
+    picture = av.VideoFrame.from_ndarray(numpy.ascontiguousarray(pixels), format="rgb24")
+    return picture.reformat(format="yuv420p", dst_colorspace="ITU709")
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error)

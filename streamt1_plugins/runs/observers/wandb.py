@@ -1,0 +1,224 @@
+"""The run in Weights & Biases: curves by chunk, a table of candidates, videos, and the page of the tree."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
+
+from streamt1_plugins.errors import InputError, PluginError, foreign_code
+from streamt1_plugins.api.hookspecs import hookimpl
+from streamt1_plugins.runs.observers.folder import versions
+from streamt1_plugins.runs.observers.scalars import chunk_scalars
+from streamt1_plugins.runs.observers.video import encode_video
+from streamt1_plugins.runs.report import render
+from streamt1_plugins.runs.report.strips import draw
+from streamt1_plugins.runs.checkpoint import STATE
+from streamt1_plugins.api.tree import node_record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from PIL.Image import Image
+
+    from streamt1_plugins.api.candidate import Candidate
+    from streamt1_plugins.api.types import Chunk, Node
+    from streamt1_plugins.api.run import Run
+
+log = logging.getLogger("streamt1")
+
+MEGABYTE = 1_000_000
+START_SECONDS, END_SECONDS = 30, 300
+STRIP_FRAMES, STRIP_HEIGHT = 5, 64
+ID_FILE = "wandb.json"
+_COLUMNS = ("id", "chunk", "parent", "fate", "rank", "score", "short", "long", "route", "seed", "propagated", "problem")
+
+
+@dataclass(eq=False)
+class Wandb:
+    """Logs a run to Weights & Biases. It never breaks the run: what goes wrong is said once, in a warning.
+
+    project, entity, name, group: as in ``wandb.init``. Under a multi-process launcher only the main process logs.
+    mode: `online`, `offline` or `disabled`; None is wandb's own setting. Without a connection a run is kept offline.
+    folder: the run folder; the page of the tree and an artifact are made from it, and a resumed run goes on in the
+        same wandb run.
+    media_mb: limit for strips and videos together, in megabytes.
+    """
+
+    project: str = "streamt1"
+    entity: str | None = None
+    name: str | None = None
+    group: str | None = None
+    mode: Literal["online", "offline", "disabled"] | None = None
+    folder: str | None = None
+    media_mb: Annotated[float, Field(ge=0)] = 50.0
+
+    def __post_init__(self) -> None:
+        self._log: _Log | None = None
+
+    @hookimpl
+    def streamt1_run_started(self, run: Run) -> None:
+        if int(os.environ.get("RANK", "0")) == 0:
+            self._try(lambda: self._start(run))
+
+    @hookimpl
+    def streamt1_candidate_scored(self, candidate: Candidate) -> None:
+        if self._log is not None:
+            self._try(lambda: self._entry.strip(candidate))
+
+    @hookimpl
+    def streamt1_chunk_selected(self, run: Run, chunk: Chunk) -> None:
+        if self._log is not None:
+            self._try(lambda: self._entry.chunk(run, chunk))
+
+    @hookimpl
+    def streamt1_run_finished(self, run: Run, error: BaseException | None) -> None:
+        if self._log is not None:
+            self._try(lambda: self._entry.finish(run, error, self.folder))
+        self._log = None
+
+    @property
+    def _entry(self) -> _Log:
+        assert self._log is not None
+        return self._log
+
+    def _try(self, action: Callable[[], None]) -> None:
+        """Whatever happens to a dashboard must not cost the run; after the first failure it is left alone."""
+        try:
+            with foreign_code("wandb"):
+                action()
+        except (PluginError, InputError) as error:
+            self._log = None
+            log.warning("%s. The run goes on without it.", str(error).rstrip("."))
+
+    def _start(self, run: Run) -> None:
+        import wandb
+
+        group = self.group or os.environ.get("TORCHELASTIC_RUN_ID")
+        settings = wandb.Settings(init_timeout=START_SECONDS, console="off", **_end_limit(wandb.Settings))
+        arguments = {
+            "project": self.project,
+            "entity": self.entity,
+            "name": self.name,
+            "group": group,
+            "config": _config(run),
+            "settings": settings,
+            **self._same_run(run),
+        }
+        try:
+            with foreign_code("wandb"):
+                started = wandb.init(mode=self.mode, **arguments)
+        except PluginError as error:
+            if self.mode == "offline":
+                raise
+            started = wandb.init(mode="offline", **arguments)
+            log.warning("%s. This run is kept offline; later: wandb sync %s", str(error).rstrip("."), started.dir)
+        self._remember(started)
+        self._log = _Log(started, self.media_mb * MEGABYTE)
+
+    def _same_run(self, run: Run) -> dict[str, str]:
+        path = Path(self.folder or "") / ID_FILE
+        if not (run.resumed and self.folder and path.exists()):
+            return {}
+        return {"id": json.loads(path.read_text(encoding="utf-8"))["id"], "resume": "allow"}
+
+    def _remember(self, started: Any) -> None:
+        if self.folder:
+            Path(self.folder).mkdir(parents=True, exist_ok=True)
+            (Path(self.folder) / ID_FILE).write_text(json.dumps({"id": started.id}) + "\n", encoding="utf-8")
+
+
+def _end_limit(settings: Any) -> dict[str, int]:
+    """How long an upload may hold up the end of a run, for versions of wandb that know it."""
+    return {"finish_timeout": END_SECONDS} if "finish_timeout" in settings.model_fields else {}
+
+
+def _config(run: Run) -> dict[str, Any]:
+    recipe = run.recipe.model_dump(mode="json")
+    return {**recipe, "prompt": run.prompt, "seed": run.seed, "chunks": run.session.num_chunks, "versions": versions()}
+
+
+@dataclass
+class _Log:
+    """An open wandb run. `left`: bytes of media that may still be spent."""
+
+    wandb_run: Any
+    left: float
+    rows: list[list[Any]] = field(default_factory=list)
+    strips: dict[str, Any] = field(default_factory=dict)
+    clock: float = field(default_factory=perf_counter)
+
+    def __post_init__(self) -> None:
+        import wandb
+
+        self.api: Any = wandb
+        self.wandb_run.define_metric("chunk")
+        self.wandb_run.define_metric("*", step_metric="chunk")
+        self.table = wandb.Table(columns=[*_COLUMNS, "strip"], log_mode="INCREMENTAL")
+
+    def strip(self, candidate: Candidate) -> None:
+        """Keep a small picture: the frames are gone when the chunk is over."""
+        if self.left <= 0 or not len(candidate.decoded.frames):  # another process has them
+            return
+        picture = draw(candidate.decoded.frames, STRIP_FRAMES, STRIP_HEIGHT)
+        self.left -= _size(picture)
+        self.strips[candidate.id] = self.api.Image(picture, caption=candidate.id, file_type="jpg")
+
+    def chunk(self, run: Run, chunk: Chunk) -> None:
+        """Scalars, the chunk's rows of the table, and its video."""
+        now = perf_counter()
+        scalars: dict[str, Any] = chunk_scalars(run, chunk) | {"seconds": now - self.clock}
+        self.clock = now
+        for node in run.tree.chunk(chunk.index):
+            row = [*_row(node), self.strips.pop(node.id, None)]
+            self.rows.append(row)
+            self.table.add_data(*row)
+        self.wandb_run.log({**scalars, "candidates_by_chunk": self.table, **self._video(run)})
+
+    def _video(self, run: Run) -> dict[str, Any]:
+        if self.left <= 0:
+            return {}
+        content = encode_video(run.beams[0].history.frames[-1], run.session.fps)
+        self.left -= len(content)
+        caption = run.beams[0].path[-1].id
+        return {"best_chunk": self.api.Video(BytesIO(content), format="mp4", caption=caption)}
+
+    def finish(self, run: Run, error: BaseException | None, folder: str | None) -> None:
+        """The whole table, the page, the folder as an artifact, and the result as the summary."""
+        table = self.api.Table(columns=[*_COLUMNS, "strip"], data=self.rows)
+        self.wandb_run.log({"all_candidates": table})
+        if folder is not None and Path(folder).is_dir():
+            self.wandb_run.log({"tree": self.api.Html(render(folder), inject=False, data_is_not_path=True)})
+            self.wandb_run.log_artifact(self._artifact(Path(folder)))
+        self.wandb_run.summary["winner"] = list(run.tree.winner)
+        self.wandb_run.summary["whole_video"] = run.tree.final.get(run.tree.winner[-1]) if run.tree.winner else None
+        self.wandb_run.summary["error"] = None if error is None else f"{type(error).__name__}: {error}"
+        self.wandb_run.finish(exit_code=0 if error is None else 1)
+
+    def _artifact(self, folder: Path) -> Any:
+        """What keeps a run, without the state that only resuming needs."""
+        artifact = self.api.Artifact(f"run-{self.wandb_run.id}", type="streamt1-run")
+        for path in sorted(folder.rglob("*")):
+            place = path.relative_to(folder)
+            if path.is_file() and place.parts[0] != STATE and not path.name.startswith("."):
+                artifact.add_file(str(path), name=place.as_posix())
+        return artifact
+
+
+def _row(node: Node) -> list[Any]:
+    record = node_record(node)
+    # Seeds have 63 bits, and a table that JavaScript reads keeps only 53 of a number.
+    return [str(record[name]) if name == "seed" else record[name] for name in _COLUMNS]
+
+
+def _size(picture: Image) -> int:
+    buffer = BytesIO()
+    picture.save(buffer, "JPEG")
+    return buffer.tell()

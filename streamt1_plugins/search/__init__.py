@@ -1,0 +1,1 @@
+"""The search: chunk by chunk, expand the beams, evaluate the candidates, keep the best."""

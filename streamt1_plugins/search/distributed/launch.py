@@ -1,0 +1,78 @@
+"""From the `parallel` section of a recipe to the team of this process."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+
+from streamt1_plugins.api.workers import SingleProcess
+from streamt1_plugins.errors import RecipeError
+
+if TYPE_CHECKING:
+    from streamt1_plugins.api.workers import Workers
+    from streamt1_plugins.config.schema import ParallelSettings
+
+
+@dataclass(frozen=True)
+class Group:
+    """This process's place: `team` searches one video; the team is number `index` of `count` that take prompts."""
+
+    team: Workers
+    index: int = 0
+    count: int = 1
+
+
+def is_launched() -> bool:
+    """Whether a launcher (torchrun, accelerate launch) started several processes."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def sizes(settings: ParallelSettings, processes: int, *, many_prompts: bool) -> tuple[int, int]:
+    """(groups, processes in each). Raises `RecipeError` where they do not make up the processes there are."""
+    groups, each = settings.prompts, settings.candidates
+    if not many_prompts and (groups or 1) > 1:
+        raise RecipeError(f"parallel.prompts = {groups} needs a file of prompts: generate --prompts FILE.")
+    if not many_prompts or (groups is not None and each is None):
+        groups = groups or 1
+        each = each or processes // groups
+    else:
+        each = each or 1
+        groups = groups or processes // each
+    if groups * each != processes:
+        raise RecipeError(_mismatch(settings, processes, groups, each, many_prompts))
+    return groups, each
+
+
+def _mismatch(settings: ParallelSettings, processes: int, groups: int, each: int, many_prompts: bool) -> str:
+    asked = {"prompts": settings.prompts, "candidates": settings.candidates}
+    shown = " and ".join(f"parallel.{name} = {value}" for name, value in asked.items() if value)
+    if not many_prompts or (settings.prompts and settings.candidates):
+        wanted = f"{groups * each} processes"
+    else:
+        wanted = f"a multiple of {settings.prompts or settings.candidates} processes"
+    return (
+        f"{shown} asks for {wanted}, but {processes} {'was' if processes == 1 else 'were'} started. Start them with "
+        f"torchrun --nproc_per_node {max(groups, 1) * each} -m streamt1_plugins ... "
+        "(accelerate launch --cpu starts one process, whatever --num_processes says)."
+    )
+
+
+@cache
+def join(settings: ParallelSettings, device: str | None = None, *, many_prompts: bool = False) -> Group:
+    """The group of this process. All processes of a launch have to call it, with the same settings.
+
+    Raises `RecipeError` where the settings ask for another number of processes than were started.
+    """
+    if not is_launched():
+        sizes(settings, 1, many_prompts=many_prompts)
+        return Group(SingleProcess())
+    from streamt1_plugins.search.distributed.workers import Processes
+    from streamt1_plugins.search.distributed.world import world
+
+    here = world(device)
+    groups, each = sizes(settings, here.size, many_prompts=many_prompts)
+    teams = [Processes(here, range(g * each, (g + 1) * each), settings.timeout) for g in range(groups) if each > 1]
+    index = here.rank // each
+    return Group(teams[index] if teams else SingleProcess(), index, groups)

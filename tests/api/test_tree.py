@@ -1,0 +1,70 @@
+"""The tree: order, families, paths and plain data."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from streamt1_plugins.api.tree import Tree, node_record
+from streamt1_plugins.api.types import Node, Reading
+
+
+def node(chunk: int, ordinal: int, parent: str | None = None, **more: object) -> Node:
+    return Node(chunk=chunk, ordinal=ordinal, parent=parent, seed=10 * chunk + ordinal, **more)
+
+
+@pytest.fixture
+def tree() -> Tree:
+    made = Tree()
+    for each in (node(0, 0), node(0, 1), node(1, 0, "000.01"), node(1, 1, "000.01"), node(2, 0, "001.00")):
+        made.add(each)
+    return made
+
+
+def test_families(tree: Tree) -> None:
+    assert [n.id for n in tree.chunk(1)] == ["001.00", "001.01"]
+    assert [n.id for n in tree.children(None)] == ["000.00", "000.01"]
+    assert [n.id for n in tree.children("000.01")] == ["001.00", "001.01"]
+    assert tree.children("000.00") == []
+    assert [n.id for n in tree.path("002.00")] == ["000.01", "001.00", "002.00"]
+    assert len(tree) == 5
+
+
+def test_a_node_added_again_is_replaced_in_its_place(tree: Tree) -> None:
+    tree.add(node(0, 1, fate="kept", rank=0))
+    assert [n.id for n in tree][:2] == ["000.00", "000.01"]
+    assert tree.nodes["000.01"].fate == "kept"
+    assert len(tree) == 5
+
+
+def test_a_note_is_kept_once(tree: Tree) -> None:
+    tree.note("twice")
+    tree.note("twice")
+    assert tree.notes == ["twice"]
+
+
+def test_the_record_is_plain_json_without_nan(tree: Tree) -> None:
+    readings = {"short": {"a": Reading(1.0, math.nan)}}
+    tree.add(node(0, 0, readings=readings, short=math.inf, score=-math.inf, problem="bad", seconds=0.123456))
+    tree.final = {"002.00": math.nan, "001.00": 1.5}
+    tree.winner = ("000.01",)
+    data = json.loads(json.dumps(tree.to_dict(), allow_nan=False))
+    assert data["schema"] == 1
+    assert data["winner"] == ["000.01"]
+    assert data["final"] == {"002.00": None, "001.00": 1.5}
+    first = data["nodes"][0]
+    assert first["rewards"] == {"short": {"a": {"raw": 1.0, "value": None}}}
+    assert (first["short"], first["score"], first["problem"], first["seconds"]) == (None, None, "bad", 0.1235)
+
+
+def test_the_record_holds_every_field_of_a_node() -> None:
+    renamed = {"readings": "rewards"}
+    fields = {renamed.get(name, name) for name in Node.__dataclass_fields__}
+    assert set(node_record(node(0, 0))) == fields | {"id"}
+
+
+def test_ids_sort_in_the_order_of_the_search() -> None:
+    ids = [node(chunk, ordinal).id for chunk in (0, 9, 10, 339) for ordinal in (0, 9, 10, 99)]
+    assert ids == sorted(ids)

@@ -1,0 +1,114 @@
+"""What a run needs, counted before it starts; components whose weights wait elsewhere give the same video."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+import streamt1_plugins as streamt1
+from streamt1_plugins.cli.placement import place
+from streamt1_plugins.errors import RecipeError, UnknownNameError
+from streamt1_plugins.search import memory_estimate
+from streamt1_plugins.search.memory_estimate import needs
+from streamt1_plugins.search.offload import mapped
+
+PROMPT = "a red circle moving right on a blue background"
+
+
+def load(*overrides: str) -> streamt1.StreamPipeline:
+    return streamt1.load("tinyworld", overrides=["rewards.long.basic={}", *overrides])
+
+
+def frames(pipe: streamt1.StreamPipeline) -> torch.Tensor:
+    found: torch.Tensor = pipe(PROMPT, num_frames=21, output_type="pt").frames
+    return found
+
+
+def counted(item: Any) -> int:
+    sizes: list[int] = []
+    mapped(item, lambda leaf: sizes.append(leaf.nbytes) if isinstance(leaf, torch.Tensor) else None)
+    return sum(sizes)
+
+
+def test_what_was_counted_is_what_a_run_takes() -> None:
+    """Decoder state and frames to the byte, although a smaller picture was decoded; memory as an upper bound."""
+    pipe = load("search.candidates=3", "search.top_k=2")
+    run = pipe.begin(PROMPT, num_frames=45)
+    found = needs(run, pipe.pipe, pipe._measurer.rewards.values())
+    for _ in pipe.steps(run):
+        pass
+    history = run.beams[0].history
+    run.session.close()
+    assert found.states == 6 * counted(history.decoder)
+    assert found.frames == (6 + 2 * run.session.num_chunks) * history.frames[1].nbytes
+    assert 0 < counted(history.memory) <= found.memory // 2 <= 3 * counted(history.memory)
+
+
+def test_guidance_keeps_the_context_of_both_conditions() -> None:
+    found, kept = [], []
+    for scale in (1.0, 3.0):
+        pipe = load("search.candidates=1", "search.top_k=1")
+        run = pipe.begin(PROMPT, num_frames=33, guidance_scale=scale)
+        found.append(needs(run, pipe.pipe, []).memory)
+        for _ in pipe.steps(run):
+            pass
+        kept.append(counted(run.beams[0].history.memory))
+        run.session.close()
+    assert kept[1] == 2 * kept[0]
+    assert found[1] == 2 * found[0]
+
+
+def test_counting_is_no_part_of_the_cost() -> None:
+    pipe = load("search.candidates=1", "search.top_k=1")
+    run = pipe.begin(PROMPT, num_frames=33, video=torch.rand(1, 9, 3, 64, 64))
+    needs(run, pipe.pipe, [])
+    assert run.session.forwards == 0
+    run.session.root()
+    assert run.session.forwards == 1
+    run.session.close()
+
+
+def test_rewards_count_with_what_they_declare() -> None:
+    pipe = load()
+    run = pipe.begin(PROMPT, num_frames=21)
+    for reward in pipe._measurer.rewards.values():
+        type(reward).weights_mb, before = 3.0, type(reward).weights_mb
+        found = needs(run, pipe.pipe, [reward, reward])
+        type(reward).weights_mb = before
+        assert found.rewards == 3_000_000
+    run.session.close()
+
+
+@pytest.mark.parametrize(("override", "smaller"), [("search.park=recompute", "states"), ("search.top_k=1", "memory")])
+def test_the_knobs_it_names_help(override: str, smaller: str) -> None:
+    found = []
+    for overrides in ((), (override,)):
+        pipe = load(*overrides)
+        run = pipe.begin(PROMPT, num_frames=45)
+        found.append(getattr(needs(run, pipe.pipe, []), smaller))
+        run.session.close()
+    assert found[1] < found[0]
+
+
+def test_a_run_that_cannot_fit_is_refused_before_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory_estimate, "free_bytes", lambda device: 1000)
+    pipe = load()
+    with pytest.raises(RecipeError, match=r"needs about .* GiB on cpu besides the model \(.*\), and 0.0 GiB are free"):
+        pipe(PROMPT, num_frames=21)
+    assert pipe.last_run.session.forwards == 0
+    assert frames(load("placement.check=false")).shape[1] == 21
+
+
+@pytest.mark.parametrize("component", ["transformer", "vae", "text_encoder"])
+def test_offloaded_components_give_the_same_video(component: str) -> None:
+    plain, offloaded = load(), load(f"placement.offload=[{component}]")
+    place(offloaded.pipe, offloaded.recipe.placement, "cpu")
+    assert torch.equal(frames(offloaded), frames(plain))
+
+
+def test_an_unknown_component_is_named_with_those_there_are() -> None:
+    pipe = load("placement.offload=[unet]")
+    with pytest.raises(UnknownNameError, match=r"'unet'.*Known: .*transformer, vae"):
+        place(pipe.pipe, pipe.recipe.placement, "cpu")

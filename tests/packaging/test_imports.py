@@ -1,0 +1,55 @@
+"""What importing costs: neither the core nor a plugin's hook module may load torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import sysconfig
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+HEAVY = ("torch", "diffusers", "transformers", "numpy", "typer", "pydantic")
+LIMIT = 0.3
+FIRST_PARTY = sorted(p.value for p in entry_points(group="streamt1") if p.dist and p.dist.name == "streamt1-plugins")
+
+
+def python(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+
+def loaded_by(statement: str, modules: tuple[str, ...]) -> list[str]:
+    """Which of `modules` a fresh interpreter has after the statement."""
+    return python(f"import sys; {statement}; print(*(set({modules!r}) & set(sys.modules)))").split()
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    assert loaded_by("import streamt1_plugins", HEAVY) == []
+
+
+def test_importing_the_package_is_quick() -> None:
+    """Processor time, best of five: other work on the machine does not count."""
+    code = "import time; start = time.process_time(); import streamt1_plugins; print(time.process_time() - start)"
+    assert min(float(python(code)) for _ in range(5)) < LIMIT
+
+
+@pytest.mark.parametrize("module", FIRST_PARTY)
+def test_a_hook_module_loads_no_torch(module: str) -> None:
+    assert loaded_by(f"import {module}", HEAVY[:3]) == []
+
+
+def test_discovery_loads_no_torch() -> None:
+    assert loaded_by("from streamt1_plugins.plugins.discovery import Discovery; Discovery()", HEAVY[:3]) == []
+
+
+def test_recipes_are_read_and_checked_without_torch() -> None:
+    assert loaded_by("from streamt1_plugins.config import load; load.load('stream-t1')", HEAVY[:3]) == []
+
+
+def test_modules_import_only_from_floors_below_them() -> None:
+    pytest.importorskip("importlinter")
+    command = [Path(sysconfig.get_path("scripts")) / "lint-imports", "--no-cache"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout

@@ -1,0 +1,76 @@
+"""Several prompts and several videos per prompt in one call."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+import streamt1_plugins as streamt1
+from streamt1_plugins import prompts as many
+from streamt1_plugins.errors import InputError
+from tests.adapters.tiny import tiny_pipeline
+
+CALL: dict[str, Any] = {"height": 32, "width": 32, "num_frames": 21, "max_sequence_length": 16}
+SMALL = ("search.candidates=2", "search.top_k=1", "rewards.long.dynamics={}")
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def wrapped() -> streamt1.StreamPipeline:
+    return streamt1.wrap(tiny_pipeline(), adapter="wan", overrides=SMALL)
+
+
+@pytest.mark.parametrize("kind", ["pt", "np", "pil", "latent"])
+def test_two_prompts_are_two_searches_in_one_output(kind: str) -> None:
+    pipe = wrapped()
+    both = pipe(["a dog", "a cat"], generator=seeded(7), output_type=kind, **CALL).frames
+    alone = [
+        pipe(prompt, generator=seeded(7 + i), output_type=kind, **CALL).frames
+        for i, prompt in enumerate(("a dog", "a cat"))
+    ]
+    assert len(both) == 2
+    for one, expected in zip(both, alone, strict=True):
+        assert (
+            (one == expected[0]) if kind == "pil" else torch.equal(torch.as_tensor(one), torch.as_tensor(expected[0]))
+        )
+
+
+def test_videos_per_prompt_differ_and_keep_the_tuple() -> None:
+    (frames,) = wrapped()("a dog", num_videos_per_prompt=2, output_type="pt", return_dict=False, **CALL)
+    assert frames.shape[0] == 2
+    assert not torch.equal(frames[0], frames[1])
+
+
+def test_every_video_may_have_its_own_generator_and_prompts_come_first() -> None:
+    generators = [seeded(i) for i in range(4)]
+    calls = many.split({"prompt": ["a", "b"], "num_videos_per_prompt": 2, "generator": generators}, 42)
+    assert [(call["prompt"], call["generator"]) for call in calls] == list(zip("aabb", generators, strict=True))
+    assert all("num_videos_per_prompt" not in call for call in calls)
+
+
+def test_negative_prompts_go_with_their_prompts() -> None:
+    calls = many.split({"prompt": ["a", "b"], "negative_prompt": ["x", "y"]}, 42)
+    assert [(call["prompt"], call["negative_prompt"]) for call in calls] == [("a", "x"), ("b", "y")]
+    assert [call["generator"].initial_seed() for call in calls] == [42, 43]
+
+
+def test_one_video_is_left_as_it_is() -> None:
+    call = {"prompt": ["a"], "generator": seeded(1), "height": 8}
+    assert many.split({**call, "num_videos_per_prompt": 1}, 42) == [call]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        ({"prompt": "a", "num_videos_per_prompt": 0}, "whole number from 1 on, got 0"),
+        ({"prompt": ["a", "b"], "generator": [seeded(1)]}, "2 videos need 2 generators or one, got 1"),
+        ({"prompt": ["a", "b"], "negative_prompt": ["x", "y", "z"]}, "as many negative prompts or one, got 3"),
+    ],
+)
+def test_lists_that_do_not_fit_are_explained(call: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        many.split(call, 42)

@@ -1,0 +1,220 @@
+"""Interrupted runs go on as if nothing had happened, whenever they were killed."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import streamt1_plugins as streamt1
+from streamt1_plugins.errors import InputError
+from streamt1_plugins.resuming import Opening, Record, reopen
+from streamt1_plugins.runs import journal
+from streamt1_plugins.runs.checkpoint import STATE, load_state
+from streamt1_plugins.runs.observers.journal import Journal
+from streamt1_plugins.runs.observers.record import record_to
+from tests.toy import ToyPipeline
+
+CHUNKS = 8
+
+
+def wrapped(folder: Path, *overrides: str, recipe: str = "stream-t1", **more: object) -> streamt1.StreamPipeline:
+    return streamt1.wrap(ToyPipeline(), recipe, overrides=overrides, observers={**record_to(folder), **more})
+
+
+def plain(tree: dict[str, Any]) -> dict[str, Any]:
+    """Without what a clock says."""
+    return {**tree, "nodes": [{**node, "seconds": None} for node in tree["nodes"]]}
+
+
+class StopAfter:
+    """Breaks the run, as a Ctrl-C would, when this chunk was committed."""
+
+    def __init__(self, chunk: int, error: type[BaseException] = KeyboardInterrupt) -> None:
+        self.chunk, self.error = chunk, error
+
+    @streamt1.hookimpl(tryfirst=True)
+    def streamt1_chunk_selected(self, chunk: Any) -> None:
+        if chunk.index == self.chunk:
+            raise self.error
+
+
+class Slow:
+    """Gives a run a length in which it can be killed."""
+
+    @streamt1.hookimpl
+    def streamt1_candidate_scored(self) -> None:
+        time.sleep(0.002)
+
+
+@pytest.mark.parametrize("stop", [0, 3, CHUNKS - 1])
+@pytest.mark.parametrize("recipe", ["stream-t1", "best-of-n", "beam", "plain", "stream-t1-paper"])
+def test_an_interrupted_run_goes_on_to_the_same_tree_and_video(tmp_path: Path, recipe: str, stop: int) -> None:
+    full = wrapped(tmp_path / "full", recipe=recipe)
+    video = full("a prompt", chunks=CHUNKS)
+    with pytest.raises(KeyboardInterrupt):
+        wrapped(tmp_path / "cut", recipe=recipe, stop=StopAfter(stop))("a prompt", chunks=CHUNKS)
+    again = reopen(tmp_path / "cut", Opening(ToyPipeline()))
+    assert again.last_run.beams[0].history.index == stop + 1
+    assert torch.equal(again.complete(again.last_run), video)
+    assert plain(again.tree.to_dict()) == plain(full.tree.to_dict())
+    assert plain(journal.tree_of(journal.read(tmp_path / "cut")).to_dict()) == plain(full.tree.to_dict())
+    assert (tmp_path / "cut" / "video.mp4").read_bytes() == (tmp_path / "full" / "video.mp4").read_bytes()
+
+
+def test_resuming_a_finished_run_gives_its_video_again(tmp_path: Path) -> None:
+    video = wrapped(tmp_path)("a prompt")
+    assert torch.equal(streamt1.resume(tmp_path, ToyPipeline()), video)
+
+
+def test_a_user_seeded_plain_run_goes_on_in_the_callers_noise_stream(tmp_path: Path) -> None:
+    def generator() -> torch.Generator:
+        return torch.Generator().manual_seed(9)
+
+    video = wrapped(tmp_path / "full", recipe="plain")("a prompt", generator=generator())
+    with pytest.raises(KeyboardInterrupt):
+        wrapped(tmp_path / "cut", recipe="plain", stop=StopAfter(2))("a prompt", generator=generator())
+    assert torch.equal(streamt1.resume(tmp_path / "cut", ToyPipeline()), video)
+
+
+def in_child(work: Callable[[], object]) -> int:
+    """Fork, so that the child needs no second to import torch; returns its process id."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            work()
+            code = 0
+        finally:
+            os._exit(code)
+    return child
+
+
+def kill_after(child: int, seconds: float) -> None:
+    time.sleep(seconds)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+
+
+def has_begun(folder: Path) -> bool:
+    path = folder / journal.JOURNAL
+    return path.exists() and b"\n" in path.read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_twenty_kills_at_random_moments_and_every_run_ends_the_same(tmp_path: Path) -> None:
+    def run(folder: Path) -> streamt1.StreamPipeline:
+        pipe = wrapped(folder, "search.candidates=3", slow=Slow())
+        pipe.video = pipe("a prompt", chunks=CHUNKS)
+        return pipe
+
+    begin = time.perf_counter()
+    full = run(tmp_path / "full")
+    length = time.perf_counter() - begin
+    chance, stops = random.Random(0), []
+    while len(stops) < 20:
+        folder = tmp_path / f"killed-{len(stops)}-{chance.random()}"
+        kill_after(in_child(lambda folder=folder: run(folder)), chance.uniform(0, length))
+        if not has_begun(folder):
+            continue  # killed before there was a run
+        stops.append(journal.chunks_done(journal.read(folder)))
+        video = streamt1.resume(folder, ToyPipeline())
+        assert torch.equal(video, full.video), f"killed after chunk {stops[-1]}"
+        found = journal.tree_of(journal.read(folder)).to_dict()
+        assert plain(found) == plain(full.tree.to_dict()), f"killed after chunk {stops[-1]}"
+    assert len(set(stops)) > 3, f"the kills did not spread over the run: {stops}"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_run_that_is_killed_again_and_again_still_ends_the_same(tmp_path: Path) -> None:
+    def run(folder: Path) -> Any:
+        return wrapped(folder, slow=Slow())("a prompt", chunks=CHUNKS)
+
+    def go_on() -> None:
+        streamt1.resume(tmp_path / "cut", ToyPipeline(), observers={"slow": Slow()})
+
+    video = run(tmp_path / "full")
+    child = in_child(lambda: run(tmp_path / "cut"))
+    while not has_begun(tmp_path / "cut"):
+        time.sleep(0.005)
+    for _ in range(6):
+        kill_after(child, 0.08)
+        child = in_child(go_on)
+    assert os.waitpid(child, 0)[1] == 0
+    assert torch.equal(streamt1.resume(tmp_path / "cut", ToyPipeline()), video)
+
+
+def test_old_state_is_pruned_to_what_the_survivors_need(tmp_path: Path) -> None:
+    pipe = wrapped(tmp_path, "search.top_k=2")
+    pipe("a prompt", chunks=CHUNKS)
+    needed = {node.id for beam in pipe.last_run.beams for node in beam.path}
+    assert {path.stem for path in (tmp_path / STATE).iterdir()} == needed | {"head"}
+    saved = load_state(tmp_path)
+    assert saved is not None
+    assert (saved.chunks, len(saved.beams)) == (CHUNKS, 2)
+
+
+def test_state_can_be_left_out(tmp_path: Path) -> None:
+    streamt1.wrap(ToyPipeline(), observers={"journal": Journal(str(tmp_path), state=False)})("a prompt")
+    assert not (tmp_path / STATE).exists()
+
+
+def test_what_an_interrupted_run_says(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        wrapped(tmp_path, stop=StopAfter(1))("a prompt")
+    assert f"Stopped after 2 of 4 chunks. Go on with: streamt1 generate --resume {tmp_path}" in caplog.text
+    assert journal.read(tmp_path)[-1]["error"] == "KeyboardInterrupt"
+
+
+def test_nothing_to_resume_is_said(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no run"):
+        streamt1.resume(tmp_path)
+
+
+def test_a_pipeline_loaded_elsewhere_is_asked_for(tmp_path: Path) -> None:
+    wrapped(tmp_path)("a prompt")
+    with pytest.raises(InputError, match="pass that pipeline"):
+        streamt1.resume(tmp_path)
+
+
+def test_arguments_a_file_cannot_hold_are_asked_for(tmp_path: Path) -> None:
+    class Odd:
+        pass
+
+    wrapped(tmp_path)("a prompt", extra=Odd())
+    with pytest.raises(InputError, match="pass extra again"):
+        streamt1.resume(tmp_path, ToyPipeline())
+    streamt1.resume(tmp_path, ToyPipeline(), extra=Odd())
+
+
+def test_other_versions_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    wrapped(tmp_path)("a prompt")
+    path = tmp_path / journal.JOURNAL
+    path.write_text(path.read_text().replace('"torch": "', '"torch": "0.0.0-', 1))
+    streamt1.resume(tmp_path, ToyPipeline())
+    assert "torch 0.0.0-" in caplog.text
+
+
+def test_the_pipeline_is_given_back_when_a_state_is_damaged(tmp_path: Path) -> None:
+    wrapped(tmp_path)("a prompt")
+    next(path for path in (tmp_path / STATE).iterdir() if path.stem != "head").write_bytes(b"torn")
+    with pytest.raises(InputError, match="state is not complete"):
+        streamt1.resume(tmp_path, ToyPipeline())
+
+
+def test_cost_goes_on_counting(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        wrapped(tmp_path, stop=StopAfter(2))("a prompt")
+    again = reopen(tmp_path, Opening(ToyPipeline()))
+    again.complete(again.last_run)
+    assert again.last_run.cost.candidates == 16
+    assert Record.read(tmp_path).cost(4).candidates == 16
