@@ -1,7 +1,7 @@
 """The server side of a reward in its own process.
 
-``python -m streamt1_plugins.cli.reward_worker NAME`` is what `where: {python: ...}` in a recipe starts. It imports neither
-diffusers nor transformers, so an environment needs only torch, pluggy, pydantic, safetensors and the reward.
+``python -m streamt1_plugins.cli.reward_worker NAME`` is what `where: {python: ...}` in a recipe starts. It imports
+neither diffusers nor transformers, so an environment needs only torch, pluggy, pydantic, safetensors and the reward.
 """
 
 from __future__ import annotations

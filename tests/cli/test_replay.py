@@ -136,7 +136,8 @@ def test_the_page_is_written() -> None:
 
 def test_the_page_is_written_without_torch() -> None:
     generate("--out", "o", "-q")
-    code = "import sys; from streamt1_plugins.runs.report import write_page; write_page('o'); sys.exit('torch' in sys.modules)"
+    code = "import sys; from streamt1_plugins.runs.report import write_page; write_page('o')"
+    code += "; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
