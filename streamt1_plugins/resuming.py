@@ -145,7 +145,6 @@ def reopen(folder: str | Path, opening: Opening) -> StreamPipeline:
         if saved:
             restore(run, saved, record.tree(chunks), record.folder)
         run.cost = record.cost(chunks)
-        run.session.forwards = run.cost.forwards  # what opening it again took is not the search's
     return wrapped
 
 
