@@ -143,7 +143,7 @@ def _denoising(recipe: Recipe, outline: Outline, looks: Sequence[bool]) -> int:
 def _decodes(recipe: Recipe, index: int, look: bool) -> int:
     """Chunks decoded for a chunk of the video: candidates, previews, windows of a cold decode, survivors once more."""
     finished, previews = (_finished(recipe), _width(recipe)) if look else (_width(recipe), 0)
-    again = recipe.search.top_k if recipe.search.park == "recompute" else 0
+    again = recipe.search.top_k if recipe.search.offload == "recompute" else 0
     if recipe.rewards.decode == "carried":
         return finished + previews + again
     sizes: dict[Horizon, int] = {"short": 1, "long": min(recipe.rewards.window, index + 1)}

@@ -58,7 +58,7 @@ def generate(
         for beam, batch in _batches(run, branches, mine):
             new = within_memory(run, chunk, parking.awake(beam), batch, step or denoise)
             made.update({candidate.ordinal: parking.waiting(candidate, beam) for candidate in new})
-        return [trace(made[row], run.team.size > 1 and run.recipe.parallel.previews) for row in mine]
+        return [trace(made[row], run.team.size > 1 and run.recipe.parallel.thumbnails) for row in mine]
 
     traces = _team(run, branches).share(run, numbers, work)
     return [

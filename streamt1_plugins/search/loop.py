@@ -112,7 +112,7 @@ def decoded(run: Run, candidate: Candidate) -> Candidate:
     """A survivor with frames and decoder state; those another process made are decoded here again, to the same bits."""
     if is_here(candidate):
         return candidate
-    if run.recipe.search.park == "recompute":  # one process would do it too, so it is part of the search's cost
+    if run.recipe.search.offload == "recompute":  # one process would do it too, so it is part of the search's cost
         run.cost.latent_frames_decoded += int(candidate.latents.shape[2])
     with run.cost.timing("decode"):
         return replace(candidate, decoded=run.session.decode(candidate.beam.history, candidate.latents)[0])

@@ -41,8 +41,8 @@ class Held:
     def by(cls, search: SearchSettings, width: int, processes: int = 1) -> Held:
         """`width`: candidates per beam at most, which `processes` share."""
         candidates = -(-width * search.top_k // processes)
-        waiting = candidates if search.park == "device" else min(candidates, search.batch)
-        return cls(candidates, waiting, 1 if search.park == "cpu" else search.top_k)
+        waiting = candidates if search.offload == "none" else min(candidates, search.batch)
+        return cls(candidates, waiting, 1 if search.offload == "cpu" else search.top_k)
 
 
 @dataclass(frozen=True)
@@ -144,8 +144,8 @@ def check(run: Run, pipe: Any, rewards: Iterable[Reward], width: object = None) 
 def _knob(parts: Mapping[str, int]) -> str:
     """What makes the largest part smaller."""
     knobs = {
-        "memory": "Choose a smaller search.top_k or sinks.window_chunks, or search.park=cpu.",
-        "states": "Choose search.park=recompute, or fewer search.candidates.",
+        "memory": "Choose a smaller search.top_k or sinks.window_chunks, or search.offload=cpu.",
+        "states": "Choose search.offload=recompute, or fewer search.candidates.",
         "frames": "Choose a smaller search.top_k, fewer search.candidates or a shorter video.",
         "rewards": "Give a reward another device, or offload: true.",
     }

@@ -1,8 +1,8 @@
 """Where things wait: decoder states of candidates until the selection, memories of beams while another one is used.
 
-Both can be gigabytes per candidate or beam. `search.park` decides between memory and time:
+Both can be gigabytes per candidate or beam. `search.offload` decides between memory and time:
 
-* ``device``: everything stays where it is. Nothing is computed or copied twice.
+* ``none``: everything stays where it is. Nothing is computed or copied twice.
 * ``recompute``: a candidate keeps its frames and latents alone; a survivor is decoded once more for its decoder state.
   Costs one decode per survivor and chunk.
 * ``cpu``: decoder states and the memories of waiting beams go to CPU memory and come back when their turn comes.
@@ -44,7 +44,7 @@ class Parked:
 
 @dataclass
 class Parking:
-    """Puts aside what waits in a run and brings it back; with `search.park: device` it does nothing."""
+    """Puts aside what waits in a run and brings it back; with `search.offload: none` it does nothing."""
 
     run: Run
     _sent: Any = field(default_factory=WeakIdKeyDictionary)
@@ -76,11 +76,11 @@ class Parking:
 
     @property
     def _spills(self) -> bool:
-        return self.run.recipe.search.park == "cpu"
+        return self.run.recipe.search.offload == "cpu"
 
     def _aside(self, candidate: Candidate) -> Any:
         state = candidate.decoded.state
-        if state is None or self.run.recipe.search.park == "device":
+        if state is None or self.run.recipe.search.offload == "none":
             return state
         return mapped(state, self._out) if self._spills else _DROPPED
 

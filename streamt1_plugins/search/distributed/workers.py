@@ -73,7 +73,7 @@ class Processes:
         return [results[row] for row in range(len(ordinals))]
 
     def deliver(self, run: Run, kept: list[Candidate]) -> list[Candidate]:
-        whole = run.recipe.parallel.send == "decoded" and run.recipe.search.park == "device"
+        whole = run.recipe.parallel.send == "decoded" and run.recipe.search.offload == "none"
         own = [candidate for candidate in kept if candidate.ordinal % self.size == self.rank]
         sent = _packed({c.ordinal: (c.latents, c.decoded if whole else None) for c in own})
         found: dict[int, Any] = {}
