@@ -28,7 +28,14 @@ if TYPE_CHECKING:
     from streamt1_plugins.api.candidate import Beam, Candidate
     from streamt1_plugins.api.hookspecs import hookimpl
     from streamt1_plugins.api.image_reward import ImageReward
-    from streamt1_plugins.api.register import PolicyKind, RegisterAdapter, RegisterPolicy, RegisterReward, Rewards
+    from streamt1_plugins.api.register import (
+        PolicyKind,
+        RegisterAdapter,
+        RegisterPolicy,
+        RegisterReward,
+        Rewards,
+        Target,
+    )
     from streamt1_plugins.api.reward import FrameKey, Reward, RewardInput, RewardOutput
     from streamt1_plugins.api.run import Cost, Run
     from streamt1_plugins.api.tree import Tree
@@ -60,7 +67,7 @@ _HOMES = {
     "api.candidate": "Beam Candidate",
     "api.hookspecs": "hookimpl",
     "api.image_reward": "ImageReward",
-    "api.register": "PolicyKind RegisterAdapter RegisterPolicy RegisterReward Rewards",
+    "api.register": "PolicyKind RegisterAdapter RegisterPolicy RegisterReward Rewards Target",
     "api.reward": "FrameKey Reward RewardInput RewardOutput",
     "api.run": "Cost Run",
     "api.tree": "Tree",
@@ -123,6 +130,7 @@ __all__ = [
     "StreamPipeline",
     "StreamT1Error",
     "StreamedChunk",
+    "Target",
     "Tree",
     "UnknownNameError",
     "UnreachableError",
