@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import ConfigDict, Field, model_validator
 
 from streamt1_plugins.config.rewards import RewardSettings, Section
 from streamt1_plugins.errors import RecipeError
-
-if TYPE_CHECKING:
-    pass
 
 PARTS = ("adapter", "width", "noise", "scoring", "selection", "memory")
 """The sections that name one part each; its options stand beside the name."""
@@ -73,8 +70,9 @@ class SearchSettings(Section):
     """Width of the search. candidates: children per surviving beam (the first chunk has candidates * top_k);
     top_k: beams that survive a chunk; batch: candidates denoised together (1 is bit-reproducible whatever the width);
     final: `whole_video` lets the long rewards judge the survivors' whole videos, `last_chunk` keeps the best rank.
-    offload: decoder states that wait for the selection, and memories of waiting beams, stay on the device (`none`), go
-    to `cpu` memory, or are decoded again (`recompute`); see `streamt1_plugins.search.offload` for what each costs.
+    offload: what becomes of the tensors of waiting candidates and beams. `none` leaves them on the device, `cpu` moves
+    them to CPU memory, `recompute` drops decoder states and decodes the survivors again; see
+    `streamt1_plugins.search.offload` for what each costs.
     """
 
     candidates: Annotated[int, Field(ge=1)] = 2
