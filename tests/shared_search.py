@@ -65,13 +65,13 @@ def one(folder: Path, name: str, overrides: list[str]) -> None:
         recipe = overrides.pop(0).removeprefix("recipe=")
     observers = streamt1.record_to(folder / name / f"{WORLD}")
     pipe = streamt1.wrap(ToyPipeline(), recipe, overrides=overrides, observers=observers)
-    pipe.team = join(pipe.recipe.parallel, "cpu").team
+    pipe.workers = join(pipe.recipe.parallel, "cpu").workers
     start = time.monotonic()
     try:
         video = pipe("a prompt")
     except StreamT1Error as error:
-        told = isinstance(error, LostProcessError)
-        (folder / f"{name}.{WORLD}.{RANK}.error").write_text(f"{told} {time.monotonic() - start:.1f} {error}")
+        is_lost = isinstance(error, LostProcessError)
+        (folder / f"{name}.{WORLD}.{RANK}.error").write_text(f"{is_lost} {time.monotonic() - start:.1f} {error}")
         raise
     found = {
         "tree": pipe.tree.to_dict(),

@@ -183,7 +183,7 @@ class Expander:
 def _is_out_of_memory(error: RuntimeError) -> bool:
     from accelerate.utils.memory import should_reduce_batch_size  # here: it costs a second to import
 
-    return bool(should_reduce_batch_size(error))
+    return isinstance(error, torch.OutOfMemoryError) or bool(should_reduce_batch_size(error))
 
 
 def noise(batch: Sequence[Branch]) -> Tensor:

@@ -121,8 +121,8 @@ class Search:
         if not kept or len(set(chosen)) < len(chosen) or not known.issuperset(chosen):
             names = ", ".join(candidate.id for candidate in kept) or "none"
             raise PluginError(
-                f"streamt1_select returned {names}; at least one of the candidates it was given has to survive a chunk, "
-                "each of them once."
+                f"streamt1_select returned {names}; at least one of the candidates it was given has to survive a "
+                "chunk, each of them once."
             )
         if self.run.recipe.search.batch > 1 and is_close_call(valid, kept):
             self.run.tree.note(

@@ -14,7 +14,7 @@ import streamt1_plugins as streamt1
 from streamt1_plugins.api.adapter import Footprint, MemoryPlan
 from streamt1_plugins.plugins.resolve import place_of
 from streamt1_plugins.search.memory_estimate import memory_plan
-from streamt1_plugins.search.offload import mapped
+from streamt1_plugins.search.offload import map_leaves
 from streamt1_tinyworld.adapter import TinyWorldAdapter
 from streamt1_wan.adapter import CausalWanAdapter
 from streamt1_wan.footprint import block_elements, blocks_kept, decoded, elements, folder_of, shapes_of, weights
@@ -29,7 +29,7 @@ def counted(*items: Any) -> int:
     """Bytes of all tensors inside, those that are met twice too."""
     sizes: list[int] = []
     for item in items:
-        mapped(item, lambda leaf: sizes.append(leaf.nbytes) if isinstance(leaf, torch.Tensor) else None)
+        map_leaves(item, lambda leaf: sizes.append(leaf.nbytes) if isinstance(leaf, torch.Tensor) else None)
     return sum(sizes)
 
 

@@ -13,7 +13,7 @@ from streamt1_plugins.runs import journal
 from tests.launching import CLI, launch, without_times
 
 TIMEOUT = 4
-WHERE = "Process 1 of 2 while asking reward 'trouble' about candidate 002.01, 002.03: "
+WHERE = "Process 1 of 2 while evaluating candidate 002.01, 002.03 with reward 'trouble': "
 TOLD = {
     "fail": "Reward 'trouble' failed: SystemError: no luck",
     "die": "it has ended",
