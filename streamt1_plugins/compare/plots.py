@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from functools import partial
 from importlib.util import find_spec
 from io import StringIO
 from statistics import fmean
@@ -31,26 +32,20 @@ STEPS, TICKS = (1, 2, 5, 10), 14
 VARIABLES = ("soft", "line", "raised", "edge-kept", *(f"c{index}" for index in range(COLOURS + 1)))
 INKS = {name: f"#0000{place:02x}" for place, name in enumerate(VARIABLES, start=1)}
 """Colors that matplotlib draws with, by the variables of the style sheet that replace them: one plot, light or dark."""
-TICK_STYLE = {"color": INKS["soft"], "major.size": 0, "major.pad": 8}
+TOOLTIP = "tooltip:"
+"""Begins the ids of groups that get a tooltip; the rest of such an id is its text."""
 STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "streamt1",
     "font.size": 12,
-    "figure.facecolor": "none",
-    "axes.facecolor": "none",
-    "axes.formatter.useoffset": False,
     "axes.axisbelow": True,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
+    "axes.formatter.useoffset": False,
     "axes.labelcolor": INKS["soft"],
     "figure.constrained_layout.h_pad": 0,
     "figure.constrained_layout.w_pad": 0,
-    "grid.color": INKS["line"],
-    "grid.linewidth": 1,
     "lines.linewidth": 2,
     "lines.markeredgecolor": INKS["raised"],
-    **{f"axes.spines.{side}": False for side in ("left", "right", "top", "bottom")},
-    **{f"{axis}tick.{key}": value for axis in "xy" for key, value in TICK_STYLE.items()},
+    "xaxis.labellocation": "right",
 }
 
 
@@ -97,7 +92,7 @@ def scaling(found: Mapping[str, Any], metric: str) -> str:
 
     def draw(axes: Axes) -> None:
         written = ticks(costs.values(), places.values())
-        axes.set_xlabel("forwards per video, logarithmic", loc="right")
+        axes.set_xlabel("forwards per video, logarithmic")
         axes.set_xticks([*written], [*written.values()])
         axes.set_xlim(*_with_room(places.values()))
         for labels in groups(entries).values():
@@ -107,11 +102,9 @@ def scaling(found: Mapping[str, Any], metric: str) -> str:
                 x, mean = places[label], means[label]
                 axes.plot((x, x), (mean["low"], mean["high"]), color=ink, linewidth=1.5)
                 text = f"{label}: {mean['mean']:.3f} [{mean['low']:.3f}, {mean['high']:.3f}], {costs[label]:g} forwards"
-                axes.plot(x, mean["mean"], "o", color=ink, markersize=11, gid=_tooltip(text))
+                axes.plot(x, mean["mean"], "o", color=ink, markersize=11, gid=TOOLTIP + text)
 
-        _round_heights(axes)
-
-    return _svg(draw, 640, 320)
+    return _svg(draw)
 
 
 def by_chunk(rows: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> str:
@@ -123,7 +116,7 @@ def by_chunk(rows: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> str:
     colour, dash = colours(labels), dashes(labels)
 
     def draw(axes: Axes) -> None:
-        axes.set_xlabel("chunk", loc="right")
+        axes.set_xlabel("chunk")
         axes.set_xticks([*chunks][:: math.ceil(len(chunks) / TICKS)])
         axes.set_xlim(min(chunks), max(chunks))
         for label, own in means.items():
@@ -133,13 +126,13 @@ def by_chunk(rows: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> str:
                 axes.fill_between([*own], low, high, color=ink, alpha=0.13, linewidth=0)
             axes.plot([*own], [mean.mean for mean in own.values()], color=ink, linestyle=DASHES[dash[label]])
             for number, mean in own.items():
-                tooltip = _tooltip(f"{label}, chunk {number}: {mean.mean:.3f}")
-                shown = 1 if len(chunks) <= DOTS else 0
-                axes.plot(number, mean.mean, "o", color=ink, markersize=7, alpha=shown, clip_on=False, gid=tooltip)
+                text = f"{label}, chunk {number}: {mean.mean:.3f}"
+                alpha = 1 if len(chunks) <= DOTS else 0
+                axes.plot(
+                    number, mean.mean, "o", color=ink, markersize=7, alpha=alpha, clip_on=False, gid=TOOLTIP + text
+                )
 
-        _round_heights(axes)
-
-    return _svg(draw, 640, 320)
+    return _svg(draw)
 
 
 def gains(found: Mapping[str, Any], metric: str) -> dict[str, str]:
@@ -147,20 +140,16 @@ def gains(found: Mapping[str, Any], metric: str) -> dict[str, str]:
     each = {label: entry["metrics"][metric] for label, entry in found["recipes"].items()}
     known = {label: value["gain"] for label, value in each.items() if value and value["gain"]}
     ends = [0.0, *(gain[end] for gain in known.values() for end in ("low", "high"))]
-    colour = colours(found["recipes"])
 
-    def drawn(label: str, gain: Mapping[str, float]) -> str:
-        def draw(axes: Axes) -> None:
-            ink = INKS[f"c{colour[label]}"]
-            axes.set_axis_off()
-            axes.set_xlim(*_with_room(ends))
-            axes.axvline(0, color=INKS["edge-kept"], linewidth=1)
-            axes.plot((gain["low"], gain["high"]), (0, 0), color=ink)
-            axes.plot(gain["mean"], 0, "o", color=ink, markersize=9, markeredgewidth=0)
+    def draw(axes: Axes, gain: Mapping[str, float], ink: str) -> None:
+        axes.set_axis_off()
+        axes.set_xlim(*_with_room(ends))
+        axes.axvline(0, color=INKS["edge-kept"], linewidth=1)
+        axes.plot((gain["low"], gain["high"]), (0, 0), color=ink)
+        axes.plot(gain["mean"], 0, "o", color=ink, markersize=9, markeredgewidth=0)
 
-        return _svg(draw, 170, 20)
-
-    return {label: drawn(label, gain) for label, gain in known.items()}
+    inks = {label: INKS[f"c{colour}"] for label, colour in colours(found["recipes"]).items()}
+    return {label: _svg(partial(draw, gain=gain, ink=inks[label]), 170, 20) for label, gain in known.items()}
 
 
 def side_by_side(costs: Mapping[str, float]) -> dict[str, float]:
@@ -197,37 +186,35 @@ def _means(rows: Sequence[Mapping[str, Any]], label: str, chunks: Mapping[int, s
     return {number: bootstrap(value) for number, value in values.items() if value}
 
 
-def _round_heights(axes: Axes) -> None:
-    """Let the vertical axis begin and end at a tick."""
-    from matplotlib.ticker import MaxNLocator
-
-    heights = MaxNLocator(8, steps=STEPS).tick_values(*axes.dataLim.intervaly)
-    axes.set_yticks(heights)
-    axes.set_ylim(heights[0], heights[-1])
-
-
 def _with_room(values: Collection[float]) -> tuple[float, float]:
     room = 0.06 * ((max(values) - min(values)) or 1.0)
     return min(values) - room, max(values) + room
 
 
-def _tooltip(text: str) -> str:
-    """The id of a group of SVG that `_svg` makes a tooltip of."""
-    return f"tooltip:{text}"
-
-
-def _svg(draw: Callable[[Axes], None], width: int, height: int) -> str:
-    """What `draw` puts on the axes, the same text each time."""
+def _svg(draw: Callable[[Axes], None], width: int = 640, height: int = 320) -> str:
+    """What `draw` puts on the axes; the same text on every call."""
     from matplotlib import style
     from matplotlib.figure import Figure
 
     file = StringIO()
     with style.context(["default", STYLE]):
-        figure = Figure((width / 72, height / 72), layout="constrained")
-        draw(figure.add_subplot())
+        figure = Figure((width / 72, height / 72), frameon=False, layout="constrained")
+        axes = figure.add_subplot(frameon=False)
+        draw(axes)
+        _scale_heights(axes)
         figure.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
-    drawn = file.getvalue().partition("<svg")
-    names = {ink: name for name, ink in INKS.items()}
-    coloured = re.sub("|".join(names), lambda ink: f"var(--{names[ink[0]]})", "".join(drawn[1:]))
-    told = re.sub('<g id="tooltip:([^"]*)">', r"<g><title>\1</title>", coloured)
-    return re.sub('<g id="[^"]*">', "<g>", told)
+    drawn = file.getvalue()[file.getvalue().index("<svg") :]
+    names = {ink: f"var(--{name})" for name, ink in INKS.items()}
+    coloured = re.sub("|".join(names), lambda ink: names[ink[0]], drawn)
+    return re.sub('<g id="[^"]*">', "<g>", re.sub(f'<g id="{TOOLTIP}([^"]*)">', r"<g><title>\1</title>", coloured))
+
+
+def _scale_heights(axes: Axes) -> None:
+    """Draw a line at every tick of the vertical axis, which begins and ends with one."""
+    from matplotlib.ticker import MaxNLocator
+
+    heights = MaxNLocator(8, steps=STEPS).tick_values(*axes.dataLim.intervaly)
+    axes.set_yticks(heights)
+    axes.set_ylim(heights[0], heights[-1])
+    axes.tick_params(length=0, pad=8, labelcolor=INKS["soft"])
+    axes.grid(axis="y", color=INKS["line"], linewidth=1)
