@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import math
 import re
 from functools import partial
@@ -32,8 +33,6 @@ STEPS, TICKS = (1, 2, 5, 10), 14
 VARIABLES = ("soft", "line", "raised", "edge-kept", *(f"c{index}" for index in range(COLOURS + 1)))
 INKS = {name: f"#0000{place:02x}" for place, name in enumerate(VARIABLES, start=1)}
 """Colors that matplotlib draws with, by the variables of the style sheet that replace them: one plot, light or dark."""
-TOOLTIP = "tooltip:"
-"""Begins the ids of groups that get a tooltip; the rest of such an id is its text."""
 STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "streamt1",
@@ -102,7 +101,7 @@ def scaling(found: Mapping[str, Any], metric: str) -> str:
                 x, mean = places[label], means[label]
                 axes.plot((x, x), (mean["low"], mean["high"]), color=ink, linewidth=1.5)
                 text = f"{label}: {mean['mean']:.3f} [{mean['low']:.3f}, {mean['high']:.3f}], {costs[label]:g} forwards"
-                axes.plot(x, mean["mean"], "o", color=ink, markersize=11, gid=TOOLTIP + text)
+                axes.plot(x, mean["mean"], "o", color=ink, markersize=11, gid=_tooltip(text))
 
     return _svg(draw)
 
@@ -129,7 +128,7 @@ def by_chunk(rows: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> str:
                 text = f"{label}, chunk {number}: {mean.mean:.3f}"
                 alpha = 1 if len(chunks) <= DOTS else 0
                 axes.plot(
-                    number, mean.mean, "o", color=ink, markersize=7, alpha=alpha, clip_on=False, gid=TOOLTIP + text
+                    number, mean.mean, "o", color=ink, markersize=7, alpha=alpha, clip_on=False, gid=_tooltip(text)
                 )
 
     return _svg(draw)
@@ -191,6 +190,11 @@ def _with_room(values: Collection[float]) -> tuple[float, float]:
     return min(values) - room, max(values) + room
 
 
+def _tooltip(text: str) -> str:
+    """The id of an element that `_svg` gives this tooltip. Without quotes, whose escape depends on matplotlib."""
+    return f"tooltip:{html.escape(text)}"
+
+
 def _svg(draw: Callable[[Axes], None], width: int = 640, height: int = 320) -> str:
     """What `draw` puts on the axes; the same text on every call."""
     from matplotlib import style
@@ -206,7 +210,8 @@ def _svg(draw: Callable[[Axes], None], width: int = 640, height: int = 320) -> s
     drawn = file.getvalue()[file.getvalue().index("<svg") :]
     names = {ink: f"var(--{name})" for name, ink in INKS.items()}
     coloured = re.sub("|".join(names), lambda ink: names[ink[0]], drawn)
-    return re.sub('<g id="[^"]*">', "<g>", re.sub(f'<g id="{TOOLTIP}([^"]*)">', r"<g><title>\1</title>", coloured))
+    told = re.sub('<g id="tooltip:([^"]*)">', lambda group: f"<g><title>{html.unescape(group[1])}</title>", coloured)
+    return re.sub('<g id="[^"]*"', "<g", told)  # a page has several plots, and an id only once
 
 
 def _scale_heights(axes: Axes) -> None:
