@@ -40,6 +40,7 @@ STYLE: dict[str, Any] = {
     "axes.axisbelow": True,
     "axes.formatter.useoffset": False,
     "axes.labelcolor": INKS["soft"],
+    "axes.labelpad": 8,
     "figure.constrained_layout.h_pad": 0,
     "figure.constrained_layout.w_pad": 0,
     "lines.linewidth": 2,
