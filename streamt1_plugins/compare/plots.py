@@ -211,8 +211,8 @@ def _svg(draw: Callable[[Axes], None], width: int = 640, height: int = 320) -> s
     drawn = file.getvalue()[file.getvalue().index("<svg") :]
     names = {ink: f"var(--{name})" for name, ink in INKS.items()}
     coloured = re.sub("|".join(names), lambda ink: names[ink[0]], drawn)
-    told = re.sub('<g id="tooltip:([^"]*)">', lambda group: f"<g><title>{html.unescape(group[1])}</title>", coloured)
-    return re.sub('<g id="[^"]*"', "<g", told)  # a page has several plots, and an id only once
+    titled = re.sub('<g id="tooltip:([^"]*)">', lambda group: f"<g><title>{html.unescape(group[1])}</title>", coloured)
+    return re.sub('<g id="[^"]*"', "<g", titled)  # the plots of a page repeat these ids
 
 
 def _scale_heights(axes: Axes) -> None:
