@@ -1,4 +1,4 @@
-"""The tests have the rooms of the package: ``streamt1_plugins/room/module.py`` is tested by ``tests/room/test_module.py``."""
+"""The tests have the rooms of the package: ``tests/room/test_module.py`` tests ``streamt1_plugins/room/module.py``."""
 
 from __future__ import annotations
 
