@@ -16,7 +16,7 @@ import ray
 
 import streamt1_plugins as streamt1
 from streamt1_plugins.cli.batch import folder_of, read_prompts, state_of
-from streamt1_plugins.resuming import Opening, reopen
+from streamt1_plugins.resuming import open_interrupted
 
 
 class Maker:
@@ -31,7 +31,7 @@ class Maker:
         """Make or finish the video of one prompt; returns its path."""
         state = state_of(folder, prompt, self.pipe.recipe.model_dump(mode="json"))
         if state == "begun":
-            begun = reopen(folder, Opening(pipe=self.pipe.pipe))
+            begun = open_interrupted(folder, self.pipe.pipe)
             begun.complete(begun.last_run)
         elif state == "new":
             self.pipe.watched_by(streamt1.record_to(folder))

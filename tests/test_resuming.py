@@ -15,11 +15,12 @@ import torch
 
 import streamt1_plugins as streamt1
 from streamt1_plugins.errors import InputError
-from streamt1_plugins.resuming import Opening, Record, reopen
+from streamt1_plugins.resuming import open_interrupted
 from streamt1_plugins.runs import journal
-from streamt1_plugins.runs.checkpoint import STATE, load_state
+from streamt1_plugins.runs.checkpoint import STATE, load_checkpoint
 from streamt1_plugins.runs.observers.journal import Journal
 from streamt1_plugins.runs.observers.record import record_to
+from streamt1_plugins.runs.recorded import RecordedRun
 from tests.toy import ToyPipeline
 
 CHUNKS = 8
@@ -61,7 +62,7 @@ def test_an_interrupted_run_goes_on_to_the_same_tree_and_video(tmp_path: Path, r
     video = full("a prompt", chunks=CHUNKS)
     with pytest.raises(KeyboardInterrupt):
         wrapped(tmp_path / "cut", recipe=recipe, stop=StopAfter(stop))("a prompt", chunks=CHUNKS)
-    again = reopen(tmp_path / "cut", Opening(ToyPipeline()))
+    again = open_interrupted(tmp_path / "cut", ToyPipeline())
     assert again.last_run.beams[0].history.index == stop + 1
     assert torch.equal(again.complete(again.last_run), video)
     assert plain(again.tree.to_dict()) == plain(full.tree.to_dict())
@@ -158,7 +159,7 @@ def test_old_state_is_pruned_to_what_the_survivors_need(tmp_path: Path) -> None:
     pipe("a prompt", chunks=CHUNKS)
     needed = {node.id for beam in pipe.last_run.beams for node in beam.path}
     assert {path.stem for path in (tmp_path / STATE).iterdir()} == needed | {"head"}
-    saved = load_state(tmp_path)
+    saved = load_checkpoint(tmp_path)
     assert saved is not None
     assert (saved.chunks, len(saved.beams)) == (CHUNKS, 2)
 
@@ -171,7 +172,7 @@ def test_state_can_be_left_out(tmp_path: Path) -> None:
 def test_what_an_interrupted_run_says(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(KeyboardInterrupt):
         wrapped(tmp_path, stop=StopAfter(1))("a prompt")
-    assert f"Stopped after 2 of 4 chunks. Go on with: streamt1 generate --resume {tmp_path}" in caplog.text
+    assert f"Stopped after 2 of 4 chunks. Resume with: streamt1 generate --resume {tmp_path}" in caplog.text
     assert journal.read(tmp_path)[-1]["error"] == "KeyboardInterrupt"
 
 
@@ -207,14 +208,14 @@ def test_other_versions_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixtur
 def test_the_pipeline_is_given_back_when_a_state_is_damaged(tmp_path: Path) -> None:
     wrapped(tmp_path)("a prompt")
     next(path for path in (tmp_path / STATE).iterdir() if path.stem != "head").write_bytes(b"torn")
-    with pytest.raises(InputError, match="state is not complete"):
+    with pytest.raises(InputError, match="checkpoint is not complete"):
         streamt1.resume(tmp_path, ToyPipeline())
 
 
 def test_cost_goes_on_counting(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         wrapped(tmp_path, stop=StopAfter(2))("a prompt")
-    again = reopen(tmp_path, Opening(ToyPipeline()))
+    again = open_interrupted(tmp_path, ToyPipeline())
     again.complete(again.last_run)
     assert again.last_run.cost.candidates == 16
-    assert Record.read(tmp_path).cost(4).candidates == 16
+    assert RecordedRun.read(tmp_path).cost(4).candidates == 16

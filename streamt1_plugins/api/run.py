@@ -51,8 +51,7 @@ class Run:
     """One call of a wrapped pipeline, as every hook sees it.
 
     Hooks read it; only the search changes `beams` (best first), `chunk` and `cost`, and adds to `tree`. `call` holds
-    the arguments as the caller gave them and the generator behind `seed`. `resumed` tells recorders to go on with the
-    record of an interrupted run. Whoever sets `stop` ends the search after the chunk at hand, as if it were the last.
+    the arguments as the caller gave them and the generator behind `seed`. Whoever sets `stop` ends the search after the chunk at hand, as if it were the last.
     `team`: the processes that share the candidates. `batch_limit`: how many memory turned out to hold at once.
     """
 
@@ -66,7 +65,6 @@ class Run:
     cost: Cost = field(default_factory=Cost)
     call: Mapping[str, Any] = field(default_factory=dict)
     device: str = "cpu"
-    resumed: bool = False
     stop: bool = False
     team: Workers = field(default_factory=SingleProcess)
     batch_limit: int | None = None

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from streamt1_plugins.errors import foreign_code
 from streamt1_plugins.api.hookspecs import hookimpl
+from streamt1_plugins.errors import foreign_code
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from streamt1_plugins.api.types import Chunk
     from streamt1_plugins.api.run import Run
+    from streamt1_plugins.api.types import Chunk
 
 
 @dataclass(eq=False)

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from streamt1_plugins.api.types import Chunk, Node
     from streamt1_plugins.api.run import Run
     from streamt1_plugins.api.tree import Tree
+    from streamt1_plugins.api.types import Chunk, Node
 
 _HOUR = 3600.0
 

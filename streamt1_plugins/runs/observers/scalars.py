@@ -13,8 +13,8 @@ from streamt1_plugins.runs.report.memory import sink_count, timeline
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from streamt1_plugins.api.types import Chunk, Node
     from streamt1_plugins.api.run import Run
+    from streamt1_plugins.api.types import Chunk, Node
 
 
 def chunk_scalars(run: Run, chunk: Chunk) -> dict[str, float]:

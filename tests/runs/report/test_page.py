@@ -16,7 +16,7 @@ import streamt1_plugins as streamt1
 from streamt1_plugins.config.schema import SinkSettings
 from streamt1_plugins.errors import InputError
 from streamt1_plugins.runs.observers.record import record_to
-from streamt1_plugins.runs.observers.report import Report
+from streamt1_plugins.runs.observers.report import ReportPage
 from streamt1_plugins.runs.report import PAGE, facts, layout, memory, strips, write_page
 from streamt1_plugins.runs.report.strips import StripKeeper
 from tests.toy import ToyPipeline
@@ -137,7 +137,7 @@ def test_it_works_from_the_keyboard(tmp_path: Path) -> None:
 
     assert f" {tree.winner[0]} " in side(after("ArrowLeft"))
     assert f" {tree.winner[2]} " in side(after("ArrowRight"))
-    second = layout.places(tree, tree.winner)
+    second = layout.cells(tree, tree.winner)
     below = next(place.node.id for place in second.values() if (place.column, place.row) == (1, 1))
     assert f" {below} " in side(after("ArrowDown"))
     assert f" {tree.winner[1]} " in side(after("ArrowDown", "ArrowUp"))
@@ -191,7 +191,7 @@ def test_what_holds_no_run_is_said(tmp_path: Path) -> None:
 
 
 def test_without_a_journal_there_is_no_page_but_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    streamt1.wrap(ToyPipeline(), observers={"report": Report(str(tmp_path))})("a prompt")
+    streamt1.wrap(ToyPipeline(), observers={"report": ReportPage(str(tmp_path))})("a prompt")
     assert "needs the observer `journal`" in caplog.text
     assert not (tmp_path / PAGE).exists()
 
@@ -231,7 +231,7 @@ def test_folded_chunks_are_counted() -> None:
 
 def test_the_winner_stands_in_the_first_row_and_parents_left_of_children(tmp_path: Path) -> None:
     tree = run(tmp_path, "search.candidates=3").tree
-    found = layout.places(tree, tree.winner)
+    found = layout.cells(tree, tree.winner)
     assert [found[name].row for name in tree.winner] == [0, 0, 0, 0]
     assert len(layout.edges(found)) == 18
     assert [edge.kind for edge in layout.edges(found)][-3:] == ["winner"] * 3
