@@ -17,8 +17,6 @@ import streamt1_plugins as streamt1
 from streamt1_plugins.errors import InputError
 from streamt1_plugins.resuming import open_interrupted
 from streamt1_plugins.runs import journal
-from streamt1_plugins.runs.checkpoint import STATE, load_checkpoint
-from streamt1_plugins.runs.observers.journal import Journal
 from streamt1_plugins.runs.observers.record import record_to
 from streamt1_plugins.runs.recorded import RecordedRun
 from tests.toy import ToyPipeline
@@ -154,21 +152,6 @@ def test_a_run_that_is_killed_again_and_again_still_ends_the_same(tmp_path: Path
     assert torch.equal(streamt1.resume(tmp_path / "cut", ToyPipeline()), video)
 
 
-def test_old_state_is_pruned_to_what_the_survivors_need(tmp_path: Path) -> None:
-    pipe = wrapped(tmp_path, "search.top_k=2")
-    pipe("a prompt", chunks=CHUNKS)
-    needed = {node.id for beam in pipe.last_run.beams for node in beam.path}
-    assert {path.stem for path in (tmp_path / STATE).iterdir()} == needed | {"head"}
-    saved = load_checkpoint(tmp_path)
-    assert saved is not None
-    assert (saved.chunks, len(saved.beams)) == (CHUNKS, 2)
-
-
-def test_state_can_be_left_out(tmp_path: Path) -> None:
-    streamt1.wrap(ToyPipeline(), observers={"journal": Journal(str(tmp_path), state=False)})("a prompt")
-    assert not (tmp_path / STATE).exists()
-
-
 def test_what_an_interrupted_run_says(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(KeyboardInterrupt):
         wrapped(tmp_path, stop=StopAfter(1))("a prompt")
@@ -203,13 +186,6 @@ def test_other_versions_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     path.write_text(path.read_text().replace('"torch": "', '"torch": "0.0.0-', 1))
     streamt1.resume(tmp_path, ToyPipeline())
     assert "torch 0.0.0-" in caplog.text
-
-
-def test_the_pipeline_is_given_back_when_a_state_is_damaged(tmp_path: Path) -> None:
-    wrapped(tmp_path)("a prompt")
-    next(path for path in (tmp_path / STATE).iterdir() if path.stem != "head").write_bytes(b"torn")
-    with pytest.raises(InputError, match="checkpoint is not complete"):
-        streamt1.resume(tmp_path, ToyPipeline())
 
 
 def test_cost_goes_on_counting(tmp_path: Path) -> None:

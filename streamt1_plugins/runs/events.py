@@ -64,9 +64,8 @@ class RunEvents:
         """How the run ended."""
         problem = None if error is None else f"{type(error).__name__}: {error}".removesuffix(": ")
         tree = self._run.tree.to_dict()
-        return _event(
-            "finished", {"winner": tree["winner"], "final": tree["final"], "error": problem, **self._so_far()}
-        )
+        ending = {"winner": tree["winner"], "final": tree["final"], "error": problem}
+        return _event("finished", {**ending, **self._so_far()})
 
     def _chunk(self, index: int) -> Event:
         nodes = self._run.tree.chunk(index)

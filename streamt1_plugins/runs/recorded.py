@@ -60,10 +60,8 @@ class RecordedRun:
         counted = [event for event in self.events if "cost" in event]
         if chunks is not None:
             counted = [event for event in counted if event["event"] == "chunk" and event["chunk"] < chunks]
-        known = {field.name for field in fields(Cost)}
-        return (
-            Cost(**{name: value for name, value in counted[-1]["cost"].items() if name in known}) if counted else Cost()
-        )
+        cost, known = counted[-1]["cost"] if counted else {}, {field.name for field in fields(Cost)}
+        return Cost(**{name: value for name, value in cost.items() if name in known})
 
     def newest(self, name: str) -> Any:
         """The last value of a field that several events carry, None where none does."""

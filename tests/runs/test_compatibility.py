@@ -80,7 +80,9 @@ def test_a_finished_run_is_replayed(old: Path) -> None:
     assert Path(replayed.stdout.strip()).stat().st_size
 
 
-def test_a_run_that_is_replayed_before_and_after_it_is_resumed_gives_the_same_frames(old: Path) -> None:
-    before = regenerate(old / "toy", "001.01", pipe=ToyPipeline())
+def test_a_replay_gives_the_frames_of_the_resumed_run(old: Path) -> None:
     video = streamt1.resume(old / "toy", ToyPipeline())
-    assert torch.equal(video[: len(before)], regenerate(old / "toy", pipe=ToyPipeline())[: len(before)]) or True
+    assert torch.equal(
+        regenerate(OLD / "toy", "001.01", ToyPipeline()), regenerate(old / "toy", "001.01", ToyPipeline())
+    )
+    assert torch.equal(regenerate(old / "toy", pipe=ToyPipeline()), video)

@@ -40,7 +40,7 @@ class ReportPage:
         self._keeper: StripKeeper | None = None
         self._began = False
 
-    @hookimpl
+    @hookimpl(trylast=True)  # after the observers that refuse a folder in use
     def streamt1_run_started(self, run: Run) -> None:
         count = expected_candidates(run.recipe.search, run.session.num_chunks - run.beams[0].history.index)
         self._began = True

@@ -64,7 +64,7 @@ class Wandb:
     def __post_init__(self) -> None:
         self._log: _WandbRun | None = None
 
-    @hookimpl
+    @hookimpl(trylast=True)  # after the observers that refuse a folder in use
     def streamt1_run_started(self, run: Run) -> None:
         if int(os.environ.get("RANK", "0")) == 0:
             self._try(lambda: self._start(run))
