@@ -1,4 +1,4 @@
-"""A recorded path is generated again from seeds, and a person can go on from any node of it."""
+"""A recorded path is generated again from seeds, and a person can continue any node of it."""
 
 from __future__ import annotations
 

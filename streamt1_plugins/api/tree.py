@@ -18,7 +18,7 @@ SCHEMA = 1
 
 @dataclass
 class Tree:
-    """Nodes in the order they were judged; `winner` is the chosen path, oldest first, empty until the end.
+    """Nodes in the order they were judged. `winner` is the chosen path, oldest first, empty until the end.
 
     `final` holds the whole-video scores of the last survivors by candidate id, where the recipe asks for them.
     """

@@ -95,10 +95,10 @@ class Reading:
 
 @dataclass(frozen=True, kw_only=True)
 class Node:
-    """What the tree keeps of a candidate: no tensors. Fields fill up on its way: generated, measured, scored, routed.
+    """A candidate in the tree, without tensors. Its fields fill up as it is generated, measured, scored and routed.
 
     `short` and `long` are the weighted means of the calibrated readings of that horizon, NaN where none was taken.
-    `problem` says why a candidate is invalid. `ordinal` counts the candidates of one chunk over all beams; `parent` is
+    `problem` is the reason why a candidate is invalid. `ordinal` counts the candidates of one chunk over all beams; `parent` is
     the `id` of the node it continues, None in the first chunk. `rank` is the place among the survivors, 0 = best.
     `stage` is the stage of the rewards after which it was pruned, so later ones never saw it; None where all did.
     With `EARLY` it was never finished, and its readings are those of its preview.

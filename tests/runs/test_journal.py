@@ -76,7 +76,7 @@ def test_damage_before_the_last_line_is_an_error_naming_the_line(tmp_path: Path)
     ("content", "problem"),
     [("", "not a journal"), ('{"event": "chunk"}\n', "not a journal"), ('{"event": "started", "schema": 99}\n', "99")],
 )
-def test_what_is_no_journal_is_said(tmp_path: Path, content: str, problem: str) -> None:
+def test_what_is_no_journal_is_an_error(tmp_path: Path, content: str, problem: str) -> None:
     (tmp_path / journal.JOURNAL).write_text(content)
     with pytest.raises(InputError, match=problem):
         journal.read(tmp_path)

@@ -1,4 +1,4 @@
-"""The words and numbers around the tree."""
+"""The figures of the page: tiles, costs, and what a run was made with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where things stand on the page, in units of one column and one row: a hundred units each, the style gives pixels."""
+"""Positions on the page, in units of one column and one row: a hundred units each, the style gives pixels."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _order(node: Node, winner: Sequence[str]) -> tuple[bool, float, float, int]:
 
 
 def edges(found: dict[str, Cell]) -> list[Edge]:
-    """Lines between nodes and their parents; those that matter come last, so that they lie on top."""
+    """Lines between nodes and their parents; the winner's come last, so that they lie on top."""
     lines = [_edge(found[cell.node.parent], cell) for cell in found.values() if cell.node.parent in found]
     return sorted(lines, key=lambda edge: ("pruned", "kept", "winner").index(edge.kind))
 
@@ -81,7 +81,7 @@ def _edge(parent: Cell, child: Cell) -> Edge:
 
 
 def curves(tree: Tree, winner: Sequence[str]) -> Curves | None:
-    """The score curves; None where nothing was measured."""
+    """The score curves; None where no candidate has a score."""
     columns = [(chunk, _scores(tree.chunk(chunk))) for chunk in sorted({node.chunk for node in tree})]
     measured = [(chunk, scores) for chunk, scores in columns if scores]
     if not measured:
@@ -103,7 +103,7 @@ def curves(tree: Tree, winner: Sequence[str]) -> Curves | None:
 
 
 def _scores(nodes: Iterable[Node]) -> list[float]:
-    """Scores that say something: without readings a score is only a placeholder."""
+    """Finite scores of candidates with readings: without readings a score is only a placeholder."""
     return [node.score for node in nodes if node.readings and math.isfinite(node.score)]
 
 

@@ -1,4 +1,4 @@
-"""From a run folder to one HTML file that needs nothing else."""
+"""The page of a run, made from its folder: one HTML file that needs nothing else."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def render(folder: str | Path) -> str:
 
 
 def context(run: RecordedRun) -> dict[str, Any]:
-    """Everything the template fills in."""
+    """Every value the template fills in."""
     found, tree, winner = strips.find(run.folder), run.tree(), [node.id for node in run.winner]
     cells = layout.cells(tree, winner)
     remembered = held(run, tree)

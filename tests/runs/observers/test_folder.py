@@ -55,7 +55,7 @@ def test_the_tree_is_on_disk_after_every_chunk_and_whole_at_any_time(tmp_path: P
     assert seen == [4, 8, 12, 16]
 
 
-def test_an_interrupted_run_says_so_in_its_summary(tmp_path: Path) -> None:
+def test_the_summary_of_an_interrupted_run_names_the_interruption(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         run({"folder": Folder(str(tmp_path / "o")), "failing": Failing(1, KeyboardInterrupt())})
     found = json.loads((tmp_path / "o" / "summary.json").read_text())

@@ -39,7 +39,7 @@ def test_a_folder_that_holds_a_run_is_refused(tmp_path: Path) -> None:
         streamt1.wrap(ToyPipeline(), observers={"journal": Journal(str(tmp_path))})("a prompt")
 
 
-def test_a_failing_run_says_so_in_its_last_line(tmp_path: Path) -> None:
+def test_the_last_line_of_a_failing_run_names_the_error(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError):
         recorded(tmp_path, fail_at=2)
     last = journal.read(tmp_path)[-1]

@@ -41,7 +41,7 @@ QUIET = (
 
 
 def browse(page: Path, profile: Path, fragment: str = "") -> tuple[str, list[str]]:
-    """(the document after its scripts ran, what the browser's console says)."""
+    """(the document after its scripts ran, what the browser's console shows)."""
     if CHROMIUM is None:
         pytest.skip("needs Chromium")
     address = page.as_uri() + fragment
@@ -56,7 +56,7 @@ def browse(page: Path, profile: Path, fragment: str = "") -> tuple[str, list[str
 
 
 def side(document: str) -> str:
-    """What the panel of the selected candidate says."""
+    """The text of the selected candidate's panel."""
     found = re.search(r"<aside.*?</aside>", document, re.DOTALL)
     assert found
     return html.unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", found[0])))
@@ -104,10 +104,10 @@ def test_clicking_a_node_shows_its_details(tmp_path: Path) -> None:
     node = next(node for node in pipe.tree.chunk(2) if node.fate == "pruned")
     document, console = browse(tmp_path / PAGE, tmp_path / "profile", f"#node={node.id}")  # the page clicks on it
     assert console == []
-    said = side(document)
+    text = side(document)
     for fact in (f"Chunk 3, candidate {node.ordinal + 1}", "pruned", str(node.seed), f"{node.score:.3f}", node.route):
-        assert str(fact) in said
-    assert said.count("Candidates of this chunk") == 1
+        assert str(fact) in text
+    assert text.count("Candidates of this chunk") == 1
 
 
 def press(page: Path, *keys: str) -> Path:
@@ -181,6 +181,6 @@ def test_invalid_candidates_say_why(tmp_path: Path) -> None:
     assert "gave a value that is not finite" in (tmp_path / PAGE).read_text()
 
 
-def test_what_holds_no_run_is_said(tmp_path: Path) -> None:
+def test_what_holds_no_run_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no run"):
         write_page(tmp_path)
