@@ -59,8 +59,8 @@ class Run:
     """One call of a wrapped pipeline, as every hook sees it.
 
     Hooks read it; only the search changes `beams` (best first), `chunk` and `cost`, and adds to `tree`. `call` holds
-    the arguments as the caller gave them and the generator behind `seed`. `resumed`: an interrupted run is continued.
-    Setting `stop` ends the search after the current chunk, as if it were the last.
+    the arguments as the caller gave them and the generator behind `seed`. Setting `stop` ends the search after the
+    current chunk, as if it were the last.
     """
 
     recipe: Recipe
@@ -73,7 +73,6 @@ class Run:
     cost: Cost = field(default_factory=Cost)
     call: Mapping[str, Any] = field(default_factory=dict)
     device: str = "cpu"
-    resumed: bool = False
     stop: bool = False
 
     @property

@@ -6,13 +6,16 @@ Tensors named `noise` or `latents` are ``[1, C, F, h, w]`` (F latent frames of o
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping  # at run time: pydantic reads the fields of a node
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, PlainSerializer, WrapSerializer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
+    from pydantic import SerializerFunctionWrapHandler
     from torch import Generator, Tensor
 
 
@@ -28,6 +31,21 @@ EARLY = 0
 """The `Node.stage` of candidates that early pruning left unfinished; stages of rewards count from 1."""
 
 HORIZONS: tuple[Horizon, ...] = ("short", "long")
+
+Number = Annotated[
+    float,
+    BeforeValidator(lambda value: math.nan if value is None else value),
+    PlainSerializer(lambda value: value if math.isfinite(value) else None),
+]
+"""A float that is null in JSON where it is not finite."""
+
+
+def _plain_readings(readings: Mapping[Any, Any], serialize: SerializerFunctionWrapHandler) -> Any:
+    return serialize({horizon: dict(named) for horizon, named in readings.items()})
+
+
+Readings = Annotated[Mapping[Horizon, Mapping[str, "Reading"]], WrapSerializer(_plain_readings), Field(alias="rewards")]
+"""Readings by horizon and reward name; `rewards` in JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +87,9 @@ class Proposal:
 class Reading:
     """One reward's verdict on one candidate and horizon. `value` is `raw` after calibration; higher is better."""
 
-    raw: float
-    value: float
-    weight: float = 1.0
+    raw: Number
+    value: Number
+    weight: Annotated[float, Field(exclude=True)] = 1.0  # it stands in the recipe
 
 
 def node_id(chunk: int, ordinal: int) -> str:
@@ -95,16 +113,16 @@ class Node:
     parent: str | None
     seed: int
     propagated: bool = False
-    readings: Mapping[Horizon, Mapping[str, Reading]] = field(default_factory=lambda: MappingProxyType({}))
-    short: float = float("nan")
-    long: float = float("nan")
-    score: float = float("nan")
+    readings: Readings = field(default_factory=lambda: MappingProxyType({}))
+    short: Number = float("nan")
+    long: Number = float("nan")
+    score: Number = float("nan")
     route: MemoryRoute | None = None
     fate: Fate | None = None
     rank: int | None = None
     problem: str | None = None
     stage: int | None = None
-    seconds: float = 0.0
+    seconds: Annotated[float, PlainSerializer(lambda seconds: round(seconds, 4))] = 0.0
 
     @property
     def id(self) -> str:

@@ -100,7 +100,7 @@ class Batch:
 
     def _make(self, folder: Path, prompt: str) -> bool:
         """Make or finish the run of one prompt; False where it is there."""
-        from streamt1_plugins.resuming import Opening, reopen
+        from streamt1_plugins.resuming import open_interrupted
         from streamt1_plugins.runs.observers.record import record_to
 
         recipe = self.pipe.recipe.model_dump(mode="json")
@@ -108,7 +108,7 @@ class Batch:
             state_of(folder, prompt, recipe) if self.group.workers.rank == 0 else "new"
         )[0]
         if state == "begun":
-            pipe = reopen(folder, Opening(pipe=self.pipe.pipe))
+            pipe = open_interrupted(folder, self.pipe.pipe)
             pipe.workers = self.group.workers
             pipe.complete(pipe.last_run)
         elif state == "new":

@@ -163,11 +163,11 @@ def _resume(options: GenerateOptions, folder: Path) -> None:
     ]
     if options.prompt or given:
         raise InputError(f"--resume goes on with a run as it was begun: leave out {', '.join(given) or 'the prompt'}.")
-    from streamt1_plugins.resuming import Opening, reopen
+    from streamt1_plugins.resuming import open_interrupted
 
     with loading(options):
         device = options.device or (device_here() if is_launched() else None)
-        pipe = reopen(folder, Opening(device=device, observers=console_of(options)))
+        pipe = open_interrupted(folder, device=device, observers=console_of(options))
     pipe.workers = join(pipe.recipe.parallel, options.device).workers
     with kept(pipe, folder):
         pipe.complete(pipe.last_run)

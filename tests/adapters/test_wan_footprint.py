@@ -78,7 +78,7 @@ def test_what_a_pass_reads_is_told() -> None:
         def streamt1_candidate_scored(self, run: Any) -> None:
             read.append(counted(run.session._assembled[1].past))
 
-    pipe.watched_by({"reading": Reading()})
+    pipe.set_observers({"reading": Reading()})
     pipe(PROMPT, num_frames=FRAMES, output_type="latent")
     assert max(read) == told(pipe).reading
 

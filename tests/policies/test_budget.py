@@ -31,7 +31,7 @@ from streamt1_plugins.policies.budget import (
 )
 from streamt1_plugins.policies.width import Fixed, widest
 from streamt1_plugins.replay import regenerate
-from streamt1_plugins.resuming import Opening, reopen
+from streamt1_plugins.resuming import open_interrupted
 from streamt1_plugins.runs.observers.record import record_to
 from streamt1_plugins.search.cost_estimate import describe, estimate, with_candidates
 from tests.test_resuming import StopAfter, plain
@@ -224,7 +224,7 @@ def test_a_resumed_run_decides_as_the_whole_one(tmp_path: Path, stop: int, price
     assert len(set(widths(full))) > 1
     with pytest.raises(KeyboardInterrupt):
         started(tmp_path / "cut", stop=StopAfter(stop))
-    again = reopen(tmp_path / "cut", Opening(ToyPipeline()))
+    again = open_interrupted(tmp_path / "cut", ToyPipeline())
     assert torch.equal(again.complete(again.last_run), full.video)
     assert plain(again.tree.to_dict()) == plain(full.tree.to_dict())
     assert again.last_run.cost.forwards == full.last_run.cost.forwards
@@ -232,17 +232,17 @@ def test_a_resumed_run_decides_as_the_whole_one(tmp_path: Path, stop: int, price
 
 def test_every_node_of_a_budget_is_replayed(tmp_path: Path) -> None:
     pipe = run(PRICED, forwards=80, observers=record_to(tmp_path))
-    assert torch.equal(regenerate(tmp_path, opening=Opening(ToyPipeline())), pipe.video)
+    assert torch.equal(regenerate(tmp_path, pipe=ToyPipeline()), pipe.video)
     widest_chunk = max(range(CHUNKS), key=lambda index: widths(pipe)[index])
     last = pipe.tree.chunk(widest_chunk)[-1]
-    assert len(regenerate(tmp_path, last.id, Opening(ToyPipeline()))) == 3 * (widest_chunk + 1)
+    assert len(regenerate(tmp_path, last.id, ToyPipeline())) == 3 * (widest_chunk + 1)
 
 
 def test_a_clock_is_noted_and_its_path_replayed(tmp_path: Path) -> None:
     pipe = run("adapter.prices=[1]", seconds=0.2, observers=record_to(tmp_path))
     assert CLOCK in pipe.tree.notes
     assert widths(pipe)[0] == 4
-    assert torch.equal(regenerate(tmp_path, opening=Opening(ToyPipeline())), pipe.video)
+    assert torch.equal(regenerate(tmp_path, pipe=ToyPipeline()), pipe.video)
 
 
 def stand_in(seconds: float, candidates: int) -> Any:

@@ -18,7 +18,6 @@ from streamt1_plugins.evaluation.calibration import calibrate
 from streamt1_plugins.evaluation.evaluator import Evaluator
 from streamt1_plugins.evaluation.pool import RewardPool
 from streamt1_plugins.replay import branch, regenerate
-from streamt1_plugins.resuming import Opening
 from streamt1_plugins.runs import journal
 from streamt1_plugins.runs.observers.record import record_to
 from tests.launching import without_times
@@ -333,15 +332,15 @@ def test_any_node_is_made_again_whole(tmp_path: Path) -> None:
     ours, theirs = Seen(), Seen()
     pipe = run("early.steps=2", **record_to(tmp_path), seen=ours)
     run(seen=theirs)
-    assert torch.equal(regenerate(tmp_path, opening=Opening(ToyPipeline())), pipe.video)
+    assert torch.equal(regenerate(tmp_path, pipe=ToyPipeline()), pipe.video)
     for node in pipe.tree.chunk(0):
-        assert torch.equal(regenerate(tmp_path, node.id, Opening(ToyPipeline())), theirs.frames[node.id])
+        assert torch.equal(regenerate(tmp_path, node.id, ToyPipeline()), theirs.frames[node.id])
 
 
 def test_a_person_may_go_on_from_a_node_that_was_left_behind(tmp_path: Path) -> None:
     pipe = run("early.steps=2", **record_to(tmp_path / "first"))
     behind = next(node for node in pipe.tree.chunk(1) if not node.is_finished)
-    mine = branch(tmp_path / "first", behind.id, tmp_path / "mine", Opening(ToyPipeline()))
+    mine = branch(tmp_path / "first", behind.id, tmp_path / "mine", ToyPipeline())
     mine.complete(mine.last_run)
     assert mine.tree.winner[1] == behind.id
 

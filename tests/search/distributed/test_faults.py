@@ -33,7 +33,7 @@ def test_one_message_names_the_process_and_the_candidate(how: str, tmp_path: Pat
     found = launch(2, CLI, *command, *waits)  # within its timeout, shorter than the stall and the default one
     assert found.returncode != 0
     assert re.findall(r"^Error: .*", found.stderr, re.MULTILINE) == [f"Error: {WHERE}{TOLD[how]}"]
-    assert f"Go on with: streamt1 generate --resume {out}" in found.stderr
+    assert f"Resume with: streamt1 generate --resume {out}" in found.stderr
     kept = journal.read(out)
     assert journal.chunks_done(kept) == 2
     assert kept[-1]["event"] == "finished"
