@@ -31,6 +31,11 @@ streamt1 --plugin my_rewards.py generate "two squares" -o rewards.long.warmth.we
 class PluginGroup(ErrorGroup):
     """The commands of this package and, behind them, those of plugins, which are loaded when they are needed."""
 
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help, once all commands are known: a plugin that does not load leaves no half of it."""
+        self._add_commands_of_plugins()
+        super().format_help(ctx, formatter)
+
     def list_commands(self, ctx: Any) -> list[str]:
         """The names of all commands."""
         self._add_commands_of_plugins()

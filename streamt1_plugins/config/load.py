@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_origin
 
@@ -104,7 +105,7 @@ def _with_base(data: dict[str, Any], folder: Path, chain: tuple[Path, ...]) -> d
     if base is None:
         return data
     beside = folder / str(base)
-    return _merged(_extended(beside if _is_file(beside) else find(str(base)), chain), data)
+    return merged(_extended(beside if _is_file(beside) else find(str(base)), chain), data)
 
 
 def _is_file(path: Path) -> bool:
@@ -141,14 +142,17 @@ class _NoAliases(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
 
-def _merged(base: Mapping[str, Any], over: Mapping[str, Any], parts: Sequence[str] = PARTS) -> dict[str, Any]:
-    """Deep merge. A part with another `name` replaces the base's part whole: options of one do not fit another."""
+def merged(base: Mapping[str, Any], over: Mapping[str, Any], parts: Sequence[str] = PARTS) -> dict[str, Any]:
+    """The data of `base` with that of `over` on top, merged key by key.
+
+    A part with another `name` replaces the base's part whole, because options of one part do not fit another.
+    """
     result = dict(base)
     for key, value in over.items():
         old = _part(result.get(key)) if key in parts else result.get(key)
         result[key] = value
         if isinstance(old, dict) and isinstance(value, dict) and not (key in parts and _renames(value, old)):
-            result[key] = _merged(old, value, parts=())
+            result[key] = merged(old, value, parts=())
     return result
 
 
@@ -193,10 +197,22 @@ def _parsed(override: str) -> tuple[list[str], Any]:
 
 
 def _validated(data: dict[str, Any], source: str) -> Recipe:
+    for key, value in _numbers(data):
+        if not math.isfinite(value):
+            raise RecipeError(f"{source}: {key} = {value}: runs record recipes as JSON, which has finite numbers only.")
     try:
         return Recipe.model_validate(data)
     except ValidationError as error:
         raise RecipeError(f"{source}: " + "; ".join(_problems(error))) from error
+
+
+def _numbers(data: Any, key: str = "") -> Iterator[tuple[str, float]]:
+    """The floating-point numbers anywhere in the data, with their dotted keys."""
+    if isinstance(data, float):
+        yield key, data
+    steps = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list | tuple) else ()
+    for step, value in steps:
+        yield from _numbers(value, f"{key}.{step}" if key else str(step))
 
 
 def _problems(error: ValidationError) -> Iterator[str]:

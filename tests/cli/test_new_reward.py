@@ -139,12 +139,3 @@ def test_the_packages_code_is_as_clean_as_ours(package: Path) -> None:
     call(sys.executable, "-m", "ruff", "check", "--config", str(ROOT / "pyproject.toml"), package, cwd=package)
     settings = ["--config", str(ROOT / "pyproject.toml"), "--check"]
     call(sys.executable, "-m", "ruff", "format", *settings, package, cwd=package)
-
-
-def test_details_tell_why_a_reward_cannot_be_imported() -> None:
-    result = CliRunner().invoke(app, ["plugins", "--details", "--json"])
-    rewards = {reward["name"]: reward for reward in json.loads(result.output)["rewards"]}
-    assert "Install it with: pip install 'streamt1-plugins[none]'" in rewards["needs-extra"]["problem"]
-    assert rewards["needs-extra"]["license"] is None
-    assert rewards["short-only"]["horizons"] == ["short"]
-    assert rewards["tinyalign"]["needs_prompt"]

@@ -267,6 +267,19 @@ def test_values_out_of_range_are_named_with_their_value(place: str, value: Any) 
     assert f"{place} = {value!r}: Input should be" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("override", "key"),
+    [
+        ("rewards.long.a.weight=.inf", "rewards.long.a.weight = inf"),
+        ("adapter.steps=[1, -.inf]", "adapter.steps.1 = -inf"),
+        ("observers.wandb={x: {y: .nan}}", "observers.wandb.x.y = nan"),
+    ],
+)
+def test_a_number_that_json_cannot_hold_is_refused(override: str, key: str) -> None:
+    with pytest.raises(RecipeError, match=f"recipe: {key}: runs record recipes as JSON"):
+        load({}, [override])
+
+
 def test_every_problem_is_reported_with_the_source() -> None:
     with pytest.raises(RecipeError, match=r"stream-t1: search\.top_k = 0: .*; seed|stream-t1: seed = -1: .*; search"):
         load("stream-t1", ["search.top_k=0", "seed=-1"])

@@ -1,0 +1,44 @@
+"""A run is interrupted, resumed, and then branched at a candidate that the rewards did not choose.
+
+python examples/resume_and_branch.py runs/circle
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import streamt1_plugins as streamt1
+
+PROMPT = "a red circle moving right on a blue background"
+
+
+def interrupt(pipe: Any, chunk_index: int, callback_kwargs: dict[str, Any]) -> None:
+    """What Ctrl-C, a crash or a time limit does in the second chunk."""
+    if chunk_index == 1:
+        raise KeyboardInterrupt
+
+
+def main(folder: Path) -> None:
+    pipe = streamt1.load("tinyworld", observers=streamt1.record_to(folder))
+    try:
+        pipe(PROMPT, num_frames=45, on_chunk_end=interrupt)
+    except KeyboardInterrupt:
+        print(f"interrupted after {len(pipe.run.beams[0].path)} of {pipe.run.session.num_chunks} chunks")
+
+    # The folder has the recipe, the arguments, the seed and the state, so resuming takes nothing else. The result is
+    # the same, bit by bit, as without the interruption.
+    streamt1.resume(folder)
+    print(f"resumed: {folder / 'video.mp4'}")
+
+    # Every candidate of the tree can be continued. Take the best one of chunk 1 that did not survive.
+    nodes = pipe.tree.chunk(1)
+    picked = max((node for node in nodes if node.fate == "pruned"), key=lambda node: node.score)
+    branched = streamt1.branch(folder, picked.id, f"{folder}-{picked.id}")
+    branched.complete(branched.last_run)
+    print(f"branched at {picked.id}: {folder}-{picked.id}/video.mp4")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "runs/circle"))

@@ -1,0 +1,125 @@
+"""`streamt1 generate --prompts FILE`: a run folder per prompt, over all processes, finished when run again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streamt1_plugins import InputError
+from streamt1_plugins.cli.batch import folder_of, read_prompts, state_of
+from tests.cli.calling import call, generate, one_line
+from tests.launching import CLI, launch, without_times
+
+PROMPTS = ["one", "the second", "three", "the fourth", "five"]
+FOLDERS = ["0001-one", "0002-the-second", "0003-three", "0004-the-fourth", "0005-five"]
+
+
+@pytest.fixture
+def prompts(tmp_path: Path) -> Path:
+    file = tmp_path / "prompts.txt"
+    file.write_text("# a comment\n" + "\n\n".join(PROMPTS) + "\n")
+    return file
+
+
+def trees(out: Path) -> dict[str, object]:
+    return {path.name: without_times(json.loads((path / "tree.json").read_text())) for path in sorted(out.iterdir())}
+
+
+def test_every_prompt_of_a_file_gets_its_video_however_many_processes(prompts: Path, tmp_path: Path) -> None:
+    command = ("generate", "--prompts", prompts, "--model", "toy", "--out")
+    alone = launch(1, CLI, *command, tmp_path / "alone")
+    assert alone.returncode == 0, alone.stderr
+    assert sorted(path.name for path in (tmp_path / "alone").iterdir()) == FOLDERS
+    grouped = launch(4, CLI, *command, tmp_path / "grouped", "-o", "parallel={prompts: 2, candidates: 2}")
+    assert grouped.returncode == 0, grouped.stderr
+    assert grouped.stdout.splitlines()[-1] == f"5 videos in {tmp_path / 'grouped'}"
+    assert trees(tmp_path / "grouped") == trees(tmp_path / "alone")
+    assert "still there at exit" not in grouped.stderr  # a thread of a connection could abort the process now and then
+
+
+def test_running_again_makes_only_what_is_missing(prompts: Path, tmp_path: Path) -> None:
+    command = ("generate", "--prompts", prompts, "--model", "toy", "--out", tmp_path / "out")
+    assert launch(1, CLI, *command).returncode == 0
+    before = trees(tmp_path / "out")
+    shutil.rmtree(tmp_path / "out" / FOLDERS[4])
+    file = tmp_path / "out" / FOLDERS[2] / "journal.jsonl"
+    file.write_text("\n".join(file.read_text().splitlines()[:8]) + "\n")  # as if it had been killed
+    (tmp_path / "out" / FOLDERS[2] / "state" / "head.safetensors").unlink()
+    again = launch(2, CLI, *command)
+    assert again.returncode == 0, again.stderr
+    assert trees(tmp_path / "out") == before
+    other = launch(1, CLI, *command, "--seed", 7)
+    assert "holds a run of another prompt or recipe" in other.stderr
+
+
+# Reading the file and the folders.
+
+
+def test_a_file_has_a_prompt_per_line(prompts: Path) -> None:
+    assert read_prompts(prompts) == PROMPTS
+
+
+@pytest.mark.parametrize(("text", "message"), [(None, "does not exist"), ("# nothing\n\n", "holds no prompts")])
+def test_a_file_without_prompts_is_refused(tmp_path: Path, text: str | None, message: str) -> None:
+    file = tmp_path / "prompts.txt"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(InputError, match=message):
+        read_prompts(file)
+
+
+def test_a_folder_is_named_by_number_and_prompt(tmp_path: Path) -> None:
+    assert folder_of(tmp_path, 0, "A red/CIRCLE, moving!").name == "0001-a-red-circle-moving"
+    assert folder_of(tmp_path, 11, "?").name == "0012"
+
+
+@pytest.mark.parametrize("args", [("a prompt", "--prompts", "p.txt", "--out", "o"), ("--prompts", "p.txt")])
+def test_a_file_takes_the_place_of_the_prompt_and_needs_a_folder(args: tuple[str, ...]) -> None:
+    assert "--prompts FILE takes the place of PROMPT" in one_line(call("generate", *args))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A finished run."""
+    assert generate("--out", "run", "-q").exit_code == 0
+    return tmp_path / "run"
+
+
+def recorded(folder: Path) -> dict[str, Any]:
+    """The recipe in the journal."""
+    found: dict[str, Any] = json.loads((folder / "journal.jsonl").read_text().splitlines()[0])["recipe"]
+    return found
+
+
+def test_a_run_is_new_begun_or_done(folder: Path, tmp_path: Path) -> None:
+    recipe = recorded(folder)
+    assert state_of(tmp_path / "other", "a prompt", recipe) == "new"
+    assert state_of(folder, "a prompt", recipe) == "done"
+    journal = folder / "journal.jsonl"
+    journal.write_text("".join(journal.read_text().splitlines(keepends=True)[:-1]))
+    assert state_of(folder, "a prompt", recipe) == "begun"
+
+
+def test_observers_and_processes_may_differ(folder: Path) -> None:
+    recipe = {**recorded(folder), "observers": {"wandb": {}}, "parallel": {"candidates": 4}}
+    assert state_of(folder, "a prompt", recipe) == "done"
+
+
+@pytest.mark.parametrize(("prompt", "changes"), [("another", {}), ("a prompt", {"seed": 7})])
+def test_a_run_of_something_else_is_refused(folder: Path, prompt: str, changes: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=r"holds a run of another prompt or recipe\. Choose another --out"):
+        state_of(folder, prompt, recorded(folder) | changes)
+
+
+def test_a_run_recorded_under_the_old_keys_is_the_same_recipe(folder: Path) -> None:
+    recipe, journal = recorded(folder), folder / "journal.jsonl"
+    lines = journal.read_text().splitlines(keepends=True)
+    started = json.loads(lines[0])
+    started["recipe"]["search"]["park"] = {"none": "device"}[started["recipe"]["search"].pop("offload")]
+    started["recipe"]["parallel"]["previews"] = started["recipe"]["parallel"].pop("thumbnails")
+    journal.write_text(json.dumps(started) + "\n" + "".join(lines[1:]))
+    assert state_of(folder, "a prompt", recipe) == "done"

@@ -1,0 +1,151 @@
+"""`streamt1 generate`: what it writes and prints, and what bad input looks like."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+
+from streamt1_plugins import Chunk, hookimpl
+from streamt1_plugins.cli.generate import run_folder
+from streamt1_plugins.config import load as recipe
+from streamt1_plugins.plugins.discovery import discovery
+from tests.cli.calling import RECORD, call, generate, one_line
+
+
+@dataclass
+class Interrupting:
+    """Presses Ctrl-C after chunk `at`."""
+
+    at: int = 1
+
+    @hookimpl
+    def streamt1_chunk_selected(self, chunk: Chunk) -> None:
+        if chunk.index == self.at:
+            raise KeyboardInterrupt
+
+
+class CliParts:
+    @hookimpl
+    def streamt1_register_policies(self, register: Any) -> None:
+        register("interrupting", kind="observer", target=f"{__name__}:Interrupting")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _parts(_toy_plugin: None) -> None:
+    sys.modules.setdefault(__name__, sys.modules[Interrupting.__module__])
+    discovery().add(CliParts(), name="cli-parts", origin="tests")
+
+
+def test_generate_leaves_a_run_folder_and_a_table(tmp_path: Path) -> None:
+    result = generate("--out", "o", "--seed", "5", "-o", "search.candidates=3")
+    assert result.exit_code == 0, result.output
+    assert sorted(file.name for file in Path("o").iterdir()) == RECORD
+    assert recipe.load("o/recipe.yaml").seed == json.loads(Path("o/summary.json").read_text())["seed"] == 5
+    rows = [line.split() for line in result.stdout.splitlines() if re.match(r"\s+\d", line)]
+    assert [row[:2] for row in rows] == [[str(i), "6"] for i in range(4)]
+    assert "24 candidates in" in result.stdout
+    assert "video   o/video.mp4" in result.stdout
+    assert "chunk 4/4" in result.stderr
+
+
+def test_the_recipe_of_a_run_folder_runs_the_same_again() -> None:
+    generate("--out", "a", "--seed", "5")
+    call("generate", "a prompt", "--recipe", "a/recipe.yaml", "--out", "b")
+    first, second = (json.loads(Path(name, "tree.json").read_text()) for name in "ab")
+    for node in (*first["nodes"], *second["nodes"]):
+        node.pop("seconds")
+    assert first == second
+    assert Path("a/video.mp4").read_bytes() == Path("b/video.mp4").read_bytes()
+
+
+def test_quiet_prints_the_path_and_json_the_summary() -> None:
+    quiet = generate("--out", "q", "--quiet")
+    assert (quiet.stdout, quiet.stderr) == ("q/video.mp4\n", "")
+    found = json.loads(generate("--out", "j", "--json").stdout)
+    assert (found["prompt"], found["out"], found["video_file"]) == ("a prompt", "j", "j/video.mp4")
+    both = generate("--out", "b", "--json", "--quiet")
+    assert (json.loads(both.stdout)["out"], both.stderr) == ("b", "")
+
+
+def test_without_out_the_folder_is_named_by_time_and_prompt() -> None:
+    for _ in range(2):
+        assert generate("-q").exit_code == 0
+    names = sorted(folder.name for folder in Path("runs").iterdir())
+    assert len(names) == 2
+    assert all(re.fullmatch(r"\d{8}-\d{6}-a-prompt(-2)?", name) for name in names)
+    assert re.fullmatch(r"runs/\d{8}-\d{6}", str(run_folder(None, "?!")))
+    assert len(run_folder(None, "x" * 500).name) <= 80
+
+
+def test_ctrl_c_saves_what_was_generated() -> None:
+    result = generate("--out", "o", "-o", "observers.interrupting.at=1")
+    assert result.exit_code == 130
+    assert result.stderr.splitlines()[-2:] == ["What was generated so far is kept in o", "Interrupted."]
+    assert sorted(file.name for file in Path("o").iterdir()) == RECORD
+    with av.open("o/video.mp4") as container:
+        assert sum(1 for _ in container.decode(video=0)) == 6
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["-r", "stream-t2"], r"Unknown recipe 'stream-t2'\. Did you mean 'stream-t1'\? Known: .*plain"),
+        (["-r", "missing.yaml"], "Recipe file 'missing.yaml' does not exist."),
+        (["-o", "searchh.top_k=3"], "unknown key 'searchh'. Did you mean 'search'?"),
+        (["-o", "search.topk=3"], "unknown key 'search.topk'. Did you mean 'top_k'?"),
+        (["-o", "memory.short_treshold=1"], "no option 'short_treshold'. Did you mean 'short_threshold'?"),
+        (["-o", "search.top_k"], "is not of the form key=value"),
+        (["-o", "search.top_k=0"], "search.top_k = 0: Input should be greater than or equal to 1"),
+        (["-o", "search.candidates=0"], "search.candidates = 0"),
+        (["-o", "rewards.long.brigt={}"], "Unknown reward 'brigt'. Did you mean 'bright'?"),
+        (["--adapter", "toyy"], "Unknown adapter 'toyy'. Did you mean 'toy'?"),
+        (["--seed", "-1"], "seed = -1: Input should be greater than or equal to 0"),
+        (["--device", "nonsense"], "Moving the model to 'nonsense' failed"),
+        (["--out", "file/x"], "The folder file/x cannot be made: .*file is a file."),
+        (["--out", "full"], "The folder full is not empty. Choose another one with --out, or empty it first."),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(args: list[str], message: str) -> None:
+    Path("file").touch()
+    Path("full").mkdir()
+    Path("full/mine").touch()
+    line = one_line(generate("--quiet", *args))
+    assert line.startswith("Error: ")
+    assert re.search(message, line), line
+    assert sorted(each.name for each in Path().iterdir()) == ["file", "full"]
+
+
+@pytest.mark.parametrize("prompt", ["", "  \n"])
+def test_an_empty_prompt(prompt: str) -> None:
+    assert "The prompt is empty: say what the video should show." in one_line(call("generate", prompt))
+
+
+def test_a_model_that_is_not_there_names_model_and_adapter() -> None:
+    line = one_line(call("generate", "x", "-r", "plain", "--adapter", "wan", "--model", "./missing", "-q"))
+    assert line.startswith("Error: Loading the model './missing' with adapter 'wan' failed: ")
+
+
+def test_a_model_nobody_names_an_adapter_for() -> None:
+    assert "--adapter NAME" in one_line(call("generate", "x", "-r", "plain", "--model", "some/model", "-q"))
+
+
+@pytest.mark.slow
+def test_generate_with_the_embedded_model_in_a_process_of_its_own(tmp_path: Path) -> None:
+    prompt = "a red circle moving right on a blue background"
+    options = ["--recipe", "plain", "--num-frames", "21", "--json", "--out", "o"]
+    command = [sys.executable, "-m", "streamt1_plugins", "generate", prompt, *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout)
+    assert found["video"] == {"frames": 21, "height": 64, "width": 64, "fps": 16.0}
+    assert (found["model"], found["device"][:3]) in {("tinyworld", "cpu"), ("tinyworld", "cud")}
+    assert [line[:9] for line in done.stderr.splitlines()] == ["chunk 1/2", "chunk 2/2"]
+    with av.open("o/video.mp4") as container:
+        assert container.streams.video[0].width == 256
