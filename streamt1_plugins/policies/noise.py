@@ -63,7 +63,7 @@ class Propagate:
     @hookimpl
     def streamt1_propose_noise(self, run: Run, chunk: Chunk, beam: Beam, count: int) -> list[Proposal]:
         if run.is_plain and self.seeds == "fresh":
-            return [self._proposal(run, beam, run.seed, None)]
+            return [self._proposal(run, beam, run.seed, run.session.generator)]
         seeds = [self._seed(run.seed, chunk, beam, index) for index in range(count)]
         return [self._proposal(run, beam, seed, torch.Generator(self.device).manual_seed(seed)) for seed in seeds]
 
@@ -72,7 +72,7 @@ class Propagate:
             return fresh_seed(base, chunk.index, beam.rank, index)
         return release_seed(base, chunk.index, beam.rank, index, beam.last.seed if beam.last else None)
 
-    def _proposal(self, run: Run, beam: Beam, seed: int, generator: torch.Generator | None) -> Proposal:
+    def _proposal(self, run: Run, beam: Beam, seed: int, generator: torch.Generator) -> Proposal:
         fresh = run.session.draw(beam.history, generator)
         # Chunks of another length (a short last one) cannot inherit: their noise stays fresh and the tree says so.
         inherits = self.sigma != 0 and beam.noise is not None and beam.noise.shape == fresh.shape

@@ -75,7 +75,7 @@ def look(run: Run, hooks: RunHooks, measurer: Measurer, chunk: Chunk, drafts: Se
 def _drafting(run: Run, parking: Parking, branches: Sequence[Branch]) -> HasDraft | None:
     """The session, where this chunk's candidates can be looked at early and some of them left behind."""
     early, session = run.recipe.early, run.session
-    if not early.steps or not isinstance(session, HasDraft) or branching.are_plain(branches):
+    if not early.steps or not isinstance(session, HasDraft) or branching.are_plain(run, branches):
         return None
     if cascade.places(run.recipe, early.keep, len(branches)) == len(branches):
         return None

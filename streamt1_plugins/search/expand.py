@@ -72,12 +72,12 @@ def _proposals(run: Run, hooks: RunHooks, chunk: Chunk, beam: Beam) -> Sequence[
 
 def _team(run: Run, branches: Sequence[Branch]) -> Workers:
     """The run's team. Proposals from the pipeline's own stream are everybody's, for it has to advance everywhere."""
-    return SingleProcess() if are_plain(branches) else run.team
+    return SingleProcess() if are_plain(run, branches) else run.team
 
 
-def are_plain(branches: Sequence[Branch]) -> bool:
+def are_plain(run: Run, branches: Sequence[Branch]) -> bool:
     """Whether proposals come from the pipeline's own noise stream, which has to be drawn from in its order."""
-    return any(proposal.generator is None for _, proposal in branches)
+    return any(proposal.generator is run.session.generator for _, proposal in branches)
 
 
 def _batches(run: Run, branches: Sequence[Branch], rows: Sequence[int]) -> Iterator[tuple[Beam, list[Numbered]]]:
@@ -98,7 +98,7 @@ def _limit(run: Run) -> int:
 
 def within_memory(run: Run, chunk: Chunk, beam: Beam, batch: Sequence[Numbered], step: Step) -> list[Candidate]:
     """`step`, in halves where a batch is more than the device's memory holds; the rest of the run keeps to that."""
-    streams = [stream for stream in generators(batch) if stream is not None]
+    streams = generators(batch)
     before = [stream.get_state() for stream in streams]
     try:
         return step(run, chunk, beam, batch)
@@ -127,9 +127,9 @@ def noise(batch: Sequence[Numbered]) -> Tensor:
     return torch.cat([proposal.noise for _, proposal in batch])
 
 
-def generators(batch: Sequence[Numbered]) -> list[Generator | None]:
-    """One for each proposal, None for the pipeline's own stream."""
-    return [proposal.generator for _, proposal in batch]
+def generators(batch: Sequence[Numbered]) -> list[Generator]:
+    """One for each proposal."""
+    return [proposal.generator for _, proposal in batch if proposal.generator is not None]
 
 
 def decoded(

@@ -84,7 +84,9 @@ def test_release_seeds(chunk: int, parent: int, index: int, last: int | None, se
 
 
 def run_of(**recipe: Any) -> Any:
-    session = SimpleNamespace(draw=lambda history, generator: torch.randn(1, 1, 2, 2, 2, generator=generator))
+    session = SimpleNamespace(
+        draw=lambda history, generator: torch.randn(1, 1, 2, 2, 2, generator=generator), generator=torch.Generator()
+    )
     return SimpleNamespace(recipe=load(recipe), session=session, seed=42, is_plain=not load(recipe).search.is_wide)
 
 
@@ -106,10 +108,9 @@ def fresh_noise(seed: int) -> torch.Tensor:
 
 
 def test_a_search_of_one_uses_the_pipelines_own_stream() -> None:
-    (proposal,) = Propagate().streamt1_propose_noise(
-        run_of(search={"candidates": 1, "top_k": 1}), Chunk(0, 4), Beam(History()), 1
-    )
-    assert proposal.generator is None
+    run = run_of(search={"candidates": 1, "top_k": 1})
+    (proposal,) = Propagate().streamt1_propose_noise(run, Chunk(0, 4), Beam(History()), 1)
+    assert proposal.generator is run.session.generator
     assert not proposal.propagated
 
 

@@ -360,6 +360,6 @@ def test_without_rewards_there_is_nothing_to_look_with() -> None:
 
 
 def test_the_pipelines_own_noise_is_drawn_in_its_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streamt1_plugins.search.expand.are_plain", lambda branches: True)
+    monkeypatch.setattr("streamt1_plugins.search.expand.are_plain", lambda *_: True)
     pipe = run("early.steps=2")
     assert all(node.is_finished for node in pipe.tree)

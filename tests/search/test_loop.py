@@ -79,7 +79,7 @@ def test_one_candidate_and_sigma_zero_is_the_plain_pipeline() -> None:
     )
     history = session.root()
     for _ in range(session.num_chunks):
-        latents = session.generate(history, session.draw(history, None), [None])
+        latents = session.generate(history, session.draw(history, session.generator), [session.generator])
         history = session.commit(history, latents, session.decode(history, latents)[0], "discard")
     assert torch.equal(one.video, plain.video)
     assert torch.equal(plain.video, session.finish(history))
