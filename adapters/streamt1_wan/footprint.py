@@ -14,7 +14,7 @@ from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
 
 from streamt1_plugins.api.adapter import Footprint
-from streamt1_seams.wan_vae import decode_chunk
+from streamt1_seams import decode_chunk
 from streamt1_wan.lora import LORA_FILE
 
 if TYPE_CHECKING:
@@ -144,6 +144,6 @@ def shapes_of(config: Mapping[str, Any]) -> Any:
 def decoded(vae: Any, shape: tuple[int, ...]) -> tuple[int, int]:
     """Numbers in (decoder state, frames) of one candidate after a chunk that is not the first: that one has fewer."""
     latents = torch.empty(shape, device="meta")
-    _, (state,) = decode_chunk(vae, latents, None)
-    frames, (state,) = decode_chunk(vae, latents, state)
-    return sum(entry.numel() for entry in state if isinstance(entry, torch.Tensor)), frames.numel()
+    (first,) = decode_chunk(vae, latents, None)
+    (later,) = decode_chunk(vae, latents, first.state)
+    return sum(entry.numel() for entry in later.state if isinstance(entry, torch.Tensor)), later.frames.numel()

@@ -1,4 +1,4 @@
-"""FramePack by interrupt-replay: exact, forkable, blended seams and all."""
+"""FramePack through the interrupt seam: exact, forkable, blended seams and all."""
 
 from __future__ import annotations
 

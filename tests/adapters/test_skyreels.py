@@ -1,4 +1,4 @@
-"""SkyReels-V2 by interrupt-replay: exact where the plain pipeline is, forkable, and gone without a trace."""
+"""SkyReels-V2 through the interrupt seam: exact where the plain pipeline is, forkable, and gone without a trace."""
 
 from __future__ import annotations
 
