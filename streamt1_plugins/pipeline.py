@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from streamt1_plugins import prompts as many
-from streamt1_plugins.api.adapter import MemoryPlan
 from streamt1_plugins.api.run import Run
 from streamt1_plugins.api.tree import Tree
 from streamt1_plugins.api.workers import SingleProcess
@@ -185,7 +184,7 @@ class StreamPipeline:
         if generator is None:
             call["generator"] = generator = torch.Generator().manual_seed(self.recipe.seed)
         ours = {name: call.pop(name) for name in OWN_ARGUMENTS if name in call}
-        session = self._adapter.open(self.pipe, call, MemoryPlan(**self.recipe.sinks.model_dump()))
+        session = self._adapter.open(self.pipe, call, self.recipe.sinks)
         seed = generator.initial_seed()
         recipe = self.recipe.model_copy(update={"seed": seed})
         self._interrupt = False

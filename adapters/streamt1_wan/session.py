@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,9 +11,10 @@ from diffusers.pipelines.wan.pipeline_output import WanPipelineOutput
 from diffusers.utils.torch_utils import randn_tensor
 
 from streamt1_plugins.api.adapter import Draft, History
+from streamt1_plugins.api.routed_memory import evict, remember
 from streamt1_seams import appended, decode_chunk, postprocessed
 from streamt1_wan import CAPABILITIES
-from streamt1_wan.memory import Block, Memory, assembled, evict, remember
+from streamt1_wan.memory import Block, Memory, assembled, fold
 from streamt1_wan.outline import outlined
 from streamt1_wan.processor import Context, ContextAttention
 from streamt1_wan.schedule import Schedule, flow_to_x0, renoise
@@ -114,10 +116,10 @@ class CausalWanSession:
     @torch.no_grad()
     def commit(self, history: History, latents: Tensor, decoded: Decoded, route: MemoryRoute) -> History:
         """Append one survivor. A clean pass writes its context, except in the last chunk, where it is not read."""
-        memory = history.memory
+        memory, plan = history.memory, self._plan.memory
         if history.index + 1 < self.num_chunks:
             block = self._clean_pass(history, latents, route)
-            memory = evict(remember(memory, block, self._plan.memory), self._plan.memory, self._rope)
+            memory = evict(remember(memory, block, plan), plan, partial(fold, plan=plan, rope=self._rope))
         return appended(history, latents, decoded, memory)
 
     def finish(self, history: History) -> Any:

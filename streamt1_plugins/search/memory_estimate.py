@@ -86,7 +86,7 @@ def memory_plan(recipe: Recipe) -> MemoryPlan:
     sinks = recipe.sinks
     if recipe.memory.name == "fixed" and recipe.memory.options.get("route", "discard") == "discard":
         sinks = sinks.model_copy(update={"max_sink_chunks": sinks.sink_chunks, "sink_precision": "model"})
-    return MemoryPlan(**sinks.model_dump())
+    return sinks
 
 
 def sized(count: float) -> str:

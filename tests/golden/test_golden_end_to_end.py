@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from streamt1_plugins import hookimpl
-from streamt1_plugins.api.adapter import Decoded, History, MemoryPlan
+from streamt1_plugins.api.adapter import Decoded, History
 from streamt1_plugins.api.reward import Reward, RewardInput, RewardOutput
 from streamt1_plugins.api.run import Run
 from streamt1_plugins.api.tree import Tree
@@ -111,7 +111,7 @@ def replay(case: Case) -> tuple[Run, Recorder]:
     paper = recipe_of(case)
     pipe = pipeline_of(case)
     call = call_of(case) | {"generator": torch.Generator().manual_seed(paper.seed)}
-    session = adapter_of(case).open(pipe, call, MemoryPlan(**paper.sinks.model_dump()))
+    session = adapter_of(case).open(pipe, call, paper.sinks)
     recorder = Recorder()
     run = Run(paper, ToyDecode(session, case.tensors["vae.A"]), Tree(), "", paper.seed)  # type: ignore[arg-type]
     hooks = RunHooks([*build.policies(paper).items(), ("recorder", recorder)])

@@ -13,7 +13,6 @@ import pytest
 import torch
 
 import streamt1_plugins as streamt1
-from streamt1_plugins.config.schema import SinkSettings
 from streamt1_plugins.errors import InputError
 from streamt1_plugins.runs.observers.record import record_to
 from streamt1_plugins.runs.observers.report import Report
@@ -196,30 +195,8 @@ def test_without_a_journal_there_is_no_page_but_a_warning(tmp_path: Path, caplog
     assert not (tmp_path / PAGE).exists()
 
 
-def test_the_memory_shown_is_the_memory_there_was(tmp_path: Path) -> None:
-    """Against the adapter's own rule, on random routes."""
-    wan = pytest.importorskip("streamt1_wan.memory")
-    plan = streamt1.MemoryPlan(sink_chunks=2, window_chunks=3, max_sink_chunks=4)
-    sizes = SinkSettings(sink_chunks=2, window_chunks=3, max_sink_chunks=4)
-    generator = torch.Generator().manual_seed(0)
-    for _ in range(20):
-        picks = torch.randint(3, (14,), generator=generator).tolist()
-        routes = [("discard", "ema", "append")[pick] for pick in picks]
-        held, real = memory.timeline(routes, sizes), wan.Memory()
-        for chunk, route in enumerate(routes):
-            shown = [slot.chunk for slot in held[chunk]]
-            assert shown == [block.start for block in real.blocks]
-            block = wan.Block((), (), start=chunk, frames=1, route=route)
-            real = wan.evict(wan.remember(real, block, plan), plan, NoRope())
-
-
-class NoRope:
-    def by(self, frames: int) -> None:
-        return None
-
-
 def test_folded_chunks_are_counted() -> None:
-    sizes = SinkSettings(sink_chunks=1, window_chunks=2, max_sink_chunks=2)
+    sizes = streamt1.MemoryPlan(sink_chunks=1, window_chunks=2, max_sink_chunks=2)
     held = memory.timeline(["discard", "ema", "append", "append", "discard", "ema"], sizes)
     assert held[-1] == (
         memory.Slot(0, "sink", (1,)),
