@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
+from streamt1_plugins.config.schema import MemoryPlan as MemoryPlan  # part of this module's face
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -35,22 +37,6 @@ class Capabilities:
     noise_stream: Literal["per_chunk", "whole_video"]
     stochastic_steps: bool
     global_rng: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class MemoryPlan:
-    """Sizes of a routed memory in chunks (paper: sinks plus a local window), for adapters that have one.
-
-    `sink_chunks` first chunks are the permanent sink; `window_chunks` is the local window with the current chunk;
-    appended sinks grow the sinks to at most `max_sink_chunks`. EMA: ``slot = decay * slot + (1 - decay) * evicted``,
-    kept in float32 when `sink_precision` is "float32" (in bfloat16 a decay of 0.999 changes almost nothing).
-    """
-
-    sink_chunks: int = 1
-    window_chunks: int = 3
-    max_sink_chunks: int = 5
-    ema_decay: float = 0.999
-    sink_precision: Literal["float32", "model"] = "float32"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import humanize
 import torch
 
 from streamt1_plugins.api.adapter import Footprint, History, MemoryPlan, OutlinedSession
+from streamt1_plugins.api.routed_memory import capacity
 from streamt1_plugins.errors import PluginError, RecipeError, foreign_code
 from streamt1_plugins.policies.width import widest
 from streamt1_plugins.search.offload import map_leaves
@@ -158,8 +159,7 @@ def _beam_memory(run: Run, pipe: Any, shape: torch.Size) -> int:
         return 0
     tokens = prod(shape[2:]) // prod(getattr(config, "patch_size", (1, 1, 1)))
     width = config.num_attention_heads * config.attention_head_dim
-    sinks = run.recipe.sinks
-    chunks = min(run.session.num_chunks, sinks.max_sink_chunks + sinks.window_chunks)
+    chunks = sum(capacity(run.recipe.sinks, run.session.num_chunks))
     # With guidance a clean pass has a row per condition, and each leaves keys and values.
     rows = max((1, *run.session.outline().commit)) if isinstance(run.session, OutlinedSession) else 1
     return int(2 * rows * config.num_layers * tokens * width * chunks * pipe.transformer.dtype.itemsize)

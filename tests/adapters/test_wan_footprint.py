@@ -17,7 +17,7 @@ from streamt1_plugins.search.memory_estimate import memory_plan
 from streamt1_plugins.search.offload import map_leaves
 from streamt1_tinyworld.adapter import TinyWorldAdapter
 from streamt1_wan.adapter import CausalWanAdapter
-from streamt1_wan.footprint import block_elements, blocks_kept, decoded, elements, folder_of, shapes_of, weights
+from streamt1_wan.footprint import block_elements, decoded, elements, folder_of, shapes_of, weights
 
 PROMPT = "a red circle moving right on a blue background"
 MODEL = place_of("tinyworld")
@@ -100,13 +100,6 @@ def test_sizes_of_the_real_model_are_those_of_its_page() -> None:
     assert 2 * block_elements(WAN, shape, 1) / 2**30 == pytest.approx(0.80, abs=0.005)
     assert 2 * decoded(shapes_of({}), shape)[0] / 2**30 == pytest.approx(1.76, abs=0.005)
     assert block_elements(WAN, shape, 2) == 2 * block_elements(WAN, shape, 1)
-
-
-@pytest.mark.parametrize(
-    ("chunks", "kept"), [(1, (0, 0)), (2, (1, 0)), (3, (1, 1)), (4, (1, 2)), (5, (2, 2)), (8, (5, 2)), (40, (5, 2))]
-)
-def test_a_memory_fills_its_window_first(chunks: int, kept: tuple[int, int]) -> None:
-    assert blocks_kept(MemoryPlan(), chunks) == kept
 
 
 def test_sharded_weights_and_a_lora_count(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import streamt1_plugins as streamt1
-from streamt1_plugins.config.schema import SinkSettings
+from streamt1_plugins.config.schema import MemoryPlan
 from streamt1_plugins.runs.report import memory
 
 
@@ -16,7 +16,7 @@ def test_the_memory_shown_is_the_memory_there_was(tmp_path: Path) -> None:
     """Against the adapter's own rule, on random routes."""
     wan = pytest.importorskip("streamt1_wan.memory")
     plan = streamt1.MemoryPlan(sink_chunks=2, window_chunks=3, max_sink_chunks=4)
-    sizes = SinkSettings(sink_chunks=2, window_chunks=3, max_sink_chunks=4)
+    sizes = MemoryPlan(sink_chunks=2, window_chunks=3, max_sink_chunks=4)
     generator = torch.Generator().manual_seed(0)
     for _ in range(20):
         picks = torch.randint(3, (14,), generator=generator).tolist()
@@ -35,7 +35,7 @@ class NoRope:
 
 
 def test_folded_chunks_are_counted() -> None:
-    sizes = SinkSettings(sink_chunks=1, window_chunks=2, max_sink_chunks=2)
+    sizes = MemoryPlan(sink_chunks=1, window_chunks=2, max_sink_chunks=2)
     held = memory.timeline(["discard", "ema", "append", "append", "discard", "ema"], sizes)
     assert held[-1] == (
         memory.Slot(0, "sink", (1,)),
