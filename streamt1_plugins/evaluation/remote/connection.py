@@ -13,9 +13,12 @@ from streamt1_plugins.errors import PluginError, UnreachableError
 from streamt1_plugins.evaluation.remote.wire import Failure
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from streamt1_plugins.config.rewards import Place
 
 ANSWER_LIMIT = 2**24  # bytes; an answer is a few numbers per candidate
+PIECE = 2**18  # bytes given to the socket at once
 FIRST_PAUSE = 0.2  # seconds before the first retry, doubled each time
 QUICK = 10.0  # seconds for a request without a body, which computes nothing
 
@@ -70,15 +73,22 @@ class Connection:
         ) from failed
 
     def _once(self, method: str, path: str, body: bytes, seconds: float) -> bytes:
-        with self._client.stream(method, path, content=body, timeout=seconds) as response:
-            content = bytearray()
+        content, headers = (_pieces(body), {"Content-Length": str(len(body))}) if body else (None, {})
+        with self._client.stream(method, path, content=content, headers=headers, timeout=seconds) as response:
+            answer = bytearray()
             for piece in response.iter_bytes():
-                content += piece
-                if len(content) > ANSWER_LIMIT:
+                answer += piece
+                if len(answer) > ANSWER_LIMIT:
                     raise PluginError(f"{self.label}: the answer of {self.url} has more than {ANSWER_LIMIT} bytes.")
         if response.status_code != httpx.codes.OK:
-            raise PluginError(f"{self.label} at {self.url}: {_reason(response.status_code, bytes(content))}")
-        return bytes(content)
+            raise PluginError(f"{self.label} at {self.url}: {_reason(response.status_code, bytes(answer))}")
+        return bytes(answer)
+
+
+def _pieces(body: bytes) -> Iterator[bytes]:
+    """The body in pieces; of a body sent as one, httpx copies the rest after every write to the socket."""
+    for start in range(0, len(body), PIECE):
+        yield body[start : start + PIECE]
 
 
 def _reason(status: int, content: bytes) -> str:

@@ -64,6 +64,30 @@ def test_a_process_does_not_outlive_the_one_that_started_it() -> None:
     assert gone(int(printed)), "the server still runs"
 
 
+HANGING = """
+import sys, threading
+from streamt1_basic.rewards import Flicker
+from streamt1_plugins.cli.reward_worker import main
+Flicker.score = lambda self, inp: threading.Event().wait()
+sys.exit(main())
+"""
+
+
+def test_a_reward_that_does_not_return_ends_with_its_parent(tmp_path: Path) -> None:
+    port = tmp_path / "port.txt"
+    command = [sys.executable, "-c", HANGING, "flicker", "--port-file", str(port)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        while not port.exists() and process.poll() is None:
+            time.sleep(0.05)
+        made = RemoteReward("flicker", Place(url=port.read_text(encoding="utf-8"), timeout=2), {})
+        made.load("cpu")
+        with pytest.raises(UnreachableError, match="no answer"):
+            made.score(example())
+        assert process.stdin is not None
+        process.stdin.close()
+        assert process.wait(60) == 0
+
+
 def gone(process: int) -> bool:
     for _ in range(100):
         status = Path(f"/proc/{process}/stat")
@@ -154,3 +178,11 @@ def test_a_wrong_option_of_the_command_is_an_error(option: str, message: str) ->
     result = subprocess.run(start, capture_output=True, text=True, check=False)
     assert result.returncode == 2
     assert message in result.stderr
+
+
+def test_ctrl_c_ends_the_command(command: tuple[subprocess.Popen[str], str]) -> None:
+    process, url = command
+    made = RemoteReward("drift", Place(url=url), {})
+    made.load("cpu")
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130
