@@ -84,12 +84,12 @@ def test_the_error_of_a_reward_arrives_with_its_reason() -> None:
 
 
 def test_a_server_that_is_too_slow_is_unreachable() -> None:
-    with serving(reward=Failing(2)) as server:
-        made = remote(server, timeout=0.2)
+    with serving(reward=Failing(30)) as server:
+        made = remote(server, timeout=1)
         start = time.monotonic()
-        with pytest.raises(UnreachableError, match=r"no answer from http://127\.0\.0\.1:\d+ in 0\.2 s"):
+        with pytest.raises(UnreachableError, match=r"no answer from http://127\.0\.0\.1:\d+ in 1 s"):
             made.score(example())
-        assert time.monotonic() - start < 1.5
+        assert time.monotonic() - start < 25
 
 
 def test_a_missing_server_is_an_error_before_anything_is_generated() -> None:
