@@ -10,7 +10,6 @@ import pytest
 import torch
 
 import streamt1_plugins as streamt1
-from streamt1_plugins.api.image_reward import TensorCache
 from streamt1_plugins.errors import ContractError, InputError, PluginError, RecipeError
 from streamt1_plugins.evaluation.calibration import calibrate
 from streamt1_plugins.evaluation.inputs import quantise
@@ -443,18 +442,3 @@ def test_a_misshapen_frame_score_is_named() -> None:
             return frames.mean()
 
     assert "score_frames returned shape ()" in (run_with(Odd()).tree.chunk(0)[0].problem or "")
-
-
-def test_the_cache_stays_within_its_bytes_and_forgets_the_oldest() -> None:
-    cache: TensorCache[str] = TensorCache(3 * (256 + 40))
-    for name in "abc":
-        cache.put(name, torch.zeros(10))
-    assert cache.get("a") is not None  # now the youngest
-    cache.put("d", torch.zeros(10))
-    assert [cache.get(name) is None for name in "abcd"] == [False, True, False, False]
-    cache.put("d", torch.zeros(10))
-    assert (len(cache), cache.bytes) == (3, 3 * 296)
-    cache.put("huge", torch.zeros(1000))
-    assert cache.get("huge") is None
-    cache.clear()
-    assert (len(cache), cache.bytes) == (0, 0)
