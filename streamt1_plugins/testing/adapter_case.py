@@ -1,4 +1,4 @@
-"""What the adapter contract works with: a tiny pipeline, sessions on it, and single steps of the search."""
+"""Fixtures of the adapter contract: a tiny pipeline, sessions on it, and single steps of the search."""
 
 from __future__ import annotations
 
@@ -94,12 +94,22 @@ class AdapterCase:
         limit = self.tolerance * max(1.0, float(expected.abs().max()))
         assert worst <= limit, f"{what}: values differ by {worst:.3g}, allowed {limit:.3g}"
 
+    def check_plain(self, output_type: str) -> None:
+        """Without a search the output is the plain pipeline's, and the caller's generator is left in the same state."""
+        if output_type not in self.output_types:
+            pytest.skip(f"the pipeline gives no {output_type!r}")
+        ours, theirs = seeded(3), seeded(3)
+        found = self.video(output_type=output_type, return_dict=False, generator=ours)
+        check_output(found[0], output_type)
+        check_same(found[0], self.plain(output_type=output_type, return_dict=False, generator=theirs)[0])
+        assert torch.equal(ours.get_state(), theirs.get_state()), "the caller's generator is left in another state"
+
     def part(self) -> dict[str, Any]:
         """The adapter as a recipe names it."""
         return {"name": self.name, **options_of(self.make_adapter())}
 
     def needs_callbacks(self) -> None:
-        """Skip a test that only means something where the host can listen."""
+        """Skip a test where the pipeline's call takes no callback."""
         if not self.has_callbacks:
             pytest.skip("the pipeline's call takes no `callback_on_step_end`")
 

@@ -11,7 +11,9 @@ import pytest
 import torch
 
 from streamt1_plugins.api.adapter import Decoded, Draft
-from streamt1_plugins.testing import AdapterContract
+from streamt1_plugins.testing import AdapterContract, AdapterNumerics
+from streamt1_plugins.testing.adapter_arguments import AdapterArguments
+from streamt1_plugins.testing.adapter_lifecycle import AdapterLifecycle
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "third_party" / "streamt1_example_adapter"))
 
@@ -204,7 +206,7 @@ DRAFTS: list[tuple[type, str, tuple[Any, ...]]] = [
 CASES: list[tuple[type, str, tuple[Any, ...]]] = [
     (DrawsTwice, "test_without_a_search_it_is_the_plain_pipeline", ("latent",)),
     (DrawsFromTheCaller, "test_candidates_leave_random_state_alone", ()),
-    (DrawsFromTheCaller, "test_without_a_search_it_is_the_plain_pipeline", ("pt",)),
+    (DrawsFromTheCaller, "test_other_output_types_are_the_plain_pipelines", ("pt",)),
     (DrawsGlobally, "test_candidates_leave_random_state_alone", ()),
     (IgnoresSeeds, "test_a_seed_is_a_candidate", ()),
     (IsNotDeterministic, "test_a_seed_is_a_candidate", ()),
@@ -291,3 +293,12 @@ def test_a_careless_adapter_fails(changes: dict[str, Any]) -> None:
         contract(Careless()).test_unusable_arguments_are_named(changes, "prompt")
     with pytest.raises((pytest.fail.Exception, AttributeError)):
         contract(Careless()).test_other_pipelines_are_refused()
+
+
+def test_the_contract_is_its_parts_and_a_variant_repeats_the_numerics() -> None:
+    def tests(kind: type) -> set[str]:
+        return {name for name in dir(kind) if name.startswith("test_")}
+
+    parts = [tests(AdapterNumerics), tests(AdapterArguments), tests(AdapterLifecycle)]
+    assert tests(AdapterContract) == set().union(*parts)
+    assert sum(map(len, parts)) == len(tests(AdapterContract)), "a test belongs to one part"
