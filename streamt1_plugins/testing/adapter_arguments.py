@@ -35,7 +35,7 @@ class AdapterArguments(AdapterCase):
 
     def test_negative_prompts_matter_with_guidance(self) -> None:
         if self.guidance is None:
-            pytest.skip("the pipeline knows no negative prompt")
+            pytest.skip("the pipeline takes no negative prompt")
         call = {"output_type": "latent", "return_dict": False, **self.guidance}
         blue, other = (self.video(negative_prompt=text, **call)[0] for text in ("blue", "a large dog"))
         assert not torch.equal(blue, other), "negative prompts change nothing"

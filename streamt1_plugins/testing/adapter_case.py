@@ -25,7 +25,7 @@ class AdapterCase:
     """Give it a tiny pipeline of random weights, the adapter, and the arguments of a call that makes 3 chunks or more.
 
     name: what the adapter is registered as. long: changes to the call that make 8 chunks or more.
-    guidance: changes that switch guidance on; None where the pipeline knows no negative prompt.
+    guidance: changes that switch guidance on; None where the pipeline takes no negative prompt.
     tolerance: how far a candidate may differ between batches, relative to the largest value.
     has_plain: whether the pipeline's own call makes the same video without a search (a causal Wan has no such call).
     has_callbacks: whether the pipeline's call takes `callback_on_step_end`.
@@ -165,7 +165,7 @@ def check_same(found: Any, expected: Any) -> None:
 
 
 def check_output(video: Any, output_type: str) -> None:
-    """One video in the form that was asked for."""
+    """One video in the form of this `output_type`."""
     axes = {"latent": 5, "pt": 5, "np": 5, "pil": 1}[output_type]
     assert len(video) == 1, f"{len(video)} videos instead of one"
     if output_type == "pil":

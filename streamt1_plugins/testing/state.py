@@ -36,7 +36,7 @@ def tensor_bytes(root: object, outside: object = None) -> int:
 
 
 def footprint(pipe: Any) -> dict[str, dict[str, Any]]:
-    """Instance attributes, processors and hooks of a pipeline and all its modules, as far as somebody can add to them.
+    """Instance attributes, processors and hooks of a pipeline and all its modules, as far as code can add to them.
 
     Data is compared by name alone (pipelines keep their last guidance scale), functions and processors by identity.
     """

@@ -148,7 +148,7 @@ class IgnoresOutputTypes(RollingSession):
 
 
 class Drafts(RollingSession):
-    """Sound: stops between two steps and goes on."""
+    """Sound: stops between two steps and continues."""
 
     def steps(self, history: History) -> int:
         return int(self._call["num_inference_steps"])
@@ -282,7 +282,7 @@ def test_a_broken_draft_fails_the_test_meant_for_it(kind: type, test: str, argum
         getattr(broken, test)(*arguments)
 
 
-def test_a_session_without_drafts_is_not_asked_for_them() -> None:
+def test_a_session_without_drafts_skips_their_tests() -> None:
     with pytest.raises(pytest.skip.Exception):
         contract(MutantAdapter()).test_a_finished_draft_is_the_candidate(1)
 
