@@ -9,14 +9,16 @@ import torch
 
 from streamt1_plugins.api.adapter import MemoryPlan
 from streamt1_plugins.errors import InputError, UnsupportedPipelineError
-from streamt1_plugins.testing.adapter_case import AdapterCase, check_same, grown
+from streamt1_plugins.testing.adapter_case import AdapterCase, check_same, grown, seeded
 
 
 class AdapterArguments(AdapterCase):
     """The part of the contract about a call's arguments and output, once per adapter."""
 
     def test_declares_itself(self) -> None:
-        with self.session() as session:
+        generator = seeded(5)
+        with self.session(generator=generator) as session:
+            assert session.generator is generator, "`generator` has to be the call's own, the same object"
             assert session.num_chunks - session.root().index >= 3, "give a call that makes 3 chunks or more"
             assert session.fps > 0
             assert session.prompt == (self.call().get("prompt") or "")

@@ -68,6 +68,12 @@ class CountsNothing(RollingSession):
         return latents
 
 
+class HasAnotherStream(RollingSession):
+    def __init__(self, pipe: Any, call: dict[str, Any]) -> None:
+        super().__init__(pipe, call)
+        self.generator = torch.Generator()
+
+
 class HoldsCandidates(RollingSession):
     def generate(self, history: History, noise: torch.Tensor, generators: Any) -> torch.Tensor:
         self.last = super().generate(history, noise, generators)
@@ -212,6 +218,7 @@ CASES: list[tuple[type, str, tuple[Any, ...]]] = [
     (IsNotDeterministic, "test_a_seed_is_a_candidate", ()),
     (MixesItsBatch, "test_batch_equals_one_at_a_time", ()),
     (CountsNothing, "test_declares_itself", ()),
+    (HasAnotherStream, "test_declares_itself", ()),
     (HoldsCandidates, "test_what_is_pruned_is_released", ()),
     (WritesToItsParent, "test_forks_do_not_touch_each_other", ()),
     (KeepsTheBatch, "test_survivors_do_not_keep_their_batch", ()),

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+from diffusers.hooks import HookRegistry, ModelHook
 from torch import nn
 
 from streamt1_plugins.testing.state import footprint, tensor_bytes, tensors_in
@@ -40,6 +41,16 @@ def test_a_pipeline_that_was_not_changed_has_the_same_footprint() -> None:
     before = footprint(pipe)
     pipe.scale = 2.0  # data may change, as pipelines keep their last guidance scale
     assert footprint(pipe) == before
+
+
+def test_a_registry_of_diffusers_counts_once_it_has_a_hook() -> None:
+    pipe = pipeline()
+    net = pipe.components["net"]
+    before = footprint(pipe)
+    registry = HookRegistry.check_if_exists_or_initialize(net)
+    assert footprint(pipe) == before
+    registry.register_hook(ModelHook(), "cache")
+    assert footprint(pipe) != before
 
 
 def test_attributes_and_hooks_left_behind_show() -> None:
