@@ -78,7 +78,7 @@ class ToySession:
 
 
 class PricedSession(ToySession):
-    """A toy that takes `prices` forwards per candidate, chunk by chunk, and one for a clean pass; and tells it."""
+    """A toy with an `outline`: `prices` forwards per candidate, chunk by chunk, and one for a clean pass."""
 
     prices: tuple[int, ...] = (1,)
 

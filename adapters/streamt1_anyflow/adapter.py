@@ -35,7 +35,7 @@ UNUSABLE = {
 class AnyFlowAdapter:
     """Chunk by chunk through a stock `AnyFlowFARPipeline`; without a search the result is the pipeline's own.
 
-    height, width, num_frames, num_inference_steps, guidance_scale: where the call does not say; None leaves the
+    height, width, num_frames, num_inference_steps, guidance_scale: where the call leaves them out; None leaves the
         pipeline's own default (distilled checkpoints want few steps, for example 4).
     fps: frames per second the model was trained at.
     dtype: what `load` loads the transformer and text encoder in; the VAE stays in float32.

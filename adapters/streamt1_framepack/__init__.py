@@ -22,7 +22,7 @@ CAPABILITIES = Capabilities(
 
 @hookimpl
 def streamt1_register_adapters(register: RegisterAdapter) -> None:
-    """Declare `framepack`; the class name alone tells that it fits."""
+    """Declare `framepack`; the class name alone identifies the pipeline."""
     register(
         "framepack",
         pipelines=("HunyuanVideoFramepackPipeline",),

@@ -28,7 +28,7 @@ class FramepackAdapter:
     vision: with `base`, where the image encoder and feature extractor come from.
     dtype: what `load` loads in.
     fps: frames per second the model was trained at.
-    call: arguments of the pipeline's call for calls that do not say otherwise, e.g. ``{sampling_type: vanilla}``.
+    call: arguments of the pipeline's call for calls that leave them out, e.g. ``{sampling_type: vanilla}``.
     """
 
     base: str | None = None

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """What decoding goes on from: latents ``[1, C, F, h, w]`` and, except at the start, the frames they end with.
+    """Where decoding continues from: latents ``[1, C, F, h, w]`` and, except at the start, the frames they end with.
 
     `frames` ``[1, 3, O, H, W]`` are as the VAE gives them (about ``[-1, 1]``, not clamped): the next section revises
     them.

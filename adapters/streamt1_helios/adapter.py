@@ -32,7 +32,7 @@ UNUSABLE = {
 class HeliosAdapter:
     """One chunk per call of a stock Helios pipeline; without a search the result is the pipeline's own.
 
-    height, width, num_frames, guidance_scale: where the call does not say; None leaves the pipeline's own default.
+    height, width, num_frames, guidance_scale: where the call leaves them out; None leaves the pipeline's own default.
     num_inference_steps: likewise, for `HeliosPipeline`.
     pyramid_num_inference_steps_list, is_amplify_first_chunk: likewise, for `HeliosPyramidPipeline`.
     fps: frames per second the model was trained at.

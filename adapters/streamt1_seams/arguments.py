@@ -114,7 +114,7 @@ def _check_text(call: Mapping[str, Any]) -> None:
         if not isinstance(entries[0], (str, torch.Tensor)):
             raise InputError(f"`{name}` has to be a text (str), got {type(entries[0]).__name__}: {entries[0]!r}.")
         if name == "prompt" and not str(entries[0]).strip():
-            raise InputError("`prompt` is empty: say what the video should show.")
+            raise InputError("`prompt` is empty: describe what the video should show.")
 
 
 def _check_choices(call: Mapping[str, Any]) -> None:

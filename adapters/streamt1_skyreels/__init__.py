@@ -22,7 +22,7 @@ CAPABILITIES = Capabilities(
 
 @hookimpl
 def streamt1_register_adapters(register: RegisterAdapter) -> None:
-    """Declare `skyreels`; the class names alone tell that it fits."""
+    """Declare `skyreels`; the class names alone identify the pipelines."""
     register(
         "skyreels",
         pipelines=(

@@ -36,7 +36,7 @@ class SkyReelsAdapter:
 
     task: what `load` loads: text, image or video to video (the checkpoints are the same).
     dtype: what `load` loads the transformer and text encoder in; the VAE stays in float32.
-    call: arguments of the pipeline's call for calls that do not say otherwise, e.g.
+    call: arguments of the pipeline's call for calls that leave them out, e.g.
         ``{num_frames: 257, overlap_history: 17}``; the pipeline's defaults make a single window, one chunk.
     """
 

@@ -1,4 +1,4 @@
-"""The bundled tiny causal model: coloured shapes that move as the prompt says, 64 x 64 pixels, fast on a CPU."""
+"""The bundled tiny causal model: coloured shapes that move as the prompt describes, 64 x 64 pixels, fast on a CPU."""
 
 from __future__ import annotations
 

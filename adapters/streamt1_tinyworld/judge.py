@@ -1,8 +1,8 @@
 """Ground truth for clips of the moving-shapes world, measured from pixels. For evaluation only: no reward may use it.
 
 Every pixel is the background or the nearest colour of the palette; from the mask of each asked-for thing follow its
-size, place and shape, and from its places direction and speed. Frames where two things touch say nothing about the
-shape and motion of either and are left out.
+size, place and shape, and from its places direction and speed. Frames where two things touch are left out
+of the shape and motion of either.
 """
 
 from __future__ import annotations
@@ -215,7 +215,7 @@ def _score_chunk(window: slice, backdrop: Tensor | None, tracks: list[_Track], s
 
 
 def _clear(track: _Track, window: slice) -> Tensor:
-    """The window's frames that tell something, or all if hardly any does."""
+    """The window's frames that can be judged, or all if hardly any can."""
     clear = ~track.hidden[window]
     return clear if clear.float().mean() >= 0.25 else torch.ones_like(clear)
 

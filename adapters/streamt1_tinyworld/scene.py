@@ -57,7 +57,7 @@ class Scene:
 
 
 def stage(specs: Sequence[Spec], seed: int) -> Scene:
-    """Draw what the captions do not say (on the CPU: the same scene for the same seed on every device)."""
+    """Draw what the captions leave open (on the CPU: the same scene for the same seed on every device)."""
     rng, generator = random.Random(f"stage {seed}"), torch.Generator().manual_seed(seed)
     things = [[*(_complete(thing, rng) for thing in spec.things), *[None] * MAX_THINGS][:MAX_THINGS] for spec in specs]
     names = [spec.background or rng.choice(list(BACKGROUNDS)) for spec in specs]
@@ -73,7 +73,7 @@ def stage(specs: Sequence[Spec], seed: int) -> Scene:
     bounds = table(lambda thing: SPEEDS[str(thing.speed)])
     speed = bounds[..., 0] + (bounds[..., 1] - bounds[..., 0]) * uniform(0, 1, MAX_THINGS)
     bouncing = table(lambda thing: thing.motion == "bouncing")
-    # a bounce that is nearly horizontal or vertical could not be told from "moving"
+    # a bounce that is nearly horizontal or vertical could not be distinguished from "moving"
     turn = (uniform(0.25, 0.75, MAX_THINGS) + uniform(0, 4, MAX_THINGS).floor()) * math.pi / 2
     heading = torch.stack([turn.cos(), turn.sin()], -1)
     straight = table(lambda thing: DIRECTIONS.get(str(thing.motion), (0, 0))).float()

@@ -54,7 +54,7 @@ WORDS = (*sorted(FILLERS), *SYNONYMS, *dict.fromkeys((*COLOURS, *BACKGROUNDS, *S
 
 @dataclass(frozen=True)
 class Thing:
-    """One object of a caption; None where the caption does not say."""
+    """One object of a caption; None where the caption leaves it open."""
 
     colour: str | None = None
     shape: str | None = None
@@ -64,7 +64,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Spec:
-    """What a caption says: the background's name and its things, in the caption's order (later ones lie on top)."""
+    """Contents of a caption: the background's name and its things, in the caption's order (later ones lie on top)."""
 
     background: str | None = None
     things: tuple[Thing, ...] = ()
@@ -151,11 +151,13 @@ def _describe(thing: Thing, choose: Callable[..., str]) -> str:
 
 
 def parse(prompt: str) -> Spec:
-    """What a prompt says. ValueError names the words this world does not know, or what contradicts itself."""
+    """Contents of a prompt. Raises `ValueError` for words outside the vocabulary and for contradictions."""
     words = [SYNONYMS.get(word, word) for word in re.findall(r"[^\W\d_]+", prompt.lower())]
     unknown = [word for word in words if word not in WORDS]
     if unknown:
-        raise ValueError(f"the moving-shapes world does not know {', '.join(unknown)}; it knows: {', '.join(WORDS)}")
+        raise ValueError(
+            f"the moving-shapes world has no words for {', '.join(unknown)}; its words: {', '.join(WORDS)}"
+        )
     background = None
     if "background" in words:
         at = words.index("background")

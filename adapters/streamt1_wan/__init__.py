@@ -24,7 +24,7 @@ CAPABILITIES = Capabilities(
 
 @hookimpl
 def streamt1_register_adapters(register: RegisterAdapter) -> None:
-    """Declare `wan`. A causal checkpoint looks like a bidirectional one, so `wan` always has to be asked for."""
+    """Declare `wan`. A causal checkpoint looks like a bidirectional one, so `wan` always has to be named."""
     register(
         "wan",
         pipelines=("WanPipeline",),

@@ -47,7 +47,7 @@ class CausalWanAdapter:
         steps for the first chunk and 4 for every other one).
     shift: of the noise levels towards noise (paper: 5).
     context_noise: the timestep the clean pass is labelled with, 0..1000; no noise is added (paper: 0).
-    height, width, num_frames: in pixels and frames, where the call does not say.
+    height, width, num_frames: in pixels and frames, where the call leaves them out.
     guidance_scale, negative_prompt: likewise; distilled models take 1, which means no guidance.
     max_sequence_length: tokens the text is padded to.
     fps: frames per second the model was trained at.

@@ -55,7 +55,7 @@ def sizes_of(config: Any) -> dict[str, int]:
 
 
 def sizes_in(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
-    """The same sizes read from weights, as far as the weights that tell are there."""
+    """The same sizes read from weights, as far as the weights that show them are there."""
     blocks = [int(found[1]) for name in shapes if (found := _BLOCK.match(name))]
     sizes = {"layers": 1 + max(blocks)} if blocks else {}
     patch = shapes.get("patch_embedding.weight")

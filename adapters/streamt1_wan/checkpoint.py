@@ -1,6 +1,6 @@
 """Checkpoints as the causal Wan projects publish them, read into the weight names of diffusers.
 
-What is known of the layouts: Self-Forcing and Causal-Forcing store ``{"generator": ..., "generator_ema": ...}`` with
+The layouts: Self-Forcing and Causal-Forcing store ``{"generator": ..., "generator_ema": ...}`` with
 names that begin with ``model.`` and may hold FSDP's ``_fsdp_wrapped_module.``; CausVid stores ``generator`` (or
 ``model``) in a folder's ``model.pt``; LongLive stores ``generator`` and a LoRA of its own. All use the names of the
 original Wan code below that; repackaged ones come as flat .safetensors.
@@ -46,7 +46,7 @@ def read(path: Path, weights: Weights | None = None) -> Checkpoint:
     """The transformer's weights in a file, or in a folder with one such file.
 
     weights: `ema` or `raw`; None takes the moving average where there is one. Raises `InputError` for a file that is no
-    checkpoint, that holds code, or that lacks what was asked for.
+    checkpoint, that holds code, or that lacks the chosen weights.
     """
     content = load(path)
     entry = _entry(content, weights, path)

@@ -69,7 +69,7 @@ def convert(job: Conversion, out: Path) -> Converted:
 
 
 def fitting(job: Conversion) -> tuple[Checkpoint, Lora | None, Any]:
-    """The checkpoint, the LoRA and an empty model, once all of them are known to fit each other."""
+    """The checkpoint, the LoRA and an empty model, once all of them are checked to fit each other."""
     empty = architecture.empty_transformer(_base_config(job.base))
     checkpoint = read(job.checkpoint, job.weights)
     architecture.check(checkpoint.tensors, empty, f"{job.checkpoint} does not fit {job.base}")

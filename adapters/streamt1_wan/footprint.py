@@ -90,7 +90,7 @@ def config_of(folder: Path, component: str) -> dict[str, Any] | None:
 def weights(folder: Path, itemsizes: Mapping[str, int]) -> int | None:
     """Bytes of a pipeline's weights, loaded with `itemsizes` bytes an element, by component; None where one is missing.
 
-    Layers that a library keeps in float32 whatever is asked for count with the others.
+    Layers that a library keeps in float32 at every dtype count with the others.
     """
     total = 0
     for component, itemsize in itemsizes.items():

@@ -40,7 +40,7 @@ _NAME = re.compile(r"(?P<block>blocks\.\d+\.)?(?P<module>.+?)(?P<leaf>\.(weight|
 
 
 def diffusers_key(name: str) -> str:
-    """The diffusers name of one original name; a name it does not know (`patch_embedding.weight`) stays as it is."""
+    """The diffusers name of one original name; any other name (`patch_embedding.weight`) stays as it is."""
     found = _NAME.fullmatch(name)
     if found is None:
         return name

@@ -45,7 +45,7 @@ class Lora:
 
     @property
     def config(self) -> LoraConfig:
-        """What peft needs to know to build it."""
+        """The configuration that peft builds it from."""
         return LoraConfig(r=self.rank, lora_alpha=self.alpha, target_modules=self.modules, lora_dropout=0.0)
 
 

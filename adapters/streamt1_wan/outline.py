@@ -15,7 +15,7 @@ def outlined(steps: Sequence[int], conditions: int, chunks: int, chunk_frames: i
     each = tuple(steps[min(index, len(steps) - 1)] for index in range(chunks))
     return Outline(
         generate=tuple(conditions * count for count in each),
-        commit=(conditions,) * (chunks - 1) + (0,),  # nobody reads the context of the last chunk
+        commit=(conditions,) * (chunks - 1) + (0,),  # the context of the last chunk is not read
         latent_frames=chunk_frames,
         steps=each,
     )

@@ -113,7 +113,7 @@ def _check_text(request: Request) -> None:
     if request.prompt is None and request.prompt_embeds is None:
         raise InputError("No prompt: pass `prompt` (a text) or `prompt_embeds`.")
     if request.prompt is not None and not request.prompt.strip():
-        raise InputError("`prompt` is empty: say what the video should show.")
+        raise InputError("`prompt` is empty: describe what the video should show.")
     if request.negative_prompt is not None and request.negative_prompt_embeds is not None:
         raise InputError("Pass either `negative_prompt` or `negative_prompt_embeds`, not both.")
     for name in ("prompt_embeds", "negative_prompt_embeds"):

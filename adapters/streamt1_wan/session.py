@@ -132,7 +132,7 @@ class CausalWanSession:
         return WanPipelineOutput(frames=video) if request.return_dict else (video,)
 
     def outline(self) -> Outline:
-        """What this call takes, known before anything is generated."""
+        """What this call takes, before anything is generated."""
         steps = [len(schedule) for schedule in self._plan.schedules]
         return outlined(steps, len(self._plan.text), self.num_chunks, self._plan.noise_shape[0])
 

@@ -41,7 +41,7 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """What a call will take, as far as it is known without a pipeline: one entry per chunk, the last one included.
+    """Transformer forwards of a call, without a pipeline: one entry per chunk, the last one included.
 
     `generate`: transformer forwards of one candidate. `commit`: those of one survivor's clean pass. `latent_frames`: of
     a chunk, which one candidate's decode makes frames of. `steps`: denoising steps, which share the forwards of a
@@ -56,7 +56,7 @@ class Outline:
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """What a call will keep in memory, in bytes, as far as it is known without loading the model.
+    """Bytes a call keeps in memory, without loading the model.
 
     `weights`: of the whole pipeline. `memory`: of one beam when its memory is full. `reading`: what a forward pass
     makes of a memory to read it, once for all candidates. `latents`, `frames`, `state`: one candidate's chunk, and the
@@ -85,7 +85,7 @@ class Draft:
     """A candidate after its first denoising steps.
 
     `latents`: the estimate of the clean chunk so far, ``[1, C, F, h, w]``, which can be decoded. `state`: whatever else
-    the session needs to go on (the adapter's own).
+    the session needs to continue (the adapter's own).
     """
 
     latents: Tensor
@@ -167,7 +167,7 @@ class Session(Protocol):
 
 @runtime_checkable
 class HasDraft(Protocol):
-    """A session that can stop after some denoising steps and go on later. Optional: early pruning asks for it.
+    """A session that can stop after some denoising steps and continue later. Optional: early pruning needs it.
 
     Drafting and finishing gives what `generate` gives, to the last bit for candidates made one at a time; each
     candidate's generator is drawn from in the same order.
@@ -203,7 +203,7 @@ class Adapter(Protocol):
 
 @runtime_checkable
 class HasOutline(Protocol):
-    """An adapter that can also tell what a call will take. Optional: `streamt1 recipes validate` asks for it."""
+    """An adapter that can also give the forwards of a call. Optional: `streamt1 recipes validate` uses it."""
 
     def outline(self, num_frames: int | None = None) -> Outline:
         """A call of that many frames, or of the adapter's own length. Loads nothing.
@@ -215,7 +215,7 @@ class HasOutline(Protocol):
 
 @runtime_checkable
 class HasFootprint(Protocol):
-    """An adapter that can also tell what a call will keep in memory. Optional, like `HasOutline`."""
+    """An adapter that can also give what a call keeps in memory. Optional, like `HasOutline`."""
 
     def footprint(self, model: str, memory: MemoryPlan, num_frames: int | None = None) -> Footprint | None:
         """A call on that folder or hub id, None where its files are not on this machine. Loads no weights.
@@ -227,7 +227,7 @@ class HasFootprint(Protocol):
 
 @runtime_checkable
 class OutlinedSession(Protocol):
-    """A session that can also tell what its call takes. Optional: a budget of forwards plans with it."""
+    """A session that can also give the forwards of its call. Optional: a budget of forwards plans with it."""
 
     def outline(self) -> Outline:
         """The call at hand; chunks that it continues count as chunks."""

@@ -1,4 +1,4 @@
-"""What the adapter contract works with: a tiny pipeline, sessions on it, and single steps of the search."""
+"""Fixtures of the adapter contract: a tiny pipeline, sessions on it, and single steps of the search."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class AdapterCase:
     """Give it a tiny pipeline of random weights, the adapter, and the arguments of a call that makes 3 chunks or more.
 
     name: what the adapter is registered as. long: changes to the call that make 8 chunks or more.
-    guidance: changes that switch guidance on; None where the pipeline knows no negative prompt.
+    guidance: changes that switch guidance on; None where the pipeline takes no negative prompt.
     tolerance: how far a candidate may differ between batches, relative to the largest value.
     has_plain: whether the pipeline's own call makes the same video without a search (a causal Wan has no such call).
     has_callbacks: whether the pipeline's call takes `callback_on_step_end`.
@@ -94,12 +94,22 @@ class AdapterCase:
         limit = self.tolerance * max(1.0, float(expected.abs().max()))
         assert worst <= limit, f"{what}: values differ by {worst:.3g}, allowed {limit:.3g}"
 
+    def check_plain(self, output_type: str) -> None:
+        """Without a search the output is the plain pipeline's, and the caller's generator is left in the same state."""
+        if output_type not in self.output_types:
+            pytest.skip(f"the pipeline gives no {output_type!r}")
+        ours, theirs = seeded(3), seeded(3)
+        found = self.video(output_type=output_type, return_dict=False, generator=ours)
+        check_output(found[0], output_type)
+        check_same(found[0], self.plain(output_type=output_type, return_dict=False, generator=theirs)[0])
+        assert torch.equal(ours.get_state(), theirs.get_state()), "the caller's generator is left in another state"
+
     def part(self) -> dict[str, Any]:
         """The adapter as a recipe names it."""
         return {"name": self.name, **options_of(self.make_adapter())}
 
     def needs_callbacks(self) -> None:
-        """Skip a test that only means something where the host can listen."""
+        """Skip a test where the pipeline's call takes no callback."""
         if not self.has_callbacks:
             pytest.skip("the pipeline's call takes no `callback_on_step_end`")
 
@@ -155,7 +165,7 @@ def check_same(found: Any, expected: Any) -> None:
 
 
 def check_output(video: Any, output_type: str) -> None:
-    """One video in the form that was asked for."""
+    """One video in the form of this `output_type`."""
     axes = {"latent": 5, "pt": 5, "np": 5, "pil": 1}[output_type]
     assert len(video) == 1, f"{len(video)} videos instead of one"
     if output_type == "pil":

@@ -27,7 +27,7 @@ class RewardContract:
     """What the search relies on in every reward. Called as in a run: loaded once, under ``torch.inference_mode``.
 
     tolerance: how far scores of the same candidate may differ between batches (0 for bit-exact rewards).
-    device: where it is tested. size: height and width of the test frames. prompts: what the candidates are asked for.
+    device: where it is tested. size: height and width of the test frames. prompts: the candidates' prompts.
     """
 
     tolerance: ClassVar[float] = 1e-5

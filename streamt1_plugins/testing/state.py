@@ -36,7 +36,7 @@ def tensor_bytes(root: object, outside: object = None) -> int:
 
 
 def footprint(pipe: Any) -> dict[str, dict[str, Any]]:
-    """Instance attributes, processors and hooks of a pipeline and all its modules, as far as somebody can add to them.
+    """Instance attributes, processors and hooks of a pipeline and all its modules, as far as code can add to them.
 
     Data is compared by name alone (pipelines keep their last guidance scale), functions and processors by identity.
     """
@@ -44,10 +44,20 @@ def footprint(pipe: Any) -> dict[str, dict[str, Any]]:
     for name, part in getattr(pipe, "components", {}).items():
         modules = part.named_modules() if isinstance(part, nn.Module) else ()
         parts.update({f"{name}.{path}": module for path, module in modules})
-    return {name: {key: _identity(value) for key, value in vars(part).items()} for name, part in parts.items()}
+    return {
+        name: {key: _identity(value) for key, value in vars(part).items() if not _is_empty_registry(key, value)}
+        for name, part in parts.items()
+    }
+
+
+def _is_empty_registry(name: str, value: Any) -> bool:
+    """Whether it is the registry without hooks that diffusers gives a model in its first forward pass."""
+    return name == "_diffusers_hook" and not value.hooks
 
 
 def _identity(value: Any) -> Any:
+    if isinstance(getattr(value, "hooks", None), Mapping):
+        return tuple(value.hooks)
     if isinstance(value, Mapping) and not isinstance(value, nn.Module):
         return tuple(value)
     return id(value) if callable(value) else None

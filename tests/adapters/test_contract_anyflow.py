@@ -7,12 +7,12 @@ from typing import Any, ClassVar
 import torch
 
 from streamt1_anyflow.adapter import AnyFlowAdapter
-from streamt1_plugins.testing import AdapterContract
+from streamt1_plugins.testing import AdapterContract, AdapterNumerics
 from tests.adapters.tiny import seeded
 from tests.adapters.tiny_anyflow import tiny_pipeline
 
 
-class TestAnyFlow(AdapterContract):
+class AnyFlow(AdapterNumerics):
     name = "anyflow"
     long: ClassVar[dict[str, Any]] = {"num_frames": 45, "chunk_partition": [1] * 12, "num_inference_steps": 1}
 
@@ -29,11 +29,15 @@ class TestAnyFlow(AdapterContract):
         return super().plain(**{"num_inference_steps": 2, **changes})
 
 
-class TestGuidedAnyFlow(TestAnyFlow):
+class TestAnyFlow(AnyFlow, AdapterContract):
+    """The whole contract."""
+
+
+class TestGuidedAnyFlow(AnyFlow):
     def call(self) -> dict[str, Any]:
         return {**super().call(), "guidance_scale": 3.0}
 
 
-class TestAnyFlowAfterAVideo(TestAnyFlow):
+class TestAnyFlowAfterAVideo(AnyFlow):
     def call(self) -> dict[str, Any]:
         return {**super().call(), "video": torch.rand(1, 1, 3, 32, 32, generator=seeded(8))}

@@ -1,4 +1,4 @@
-"""docs/adapters.md against the code: the table, the examples, the tutorial, and what it says of other pipelines."""
+"""docs/adapters.md against the code: the table, the examples, the tutorial, the toolkit, other pipelines."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_the_table_says_what_the_adapters_declare(pipeline: str) -> None:
 
 
 def test_the_table_names_the_version_it_was_tested_with() -> None:
-    """After an upgrade of diffusers: run tests/adapters, see what they say of upstream, then write the version."""
+    """After an upgrade of diffusers: run tests/adapters, see what they report of upstream, then write the version."""
     assert {row[7] for row in rows()} == {f"diffusers {diffusers.__version__}"}
 
 

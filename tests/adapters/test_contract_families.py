@@ -67,7 +67,7 @@ def test_the_same_recipe_searches_every_family(family: str) -> None:
     like = [index > 0 and chunks[index] == chunks[index - 1] for index in range(len(chunks))]
     assert [any(node.propagated for node in tree.chunk(index)) for index in range(len(chunks))] == like
 
-    # Only a causal Wan has a memory to route; elsewhere the run says so.
+    # Only a causal Wan has a memory to route; elsewhere the run notes it.
     routed = {node.route for node in tree if node.chunk > 0}
     unrouted = "This pipeline's memory cannot be routed; the search runs without memory sinking."
     assert (None not in routed, unrouted in tree.notes) == (family == "wan", family != "wan")

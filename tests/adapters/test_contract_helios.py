@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from streamt1_helios.adapter import HeliosAdapter
-from streamt1_plugins.testing import AdapterContract
+from streamt1_plugins.testing import AdapterContract, AdapterNumerics
 from tests.adapters.tiny import seeded
 from tests.adapters.tiny_helios import tiny_pipeline, tiny_pyramid
 
@@ -17,7 +17,7 @@ def picture(size: int) -> Image.Image:
     return Image.linear_gradient("L").resize((size, size)).convert("RGB")
 
 
-class TestHelios(AdapterContract):
+class Helios(AdapterNumerics):
     name = "helios"
     long: ClassVar[dict[str, Any]] = {"num_frames": 12 * 33, "num_inference_steps": 1}
 
@@ -32,22 +32,26 @@ class TestHelios(AdapterContract):
         return {"prompt": "a red circle", "num_inference_steps": 2, "guidance_scale": 1.0, **size}
 
 
-class TestGuidedHelios(TestHelios):
+class TestHelios(Helios, AdapterContract):
+    """The whole contract."""
+
+
+class TestGuidedHelios(Helios):
     def call(self) -> dict[str, Any]:
         return {**super().call(), "guidance_scale": 3.0}
 
 
-class TestHeliosFromAnImage(TestHelios):
+class TestHeliosFromAnImage(Helios):
     def call(self) -> dict[str, Any]:
         return {**super().call(), "image": picture(32)}
 
 
-class TestHeliosAfterAVideo(TestHelios):
+class TestHeliosAfterAVideo(Helios):
     def call(self) -> dict[str, Any]:
         return {**super().call(), "video": torch.rand(1, 40, 3, 32, 32, generator=seeded(8))}
 
 
-class TestHeliosPyramid(TestHelios):
+class HeliosPyramid(Helios):
     """Its three stages start at a quarter of the size, so it needs 64 pixels."""
 
     long: ClassVar[dict[str, Any]] = {"num_frames": 8 * 33}
@@ -60,7 +64,11 @@ class TestHeliosPyramid(TestHelios):
         return {"prompt": "a red circle", "pyramid_num_inference_steps_list": [1, 1, 1], "guidance_scale": 1.0, **size}
 
 
-class TestDistilledHeliosPyramid(TestHeliosPyramid):
+class TestHeliosPyramid(HeliosPyramid, AdapterContract):
+    """The whole contract: it is another pipeline, which takes one candidate at a time."""
+
+
+class TestDistilledHeliosPyramid(HeliosPyramid):
     def make_pipeline(self) -> Any:
         return tiny_pyramid(distilled=True)
 
@@ -68,6 +76,6 @@ class TestDistilledHeliosPyramid(TestHeliosPyramid):
         return {**super().call(), "is_amplify_first_chunk": True}
 
 
-class TestHeliosPyramidFromAnImage(TestHeliosPyramid):
+class TestHeliosPyramidFromAnImage(HeliosPyramid):
     def call(self) -> dict[str, Any]:
         return {**super().call(), "image": picture(64)}

@@ -1,4 +1,4 @@
-"""What is told of a causal Wan's memory without its weights, against the tensors of a run."""
+"""The estimate of a causal Wan's memory without its weights, against the tensors of a run."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def counted(*items: Any) -> int:
     return sum(sizes)
 
 
-def told(pipe: streamt1.StreamPipeline, **options: Any) -> Footprint:
+def estimated(pipe: streamt1.StreamPipeline, **options: Any) -> Footprint:
     found = TinyWorldAdapter(**options).footprint(MODEL, memory_plan(pipe.recipe), FRAMES)
     assert found is not None
     return found
@@ -49,7 +49,7 @@ def run(*overrides: str, **options: Any) -> streamt1.StreamPipeline:
 def test_a_full_memory_is_told_to_the_byte(options: dict[str, Any]) -> None:
     """Appended chunks are all there, in the model's dtype; the rest is what every run keeps."""
     pipe = run("memory={name: fixed, route: append}", "sinks.sink_precision=model", "search.top_k=1", **options)
-    history, found = pipe.last_run.beams[0].history, told(pipe, **options)
+    history, found = pipe.last_run.beams[0].history, estimated(pipe, **options)
     assert found.memory == counted(history.memory)
     assert found.state == counted(history.decoder)
     assert found.frames == history.frames[-1].nbytes
@@ -58,10 +58,10 @@ def test_a_full_memory_is_told_to_the_byte(options: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("overrides", [(), ("memory=fixed",), ("memory={name: fixed, route: ema}",)])
-def test_no_memory_is_larger_than_told(overrides: tuple[str, ...]) -> None:
-    """An upper bound: which chunks become sinks is decided while the run goes on, so it may be up to three times."""
+def test_no_memory_is_larger_than_estimated(overrides: tuple[str, ...]) -> None:
+    """An upper bound: which chunks become sinks is decided during the run, so it may be up to three times."""
     pipe = run(*overrides)
-    found = told(pipe)
+    found = estimated(pipe)
     for beam in pipe.last_run.beams:
         assert counted(beam.history.memory) <= found.memory <= 3 * counted(beam.history.memory)
         assert counted(beam.history.decoder) == found.state
@@ -69,7 +69,7 @@ def test_no_memory_is_larger_than_told(overrides: tuple[str, ...]) -> None:
         assert counted(pipe.last_run.beams[0].history.memory) == found.memory
 
 
-def test_what_a_pass_reads_is_told() -> None:
+def test_what_a_pass_reads_is_estimated() -> None:
     pipe = run("memory={name: fixed, route: append}", "search.top_k=1")
     read: list[int] = []
 
@@ -80,7 +80,7 @@ def test_what_a_pass_reads_is_told() -> None:
 
     pipe.set_observers({"reading": Reading()})
     pipe(PROMPT, num_frames=FRAMES, output_type="latent")
-    assert max(read) == told(pipe).reading
+    assert max(read) == estimated(pipe).reading
 
 
 @pytest.mark.parametrize(("options", "within"), [({}, 0), ({"dtype": "bfloat16", "vae_dtype": "bfloat16"}, 0.02)])

@@ -1,4 +1,4 @@
-"""Continuing an image or a video: given frames become committed chunks, and the search goes on from them."""
+"""Continuing an image or a video: given frames become committed chunks, and the search continues from them."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_what_follows_depends_on_what_was_given(pipe: WanPipeline) -> None:
         latents = session.generate(history, session.draw(history, seeded(0)), [seeded(0)])
         frames = session.decode(history, latents)[0].frames
         session.close()
-        assert len(frames) == 12, "the decoder goes on; a cold one would give 9 frames"
+        assert len(frames) == 12, "the decoder continues; a cold one would give 9 frames"
         return latents
 
     assert torch.equal(third_chunk(clip(21)), third_chunk(clip(21)))

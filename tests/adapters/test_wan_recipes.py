@@ -1,4 +1,4 @@
-"""The recipes of real models, and the pages that tell what they need: numbers come from scripts, never from memory."""
+"""The recipes of real models, and the pages that list what they need: numbers come from scripts, never from memory."""
 
 from __future__ import annotations
 

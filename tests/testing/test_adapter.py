@@ -11,7 +11,9 @@ import pytest
 import torch
 
 from streamt1_plugins.api.adapter import Decoded, Draft
-from streamt1_plugins.testing import AdapterContract
+from streamt1_plugins.testing import AdapterContract, AdapterNumerics
+from streamt1_plugins.testing.adapter_arguments import AdapterArguments
+from streamt1_plugins.testing.adapter_lifecycle import AdapterLifecycle
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "third_party" / "streamt1_example_adapter"))
 
@@ -64,6 +66,12 @@ class CountsNothing(RollingSession):
     def generate(self, history: History, noise: torch.Tensor, generators: Any) -> torch.Tensor:
         latents, self.forwards = super().generate(history, noise, generators), 0
         return latents
+
+
+class HasAnotherStream(RollingSession):
+    def __init__(self, pipe: Any, call: dict[str, Any]) -> None:
+        super().__init__(pipe, call)
+        self.generator = torch.Generator()
 
 
 class HoldsCandidates(RollingSession):
@@ -146,7 +154,7 @@ class IgnoresOutputTypes(RollingSession):
 
 
 class Drafts(RollingSession):
-    """Sound: stops between two steps and goes on."""
+    """Sound: stops between two steps and continues."""
 
     def steps(self, history: History) -> int:
         return int(self._call["num_inference_steps"])
@@ -204,12 +212,13 @@ DRAFTS: list[tuple[type, str, tuple[Any, ...]]] = [
 CASES: list[tuple[type, str, tuple[Any, ...]]] = [
     (DrawsTwice, "test_without_a_search_it_is_the_plain_pipeline", ("latent",)),
     (DrawsFromTheCaller, "test_candidates_leave_random_state_alone", ()),
-    (DrawsFromTheCaller, "test_without_a_search_it_is_the_plain_pipeline", ("pt",)),
+    (DrawsFromTheCaller, "test_other_output_types_are_the_plain_pipelines", ("pt",)),
     (DrawsGlobally, "test_candidates_leave_random_state_alone", ()),
     (IgnoresSeeds, "test_a_seed_is_a_candidate", ()),
     (IsNotDeterministic, "test_a_seed_is_a_candidate", ()),
     (MixesItsBatch, "test_batch_equals_one_at_a_time", ()),
     (CountsNothing, "test_declares_itself", ()),
+    (HasAnotherStream, "test_declares_itself", ()),
     (HoldsCandidates, "test_what_is_pruned_is_released", ()),
     (WritesToItsParent, "test_forks_do_not_touch_each_other", ()),
     (KeepsTheBatch, "test_survivors_do_not_keep_their_batch", ()),
@@ -280,7 +289,7 @@ def test_a_broken_draft_fails_the_test_meant_for_it(kind: type, test: str, argum
         getattr(broken, test)(*arguments)
 
 
-def test_a_session_without_drafts_is_not_asked_for_them() -> None:
+def test_a_session_without_drafts_skips_their_tests() -> None:
     with pytest.raises(pytest.skip.Exception):
         contract(MutantAdapter()).test_a_finished_draft_is_the_candidate(1)
 
@@ -291,3 +300,12 @@ def test_a_careless_adapter_fails(changes: dict[str, Any]) -> None:
         contract(Careless()).test_unusable_arguments_are_named(changes, "prompt")
     with pytest.raises((pytest.fail.Exception, AttributeError)):
         contract(Careless()).test_other_pipelines_are_refused()
+
+
+def test_the_contract_is_its_parts_and_a_variant_repeats_the_numerics() -> None:
+    def tests(kind: type) -> set[str]:
+        return {name for name in dir(kind) if name.startswith("test_")}
+
+    parts = [tests(AdapterNumerics), tests(AdapterArguments), tests(AdapterLifecycle)]
+    assert tests(AdapterContract) == set().union(*parts)
+    assert sum(map(len, parts)) == len(tests(AdapterContract)), "a test belongs to one part"

@@ -1,0 +1,148 @@
+"""What a session computes: the plain pipeline's video without a search, and candidates fixed by their seeds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+from streamt1_plugins.api.adapter import HasDraft, History
+from streamt1_plugins.testing.adapter_case import (
+    AdapterCase,
+    candidate,
+    candidates,
+    check_drafts,
+    check_same,
+    grown,
+    seeded,
+)
+from streamt1_plugins.testing.state import tensors_in
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class AdapterNumerics(AdapterCase):
+    """The part of the contract that depends on what is denoised, for every further variant of a family."""
+
+    def test_verbs_keep_to_their_shapes(self) -> None:
+        with self.session() as session:
+            history = session.root()
+            for index in range(history.index, session.num_chunks):
+                noise = session.draw(history, seeded(index))
+                latents, decoded = candidate(session, history, index)
+                assert noise.shape == latents.shape, "generate() changed the shape"
+                assert latents.ndim == 5, f"latents are [N, C, F, h, w], got {list(latents.shape)}"
+                assert len(latents) == 1
+                frames = decoded.frames
+                assert frames.ndim == 4, f"frames are [T, 3, H, W], got {list(frames.shape)}"
+                assert frames.shape[1] == 3
+                assert bool((frames >= 0).all() and (frames <= 1).all()), "frames have to be in [0, 1]"
+                history = session.commit(history, latents, decoded, "discard")
+                assert (history.index, len(history.latents), len(history.frames)) == (index + 1,) * 3
+
+    @pytest.mark.parametrize("output_type", ["latent", "np"])
+    def test_without_a_search_it_is_the_plain_pipeline(self, output_type: str) -> None:
+        self.check_plain(output_type)
+
+    def test_forks_do_not_touch_each_other(self) -> None:
+        with self.session() as session:
+            parent = grown(session, session.root(), 0)
+            before = [tensor.clone() for tensor in tensors_in(parent)]
+            first = candidate(session, parent, 1)
+            for route in (*sorted(session.capabilities.routes), "discard"):
+                candidate(session, grown(session, parent, 2, route), 3)
+            again = candidate(session, parent, 1)
+            after = list(tensors_in(parent))
+        assert all(map(torch.equal, before, after)), "a child changed its parent's history"
+        check_same(first[0], again[0])
+        check_same(first[1].frames, again[1].frames)
+
+    def test_a_seed_is_a_candidate(self) -> None:
+        found = []
+        for _ in range(2):
+            with self.session() as session:
+                parent = grown(session, session.root(), 0)
+                found.append([candidate(session, parent, seed)[0] for seed in (1, 2)])
+        check_same(found[0][0], found[1][0])
+        assert not torch.equal(found[0][0], found[0][1]), "another seed made the same candidate"
+
+    def test_batch_equals_one_at_a_time(self) -> None:
+        with self.session() as session:
+            count = min(3, session.capabilities.max_batch or 3)
+            if count == 1:
+                pytest.skip("the adapter takes one candidate at a time")
+            parent = grown(session, session.root(), 0)
+            latents, decoded = candidates(session, parent, count)
+            for seed in range(count):
+                alone = candidate(session, parent, seed)
+                self.check_close(latents[seed : seed + 1], alone[0], f"latents of candidate {seed} of {count}")
+                self.check_close(decoded[seed].frames, alone[1].frames, f"frames of candidate {seed} of {count}")
+
+    @pytest.mark.parametrize("left", [1, -1], ids=["one step first", "one step last"])
+    def test_a_finished_draft_is_the_candidate(self, left: int) -> None:
+        with self.session() as session:
+            if not isinstance(session, HasDraft):
+                pytest.skip("the session makes no drafts")
+            history = session.root()
+            for _ in range(2):
+                steps = left % session.steps(history)
+                assert steps, "give a call whose chunks take 2 steps or more"
+                check_drafts(session, history, steps)
+                history = grown(session, history, 0)
+
+    def test_drafts_of_a_batch_are_finished_in_any_company(self) -> None:
+        with self.session() as session:
+            count = session.capabilities.max_batch or 3
+            if not isinstance(session, HasDraft) or count < 3:
+                pytest.skip("the session makes no drafts, or none of three candidates at once")
+            history = grown(session, session.root(), 0)
+            generators = [seeded(seed) for seed in range(3)]
+            noise = torch.cat([session.draw(history, generator) for generator in generators])
+            drafts = session.draft(history, noise, generators, 1)
+            some = [2, 0]
+            found = session.finish_drafts(history, [drafts[i] for i in some], [generators[i] for i in some])
+            for row, seed in enumerate(some):
+                alone = candidate(session, history, seed)[0]
+                self.check_close(found[row : row + 1], alone, f"latents of draft {seed} of 3")
+
+    def test_candidates_leave_random_state_alone(self) -> None:
+        generator = seeded(5)
+        with self.session(generator=generator) as session:
+            before = generator.get_state(), torch.get_rng_state()
+            candidate(session, grown(session, session.root(), 1), 2)
+            assert torch.equal(before[0], generator.get_state()), "a candidate drew from the caller's generator"
+            assert torch.equal(before[1], torch.get_rng_state()), "a candidate drew from torch's global generator"
+
+    def test_chunks_decode_like_the_whole(self) -> None:
+        with self.session() as session:
+            kind, history = session.capabilities.decode, session.root()
+            root = History() if history.index else history
+            for index in range(history.index, session.num_chunks):
+                history = grown(session, history, index)
+            if kind == "carried":
+                whole = session.decode(root, torch.cat(history.latents, dim=2))[0].frames
+                check_same(torch.cat(history.frames), whole)
+            elif kind == "independent":
+                for latents, frames in zip(history.latents, history.frames, strict=True):
+                    check_same(session.decode(root, latents)[0].frames, frames)
+            else:
+                pytest.skip("chunks of a blended decoder are not those of a cold decode")
+
+    def test_host_callbacks_are_called(self) -> None:
+        steps: dict[bool, list[tuple[bool, int, float]]] = {True: [], False: []}
+
+        def callback(ours: bool) -> Any:
+            def step_end(pipe: Any, step: int, timestep: Tensor, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+                steps[ours].append((pipe is self.pipe, step, float(timestep)))
+                return {"latents": 0.9 * tensors["latents"]}
+
+            return step_end
+
+        self.needs_callbacks()
+        call = {"output_type": "latent", "return_dict": False}
+        found = self.video(callback_on_step_end=callback(True), **call)[0]
+        assert steps[True], "the callback was never called"
+        check_same(found, self.plain(callback_on_step_end=callback(False), **call)[0])
+        assert steps[True] == steps[False], "the callback saw other steps than in the plain pipeline"
