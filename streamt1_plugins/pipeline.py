@@ -16,7 +16,7 @@ from streamt1_plugins.config import load as recipes
 from streamt1_plugins.errors import InputError, foreign_code
 from streamt1_plugins.evaluation.evaluator import Measurer
 from streamt1_plugins.plugins import build
-from streamt1_plugins.plugins.resolve import completed, place_of, resolve, resolve_adapter
+from streamt1_plugins.plugins.resolve import completed, model_folder, resolve, resolve_adapter
 from streamt1_plugins.plugins.run_hooks import RunHooks, decides
 from streamt1_plugins.runs.observers.callback import OnChunkEnd
 from streamt1_plugins.search import early_pruning as early
@@ -71,7 +71,7 @@ def load(
 ) -> StreamPipeline:
     """Load a model and wrap it. model: an adapter with a bundled model (default "tinyworld"), a folder or a hub id."""
     resolved = resolve(recipe, model, adapter=adapter, overrides=overrides)
-    folder = place_of(str(resolved.model))
+    folder = model_folder(str(resolved.model))
     with foreign_code(f"Loading the model {resolved.model!r} with adapter {resolved.adapter.name!r}"):
         pipe = build.adapter(resolved).load(folder)
     return StreamPipeline(pipe, resolved, observers or {})

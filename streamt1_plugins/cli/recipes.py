@@ -131,7 +131,7 @@ def _cost(recipe: Recipe, num_frames: int | None) -> str:
 def _memory(recipe: Recipe, num_frames: int | None) -> str:
     from streamt1_plugins.api.adapter import HasFootprint
     from streamt1_plugins.plugins import build
-    from streamt1_plugins.plugins.resolve import place_of
+    from streamt1_plugins.plugins.resolve import model_folder
     from streamt1_plugins.policies.width import widest
     from streamt1_plugins.search.memory_estimate import memory_plan, peak
 
@@ -139,7 +139,7 @@ def _memory(recipe: Recipe, num_frames: int | None) -> str:
     if not isinstance(adapter, HasFootprint):
         return f"memory not known: the adapter {recipe.adapter.name!r} cannot tell"
     with foreign_code(f"Adapter {recipe.adapter.name!r}, asked what a call keeps in memory,"):
-        each = adapter.footprint(place_of(str(recipe.model)), memory_plan(recipe), num_frames)
+        each = adapter.footprint(model_folder(str(recipe.model)), memory_plan(recipe), num_frames)
     if each is None:
         return f"memory not known: {recipe.model!r} is not on this machine, or not all of it"
     rewards = {id(reward): reward.weights_mb for reward in build.rewards(recipe).values()}

@@ -22,7 +22,7 @@ BUNDLED = "tinyworld"
 """The model used when nobody names one: small, trained, inside the package."""
 
 
-def place_of(model: str) -> str:
+def model_folder(model: str) -> str:
     """The folder of a bundled model by its adapter's name; a folder or hub id as it is."""
     bundled = discovery().adapters.entries.get(model)
     return str(load_target(bundled.model, bundled.name)()) if bundled and bundled.model else model
