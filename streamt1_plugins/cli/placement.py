@@ -1,4 +1,4 @@
-"""Where a model's parts wait, and whether a run will fit: counted before it starts, with the knob that would help."""
+"""Moves a loaded model to its device, with some components offloaded to CPU memory."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def validate(
     ],
     num_frames: Annotated[int | None, typer.Option(help="Frames of the video. Default: the adapter's.")] = None,
 ) -> None:
-    """Check recipes, every key, name and option, and tell the cost and the memory of a video. Loads no weights."""
+    """Check recipes, every key, name and option, and print the cost and the memory of a video. Loads no weights."""
     bad = 0
     for recipe in recipes:
         try:
@@ -137,8 +137,8 @@ def _memory(recipe: Recipe, num_frames: int | None) -> str:
 
     adapter = build.adapter(recipe)
     if not isinstance(adapter, HasFootprint):
-        return f"memory not known: the adapter {recipe.adapter.name!r} cannot tell"
-    with foreign_code(f"Adapter {recipe.adapter.name!r}, asked what a call keeps in memory,"):
+        return f"memory not known: the adapter {recipe.adapter.name!r} gives no estimate"
+    with foreign_code(f"Estimating the memory of a call with adapter {recipe.adapter.name!r}"):
         each = adapter.footprint(model_folder(str(recipe.model)), memory_plan(recipe), num_frames)
     if each is None:
         return f"memory not known: {recipe.model!r} is not on this machine, or not all of it"
@@ -159,7 +159,7 @@ def _resolved(name: str) -> Recipe:
 
 
 def _line(path: Path) -> str:
-    """What a recipe is, in one line; the list must also come where one of them is broken."""
+    """What a recipe is, in one line. A broken recipe must not stop the list."""
     from streamt1_plugins.config import load as recipes
 
     try:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 BUNDLED = "tinyworld"
-"""The model used when nobody names one: small, trained, inside the package."""
+"""The model of a call that names none: small, trained, inside the package."""
 
 
 def model_folder(model: str) -> str:
@@ -62,7 +62,7 @@ def resolve_adapter(pipe: Any, name: str | None) -> AdapterEntry:
         raise UnsupportedPipelineError(f"Several adapters claim {classes[0]}: {rivals}. Choose one with adapter=...")
     if claims:
         offers = " or ".join(f"adapter={entry.name!r}" for entry in claims)
-        raise UnsupportedPipelineError(f"{classes[0]}: {claims[0].explicit} If it fits, say so with {offers}.")
+        raise UnsupportedPipelineError(f"{classes[0]}: {claims[0].explicit} If it fits, name it with {offers}.")
     raise UnsupportedPipelineError(f"No adapter drives {classes[0]}. {_known()}")
 
 
