@@ -29,7 +29,7 @@ class Maker:
     def make(self, prompt: str, folder: Path, frames: int | None) -> str:
         """Make or finish the video of one prompt; returns its path."""
         if not (folder / "journal.jsonl").exists():
-            self.pipe.watched_by(streamt1.record_to(folder))
+            self.pipe.set_observers(streamt1.record_to(folder))
             self.pipe(prompt, **({} if frames is None else {"num_frames": frames}))
         elif not is_finished(folder):
             streamt1.resume(folder, self.pipe.pipe)

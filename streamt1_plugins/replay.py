@@ -1,4 +1,4 @@
-"""Walking a recorded path again: one candidate per chunk, from its seed, at the cost of the plain pipeline."""
+"""Replays a recorded path: one candidate per chunk, from its seed, at the cost of the plain pipeline."""
 
 from __future__ import annotations
 
@@ -10,81 +10,89 @@ from typing import TYPE_CHECKING, Any
 from streamt1_plugins.api.candidate import Beam
 from streamt1_plugins.api.types import Node
 from streamt1_plugins.errors import InputError, unknown_name
-from streamt1_plugins.resuming import Opening, Record, closing_on_error
+from streamt1_plugins.resuming import begin_again, closing_on_error, placed, wrap_again
 from streamt1_plugins.runs.observers.record import record_to
+from streamt1_plugins.runs.recorded import RecordedRun
 from streamt1_plugins.runs.report import strips
-from streamt1_plugins.search.expand import denoise
-from streamt1_plugins.search.loop import commit
+from streamt1_plugins.search.expand import Branch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from streamt1_plugins.api.run import Run
     from streamt1_plugins.api.tree import Tree
     from streamt1_plugins.api.types import Proposal
     from streamt1_plugins.pipeline import StreamPipeline
-    from streamt1_plugins.plugins.run_hooks import RunHooks
+    from streamt1_plugins.search.loop import Search
 
 
-def regenerate(folder: str | Path, node: str | None = None, opening: Opening | None = None) -> Any:
-    """The video of a recorded run up to `node` (None: the winner), made again from seeds; nothing is measured.
+def regenerate(
+    folder: str | Path, node: str | None = None, pipe: Any = None, *, device: str | None = None, **call: Any
+) -> Any:
+    """The video of a recorded run up to `node` (None: the winner), made again from seeds, without any reward.
 
-    Returns what the recorded call returned, with the chunks up to that node. Raises `InputError` or
-    `UnknownNameError` where the run or the node is not there.
+    Returns what the recorded call returned, with the chunks up to that node. pipe, device, call: as for `resume`.
+    Raises `InputError` or `UnknownNameError` where the run or the node does not exist.
     """
-    with walked(folder, node, opening) as run:
+    with replayed(folder, node, pipe, device=device, **call) as run:
         return run.session.finish(run.beams[0].history)
 
 
 @contextmanager
-def walked(folder: str | Path, node: str | None = None, opening: Opening | None = None) -> Iterator[Run]:
-    """An open run with one beam that stands on `node` of a recorded one."""
-    opening = opening or Opening()
-    record = Record.read(folder)
-    path = path_to(record, node)
-    wrapped = record.pipeline(opening, {}, record.folder)
-    run = record.begin(wrapped, opening)
+def replayed(
+    folder: str | Path, node: str | None = None, pipe: Any = None, *, device: str | None = None, **call: Any
+) -> Iterator[Run]:
+    """An open run whose single beam ends with `node` of a recorded one. Arguments as for `regenerate`."""
+    recorded = RecordedRun.read(folder)
+    path = path_to(recorded, node)
+    wrapped = wrap_again(recorded, placed(recorded.recipe, recorded.folder), pipe, device, {})
+    run = begin_again(recorded, wrapped, call)
     try:
-        follow(run, wrapped.run_hooks(run), record.tree(), path)
+        follow(wrapped.search(run), recorded.tree(), path)
         yield run
     finally:
         run.session.close()
 
 
-def branch(folder: str | Path, node: str, out: str | Path, opening: Opening | None = None) -> StreamPipeline:
-    """A new run in the folder `out` that stands on `node` of a recorded one, whoever the rewards preferred.
+def branch(
+    folder: str | Path,
+    node: str,
+    out: str | Path,
+    pipe: Any = None,
+    *,
+    device: str | None = None,
+    observers: Mapping[str, object] | None = None,
+    **call: Any,
+) -> StreamPipeline:
+    """A new run in the folder `out` that continues `node` of a recorded one, whatever the rewards preferred.
 
-    Returns the pipeline; ``pipe.complete(pipe.last_run)`` searches on from there.
+    Returns the pipeline; ``pipe.complete(pipe.last_run)`` searches the chunks after that node. Other arguments as for
+    `resume`.
     """
-    opening = opening or Opening()
-    record = Record.read(folder)
-    path = path_to(record, node)
-    wrapped = record.pipeline(opening, record_to(out), Path(out))
-    run = record.begin(wrapped, opening)
+    recorded = RecordedRun.read(folder)
+    path = path_to(recorded, node)
+    recipe = placed(recorded.recipe, Path(out))
+    wrapped = wrap_again(recorded, recipe, pipe, device, {**record_to(out), **(observers or {})})
+    run = begin_again(recorded, wrapped, call)
     with closing_on_error(run):
         path = [*path[:-1], replace(path[-1], fate="kept", rank=0)]
-        follow(run, wrapped.run_hooks(run), record.tree(), path)
-        run.tree = _picked(record.tree(path[-1].chunk + 1), path[-1])
-        strips.copy(record.folder, Path(out), run.tree.nodes)
-        run.tree.note(f"Goes on from node {node} of {record.folder}, picked by hand.")
+        follow(wrapped.search(run), recorded.tree(), path)
+        run.tree = _picked(recorded.tree(path[-1].chunk + 1), path[-1])
+        strips.copy(recorded.folder, Path(out), run.tree.nodes)
+        run.tree.note(f"Continues node {node} of {recorded.folder}, picked by hand.")
     return wrapped
 
 
-def path_to(record: Record, node: str | None) -> list[Node]:
+def path_to(recorded: RecordedRun, node: str | None) -> list[Node]:
     """The recorded nodes from the first chunk to `node`; None is the winner, or the best branch of a run cut short."""
-    tree = record.tree()
     if node is None:
-        node = tree.winner[-1] if tree.winner else _best_so_far(record, tree)
+        if not recorded.winner:
+            raise InputError(f"{recorded.folder} has no finished chunk to replay.")
+        return list(recorded.winner)
+    tree = recorded.tree()
     if node not in tree.nodes:
-        raise unknown_name(f"node of {record.folder}", node, tree.nodes)
+        raise unknown_name(f"node of {recorded.folder}", node, tree.nodes)
     return list(tree.path(node))
-
-
-def _best_so_far(record: Record, tree: Tree) -> str:
-    kept = [node for node in tree if node.rank == 0]
-    if not kept:
-        raise InputError(f"{record.folder} has no finished chunk to replay.")
-    return kept[-1].id
 
 
 def _picked(tree: Tree, picked: Node) -> Tree:
@@ -95,23 +103,24 @@ def _picked(tree: Tree, picked: Node) -> Tree:
     return tree
 
 
-def follow(run: Run, hooks: RunHooks, tree: Tree, path: Sequence[Node]) -> Beam:
-    """Regenerate a `path` of the recorded `tree` (oldest first) from the root; nothing is measured.
+def follow(search: Search, tree: Tree, path: Sequence[Node]) -> None:
+    """Regenerate a `path` of the recorded `tree` (oldest first) from the root, without any reward.
 
-    Routes, ranks and widths are the recorded ones.
+    Routes, ranks and widths are the recorded ones. The run's one beam then ends with the last node of the path.
 
     Bit-equal to the recorded run where candidates were denoised one at a time (``search.batch: 1``). Raises
     `InputError` when the recipe or seed is not the one the path was recorded with.
     """
+    run = search.run
     run.beams = (Beam(run.session.root()),)
     for node, chunk in zip(path, run.chunks(), strict=False):
         beam = run.beams[0]
-        # As wide as it was: what decided that (a budget, a clock) is not there any more.
-        proposals = hooks.propose_noise(run, chunk, beam, len(tree.children(node.parent)))
-        candidate = denoise(run, chunk, beam, [(node.ordinal, _recorded(run, proposals, node))])[0]
+        # As wide as it was: what decided that (a budget, a clock) is gone.
+        proposals = search.expander.propose(chunk, beam, len(tree.children(node.parent)))
+        branch = Branch(node.ordinal, beam, _recorded(run, proposals, node))
+        candidate = search.expander.denoise(chunk, beam, [branch])[0]
         recorded = {item.name: getattr(node, item.name) for item in fields(Node)}
-        run.beams = (commit(run, replace(candidate, **recorded)),)
-    return run.beams[0]
+        run.beams = (search.commit(replace(candidate, **recorded)),)
 
 
 def _recorded(run: Run, proposals: Sequence[Proposal], node: Node) -> Proposal:
@@ -120,5 +129,5 @@ def _recorded(run: Run, proposals: Sequence[Proposal], node: Node) -> Proposal:
             return proposal
     raise InputError(
         f"Node {node.id} was made from seed {node.seed}, which this recipe and seed {run.seed} do not lead to. "
-        "Replay with the recipe and the versions the run folder records."
+        "Replay with the recipe and the versions that the run folder records."
     )

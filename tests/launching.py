@@ -13,7 +13,7 @@ DIFFERING = ("time", "seconds", "reward_calls")
 CLI, WORKER = TESTS / "toy_cli.py", TESTS / "shared_search.py"
 
 
-def launch(processes: int, script: Path, *arguments: object, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+def launch(processes: int, script: Path, *arguments: object, timeout: float = 300) -> subprocess.CompletedProcess[str]:
     """Run a script in this many processes that find each other over gloo; one without a launcher."""
     launcher = ["-m", "torch.distributed.run", f"--nproc_per_node={processes}", "--rdzv-backend=c10d"]
     launcher = [*launcher, "--rdzv-endpoint=localhost:0"] if processes > 1 else []

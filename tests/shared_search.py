@@ -5,6 +5,7 @@ One search of the toy pipeline per name; tree, video and cost of each process go
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -14,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.distributed import PrefixStore, TCPStore
 
 import streamt1_plugins as streamt1
 from streamt1_plugins.errors import StreamT1Error
 from streamt1_plugins.plugins.discovery import discovery
+from streamt1_plugins.search.distributed import status_board
 from streamt1_plugins.search.distributed.launch import join
 from streamt1_plugins.search.distributed.world import LostProcessError
 from tests import toy
@@ -43,11 +46,22 @@ class Trouble(Bright):
         raise SystemError("no luck")  # with on_error: raise
 
     def die(self) -> None:
-        time.sleep(2)  # until the others wait for it; told to stop at work, they could not say who has died
+        await_the_others()
         os.kill(os.getpid(), signal.SIGKILL)
 
     def stall(self) -> None:
         time.sleep(600)
+
+
+def await_the_others() -> None:
+    """Returns when all other processes wait for this one: told to stop at work, they could not say who has died."""
+    launcher = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
+    store = PrefixStore(status_board.PREFIX, launcher)
+    exchanges = [json.loads(store.get(str(rank)))["exchanges"] for rank in range(WORLD)]
+    while any(number <= exchanges[RANK] for rank, number in enumerate(exchanges) if rank != RANK):
+        time.sleep(0.05)
+        exchanges = [json.loads(store.get(str(rank)))["exchanges"] for rank in range(WORLD)]
+    time.sleep(0.5)  # they have just said that they come
 
 
 def main(folder: Path, *searches: str) -> None:
@@ -65,13 +79,13 @@ def one(folder: Path, name: str, overrides: list[str]) -> None:
         recipe = overrides.pop(0).removeprefix("recipe=")
     observers = streamt1.record_to(folder / name / f"{WORLD}")
     pipe = streamt1.wrap(ToyPipeline(), recipe, overrides=overrides, observers=observers)
-    pipe.team = join(pipe.recipe.parallel, "cpu").team
+    pipe.workers = join(pipe.recipe.parallel, "cpu").workers
     start = time.monotonic()
     try:
         video = pipe("a prompt")
     except StreamT1Error as error:
-        told = isinstance(error, LostProcessError)
-        (folder / f"{name}.{WORLD}.{RANK}.error").write_text(f"{told} {time.monotonic() - start:.1f} {error}")
+        is_lost = isinstance(error, LostProcessError)
+        (folder / f"{name}.{WORLD}.{RANK}.error").write_text(f"{is_lost} {time.monotonic() - start:.1f} {error}")
         raise
     found = {
         "tree": pipe.tree.to_dict(),

@@ -180,10 +180,12 @@ def test_a_chunk_waits_until_all_beams_share_it() -> None:
 
 
 def test_a_pipeline_that_blends_chunks_holds_the_newest_one_back() -> None:
-    pipe = wrap("search.top_k=1", "search.candidates=3", "adapter.decode=blended")
+    reward = Bright()
+    settings = ["search.top_k=1", "search.candidates=3", "adapter.decode=blended"]
+    pipe = streamt1.wrap(ToyPipeline(), overrides=settings, rewards={"mine": reward})
     generated = [(chunk.index, len(pipe.tree) // 3) for chunk in pipe.stream("a prompt")]
     assert generated == [(0, 2), (1, 3), (2, 4), (3, 4)]
-    assert all(inp.frame_ids == () for inp in pipe._measurer.rewards["short", "bright"].calls)
+    assert all(inp.frame_ids == () for inp in reward.calls)
 
 
 # Endings.
@@ -255,9 +257,8 @@ class Unloadable(Bright):
 
 
 def test_a_reward_that_does_not_load_is_named() -> None:
-    pipe = wrap()
-    pipe._measurer.rewards["long", "bright"] = Unloadable()  # type: ignore[index]
-    with pytest.raises(PluginError, match="Loading reward 'bright' failed: FileNotFoundError: no weights"):
+    pipe = streamt1.wrap(ToyPipeline(), rewards={"mine": Unloadable()})
+    with pytest.raises(PluginError, match="Loading reward 'mine' failed: FileNotFoundError: no weights"):
         pipe("a prompt")
 
 

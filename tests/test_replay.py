@@ -1,4 +1,4 @@
-"""A recorded path is generated again from seeds, and a person can go on from any node of it."""
+"""A recorded path is generated again from seeds, and a person can continue any node of it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import torch
 import streamt1_plugins as streamt1
 from streamt1_plugins.errors import UnknownNameError
 from streamt1_plugins.replay import branch, regenerate
-from streamt1_plugins.resuming import Opening
 from streamt1_plugins.runs import journal
 from streamt1_plugins.runs.observers.record import record_to
 from tests.toy import ToyPipeline
@@ -37,7 +36,7 @@ class Frames:
 def test_the_winner_comes_back_bit_by_bit_at_plain_cost(tmp_path: Path, recipe: str) -> None:
     first = recorded(tmp_path, recipe=recipe)
     generated = ToyPipeline()
-    assert torch.equal(regenerate(tmp_path, opening=Opening(generated)), first.video)
+    assert torch.equal(regenerate(tmp_path, pipe=generated), first.video)
 
 
 def test_any_node_comes_back_bit_by_bit(tmp_path: Path) -> None:
@@ -47,26 +46,26 @@ def test_any_node_comes_back_bit_by_bit(tmp_path: Path) -> None:
     for node in pipe.tree:
         path = [step.id for step in pipe.tree.path(node.id)]
         expected = torch.cat([seen.frames[name] for name in path])
-        assert torch.equal(regenerate(tmp_path, node.id, Opening(ToyPipeline())), expected), node.id
+        assert torch.equal(regenerate(tmp_path, node.id, ToyPipeline()), expected), node.id
 
 
 def test_an_interrupted_run_is_replayed_as_far_as_it_got(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError):
         streamt1.wrap(ToyPipeline(), observers=record_to(tmp_path))("a prompt", fail_at=2)
-    video = regenerate(tmp_path, opening=Opening(ToyPipeline()))
+    video = regenerate(tmp_path, pipe=ToyPipeline())
     assert len(video) == 6
 
 
 def test_an_unknown_node_is_named_with_a_guess(tmp_path: Path) -> None:
     recorded(tmp_path)
     with pytest.raises(UnknownNameError, match=r"003\.09.*Did you mean '003\.0"):
-        regenerate(tmp_path, "003.09", Opening(ToyPipeline()))
+        regenerate(tmp_path, "003.09", ToyPipeline())
 
 
 def test_a_person_overrules_the_rewards(tmp_path: Path) -> None:
     first = recorded(tmp_path / "first")
     loser = next(node for node in first.tree.chunk(2) if node.fate == "pruned")
-    pipe = branch(tmp_path / "first", loser.id, tmp_path / "second", Opening(ToyPipeline()))
+    pipe = branch(tmp_path / "first", loser.id, tmp_path / "second", ToyPipeline())
     video = pipe.complete(pipe.last_run)
     path = [node.id for node in first.tree.path(loser.id)]
     assert list(pipe.tree.winner[:3]) == path
@@ -86,18 +85,18 @@ def without_seconds(tree: streamt1.Tree) -> list[dict]:
 def test_a_branched_run_can_be_resumed_and_replayed(tmp_path: Path) -> None:
     first = recorded(tmp_path / "first")
     loser = next(node for node in first.tree.chunk(2) if node.fate == "pruned")
-    whole = branch(tmp_path / "first", loser.id, tmp_path / "whole", Opening(ToyPipeline()))
+    whole = branch(tmp_path / "first", loser.id, tmp_path / "whole", ToyPipeline())
     video = whole.complete(whole.last_run)
-    cut = branch(tmp_path / "first", loser.id, tmp_path / "cut", Opening(ToyPipeline()))
+    cut = branch(tmp_path / "first", loser.id, tmp_path / "cut", ToyPipeline())
     steps = cut.steps(cut.last_run)
     next(steps)
     steps.close()
     cut.last_run.session.close()
     assert torch.equal(streamt1.resume(tmp_path / "cut", ToyPipeline()), video)
-    assert torch.equal(regenerate(tmp_path / "cut", opening=Opening(ToyPipeline())), video)
+    assert torch.equal(regenerate(tmp_path / "cut", pipe=ToyPipeline()), video)
 
 
 def test_continuing_from_the_winner_of_a_single_beam_changes_nothing(tmp_path: Path) -> None:
     first = recorded(tmp_path / "first", "search.top_k=1", "search.candidates=4")
-    pipe = branch(tmp_path / "first", first.tree.winner[1], tmp_path / "second", Opening(ToyPipeline()))
+    pipe = branch(tmp_path / "first", first.tree.winner[1], tmp_path / "second", ToyPipeline())
     assert torch.equal(pipe.complete(pipe.last_run), first.video)

@@ -1,7 +1,8 @@
-"""Interrupted runs go on as if nothing had happened, whenever they were killed."""
+"""Interrupted runs resume as if nothing had happened, whenever they were killed."""
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -14,12 +15,14 @@ import pytest
 import torch
 
 import streamt1_plugins as streamt1
+from streamt1_plugins.config.load import load
 from streamt1_plugins.errors import InputError
-from streamt1_plugins.resuming import Opening, Record, reopen
+from streamt1_plugins.resuming import open_interrupted, placed
 from streamt1_plugins.runs import journal
-from streamt1_plugins.runs.checkpoint import STATE, load_state
-from streamt1_plugins.runs.observers.journal import Journal
+from streamt1_plugins.runs.files import to_json
 from streamt1_plugins.runs.observers.record import record_to
+from streamt1_plugins.runs.recorded import RecordedRun
+from streamt1_plugins.runs.summary import summary
 from tests.toy import ToyPipeline
 
 CHUNKS = 8
@@ -30,7 +33,7 @@ def wrapped(folder: Path, *overrides: str, recipe: str = "stream-t1", **more: ob
 
 
 def plain(tree: dict[str, Any]) -> dict[str, Any]:
-    """Without what a clock says."""
+    """Without times."""
     return {**tree, "nodes": [{**node, "seconds": None} for node in tree["nodes"]]}
 
 
@@ -56,12 +59,12 @@ class Slow:
 
 @pytest.mark.parametrize("stop", [0, 3, CHUNKS - 1])
 @pytest.mark.parametrize("recipe", ["stream-t1", "best-of-n", "beam", "plain", "stream-t1-paper"])
-def test_an_interrupted_run_goes_on_to_the_same_tree_and_video(tmp_path: Path, recipe: str, stop: int) -> None:
+def test_an_interrupted_run_resumes_to_the_same_tree_and_video(tmp_path: Path, recipe: str, stop: int) -> None:
     full = wrapped(tmp_path / "full", recipe=recipe)
     video = full("a prompt", chunks=CHUNKS)
     with pytest.raises(KeyboardInterrupt):
         wrapped(tmp_path / "cut", recipe=recipe, stop=StopAfter(stop))("a prompt", chunks=CHUNKS)
-    again = reopen(tmp_path / "cut", Opening(ToyPipeline()))
+    again = open_interrupted(tmp_path / "cut", ToyPipeline())
     assert again.last_run.beams[0].history.index == stop + 1
     assert torch.equal(again.complete(again.last_run), video)
     assert plain(again.tree.to_dict()) == plain(full.tree.to_dict())
@@ -74,7 +77,7 @@ def test_resuming_a_finished_run_gives_its_video_again(tmp_path: Path) -> None:
     assert torch.equal(streamt1.resume(tmp_path, ToyPipeline()), video)
 
 
-def test_a_user_seeded_plain_run_goes_on_in_the_callers_noise_stream(tmp_path: Path) -> None:
+def test_a_user_seeded_plain_run_resumes_in_the_callers_noise_stream(tmp_path: Path) -> None:
     def generator() -> torch.Generator:
         return torch.Generator().manual_seed(9)
 
@@ -139,7 +142,7 @@ def test_a_run_that_is_killed_again_and_again_still_ends_the_same(tmp_path: Path
     def run(folder: Path) -> Any:
         return wrapped(folder, slow=Slow())("a prompt", chunks=CHUNKS)
 
-    def go_on() -> None:
+    def resume() -> None:
         streamt1.resume(tmp_path / "cut", ToyPipeline(), observers={"slow": Slow()})
 
     video = run(tmp_path / "full")
@@ -148,34 +151,19 @@ def test_a_run_that_is_killed_again_and_again_still_ends_the_same(tmp_path: Path
         time.sleep(0.005)
     for _ in range(6):
         kill_after(child, 0.08)
-        child = in_child(go_on)
+        child = in_child(resume)
     assert os.waitpid(child, 0)[1] == 0
     assert torch.equal(streamt1.resume(tmp_path / "cut", ToyPipeline()), video)
 
 
-def test_old_state_is_pruned_to_what_the_survivors_need(tmp_path: Path) -> None:
-    pipe = wrapped(tmp_path, "search.top_k=2")
-    pipe("a prompt", chunks=CHUNKS)
-    needed = {node.id for beam in pipe.last_run.beams for node in beam.path}
-    assert {path.stem for path in (tmp_path / STATE).iterdir()} == needed | {"head"}
-    saved = load_state(tmp_path)
-    assert saved is not None
-    assert (saved.chunks, len(saved.beams)) == (CHUNKS, 2)
-
-
-def test_state_can_be_left_out(tmp_path: Path) -> None:
-    streamt1.wrap(ToyPipeline(), observers={"journal": Journal(str(tmp_path), state=False)})("a prompt")
-    assert not (tmp_path / STATE).exists()
-
-
-def test_what_an_interrupted_run_says(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_interrupted_run_reports_how_to_resume_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(KeyboardInterrupt):
         wrapped(tmp_path, stop=StopAfter(1))("a prompt")
-    assert f"Stopped after 2 of 4 chunks. Go on with: streamt1 generate --resume {tmp_path}" in caplog.text
+    assert f"Stopped after 2 of 4 chunks. Resume with: streamt1 generate --resume {tmp_path}" in caplog.text
     assert journal.read(tmp_path)[-1]["error"] == "KeyboardInterrupt"
 
 
-def test_nothing_to_resume_is_said(tmp_path: Path) -> None:
+def test_nothing_to_resume_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no run"):
         streamt1.resume(tmp_path)
 
@@ -196,7 +184,7 @@ def test_arguments_a_file_cannot_hold_are_asked_for(tmp_path: Path) -> None:
     streamt1.resume(tmp_path, ToyPipeline(), extra=Odd())
 
 
-def test_other_versions_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_other_versions_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     wrapped(tmp_path)("a prompt")
     path = tmp_path / journal.JOURNAL
     path.write_text(path.read_text().replace('"torch": "', '"torch": "0.0.0-', 1))
@@ -204,17 +192,35 @@ def test_other_versions_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     assert "torch 0.0.0-" in caplog.text
 
 
-def test_the_pipeline_is_given_back_when_a_state_is_damaged(tmp_path: Path) -> None:
-    wrapped(tmp_path)("a prompt")
-    next(path for path in (tmp_path / STATE).iterdir() if path.stem != "head").write_bytes(b"torn")
-    with pytest.raises(InputError, match="state is not complete"):
-        streamt1.resume(tmp_path, ToyPipeline())
+def test_a_resumed_run_continues_its_wandb_run_where_the_folder_is_now(tmp_path: Path) -> None:
+    recipe = load("plain", ["observers={wandb: {folder: old/place}}"])
+    assert placed(recipe, tmp_path, append=True).observers == {"wandb": {"folder": str(tmp_path), "append": True}}
+    again = placed(recipe, tmp_path, append=True)
+    assert placed(again, tmp_path).observers == {"wandb": {"folder": str(tmp_path), "append": False}}
 
 
-def test_cost_goes_on_counting(tmp_path: Path) -> None:
+def test_a_resumed_run_keeps_the_recipe_it_was_started_with(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        wrapped(tmp_path, stop=StopAfter(1))("a prompt")
+    before = (tmp_path / "recipe.yaml").read_bytes()
+    streamt1.resume(tmp_path, ToyPipeline())
+    assert (tmp_path / "recipe.yaml").read_bytes() == before
+
+
+def test_the_summary_of_a_resumed_run_counts_both_parts(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        wrapped(tmp_path, stop=StopAfter(1))("a prompt")
+    streamt1.resume(tmp_path, ToyPipeline())
+    found = json.loads((tmp_path / "summary.json").read_text())
+    assert found == json.loads(to_json(summary(RecordedRun.read(tmp_path)))) | {"seconds": found["seconds"]}
+    assert (found["chunks"], found["error"]) == ({"done": 4, "of": 4}, None)
+    assert found["cost"]["candidates"] == 16
+
+
+def test_cost_counts_on(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         wrapped(tmp_path, stop=StopAfter(2))("a prompt")
-    again = reopen(tmp_path, Opening(ToyPipeline()))
+    again = open_interrupted(tmp_path, ToyPipeline())
     again.complete(again.last_run)
     assert again.last_run.cost.candidates == 16
-    assert Record.read(tmp_path).cost(4).candidates == 16
+    assert RecordedRun.read(tmp_path).cost(4).candidates == 16

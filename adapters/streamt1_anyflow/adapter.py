@@ -14,8 +14,14 @@ from pydantic import Field
 from streamt1_anyflow.session import AnyFlowSession, Plan
 from streamt1_plugins.api.adapter import MemoryPlan
 from streamt1_plugins.errors import InputError, UnsupportedPipelineError
-from streamt1_seams.arguments import PROPOSED, arguments
-from streamt1_seams.modules import uncompiled
+from streamt1_seams import (
+    PROPOSED,
+    arguments,
+    check_component,
+    refuse_context_parallelism,
+    refuse_tiling,
+    uncompiled,
+)
 
 Positive = Annotated[int, Field(ge=1)]
 
@@ -73,20 +79,10 @@ def check_pipeline(pipe: Any) -> None:
         raise UnsupportedPipelineError(
             f"The adapter 'anyflow' drives diffusers' AnyFlowFARPipeline, got {type(pipe).__name__}."
         )
-    transformer, vae = uncompiled(pipe.transformer), uncompiled(pipe.vae)
-    wanted = {"transformer": AnyFlowFARTransformer3DModel, "vae": AutoencoderKLWan}
-    for name, part in (("transformer", transformer), ("vae", vae)):
-        if not isinstance(part, wanted[name]):
-            raise UnsupportedPipelineError(
-                f"The pipeline's `{name}` is a {type(part).__name__}, but this adapter drives {wanted[name].__name__}."
-            )
-    if transformer._parallel_config is not None:
-        raise UnsupportedPipelineError("Context parallelism is enabled: it splits the tokens, but the cache is whole.")
-    if vae.use_tiling:
-        raise UnsupportedPipelineError(
-            "VAE tiling is enabled: tiles cannot carry the decoder's state from chunk to chunk. Call "
-            "`pipe.vae.disable_tiling()` first; decoding a chunk at a time needs little memory already."
-        )
+    check_component(pipe, "transformer", AnyFlowFARTransformer3DModel)
+    check_component(pipe, "vae", AutoencoderKLWan)
+    refuse_context_parallelism(pipe.transformer)
+    refuse_tiling(pipe.vae)
 
 
 def _partition(pipe: Any, values: Mapping[str, Any]) -> tuple[int, ...]:

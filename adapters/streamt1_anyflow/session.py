@@ -9,16 +9,15 @@ import torch
 from diffusers.pipelines.anyflow.pipeline_output import AnyFlowPipelineOutput
 
 from streamt1_anyflow import CAPABILITIES
-from streamt1_plugins.api.adapter import Decoded, History
-from streamt1_seams.interrupt import shadowed
-from streamt1_seams.modules import uncompiled
-from streamt1_seams.wan_vae import decode_chunk
+from streamt1_plugins.api.adapter import History
+from streamt1_seams import appended, decode_chunk, postprocessed, shadowed, uncompiled
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from torch import Generator, Tensor
 
+    from streamt1_plugins.api.adapter import Decoded
     from streamt1_plugins.api.types import MemoryRoute
 
 
@@ -46,11 +45,11 @@ class AnyFlowSession:
     """Implements `streamt1_plugins.api.adapter.Session` for a stock `AnyFlowFARPipeline`.
 
     The plain pipeline draws the noise of the whole video at once, so the plain stream does too and hands it out by
-    chunks. `commit` computes the cache from all latents, as the pipeline does; a history owns its cache and nobody
-    writes to it. The root holds the chunks of the video to continue.
+    chunks. `commit` computes the cache from all latents, as the pipeline does; a history owns its cache, which is
+    never written to. The root holds the chunks of the video to continue.
 
     A host's `callback_on_step_end` is called for every batch of candidates and may replace the latents; embeddings it
-    replaces are ignored, for siblings share them. `forwards` counts every row of a batch.
+    replaces are ignored, since siblings share them. `forwards` counts every row of a batch.
     """
 
     capabilities = CAPABILITIES
@@ -59,6 +58,7 @@ class AnyFlowSession:
         self.num_chunks = len(plan.partition)
         self.fps = plan.fps
         self.prompt = plan.call["prompt"] or ""
+        self.generator: Generator = plan.call["generator"]
         self.forwards = 0
         self._pipe = pipe
         self._plan = plan
@@ -70,17 +70,20 @@ class AnyFlowSession:
         """The history before the first generated chunk: empty, or the video to continue."""
         return self._root
 
-    def draw(self, history: History, generator: Generator | None) -> Tensor:
-        """Standard normal noise ``[1, C, F, h, w]`` in the transformer's dtype; None takes the whole video's slice."""
-        if generator is not None:
+    def draw(self, history: History, generator: Generator) -> Tensor:
+        """Standard normal noise ``[1, C, F, h, w]`` in the transformer's dtype.
+
+        From the session's own generator it is a slice of the noise of the whole video.
+        """
+        if generator is not self.generator:
             return self._normal(self._plan.partition[history.index], generator)
         if self._plain_noise is None:
-            noise = self._normal(sum(self._plan.partition), self._plan.call["generator"])
+            noise = self._normal(sum(self._plan.partition), generator)
             self._plain_noise = torch.split(noise, list(self._plan.partition), dim=2)
         return self._plain_noise[history.index]
 
     @torch.no_grad()
-    def generate(self, history: History, noise: Tensor, generators: Sequence[Generator | None]) -> Tensor:
+    def generate(self, history: History, noise: Tensor, generators: Sequence[Generator]) -> Tensor:
         """Denoise N candidates, ``[N, C, F, h, w]`` to the same shape; the steps draw nothing."""
         cache = _rows(history.memory, len(noise))
         with self._in_call():
@@ -89,20 +92,13 @@ class AnyFlowSession:
     @torch.no_grad()
     def decode(self, history: History, latents: Tensor) -> list[Decoded]:
         """Frames ``[T, 3, H, W]`` in ``[0, 1]`` and decoder state per candidate, continuing the history's decoder."""
-        frames, states = decode_chunk(self._pipe.vae, latents, history.decoder)
-        return [Decoded(*pair) for pair in zip(frames, states, strict=True)]
+        return decode_chunk(self._pipe.vae, latents, history.decoder)
 
     @torch.no_grad()
     def commit(self, history: History, latents: Tensor, decoded: Decoded, route: MemoryRoute) -> History:
-        """Append one survivor. The cache of the past is computed anew, except after the last chunk: nobody reads it."""
-        kept = (*history.latents, _own(latents))
-        return History(
-            index=history.index + 1,
-            latents=kept,
-            frames=(*history.frames, _own(decoded.frames)),
-            memory=self._cache_of(kept) if len(kept) < self.num_chunks else None,
-            decoder=None if decoded.state is None else tuple(_own(entry) for entry in decoded.state),
-        )
+        """Append one survivor and compute the cache anew, except after the last chunk, where it is not read."""
+        memory = self._cache_of((*history.latents, latents)) if history.index + 1 < self.num_chunks else None
+        return appended(history, latents, decoded, memory)
 
     def finish(self, history: History) -> Any:
         """`AnyFlowPipelineOutput`, or a tuple of one. As in the pipeline, the video it continues is part of it."""
@@ -110,11 +106,7 @@ class AnyFlowSession:
         if call["output_type"] == "latent":
             video: Any = torch.cat(history.latents, dim=2)
         else:
-            frames = torch.cat(history.frames)
-            # Ours are in [0, 1] already, so the processor only has to convert them.
-            video = self._pipe.video_processor.postprocess_video(
-                frames.transpose(0, 1).unsqueeze(0), call["output_type"], do_denormalize=[False] * len(frames)
-            )
+            video = postprocessed(self._pipe, torch.cat(history.frames), call["output_type"])
         return AnyFlowPipelineOutput(frames=video) if call["return_dict"] else (video,)
 
     def close(self) -> None:
@@ -128,8 +120,9 @@ class AnyFlowSession:
             return History(memory=self._empty_cache())
         frames, state = [], None
         for chunk in given:
-            video, (state,) = decode_chunk(self._pipe.vae, chunk, state)
-            frames.append(video[0])
+            (decoded,) = decode_chunk(self._pipe.vae, chunk, state)
+            frames.append(decoded.frames)
+            state = decoded.state
         return History(len(given), given, tuple(frames), memory=self._cache_of(given), decoder=state)
 
     def _denoised(self, latents: Tensor, cache: Cache, index: int) -> Tensor:
@@ -252,10 +245,3 @@ def _rows(cache: Cache, count: int) -> Cache:
         return entry.expand(-1, count, -1, -1, -1) if entry.shape[1] == 1 else entry.repeat_interleave(count, dim=1)
 
     return {layer: {name: spread(entry) for name, entry in parts.items()} for layer, parts in cache.items()}
-
-
-def _own(x: Any) -> Any:
-    """A tensor that keeps no larger one alive: rows of a batch are copied out, everything else is returned as it is."""
-    if isinstance(x, torch.Tensor) and x.untyped_storage().nbytes() > x.numel() * x.element_size():
-        return x.clone()
-    return x

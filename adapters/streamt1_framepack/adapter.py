@@ -13,7 +13,7 @@ from pydantic import Field
 from streamt1_framepack.request import check_pipeline, parse
 from streamt1_framepack.session import FramepackSession
 from streamt1_plugins.api.adapter import MemoryPlan
-from streamt1_seams.interrupt import Replay
+from streamt1_seams import InterruptSeam
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,5 +59,5 @@ class FramepackAdapter:
         """
         check_pipeline(pipe)
         request = parse(pipe, {**self.call, **call})
-        replay = Replay(pipe, request, once=("encode_prompt", "encode_image", "prepare_image_latents"))
-        return FramepackSession(pipe, request, replay, self.fps)
+        seam = InterruptSeam(pipe, request, once=("encode_prompt", "encode_image", "prepare_image_latents"))
+        return FramepackSession(pipe, request, seam, self.fps)

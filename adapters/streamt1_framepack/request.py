@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from diffusers import HunyuanVideoFramepackPipeline
 
 from streamt1_plugins.errors import InputError, UnsupportedPipelineError
-from streamt1_seams.interrupt import check_call, check_single, check_state
+from streamt1_seams import check_call, check_single, refuse_context_parallelism, refuse_step_cache
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,7 +27,8 @@ def check_pipeline(pipe: Any) -> None:
             f"The adapter 'framepack' drives HunyuanVideoFramepackPipeline, got {type(pipe).__name__}. "
             "HunyuanVideo's other pipelines make the whole video at once."
         )
-    check_state(pipe)
+    refuse_context_parallelism(pipe.transformer)
+    refuse_step_cache(pipe.transformer)
 
 
 def parse(pipe: Any, call: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,8 +14,7 @@ from streamt1_helios.condition import Condition, condition
 from streamt1_helios.session import HeliosSession, Plan
 from streamt1_plugins.api.adapter import MemoryPlan
 from streamt1_plugins.errors import InputError, UnsupportedPipelineError
-from streamt1_seams.arguments import PROPOSED, arguments
-from streamt1_seams.modules import uncompiled
+from streamt1_seams import PROPOSED, arguments, check_component, refuse_step_cache
 
 Positive = Annotated[int, Field(ge=1)]
 
@@ -83,14 +82,8 @@ def check_pipeline(pipe: Any) -> None:
             "The adapter 'helios' drives diffusers' HeliosPipeline and HeliosPyramidPipeline, got "
             f"{type(pipe).__name__}."
         )
-    transformer, vae = uncompiled(pipe.transformer), uncompiled(pipe.vae)
-    if not isinstance(vae, AutoencoderKLWan):
-        raise UnsupportedPipelineError(f"The pipeline's `vae` is a {type(vae).__name__}, not an AutoencoderKLWan.")
-    if transformer.is_cache_enabled:
-        raise UnsupportedPipelineError(
-            "A step cache is enabled on the transformer: candidates would skip layers by each other's steps. Call "
-            "`pipe.transformer.disable_cache()` first."
-        )
+    check_component(pipe, "vae", AutoencoderKLWan)
+    refuse_step_cache(pipe.transformer)
 
 
 def _check_history(values: Mapping[str, Any]) -> None:
@@ -118,5 +111,5 @@ def _text(pipe: Any, values: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Ten
 def _condition(pipe: Any, values: Mapping[str, Any]) -> Condition:
     try:
         return condition(pipe, values)
-    except ValueError as error:  # what the pipeline says of images and videos it cannot use
+    except ValueError as error:  # images and videos the pipeline cannot use
         raise InputError(str(error)) from error

@@ -1,4 +1,4 @@
-"""One call of a Helios pipeline, taken apart: every chunk is a call of its own that is told the past."""
+"""One call of a Helios pipeline, taken apart: every chunk is a call of its own that is given the past."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from diffusers.pipelines.helios.pipeline_output import HeliosPipelineOutput
 
 from streamt1_helios import PLAIN
 from streamt1_plugins.api.adapter import Capabilities, Decoded, History
-from streamt1_seams.interrupt import shadowed
-from streamt1_seams.modules import uncompiled
+from streamt1_seams import appended, denormalised, postprocessed, shadowed, uncompiled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -62,6 +61,7 @@ class HeliosSession:
         self.capabilities = PYRAMID if isinstance(pipe, HeliosPyramidPipeline) else PLAIN
         self.fps = plan.fps
         self.prompt = call["prompt"] or ""
+        self.generator: Generator = call["generator"]
         self.forwards = 0
         self._frames = call["num_latent_frames_per_chunk"]
         self._pixel_frames = (self._frames - 1) * scale + 1
@@ -74,8 +74,8 @@ class HeliosSession:
         """The empty history."""
         return History()
 
-    def draw(self, history: History, generator: Generator | None) -> Tensor:
-        """Standard normal noise ``[1, C, F, h, w]`` in float32; None draws from the call's stream."""
+    def draw(self, history: History, generator: Generator) -> Tensor:
+        """Standard normal noise ``[1, C, F, h, w]`` in float32."""
         call, channels = self._plan.call, self._pipe.transformer.config.in_channels
         noise: Tensor = self._pipe.prepare_latents(
             1,
@@ -85,15 +85,14 @@ class HeliosSession:
             self._pixel_frames,
             dtype=torch.float32,
             device=self._pipe._execution_device,
-            generator=generator or call["generator"],
+            generator=generator,
         )
         return noise
 
     @torch.no_grad()
-    def generate(self, history: History, noise: Tensor, generators: Sequence[Generator | None]) -> Tensor:
+    def generate(self, history: History, noise: Tensor, generators: Sequence[Generator]) -> Tensor:
         """Denoise N candidates, ``[N, C, F, h, w]`` to the same shape; a pyramid takes one and draws noise for it."""
-        call = {**self._plan.call, **self._arguments(history, len(noise))}
-        call["generator"] = generators[0] or self._plan.call["generator"]
+        call = {**self._plan.call, **self._arguments(history, len(noise)), "generator": generators[0]}
         if history.index > 0 and "is_amplify_first_chunk" in call:
             call["is_amplify_first_chunk"] = False
         waiting = {"prepare_latents": self._prepared(noise), "maybe_free_model_hooks": _nothing}
@@ -110,11 +109,7 @@ class HeliosSession:
 
     def commit(self, history: History, latents: Tensor, decoded: Decoded, route: MemoryRoute) -> History:
         """Append one survivor; there is no context to write."""
-        return History(
-            index=history.index + 1,
-            latents=(*history.latents, latents.clone()),  # a row alone, not the batch it came in
-            frames=(*history.frames, decoded.frames.clone()),
-        )
+        return appended(history, latents, decoded)
 
     def finish(self, history: History) -> Any:
         """`HeliosPipelineOutput`, or a tuple of one. As in the pipeline, latents include what the video started from
@@ -126,11 +121,7 @@ class HeliosSession:
         else:
             frames = torch.cat(history.frames)
             scale = self._pipe.vae_scale_factor_temporal
-            frames = frames[: (len(frames) - 1) // scale * scale + 1]
-            # Ours are in [0, 1] already, so the processor only has to convert them.
-            video = self._pipe.video_processor.postprocess_video(
-                frames.transpose(0, 1).unsqueeze(0), call["output_type"], do_denormalize=[False] * len(frames)
-            )
+            video = postprocessed(self._pipe, frames[: (len(frames) - 1) // scale * scale + 1], call["output_type"])
         return HeliosPipelineOutput(frames=video) if call["return_dict"] else (video,)
 
     def close(self) -> None:
@@ -138,7 +129,7 @@ class HeliosSession:
         self._pipe.maybe_free_model_hooks()
 
     def _arguments(self, history: History, count: int) -> dict[str, Any]:
-        """What one chunk's call is told instead of the host's arguments, for `count` candidates of one past."""
+        """Arguments of one chunk's call that replace the host's, for `count` candidates of one past."""
 
         def rows(x: Tensor | None) -> Tensor | None:
             return None if x is None else x.expand(count, *x.shape[1:])
@@ -165,8 +156,8 @@ class HeliosSession:
         }
 
     def _prepared(self, noise: Tensor) -> Callable[..., Tensor]:
-        """Stands in for the pipeline's `prepare_latents`. A host that has interrupted one chunk meant the whole video,
-        but every call of the pipeline begins by forgetting that.
+        """Stands in for the pipeline's `prepare_latents`, and keeps a host's interrupt for the rest of the video, which
+        every call of the pipeline would reset.
         """
 
         def prepare_latents(*_: Any, **__: Any) -> Tensor:
@@ -202,14 +193,8 @@ class HeliosSession:
         return {"callback_on_step_end": step_end, "callback_on_step_end_tensor_inputs": names if host else []}
 
     def _decoded(self, chunk: Tensor) -> Tensor:
-        """``[N, C, F, h, w]`` to ``[N, T, 3, H, W]``, with the arithmetic of the pipelines to the last bit."""
-        vae = self._pipe.vae
-        mean, std = (
-            torch.tensor(each).view(1, -1, 1, 1, 1).to(self._pipe._execution_device, vae.dtype)
-            for each in (vae.config.latents_mean, vae.config.latents_std)
-        )
-        inverse = 1.0 / std
-        video: Tensor = vae.decode(chunk.to(vae.dtype) / inverse + mean, return_dict=False)[0]
+        """``[N, C, F, h, w]`` to ``[N, T, 3, H, W]``."""
+        video: Tensor = self._pipe.vae.decode(denormalised(self._pipe.vae, chunk), return_dict=False)[0]
         return (video * 0.5 + 0.5).clamp(0, 1).transpose(1, 2)
 
 

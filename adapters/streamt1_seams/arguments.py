@@ -1,17 +1,18 @@
-"""A call's arguments for adapters that hand them to a stock pipeline piece by piece; `streamt1_helios` uses it too."""
+"""A call's arguments, checked before anything is computed, for adapters that hand them to a stock pipeline."""
 
 from __future__ import annotations
 
-from inspect import signature
+from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from streamt1_plugins.errors import InputError, UnsupportedPipelineError
-from streamt1_seams.interrupt import check_call
+from streamt1_plugins.errors import InputError, UnsupportedPipelineError, guess
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+OUTPUT_TYPES = ("np", "pil", "pt", "latent")
 
 PROPOSED = "noise is drawn, or proposed by the noise policy, chunk by chunk; pass `generator` to fix it"
 """Why the argument `latents` of a pipeline cannot be used."""
@@ -24,7 +25,7 @@ def arguments(
 
     None means "not given". `prompt` and `negative_prompt` come back as one text each, `generator` as a generator.
     Raises `InputError`, also for what the pipeline's own `check_inputs` refuses, and `UnsupportedPipelineError` where
-    a text is to be encoded and the pipeline was loaded without the means.
+    a text has to be encoded and the pipeline was loaded without a text encoder.
     """
     given = {name: value for each in (defaults, call) for name, value in each.items() if value is not None}
     values = check_call(pipe, given, refused)
@@ -32,17 +33,57 @@ def arguments(
         values[name] = values[name][0] if isinstance(values[name], (list, tuple)) else values[name]
     values["generator"] = values["generator"] or torch.Generator().manual_seed(0)
     _check_types(pipe, given)
-    _ask_the_pipeline(pipe, values)
-    if values["prompt_embeds"] is None and (pipe.tokenizer is None or pipe.text_encoder is None):
+    _check_inputs(pipe, values)
+    if values["prompt_embeds"] is None:
+        check_text_encoder(pipe)
+    return values
+
+
+def check_call(pipe: Any, call: Mapping[str, Any], refused: Mapping[str, str]) -> dict[str, Any]:
+    """The call's arguments over the defaults of ``pipe.__call__``: one prompt, one video. Raises `InputError`.
+
+    refused: arguments of the pipeline that mean nothing in a search, and what to do instead.
+    """
+    known = {name: each for name, each in signature(type(pipe).__call__).parameters.items() if name != "self"}
+    for name, value in call.items():
+        if name not in known:
+            raise InputError(f"Unknown argument {name!r}.{guess(name, known)} Known: {', '.join(sorted(known))}.")
+        if name in refused and value is not None:
+            raise InputError(f"The argument {name!r} cannot be used here: {refused[name]}.")
+    defaults = {name: None if each.default is Parameter.empty else each.default for name, each in known.items()}
+    full = {**defaults, **call}
+    _check_text(full)
+    for name, each in known.items():
+        if each.default is Parameter.empty and name != "prompt" and full[name] is None:
+            raise InputError(f"`{name}` is missing: {type(pipe).__name__} starts from it.")
+    _check_choices(full)
+    return full
+
+
+def check_text_encoder(pipe: Any) -> None:
+    """Raise `UnsupportedPipelineError` where a text has to be encoded and the pipeline cannot encode one."""
+    if pipe.tokenizer is None or pipe.text_encoder is None:
         raise UnsupportedPipelineError(
             "The pipeline has no tokenizer or text encoder. Load it with both, or pass `prompt_embeds` (and "
             "`negative_prompt_embeds` with guidance)."
         )
-    return values
+
+
+def check_single(name: str, value: Any) -> None:
+    """Raise `InputError` for a batch of images: a list of several, or an array with a batch dimension above 1."""
+    size = len(value) if isinstance(value, (list, tuple)) or getattr(value, "ndim", 0) > 3 else 1
+    if size != 1:
+        raise InputError(f"`{name}` has {size} entries, but one call makes one video: call once each.")
+
+
+def texts(call: Mapping[str, Any]) -> dict[str, Any]:
+    """Prompts, their embeddings and masks, as far as they are given."""
+    other = ("num_videos_per_prompt", "prompt_template")
+    return {name: value for name, value in call.items() if "prompt" in name and name not in other and value is not None}
 
 
 def _check_types(pipe: Any, given: Mapping[str, Any]) -> None:
-    """Numbers and switches have to be of the kind the pipeline's own defaults have."""
+    """Numbers and switches have to be of the type the pipeline's own defaults have."""
     kinds: dict[type, tuple[type, ...]] = {bool: (bool,), int: (int,), float: (int, float)}
     parameters = signature(type(pipe).__call__).parameters
     for name, value in given.items():
@@ -52,10 +93,35 @@ def _check_types(pipe: Any, given: Mapping[str, Any]) -> None:
             raise InputError(f"`{name}` has to be of type {kind}, got {type(value).__name__}: {value!r}.")
 
 
-def _ask_the_pipeline(pipe: Any, values: Mapping[str, Any]) -> None:
-    """The pipeline's own checks, under our own error."""
+def _check_inputs(pipe: Any, values: Mapping[str, Any]) -> None:
+    """Run the pipeline's own checks; what they refuse is an `InputError`."""
     names = signature(pipe.check_inputs).parameters
     try:
         pipe.check_inputs(**{name: values[name] for name in names})
     except ValueError as error:
         raise InputError(str(error)) from error
+
+
+def _check_text(call: Mapping[str, Any]) -> None:
+    if call["prompt"] is None and call["prompt_embeds"] is None:
+        raise InputError("No prompt: pass `prompt` (a text) or `prompt_embeds`.")
+    for name, value in texts(call).items():
+        entries = value if isinstance(value, (list, tuple, torch.Tensor)) else [value]
+        if len(entries) != 1:
+            raise InputError(
+                f"`{name}` has {len(entries)} entries, but one call makes one video. Call once per prompt."
+            )
+        if not isinstance(entries[0], (str, torch.Tensor)):
+            raise InputError(f"`{name}` has to be a text (str), got {type(entries[0]).__name__}: {entries[0]!r}.")
+        if name == "prompt" and not str(entries[0]).strip():
+            raise InputError("`prompt` is empty: say what the video should show.")
+
+
+def _check_choices(call: Mapping[str, Any]) -> None:
+    if call["num_videos_per_prompt"] != 1:
+        found = call["num_videos_per_prompt"]
+        raise InputError(f"`num_videos_per_prompt` has to be 1, got {found}: call once per video, with its own seed.")
+    if call["output_type"] not in OUTPUT_TYPES:
+        raise InputError(f"`output_type` has to be one of {', '.join(OUTPUT_TYPES)}, got {call['output_type']!r}.")
+    if not isinstance(call["generator"], (torch.Generator, type(None))):
+        raise InputError(f"`generator` has to be of type Generator, got {type(call['generator']).__name__}.")

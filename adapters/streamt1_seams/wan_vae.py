@@ -13,6 +13,8 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import unpatchify
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from diffusers.utils.torch_utils import get_module_execution_device
 
+from streamt1_plugins.api.adapter import Decoded
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -20,21 +22,21 @@ DecoderState: TypeAlias = "tuple[Tensor | str | None, ...]"
 """One entry per causal convolution: features, None before the first use, or the decoder's marker of a first frame."""
 
 
-def decode_chunk(vae: Any, latents: Tensor, state: DecoderState | None) -> tuple[Tensor, list[DecoderState]]:
-    """Decode N candidates that share one past.
+def decode_chunk(vae: Any, latents: Tensor, state: DecoderState | None) -> list[Decoded]:
+    """Frames and decoder states of N candidates that share one past.
 
     latents: ``[N, C, F, h, w]``, normalised as the transformer sees them. state: of the frames before, None for a
-    cold start, whose first latent frame gives 1 pixel frame instead of 4. Returns frames ``[N, T, 3, H, W]`` in
-    ``[0, 1]`` in the VAE's dtype and the N decoder states.
+    cold start, whose first latent frame gives 1 pixel frame instead of 4. Frames ``[T, 3, H, W]`` are in ``[0, 1]``, in
+    the VAE's dtype.
     """
     # The hook brings an offloaded VAE to its device, as it does for `vae.decode`.
-    video, cache = apply_forward_hook(_decode)(vae, _denormalised(vae, latents), state)
+    video, cache = apply_forward_hook(_decode)(vae, denormalised(vae, latents), state)
     frames = (video * 0.5 + 0.5).clamp(0, 1).transpose(1, 2)
-    return frames, [tuple(_row(entry, index) for entry in cache) for index in range(len(latents))]
+    return [Decoded(each, tuple(_row(entry, index) for entry in cache)) for index, each in enumerate(frames)]
 
 
 def _decode(vae: Any, latents: Tensor, state: DecoderState | None) -> tuple[Tensor, list[Tensor | str | None]]:
-    """The loop of `AutoencoderKLWan._decode` on our own cache; `vae.decode` would clear it on the way in and out."""
+    """The loop of `AutoencoderKLWan._decode` on a cache of our own, which `vae.decode` would clear before and after."""
     cache: list[Tensor | str | None]
     if state is None:
         cache = [None] * vae._cached_conv_counts["decoder"]
@@ -51,8 +53,8 @@ def _decode(vae: Any, latents: Tensor, state: DecoderState | None) -> tuple[Tens
     return video.clamp(-1.0, 1.0), cache
 
 
-def _denormalised(vae: Any, latents: Tensor) -> Tensor:
-    """To the VAE's own latent space, device and dtype, with the arithmetic of `WanPipeline` to the last bit."""
+def denormalised(vae: Any, latents: Tensor) -> Tensor:
+    """Latents in the VAE's own space, device and dtype, with the arithmetic of `WanPipeline` to the last bit."""
     latents = latents.to(get_module_execution_device(vae), vae.dtype)
     mean, std = (
         torch.tensor(values).view(1, -1, 1, 1, 1) for values in (vae.config.latents_mean, vae.config.latents_std)

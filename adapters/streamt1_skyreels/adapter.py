@@ -15,7 +15,7 @@ from diffusers import (
 )
 
 from streamt1_plugins.api.adapter import MemoryPlan
-from streamt1_seams.interrupt import Replay
+from streamt1_seams import InterruptSeam
 from streamt1_skyreels.request import check_pipeline, check_windows, parse
 from streamt1_skyreels.session import SkyReelsSession
 from streamt1_skyreels.state import kept_block_size
@@ -56,6 +56,6 @@ class SkyReelsAdapter:
         """
         check_pipeline(pipe, tuple(TASKS.values()))
         request = parse(pipe, {**self.call, **call})
-        replay = Replay(pipe, request, once=("encode_prompt",), around=partial(kept_block_size, pipe.transformer))
-        check_windows(request, replay.windows)
-        return SkyReelsSession(pipe, request, replay)
+        seam = InterruptSeam(pipe, request, once=("encode_prompt",), around=partial(kept_block_size, pipe.transformer))
+        check_windows(request, seam.windows)
+        return SkyReelsSession(pipe, request, seam)

@@ -8,12 +8,20 @@ import torch
 from diffusers import AutoencoderKLWan
 
 from streamt1_plugins.errors import InputError, UnsupportedPipelineError
-from streamt1_seams.interrupt import check_call, check_single, check_state
+from streamt1_seams import (
+    check_call,
+    check_component,
+    check_single,
+    check_text_encoder,
+    refuse_context_parallelism,
+    refuse_step_cache,
+    refuse_tiling,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from streamt1_seams.interrupt import Window
+    from streamt1_seams import Window
 
 REFUSED = {
     "latents": "noise is drawn, or proposed by the noise policy, window by window; pass `generator` to fix it",
@@ -29,27 +37,17 @@ def check_pipeline(pipe: Any, kinds: tuple[Any, ...]) -> None:
             f"The adapter 'skyreels' drives {', '.join(kind.__name__ for kind in kinds)}, got {type(pipe).__name__}. "
             "The other SkyReels-V2 pipelines make the whole video at once; load the DF checkpoint with one of these."
         )
-    vae = getattr(pipe.vae, "_orig_mod", pipe.vae)
-    if not isinstance(vae, AutoencoderKLWan):
-        raise UnsupportedPipelineError(
-            f"The pipeline's `vae` is a {type(vae).__name__}, but this adapter decodes with AutoencoderKLWan."
-        )
-    if vae.use_tiling:
-        raise UnsupportedPipelineError(
-            "VAE tiling is enabled: tiles cannot carry the decoder's state from chunk to chunk. Call "
-            "`pipe.vae.disable_tiling()` first; decoding a chunk at a time needs little memory already."
-        )
-    check_state(pipe)
+    check_component(pipe, "vae", AutoencoderKLWan)
+    refuse_tiling(pipe.vae)
+    refuse_context_parallelism(pipe.transformer)
+    refuse_step_cache(pipe.transformer)
 
 
 def parse(pipe: Any, call: Mapping[str, Any]) -> dict[str, Any]:
     """The call's arguments over the pipeline's defaults. Raises `InputError`."""
     request = check_call(pipe, call, REFUSED)
-    if request["prompt"] is not None and (pipe.tokenizer is None or pipe.text_encoder is None):
-        raise UnsupportedPipelineError(
-            "The pipeline has no tokenizer or text encoder. Load it with both, or pass `prompt_embeds` (and "
-            "`negative_prompt_embeds` with guidance)."
-        )
+    if request["prompt"] is not None:
+        check_text_encoder(pipe)
     for name in ("image", "last_image"):
         check_single(name, request.get(name))
     if "video" in request:

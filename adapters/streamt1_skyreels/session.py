@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from diffusers.pipelines.skyreels_v2.pipeline_output import SkyReelsV2PipelineOutput
 
-from streamt1_plugins.api.adapter import Capabilities, Decoded, History
-from streamt1_seams.wan_vae import decode_chunk
+from streamt1_plugins.api.adapter import Capabilities, History
+from streamt1_seams import appended, decode_chunk, postprocessed
 from streamt1_skyreels import CAPABILITIES
 from streamt1_skyreels.request import overlap_of
 from streamt1_skyreels.state import own_global_rng
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
     from torch import Generator, Tensor
 
+    from streamt1_plugins.api.adapter import Decoded
     from streamt1_plugins.api.types import MemoryRoute
-    from streamt1_seams.interrupt import Replay
+    from streamt1_seams import InterruptSeam
 
 
 def capabilities(pipe: Any, call: Mapping[str, Any]) -> Capabilities:
@@ -42,33 +43,38 @@ class SkyReelsSession:
     shorter. With `addnoise_condition` every candidate has a global generator of its own.
     """
 
-    def __init__(self, pipe: Any, call: Mapping[str, Any], replay: Replay) -> None:
+    def __init__(self, pipe: Any, call: Mapping[str, Any], seam: InterruptSeam) -> None:
         self.capabilities = capabilities(pipe, call)
-        self.num_chunks = len(replay.windows)
+        self.num_chunks = len(seam.windows)
         self.fps = float(call["fps"])
-        self.prompt = call["prompt"] if isinstance(call["prompt"], str) else "".join(call["prompt"] or ())
-        self._pipe, self._call, self._replay = pipe, call, replay
-        self._overlap = overlap_of(replay.windows)
+        self.prompt = seam.prompt
+        self._pipe, self._call, self._seam = pipe, call, seam
+        self._overlap = overlap_of(seam.windows)
         overlaps = [0] + [self._overlap] * (self.num_chunks - 1)
-        new = [window.noise.shape[2] - each for window, each in zip(replay.windows, overlaps, strict=True)]
+        new = [window.noise.shape[2] - each for window, each in zip(seam.windows, overlaps, strict=True)]
         self._ends = list(accumulate(new))
         # A last image stays behind the video as one more latent frame, which is not decoded.
-        self._behind = replay.blank[:, :, self._ends[-1] :].clone()
+        self._behind = seam.blank[:, :, self._ends[-1] :].clone()
 
     @property
     def forwards(self) -> int:
         """Transformer forwards so far."""
-        return self._replay.forwards
+        return self._seam.forwards
+
+    @property
+    def generator(self) -> Generator:
+        """The pipeline's own noise stream."""
+        return self._seam.generator
 
     def root(self) -> History:
         """The empty history."""
         return History()
 
-    def draw(self, history: History, generator: Generator | None) -> Tensor:
-        """Float32 noise ``[1, C, F, h, w]`` of the next window; None draws from the call's stream."""
-        return self._replay.draw(history.index, generator)
+    def draw(self, history: History, generator: Generator) -> Tensor:
+        """Float32 noise ``[1, C, F, h, w]`` of the next window."""
+        return self._seam.draw(history.index, generator)
 
-    def generate(self, history: History, noise: Tensor, generators: Sequence[Generator | None]) -> Tensor:
+    def generate(self, history: History, noise: Tensor, generators: Sequence[Generator]) -> Tensor:
         """Denoise N candidates of the next window; returns its new latent frames, ``[N, C, F - overlap, h, w]``."""
         if self.capabilities.max_batch is None:
             return self._denoise(history, noise)
@@ -78,18 +84,11 @@ class SkyReelsSession:
     @torch.no_grad()
     def decode(self, history: History, latents: Tensor) -> list[Decoded]:
         """Frames ``[T, 3, H, W]`` in ``[0, 1]`` and decoder state per candidate, continuing the history's decoder."""
-        frames, states = decode_chunk(self._pipe.vae, latents, history.decoder)
-        return [Decoded(*pair) for pair in zip(frames, states, strict=True)]
+        return decode_chunk(self._pipe.vae, latents, history.decoder)
 
     def commit(self, history: History, latents: Tensor, decoded: Decoded, route: MemoryRoute) -> History:
         """Append one survivor; the next window reads its last frames, so nothing has to be computed or routed."""
-        state = decoded.state and tuple(_own(entry) for entry in decoded.state)
-        return History(
-            index=history.index + 1,
-            latents=(*history.latents, _own(latents)),
-            frames=(*history.frames, _own(decoded.frames)),
-            decoder=state,
-        )
+        return appended(history, latents, decoded)
 
     def finish(self, history: History) -> Any:
         """`SkyReelsV2PipelineOutput`, or a tuple of one, from the frames that are decoded already.
@@ -102,28 +101,25 @@ class SkyReelsSession:
             video: Any = torch.cat([*history.latents, *behind], dim=2)
         else:
             frames = torch.cat([*self._given_frames(), *history.frames])
-            # Ours are in [0, 1] already, so the processor only has to convert them.
-            video = self._pipe.video_processor.postprocess_video(
-                frames.transpose(0, 1).unsqueeze(0), output_type, do_denormalize=[False] * len(frames)
-            )
+            video = postprocessed(self._pipe, frames, output_type)
         return SkyReelsV2PipelineOutput(frames=video) if self._call["return_dict"] else (video,)
 
     def close(self) -> None:
         """Give the pipeline back as it was; a second call does nothing."""
-        self._replay.close()
+        self._seam.close()
 
     def _denoise(self, history: History, noise: Tensor) -> Tensor:
         index = history.index
         # The overlap in front of later windows is overwritten by the pipeline with the end of what came before.
         chunks = [_with_blank_start(chunk, self._overlap if i else 0) for i, chunk in enumerate(history.latents)]
-        video = self._replay.run(index, chunks, noise)
+        video = self._seam.run(index, chunks, noise)
         start = self._ends[index - 1] if index else 0
         new: Tensor = video[:, :, start : self._ends[index]]
         return new.clone()
 
-    def _denoise_alone(self, history: History, noise: Tensor, generator: Generator | None) -> Tensor:
-        # Without a generator it is the plain pipeline's stream, which the global generator is a part of.
-        if generator is None or not self.capabilities.global_rng:
+    def _denoise_alone(self, history: History, noise: Tensor, generator: Generator) -> Tensor:
+        # torch's global generator is a part of the plain pipeline's stream.
+        if generator is self.generator or not self.capabilities.global_rng:
             return self._denoise(history, noise)
         with own_global_rng(noise.device, generator):
             return self._denoise(history, noise)
@@ -141,10 +137,3 @@ def _with_blank_start(latents: Tensor, frames: int) -> Tensor:
     shape = list(latents.shape)
     shape[2] = frames
     return torch.cat([latents.new_zeros(shape), latents], dim=2)
-
-
-def _own(x: Any) -> Any:
-    """A tensor that keeps no larger one alive: parts of a batch or video are copied, the rest is returned as it is."""
-    if isinstance(x, torch.Tensor) and x.untyped_storage().nbytes() > x.numel() * x.element_size():
-        return x.clone()
-    return x

@@ -13,8 +13,8 @@ from diffusers import WanPipeline
 from pydantic import Field
 
 from streamt1_plugins.api.adapter import MemoryPlan
-from streamt1_plugins.errors import InputError, RecipeError, UnsupportedPipelineError
-from streamt1_seams.modules import uncompiled
+from streamt1_plugins.errors import InputError, RecipeError
+from streamt1_seams import check_text_encoder, uncompiled
 from streamt1_wan.footprint import Call, footprint
 from streamt1_wan.given import encode, given_frames
 from streamt1_wan.lora import LORA_FILE
@@ -168,12 +168,8 @@ class CausalWanAdapter:
 def encode_text(pipe: Any, request: Request) -> torch.Tensor:
     """Text embeddings ``[conditions, tokens, text_dim]``: the prompt and, with guidance, the negative prompt."""
     needs_encoder = request.prompt_embeds is None or (request.is_guided and request.negative_prompt_embeds is None)
-    if needs_encoder and (pipe.tokenizer is None or pipe.text_encoder is None):
-        raise UnsupportedPipelineError(
-            "The pipeline has no tokenizer or text encoder. Load it with both, or pass `prompt_embeds` (and "
-            "`negative_prompt_embeds` with guidance)."
-        )
     if needs_encoder:
+        check_text_encoder(pipe)
         check_prompt_length(request, pipe.tokenizer)
     device = pipe._execution_device
     prompt, negative = pipe.encode_prompt(

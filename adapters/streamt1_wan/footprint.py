@@ -1,4 +1,4 @@
-"""What a causal Wan model and a call of it keep in memory, from configurations and file headers, without weights."""
+"""What a causal Wan model and a call of it keep in memory, from configurations and file headers alone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
 
 from streamt1_plugins.api.adapter import Footprint
-from streamt1_seams.wan_vae import decode_chunk
+from streamt1_plugins.api.routed_memory import capacity
+from streamt1_seams import decode_chunk
 from streamt1_wan.lora import LORA_FILE
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class Call:
 
 
 def footprint(model: str, call: Call, plan: MemoryPlan) -> Footprint | None:
-    """The whole of it; None where the model's files are not here."""
+    """Bytes of a call by part; None where the model's files are not on this machine."""
     folder = folder_of(model)
     if folder is None:
         return None
@@ -54,8 +55,8 @@ def footprint(model: str, call: Call, plan: MemoryPlan) -> Footprint | None:
     scale = vae.config.scale_factor_spatial
     shape = (1, transformer["in_channels"], call.chunk_frames, *(side // scale for side in call.size))
     block = block_elements(transformer, shape, call.conditions)
-    sinks, window = blocks_kept(plan, call.chunks)
-    # A sink that averages is kept in float32, and any sink may have been the one that did.
+    sinks, window = capacity(plan, call.chunks)
+    # A sink with chunks folded in is kept in float32, and any sink may be one.
     sink_size = torch.float32.itemsize if plan.sink_precision == "float32" else dtype.itemsize
     state, frames = (count * vae_dtype.itemsize for count in decoded(vae, shape))
     return Footprint(
@@ -127,13 +128,6 @@ def block_elements(transformer: Mapping[str, Any], shape: tuple[int, ...], condi
     return int(2 * transformer["num_layers"] * conditions * tokens * width)
 
 
-def blocks_kept(plan: MemoryPlan, chunks: int) -> tuple[int, int]:
-    """(sinks, chunks in the window) that a branch remembers at most; the last chunk is never remembered."""
-    past = chunks - 1
-    window = min(plan.window_chunks - 1, max(0, past - plan.sink_chunks))
-    return min(past - window, max(plan.sink_chunks, plan.max_sink_chunks)), window
-
-
 def shapes_of(config: Mapping[str, Any]) -> Any:
     """A VAE on the meta device, which has shapes and nothing else."""
     with torch.device("meta"):
@@ -144,6 +138,6 @@ def shapes_of(config: Mapping[str, Any]) -> Any:
 def decoded(vae: Any, shape: tuple[int, ...]) -> tuple[int, int]:
     """Numbers in (decoder state, frames) of one candidate after a chunk that is not the first: that one has fewer."""
     latents = torch.empty(shape, device="meta")
-    _, (state,) = decode_chunk(vae, latents, None)
-    frames, (state,) = decode_chunk(vae, latents, state)
-    return sum(entry.numel() for entry in state if isinstance(entry, torch.Tensor)), frames.numel()
+    (first,) = decode_chunk(vae, latents, None)
+    (later,) = decode_chunk(vae, latents, first.state)
+    return sum(entry.numel() for entry in later.state if isinstance(entry, torch.Tensor)), later.frames.numel()

@@ -1,16 +1,17 @@
-"""What later chunks may attend to: permanent sinks and a local window of key/value blocks, as immutable values.
+"""What later chunks may attend to: the KV cache as key/value blocks, permanent sinks and a local window.
 
-Layout, oldest first: ``[first sinks | appended sinks | local window]``. Keys are stored rotated: a token keeps the
-absolute position it was born with for as long as it is remembered, so a cached key never has to be turned again.
+`streamt1_plugins.api.routed_memory` has the rule by which blocks leave the window. Keys are stored rotated: a token
+keeps the absolute position it was made at for as long as it is remembered, so a cached key is never turned again.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 
+from streamt1_plugins.api.routed_memory import RoutedMemory
 from streamt1_wan.rope import rotate
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 class Block:
     """Context of one chunk: per layer a rotated key and a value, ``[conditions, tokens, heads, head_dim]``.
 
-    `start` is its first absolute latent frame. `route` is what becomes of it when it leaves the window.
+    `start` is its first absolute latent frame. `route` is taken when it leaves the window.
     """
 
     keys: tuple[Tensor, ...]
@@ -35,44 +36,8 @@ class Block:
     route: MemoryRoute = "discard"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Memory:
-    """The blocks of one branch. Blocks are shared by all branches that descend from them."""
-
-    sinks: tuple[Block, ...] = ()
-    window: tuple[Block, ...] = ()
-
-    @property
-    def blocks(self) -> tuple[Block, ...]:
-        return self.sinks + self.window
-
-
-def remember(memory: Memory, block: Block, plan: MemoryPlan) -> Memory:
-    """Add the newest chunk; the first `plan.sink_chunks` chunks are sinks for good and never leave."""
-    if len(memory.sinks) < plan.sink_chunks:
-        return replace(memory, sinks=(*memory.sinks, block))
-    return replace(memory, window=(*memory.window, block))
-
-
-def evict(memory: Memory, plan: MemoryPlan, rope: Rope) -> Memory:
-    """Make room for the next chunk: what leaves the window takes its route (paper: Stream-Scaled Memory Sinking).
-
-    The window holds `plan.window_chunks` chunks with the one to come. A route is fixed before its chunk leaves, so
-    this depends on the parent alone and all its children share the result.
-    """
-    while len(memory.window) >= plan.window_chunks:
-        leaving, *stay = memory.window
-        memory = Memory(_routed(memory.sinks, leaving, plan, rope), tuple(stay))
-    return memory
-
-
-def _routed(sinks: tuple[Block, ...], leaving: Block, plan: MemoryPlan, rope: Rope) -> tuple[Block, ...]:
-    if leaving.route == "append" and len(sinks) < plan.max_sink_chunks:
-        return (*sinks, leaving)
-    # As in the paper's release, a chunk to append is folded into the newest sink once the sinks are full.
-    if leaving.route != "discard" and sinks:
-        return (*sinks[:-1], fold(sinks[-1], leaving, plan, rope))
-    return sinks
+Memory: TypeAlias = RoutedMemory[Block]
+"""The blocks of one branch."""
 
 
 def fold(sink: Block, leaving: Block, plan: MemoryPlan, rope: Rope) -> Block:

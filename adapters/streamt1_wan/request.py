@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 import torch
 from diffusers.pipelines.wan.pipeline_wan import prompt_clean
 
-from streamt1_plugins.errors import InputError
+from streamt1_plugins.errors import InputError, guess
+from streamt1_seams.arguments import OUTPUT_TYPES, PROPOSED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch import Generator, Tensor
 
-OUTPUT_TYPES = ("np", "pil", "pt", "latent")
-
 UNUSABLE = {
     "num_inference_steps": "the steps of a chunk are the adapter's options `timesteps` and `steps`",
-    "latents": "noise is drawn, or proposed by the noise policy, chunk by chunk; pass `generator` to fix it",
+    "latents": PROPOSED,
     "guidance_scale_2": "it belongs to a second transformer, which this adapter does not drive",
     "callback_on_step_end": "use an observer, or `.stream()` on the wrapped pipeline",
     "callback_on_step_end_tensor_inputs": "use an observer, or `.stream()` on the wrapped pipeline",
@@ -80,9 +78,7 @@ def _check_names(given: Mapping[str, Any]) -> None:
         if name in UNUSABLE:
             raise InputError(f"The argument {name!r} cannot be used with a causal Wan model: {UNUSABLE[name]}.")
         if name not in known:
-            guess = get_close_matches(name, known, n=1, cutoff=0.5)
-            hint = f" Did you mean {guess[0]!r}?" if guess else ""
-            raise InputError(f"Unknown argument {name!r}.{hint} Known: {', '.join(sorted(known))}.")
+            raise InputError(f"Unknown argument {name!r}.{guess(name, known)} Known: {', '.join(sorted(known))}.")
 
 
 def _one_text(given: Mapping[str, Any], name: str) -> str | None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from diffusers.pipelines.wan.pipeline_output import WanPipelineOutput
 from diffusers.utils.torch_utils import randn_tensor
 
-from streamt1_plugins.api.adapter import Decoded, Draft, History
-from streamt1_seams.wan_vae import decode_chunk
+from streamt1_plugins.api.adapter import Draft, History
+from streamt1_plugins.api.routed_memory import evict, remember
+from streamt1_seams import appended, decode_chunk, postprocessed
 from streamt1_wan import CAPABILITIES
-from streamt1_wan.memory import Block, Memory, assembled, evict, remember
+from streamt1_wan.memory import Block, Memory, assembled, fold
 from streamt1_wan.outline import outlined
 from streamt1_wan.processor import Context, ContextAttention
 from streamt1_wan.schedule import Schedule, flow_to_x0, renoise
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
     from torch import Generator, Tensor
 
-    from streamt1_plugins.api.adapter import MemoryPlan, Outline
+    from streamt1_plugins.api.adapter import Decoded, MemoryPlan, Outline
     from streamt1_plugins.api.types import MemoryRoute
     from streamt1_wan.request import Request
     from streamt1_wan.rope import Rope
@@ -65,6 +67,7 @@ class CausalWanSession:
         self.num_chunks = plan.num_chunks
         self.fps = plan.fps
         self.prompt = plan.request.prompt or ""
+        self.generator: Generator = plan.request.generator
         self.forwards = 0
         self._pipe = pipe
         self._plan = plan
@@ -79,12 +82,12 @@ class CausalWanSession:
             history = self.commit(history, latents, self.decode(history, latents)[0], "discard")
         return history
 
-    def draw(self, history: History, generator: Generator | None) -> Tensor:
-        """Standard normal noise ``[1, C, F, h, w]`` in the transformer's dtype; None draws from the call's stream."""
+    def draw(self, history: History, generator: Generator) -> Tensor:
+        """Standard normal noise ``[1, C, F, h, w]`` in the transformer's dtype."""
         return self._normal([generator])
 
     @torch.no_grad()
-    def generate(self, history: History, noise: Tensor, generators: Sequence[Generator | None]) -> Tensor:
+    def generate(self, history: History, noise: Tensor, generators: Sequence[Generator]) -> Tensor:
         """Denoise N candidates, ``[N, C, F, h, w]`` to the same shape, each re-noised from its own generator."""
         return self._denoise(history, noise, generators, range(self.steps(history)))
 
@@ -93,15 +96,13 @@ class CausalWanSession:
         return len(self._schedule(history))
 
     @torch.no_grad()
-    def draft(self, history: History, noise: Tensor, generators: Sequence[Generator | None], steps: int) -> list[Draft]:
+    def draft(self, history: History, noise: Tensor, generators: Sequence[Generator], steps: int) -> list[Draft]:
         """The first `steps` of N candidates. The estimate they reach is all that the next step starts from."""
         estimates = self._denoise(history, noise, generators, range(steps))
         return [Draft(row, steps) for row in torch.split(estimates, 1)]
 
     @torch.no_grad()
-    def finish_drafts(
-        self, history: History, drafts: Sequence[Draft], generators: Sequence[Generator | None]
-    ) -> Tensor:
+    def finish_drafts(self, history: History, drafts: Sequence[Draft], generators: Sequence[Generator]) -> Tensor:
         """The other steps of drafts that have the same number of steps behind them, ``[N, C, F, h, w]``."""
         (done,) = {draft.state for draft in drafts}
         estimates = torch.cat([draft.latents for draft in drafts])
@@ -110,23 +111,16 @@ class CausalWanSession:
     @torch.no_grad()
     def decode(self, history: History, latents: Tensor) -> list[Decoded]:
         """Frames ``[T, 3, H, W]`` in ``[0, 1]`` and decoder state per candidate, continuing the history's decoder."""
-        frames, states = decode_chunk(self._pipe.vae, latents, history.decoder)
-        return [Decoded(*pair) for pair in zip(frames, states, strict=True)]
+        return decode_chunk(self._pipe.vae, latents, history.decoder)
 
     @torch.no_grad()
     def commit(self, history: History, latents: Tensor, decoded: Decoded, route: MemoryRoute) -> History:
-        """Append one survivor. Its context is written by a clean pass, except in the last chunk: nobody reads that."""
-        memory = history.memory
+        """Append one survivor. A clean pass writes its context, except in the last chunk, where it is not read."""
+        memory, plan = history.memory, self._plan.memory
         if history.index + 1 < self.num_chunks:
             block = self._clean_pass(history, latents, route)
-            memory = evict(remember(memory, block, self._plan.memory), self._plan.memory, self._rope)
-        return History(
-            index=history.index + 1,
-            latents=(*history.latents, _own(latents)),
-            frames=(*history.frames, _own(decoded.frames)),
-            memory=memory,
-            decoder=None if decoded.state is None else tuple(_own(entry) for entry in decoded.state),
-        )
+            memory = evict(remember(memory, block, plan), plan, partial(fold, plan=plan, rope=self._rope))
+        return appended(history, latents, decoded, memory)
 
     def finish(self, history: History) -> Any:
         """`WanPipelineOutput`, or a tuple of one, from the frames that are decoded already."""
@@ -134,11 +128,7 @@ class CausalWanSession:
         if request.output_type == "latent":
             video: Any = torch.cat(history.latents, dim=2)
         else:
-            frames = torch.cat(history.frames)
-            # Ours are in [0, 1] already, so the processor only has to convert them.
-            video = self._pipe.video_processor.postprocess_video(
-                frames.transpose(0, 1).unsqueeze(0), request.output_type, do_denormalize=[False] * len(frames)
-            )
+            video = postprocessed(self._pipe, torch.cat(history.frames), request.output_type)
         return WanPipelineOutput(frames=video) if request.return_dict else (video,)
 
     def outline(self) -> Outline:
@@ -154,9 +144,7 @@ class CausalWanSession:
         self._attention = self._assembled = None
         self._pipe.maybe_free_model_hooks()
 
-    def _denoise(
-        self, history: History, latents: Tensor, generators: Sequence[Generator | None], steps: range
-    ) -> Tensor:
+    def _denoise(self, history: History, latents: Tensor, generators: Sequence[Generator], steps: range) -> Tensor:
         """The clean estimate ``[N, C, F, h, w]`` after these `steps` of the chunk's schedule.
 
         `latents` are noise where the first step is among them, and the estimate of the step before where it is not:
@@ -220,18 +208,8 @@ class CausalWanSession:
             self._assembled = (history.memory, context)
         return self._assembled[1]
 
-    def _normal(self, generators: Sequence[Generator | None]) -> Tensor:
+    def _normal(self, generators: Sequence[Generator]) -> Tensor:
         """One draw per generator, made as ``[F, C, h, w]`` and returned as ``[N, C, F, h, w]``."""
         text = self._plan.text
-        draws = [
-            randn_tensor(self._plan.noise_shape, generator or self._plan.request.generator, text.device, text.dtype)
-            for generator in generators
-        ]
+        draws = [randn_tensor(self._plan.noise_shape, generator, text.device, text.dtype) for generator in generators]
         return torch.stack(draws).transpose(1, 2)
-
-
-def _own(x: Any) -> Any:
-    """A tensor that keeps no larger one alive: rows of a batch are copied out, everything else is returned as it is."""
-    if isinstance(x, torch.Tensor) and x.untyped_storage().nbytes() > x.numel() * x.element_size():
-        return x.clone()
-    return x

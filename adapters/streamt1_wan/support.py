@@ -8,7 +8,13 @@ from diffusers import AutoencoderKLWan, WanPipeline, WanTransformer3DModel
 from diffusers.models.transformers.transformer_wan import WanAttnProcessor
 
 from streamt1_plugins.errors import UnsupportedPipelineError
-from streamt1_seams.modules import uncompiled
+from streamt1_seams import (
+    check_component,
+    refuse_context_parallelism,
+    refuse_step_cache,
+    refuse_tiling,
+    uncompiled,
+)
 from streamt1_wan.processor import ContextAttnProcessor
 
 
@@ -20,24 +26,22 @@ def check_pipeline(pipe: Any) -> None:
             "as a WanPipeline, or name another adapter in the recipe."
         )
     _check_parts(pipe)
-    _check_state(uncompiled(pipe.transformer), uncompiled(pipe.vae))
+    refuse_context_parallelism(pipe.transformer)
+    refuse_step_cache(pipe.transformer)
+    refuse_tiling(pipe.vae)
     for block in uncompiled(pipe.transformer).blocks:
         _check_processor(block.attn1.processor)
 
 
 def _check_parts(pipe: WanPipeline) -> None:
-    transformer, vae = uncompiled(pipe.transformer), uncompiled(pipe.vae)
     if pipe.transformer_2 is not None:
         raise UnsupportedPipelineError(
             "The pipeline has a `transformer_2` (two-stage Wan 2.2); causal sampling uses one transformer. "
             "Load a single-transformer checkpoint, or set `pipe.transformer_2 = None` if it is not meant to be used."
         )
-    for name, part, wanted in (("transformer", transformer, WanTransformer3DModel), ("vae", vae, AutoencoderKLWan)):
-        if not isinstance(part, wanted):
-            raise UnsupportedPipelineError(
-                f"The pipeline's `{name}` is a {type(part).__name__}, but this adapter drives {wanted.__name__}."
-            )
-    config = transformer.config
+    check_component(pipe, "transformer", WanTransformer3DModel)
+    check_component(pipe, "vae", AutoencoderKLWan)
+    config, vae = uncompiled(pipe.transformer).config, uncompiled(pipe.vae)
     if config.image_dim is not None or config.added_kv_proj_dim is not None or config.in_channels != vae.config.z_dim:
         raise UnsupportedPipelineError(
             f"The transformer is conditioned on images (in_channels {config.in_channels}, latent channels "
@@ -46,24 +50,6 @@ def _check_parts(pipe: WanPipeline) -> None:
         )
     if config.patch_size[0] != 1:
         raise UnsupportedPipelineError(f"The transformer's patches span {config.patch_size[0]} latent frames, not 1.")
-
-
-def _check_state(transformer: Any, vae: Any) -> None:
-    if transformer._parallel_config is not None:
-        raise UnsupportedPipelineError(
-            "Context parallelism is enabled: it splits the tokens, but the cached context is whole. Leave "
-            "`enable_parallelism` out and run one process per device instead (accelerate launch)."
-        )
-    if transformer.is_cache_enabled:
-        raise UnsupportedPipelineError(
-            "A step cache is enabled on the transformer: skipped layers would write no context. Call "
-            "`pipe.transformer.disable_cache()` first."
-        )
-    if vae.use_tiling:
-        raise UnsupportedPipelineError(
-            "VAE tiling is enabled: tiles cannot carry the decoder's state from chunk to chunk. Call "
-            "`pipe.vae.disable_tiling()` first; decoding a chunk at a time needs little memory already."
-        )
 
 
 def _check_processor(processor: Any) -> None:

@@ -1,15 +1,16 @@
-"""Rewards that judge pictures: they score frames, everything else is done here."""
+"""Base of rewards that judge single frames: a plugin scores frames, the base does everything else."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
-from typing import TYPE_CHECKING, Annotated, ClassVar, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TypeVar
 
 import torch
+from cachetools import LRUCache
 from pydantic import Field
 
 from streamt1_plugins.api.reward import Reward, RewardInput, RewardOutput
@@ -25,40 +26,16 @@ ENTRY = 256  # bytes an entry costs besides its numbers
 Key = TypeVar("Key", bound="Hashable")
 
 
-class TensorCache(Generic[Key]):
-    """Remembers tensors up to `limit` bytes; what was not used for the longest time goes first."""
+class TensorCache(LRUCache[Key, "Tensor"]):
+    """Cache of tensors with at most `limit` bytes; the least recently used one leaves first."""
 
     def __init__(self, limit: float) -> None:
-        self.limit = limit
-        self.bytes = 0
-        self._kept: OrderedDict[Key, Tensor] = OrderedDict()
-
-    def get(self, key: Key) -> Tensor | None:
-        """What was kept under `key`, else None."""
-        if key in self._kept:
-            self._kept.move_to_end(key)
-        return self._kept.get(key)
+        super().__init__(limit, _size)
 
     def put(self, key: Key, value: Tensor) -> None:
         """Keep a tensor, unless it alone is larger than the limit."""
-        self._drop(key)
-        if _size(value) <= self.limit:
-            self._kept[key] = value
-            self.bytes += _size(value)
-        while self.bytes > self.limit:
-            self._drop(next(iter(self._kept)))
-
-    def clear(self) -> None:
-        """Forget everything."""
-        self._kept.clear()
-        self.bytes = 0
-
-    def _drop(self, key: Key) -> None:
-        if key in self._kept:
-            self.bytes -= _size(self._kept.pop(key))
-
-    def __len__(self) -> int:
-        return len(self._kept)
+        with suppress(ValueError):
+            self[key] = value
 
 
 def _size(value: Tensor) -> int:
@@ -67,14 +44,14 @@ def _size(value: Tensor) -> int:
 
 @dataclass(kw_only=True)
 class ImageReward(Reward):
-    """Base of rewards that judge single frames: implement `score_frames`, and declare as for `Reward`.
+    """Base of rewards that judge single frames: implement `score_frames`, and declare what `Reward` declares.
 
     Options of every such reward: every: score each k-th frame of a chunk. reduce: how a candidate's frames become one
     score: `mean`, `min` (the worst frame) or `trimmed` (the mean without the lowest and the highest tenth). cache_mb:
     memory for the scores of frames that will be seen again in the sliding window; 0 turns it off.
 
-    `batch_limit` counts frames here. The frames of one chunk of one candidate always travel together, and never with
-    others: a score depends neither on the company nor on what is remembered, to the last bit.
+    `batch_limit` counts frames here. The frames of one chunk of one candidate always share a call, and never with
+    others: a score depends neither on the rest of the batch nor on what is cached, to the last bit.
     """
 
     batch_exact: ClassVar[bool] = True
@@ -88,7 +65,7 @@ class ImageReward(Reward):
         """Scores ``[M]``, higher is better, of frames ``[M, 3, H, W]`` float32 in ``[0, 1]`` and their M prompts."""
 
     def score(self, inp: RewardInput) -> RewardOutput:
-        """The reduced scores of all shown frames; `parts` has the worst frame's."""
+        """The reduced scores of all frames; `parts` has the worst frame's."""
         rows = [self._row(inp.take([row])) for row in range(len(inp.prompts))]
         worst = torch.stack([row.min() for row in rows])
         return RewardOutput(torch.stack([self._reduced(row) for row in rows]), {"worst": worst})

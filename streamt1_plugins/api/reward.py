@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+from warnings import warn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -108,6 +109,16 @@ class Reward(ABC):
     batch_exact: ClassVar[bool] = False
     lead_frames: ClassVar[int] = 0
     deterministic: ClassVar[bool] = True
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "licence" in vars(cls):
+            warn(
+                f"{cls.__qualname__}.licence is deprecated: declare `license` instead. Version 0.3 ignores `licence`.",
+                DeprecationWarning,
+                stacklevel=3,  # the class statement, past ABCMeta
+            )
+            cls.license = vars(cls)["licence"]
 
     def load(self, device: str) -> None:  # noqa: B027  (most weight-free rewards have nothing to load)
         """Bring weights to `device`; called before the first `score` and again after `offload` or `unload`."""

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter
+
+from streamt1_plugins.api.types import Node
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-
-    from streamt1_plugins.api.types import Node, Reading
 
 SCHEMA = 1
 
 
 @dataclass
 class Tree:
-    """Nodes in the order they were judged; `winner` is the chosen path, oldest first, empty until the end.
+    """Nodes in the order they were judged. `winner` is the chosen path, oldest first, empty until the end.
 
     `final` holds the whole-video scores of the last survivors by candidate id, where the recipe asks for them.
     """
@@ -61,7 +63,7 @@ class Tree:
         return {
             "schema": SCHEMA,
             "winner": list(self.winner),
-            "final": {name: _number(value) for name, value in self.final.items()},
+            "final": {name: value if math.isfinite(value) else None for name, value in self.final.items()},
             "notes": list(self.notes),
             "nodes": [node_record(node) for node in self.nodes.values()],
         }
@@ -69,29 +71,17 @@ class Tree:
 
 def node_record(node: Node) -> dict[str, Any]:
     """One candidate as plain data: what tree.json and the journal hold."""
-    return {
-        "id": node.id,
-        "chunk": node.chunk,
-        "ordinal": node.ordinal,
-        "parent": node.parent,
-        "seed": node.seed,
-        "propagated": node.propagated,
-        "rewards": {horizon: _readings(readings) for horizon, readings in node.readings.items()},
-        "short": _number(node.short),
-        "long": _number(node.long),
-        "score": _number(node.score),
-        "route": node.route,
-        "fate": node.fate,
-        "rank": node.rank,
-        "problem": node.problem,
-        "stage": node.stage,
-        "seconds": round(node.seconds, 4),
+    return {"id": node.id, **_NODES.dump_python(node, by_alias=True)}
+
+
+def node_of(record: Mapping[str, Any], weights: Mapping[tuple[str, str], float]) -> Node:
+    """A node from its record. `weights`: by (horizon, reward name), which are in the recipe and not in the record."""
+    node = _NODES.validate_python(record)
+    readings = {
+        horizon: {name: replace(each, weight=weights.get((horizon, name), 1.0)) for name, each in named.items()}
+        for horizon, named in node.readings.items()
     }
+    return replace(node, readings=readings)
 
 
-def _readings(readings: Mapping[str, Reading]) -> dict[str, dict[str, float | None]]:
-    return {name: {"raw": _number(r.raw), "value": _number(r.value)} for name, r in readings.items()}
-
-
-def _number(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+_NODES = TypeAdapter(Node)

@@ -81,8 +81,8 @@ class Batch:
             made = self._make(folder, self.prompts[index])
             if speaks:
                 typer.echo(f"[{index + 1}/{len(self.prompts)}] {folder}{'' if made else '  (exists)'}")
-            if self.world is not None and self.group.team.rank == 0:
-                self.world.board.count("finished", 1)
+            if self.world is not None and self.group.workers.rank == 0:
+                self.world.status_board.count("finished", 1)
         if speaks:
             self._wait_for_others()
             typer.echo(f"{len(self.prompts)} videos in {self.out}")
@@ -92,30 +92,32 @@ class Batch:
         for local in itertools.count():
             taken = local
             if self.world is not None:
-                taken = self.world.board.count("taken", 1) - 1 if self.group.team.rank == 0 else -1
-            index = self.group.team.exchange(taken)[0]
+                taken = self.world.status_board.count("taken", 1) - 1 if self.group.workers.rank == 0 else -1
+            index = self.group.workers.all_gather(taken)[0]
             if index >= len(self.prompts):
                 return
             yield index
 
     def _make(self, folder: Path, prompt: str) -> bool:
         """Make or finish the run of one prompt; False if it was finished before."""
-        from streamt1_plugins.resuming import Opening, reopen
+        from streamt1_plugins.resuming import open_interrupted
         from streamt1_plugins.runs.observers.record import record_to
 
         recipe = self.pipe.recipe.model_dump(mode="json")
-        state = self.group.team.exchange(state_of(folder, prompt, recipe) if self.group.team.rank == 0 else "new")[0]
+        state = self.group.workers.all_gather(
+            state_of(folder, prompt, recipe) if self.group.workers.rank == 0 else "new"
+        )[0]
         if state == "begun":
-            pipe = reopen(folder, Opening(pipe=self.pipe.pipe))
-            pipe.last_run.team = self.group.team
+            pipe = open_interrupted(folder, self.pipe.pipe)
+            pipe.workers = self.group.workers
             pipe.complete(pipe.last_run)
         elif state == "new":
-            self.pipe.watched_by(record_to(folder))
+            self.pipe.set_observers(record_to(folder))
             self.pipe(prompt, **self.call)
         return state != "done"
 
     def _wait_for_others(self) -> None:
-        while self.world is not None and self.world.board.count("finished") < len(self.prompts):
-            if self.world.board.failed(range(self.world.size)):
+        while self.world is not None and self.world.status_board.count("finished") < len(self.prompts):
+            if self.world.status_board.any_failed(range(self.world.size)):
                 raise self.world.lost("waits for the others")
             time.sleep(PAUSE)

@@ -1,4 +1,4 @@
-"""`streamt1 compare`: the same prompts and seeds under several recipes, judged by something the search never saw."""
+"""`streamt1 compare`: the same prompts and seeds under several recipes, judged by a reward no search selects on."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MATCHED = (
 
 
 class Match(str, Enum):
-    """What recipes can be made equal in."""
+    """The costs that recipes can be matched in."""
 
     forwards = "forwards"
 
@@ -36,14 +36,14 @@ class Match(str, Enum):
 class CompareOptions:
     """The command line of `streamt1 compare`."""
 
-    recipes: Annotated[list[str], typer.Argument(metavar="RECIPE...", help="Recipes; gains count against the first.")]
+    recipes: Annotated[list[str], typer.Argument(metavar="RECIPE...", help="Recipes; gains are against the first.")]
     prompts: Annotated[Path, typer.Option(help="A text file with a prompt per line; # starts a comment.")]
-    judge: Annotated[str, typer.Option(help="A reward none of the recipes selects on.")]
-    out: Annotated[Path, typer.Option(help="Folder for the results, tables and page; continued if it exists.")]
+    judge: Annotated[str, typer.Option(help="A reward that no recipe selects on.")]
+    out: Annotated[Path, typer.Option(help="Folder for results, tables and page; continued if it exists.")]
     seeds: Annotated[int, typer.Option(min=1, help="Seeds per prompt: 0, 1, ...")] = 1
     model: Annotated[str | None, typer.Option(help="As for generate. Default: tinyworld.")] = None
     override: Annotated[
-        list[str] | None, typer.Option("--override", "-o", metavar="KEY=VALUE", help="Changes every recipe.")
+        list[str] | None, typer.Option("--override", "-o", metavar="KEY=VALUE", help="Change this key in every recipe.")
     ] = None
     num_frames: Annotated[int | None, typer.Option(help="Frames per video. Default: the adapter's.")] = None
     match: Annotated[
@@ -52,9 +52,9 @@ class CompareOptions:
     candidates: Annotated[
         str | None, typer.Option(metavar="N,N,...", help="Run each recipe that searches with N candidates per chunk.")
     ] = None
-    shard: Annotated[str, typer.Option(help="I/N: only every N-th prompt from I on, for N processes side by side.")] = (
-        "0/1"
-    )
+    shard: Annotated[
+        str, typer.Option(help="I/N: only every N-th prompt, starting at I, to share the work of N processes.")
+    ] = "0/1"
     circular: Annotated[bool, typer.Option("--circular", help="Allow a judge that a recipe selects on.")] = False
 
 
@@ -62,16 +62,17 @@ class CompareOptions:
 def compare(options: CompareOptions) -> None:
     """Compare recipes on the same prompts and seeds, with paired 95 % bootstrap intervals."""
     from streamt1_plugins.cli.running import quiet_libraries, stoppable
-    from streamt1_plugins.compare import progress, run
+    from streamt1_plugins.compare import plots, progress, run
 
+    plots.require_matplotlib()
     quiet_libraries()
     pipelines = run.Pipelines(options.model)
     comparison = _sized(options, _comparison(options), pipelines)
     comparison = replace(comparison, prompts=_shard([*comparison.prompts], options.shard))
     wanted = len(run.missing(comparison, options.out))
-    progress.plan(comparison, wanted)
+    progress.print_plan(comparison, wanted)
     with stoppable():
-        progress.follow(run.run(comparison, options.out, pipelines), wanted)
+        progress.show(run.run(comparison, options.out, pipelines), wanted)
     if rows := run.read(options.out):
         _write(options, rows)
 
@@ -91,24 +92,25 @@ def _comparison(options: CompareOptions) -> Comparison:
 
 
 def _sized(options: CompareOptions, comparison: Comparison, pipelines: Pipelines) -> Comparison:
-    """The comparison with its recipes at the widths asked for. What is refused is refused before anything is made."""
+    """The comparison with its recipes at the widths of the options, which are all checked before anything is made."""
     from streamt1_plugins.compare import forwards, progress, run, widths
 
     if options.match and options.candidates is not None:
-        raise InputError("--match chooses the widths and --candidates names them: give one of the two.")
-    run.circular(comparison)
+        raise InputError("--match and --candidates both set the widths of the recipes: use one of the two.")
+    run.circular_recipes(comparison)
     _shard([], options.shard)
     recipes = comparison.recipes
     if options.candidates is not None:
-        recipes = widths.several(recipes, _numbers(options.candidates))
+        recipes = widths.at_widths(recipes, _numbers(options.candidates))
     if options.match:
-        measure = progress.counted(forwards.measuring(comparison, options.out, pipelines))
-        recipes = widths.matched(recipes, measure)
+        count = progress.printing_counts(forwards.counter(comparison, options.out, pipelines))
+        recipes = widths.matched(recipes, count)
     return replace(comparison, recipes=recipes)
 
 
 def _write(options: CompareOptions, rows: list[dict[str, Any]]) -> None:
     from streamt1_plugins.compare import page, run, table
+    from streamt1_plugins.runs.files import write_atomically
 
     found = table.summary(rows)
     files = {
@@ -118,7 +120,7 @@ def _write(options: CompareOptions, rows: list[dict[str, Any]]) -> None:
     }
     for name, text in files.items():
         try:
-            (options.out / name).write_text(text, encoding="utf-8")
+            write_atomically(options.out / name, text)
         except OSError as error:
             raise OutputError(f"{options.out / name} cannot be written: {error.strerror or error}.") from error
     typer.echo(table.markdown(found))
@@ -132,7 +134,7 @@ def _numbers(text: str) -> list[int]:
     except ValueError as error:
         raise InputError(f"--candidates {text!r} is not of the form N,N,..., e.g. 1,2,4,8.") from error
     if min(found) < 1:
-        raise InputError(f"--candidates {text!r}: at least one candidate is needed.")
+        raise InputError(f"--candidates {text!r}: a width is at least 1 candidate.")
     return sorted(set(found))
 
 
@@ -142,7 +144,7 @@ def _recipes(options: CompareOptions) -> Mapping[str, Recipe]:
     labels = [Path(name).stem for name in options.recipes]
     for label in labels:
         if labels.count(label) > 1:
-            raise InputError(f"Two of the recipes are called {label!r}: give every one a name of its own.")
+            raise InputError(f"Two of the recipes are called {label!r}: list it once, or rename one of the files.")
     loaded = (recipe.load(name, options.override or ()) for name in options.recipes)
     return dict(zip(labels, loaded, strict=True))
 
@@ -153,5 +155,5 @@ def _shard(prompts: list[str], shard: str) -> list[str]:
     except ValueError as error:
         raise InputError(f"--shard {shard!r} is not of the form I/N, e.g. 0/2.") from error
     if not 0 <= index < count:
-        raise InputError(f"--shard {shard!r}: I counts from 0 and is below N.")
+        raise InputError(f"--shard {shard!r}: I counts from 0 and must be below N.")
     return prompts[index::count]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,7 +14,7 @@ from streamt1_plugins.cli.running import VIDEO, console_of, kept, loading, show_
 from streamt1_plugins.errors import InputError
 
 if TYPE_CHECKING:
-    from streamt1_plugins.resuming import Opening
+    from streamt1_plugins.runs.recorded import RecordedRun
 
 
 @dataclass(frozen=True)
@@ -39,26 +39,25 @@ class ReplayOptions:
 
 @takes(ReplayOptions)
 def replay(options: ReplayOptions) -> None:
-    """Make the winner of RUN again from its seeds, at the cost of the plain pipeline, or go on from any node."""
+    """Make the winner of RUN again from its seeds, at the cost of the plain pipeline, or continue any node of it."""
     if options.node and options.continue_from:
-        raise InputError("Give either --node, which replays, or --continue-from, which searches on from a node.")
-    from streamt1_plugins.resuming import Record
+        raise InputError("Give either --node, which replays, or --continue-from, which starts a new search there.")
+    from streamt1_plugins.runs.recorded import RecordedRun
 
-    Record.read(options.run)  # what is wrong with the folder is told before anything heavy is imported
+    recorded = RecordedRun.read(options.run)  # a wrong folder is an error before anything heavy is imported
     if options.continue_from:
         _continue(options, options.continue_from)
     else:
-        _regenerate(options)
+        _regenerate(options, recorded)
 
 
-def _regenerate(options: ReplayOptions) -> None:
-    from streamt1_plugins.replay import path_to, walked
-    from streamt1_plugins.resuming import Record
+def _regenerate(options: ReplayOptions, recorded: RecordedRun) -> None:
+    from streamt1_plugins.replay import path_to, replayed
     from streamt1_plugins.runs.observers.video import write_video
 
-    end = path_to(Record.read(options.run), options.node)[-1].id
+    end = path_to(recorded, options.node)[-1].id
     out = _folder(options, options.run / f"replay-{end}")
-    with loading(options), walked(options.run, end, _opening(options)) as run:
+    with loading(options), replayed(options.run, end, device=options.device) as run:
         out.mkdir(parents=True, exist_ok=True)
         write_video(chain.from_iterable(run.beams[0].history.frames), out / VIDEO, run.session.fps)
     typer.echo(str(out / VIDEO))
@@ -69,7 +68,7 @@ def _continue(options: ReplayOptions, node: str) -> None:
 
     out = _folder(options, options.run.with_name(f"{options.run.resolve().name}-{node}"))
     with loading(options):
-        pipe = branch(options.run, node, out, _opening(options, observers=console_of(options)))
+        pipe = branch(options.run, node, out, device=options.device, observers=console_of(options))
     with kept(pipe, out):
         pipe.complete(pipe.last_run)
     show_result(options, pipe, out)
@@ -79,9 +78,3 @@ def _folder(options: ReplayOptions, default: Path) -> Path:
     from streamt1_plugins.cli.generate import run_folder
 
     return run_folder(options.out or default, "")
-
-
-def _opening(options: ReplayOptions, **more: Any) -> Opening:
-    from streamt1_plugins.resuming import Opening
-
-    return Opening(device=options.device, **more)

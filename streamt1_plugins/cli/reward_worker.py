@@ -1,36 +1,38 @@
-"""The server side of a reward in its own process.
+"""Server of a reward in its own process.
 
 ``python -m streamt1_plugins.cli.reward_worker NAME`` is what `where: {python: ...}` in a recipe starts. It imports
-neither diffusers nor transformers, so an environment needs only torch, pluggy, pydantic, safetensors and the reward.
+neither diffusers nor transformers: the environment needs only torch, pluggy, pydantic, safetensors, cachetools, the
+libraries of the extra `serve`, and the reward.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from streamt1_plugins.errors import StreamT1Error, foreign_code
-from streamt1_plugins.evaluation.remote.server import RewardServer
-from streamt1_plugins.evaluation.remote.wire import MAX_MB, TOKEN, offer
+from streamt1_plugins.evaluation.remote import serve_extra
+from streamt1_plugins.evaluation.remote.wire import MAX_MB, offer, shared_token
 from streamt1_plugins.plugins import build
 from streamt1_plugins.plugins.discovery import discovery
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-MEGABYTE = 2**20
+    from streamt1_plugins.evaluation.remote.server import RewardServer
+
+MIB = 2**20
 
 
 @dataclass(frozen=True)
-class Serving:
-    """What to serve, and where. port 0: any free one. max_mb: the largest request."""
+class ServerSettings:
+    """The reward of a server, and its address. port 0: any free one. max_mb: the largest request."""
 
     name: str
     options: Mapping[str, Any]
@@ -41,25 +43,28 @@ class Serving:
 
 
 @contextmanager
-def server(serving: Serving) -> Iterator[RewardServer]:
-    """A bound server around the loaded reward; call its `serve_forever`. Freed at the end.
+def reward_server(settings: ServerSettings) -> Iterator[RewardServer]:
+    """A server bound to its address, with the reward loaded; `run` makes it serve. The reward is freed at the end.
 
-    Raises `StreamT1Error` for an unknown reward, a wrong option, weights that do not load, or an address in use.
+    Raises `StreamT1Error` for an unknown reward, a wrong option, weights that do not load, an address in use, or a
+    missing library.
     """
-    reward = build.instance(discovery().rewards[serving.name], serving.options, "option")
-    said = offer(serving.name, reward, serving.max_mb * MEGABYTE)
-    token = os.environ.get(TOKEN, "")
-    with RewardServer((serving.host, serving.port), reward, said, serving.device, token) as bound:
-        with foreign_code(f"Loading reward {serving.name!r}"):
-            reward.load(serving.device)
+    with serve_extra():
+        from streamt1_plugins.evaluation.remote.server import RewardServer  # here: its libraries are optional
+    reward = build.instance(discovery().rewards[settings.name], settings.options, "option")
+    offered = offer(settings.name, reward, settings.max_mb * MIB)
+    address = settings.host, settings.port
+    with closing(RewardServer(address, reward, offered, settings.device, shared_token())) as server:
+        with foreign_code(f"Loading reward {settings.name!r}"):
+            reward.load(settings.device)
         try:
-            yield bound
+            yield server
         finally:
             reward.unload()
 
 
 def main() -> int:
-    """Serve until standard input closes; the address goes into the port file once the reward is loaded."""
+    """Serve until standard input closes; the port file gets the URL once the reward is loaded."""
     parser = argparse.ArgumentParser(prog="python -m streamt1_plugins.cli.reward_worker", description=__doc__)
     parser.add_argument("name")
     parser.add_argument("--options", type=json.loads, default={})
@@ -67,21 +72,21 @@ def main() -> int:
     parser.add_argument("--port-file", type=Path, required=True)
     given = parser.parse_args()
     try:
-        with server(Serving(given.name, given.options, given.device)) as bound:
-            Thread(target=_stop_with_parent, args=(bound,), daemon=True).start()
+        with reward_server(ServerSettings(given.name, given.options, given.device)) as server:
+            Thread(target=_end_with_parent, args=(server,), daemon=True).start()
             part = given.port_file.with_suffix(".part")
-            part.write_text(bound.url, encoding="utf-8")
+            part.write_text(server.url, encoding="utf-8")
             part.replace(given.port_file)
-            bound.serve_forever()
+            server.run()
     except StreamT1Error as error:
         sys.stderr.write(f"{error}\n")
         return 2
     return 0
 
 
-def _stop_with_parent(bound: RewardServer) -> None:
+def _end_with_parent(server: RewardServer) -> None:
     sys.stdin.buffer.read()
-    bound.shutdown()
+    server.stop()
 
 
 if __name__ == "__main__":

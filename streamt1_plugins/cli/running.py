@@ -1,4 +1,4 @@
-"""What the commands that run a pipeline share: quiet loading, signals, what is said at the end."""
+"""What the commands that run a pipeline share: quiet loading, signals, what is printed at the end."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TERMINATED = 128 + signal.SIGTERM
 
 
 class Output(Protocol):
-    """What to print, as the command line says."""
+    """How much a command prints."""
 
     @property
     def quiet(self) -> bool: ...
@@ -33,7 +33,7 @@ class Output(Protocol):
 
 
 def console_of(output: Output) -> dict[str, object]:
-    """The observer that shows progress, where it is wanted."""
+    """The observer that shows progress; none where the command is quiet."""
     from streamt1_plugins.runs.observers.console import Console
 
     return {} if output.quiet else {"console": Console()}
@@ -52,7 +52,7 @@ def loading(output: Output) -> Iterator[None]:
 
 
 def quiet_libraries() -> None:
-    """The bars of loading a folder would break into ours; downloads keep theirs."""
+    """Switch off the libraries' bars for loading a folder, which would break into ours; downloads keep theirs."""
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 
@@ -80,14 +80,14 @@ def best_device() -> str:
 
 @contextmanager
 def kept(pipe: StreamPipeline, out: Path) -> Iterator[None]:
-    """Where the run ends early, say what is left of it: the observers have saved it by now."""
+    """Where the run ends early, print where its record is: the observers have written it by then."""
     done = False
     try:
         with stoppable():
             yield
         done = True
     finally:
-        if not done and pipe.run is not None and len(pipe.tree) and pipe.run.team.rank == 0:
+        if not done and pipe.run is not None and len(pipe.tree) and pipe.workers.rank == 0:
             typer.echo(f"What was generated so far is kept in {out}", err=True)
 
 
@@ -110,7 +110,7 @@ def stoppable() -> Iterator[None]:
 
 
 def show_result(output: Output, pipe: StreamPipeline, out: Path) -> None:
-    """The table, the summary as JSON or the path alone, as asked."""
+    """Print the table, the summary as JSON, or the path alone."""
     from streamt1_plugins.runs.files import to_json
     from streamt1_plugins.runs.observers.folder import SUMMARY
 

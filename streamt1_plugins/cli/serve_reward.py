@@ -1,4 +1,4 @@
-"""`streamt1 serve-reward`: one reward behind HTTP, for runs in other environments or on other machines."""
+"""`streamt1 serve-reward`: an HTTP server of one reward, for runs in other environments or on other machines."""
 
 from __future__ import annotations
 
@@ -14,38 +14,40 @@ from streamt1_plugins.errors import RecipeError
 
 @dataclass(frozen=True)
 class ServeOptions:
-    """The command line of `streamt1 serve-reward`."""
+    """Arguments and options of `streamt1 serve-reward`."""
 
-    name: Annotated[str, typer.Argument(help="The reward, as `streamt1 plugins` lists it.")]
+    name: Annotated[str, typer.Argument(help="Name of the reward, as in `streamt1 plugins`.")]
     host: Annotated[
         str,
-        typer.Option(help="Other than loopback needs a secret in STREAMT1_REWARD_TOKEN, on both sides."),
+        typer.Option(
+            help="Address to listen on. Any but loopback needs a secret in STREAMT1_REWARD_TOKEN on both sides."
+        ),
     ] = "127.0.0.1"
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one.")] = 8700
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 for any free one.")] = 8700
     option: Annotated[
         list[str] | None, typer.Option("--option", "-o", metavar="NAME=VALUE", help="An option of the reward, as YAML.")
     ] = None
     device: Annotated[str | None, typer.Option(help="Default: cuda where there is one, else cpu.")] = None
-    max_mb: Annotated[int, typer.Option(min=1, help="The largest request it takes.")] = 1024
+    max_mb: Annotated[int, typer.Option(min=1, help="The largest accepted request, in MiB.")] = 1024
 
 
 @takes(ServeOptions)
 def serve_reward(options: ServeOptions) -> None:
-    """Serve a reward over HTTP until Ctrl-C. A recipe asks it with `where: http://127.0.0.1:8700`."""
-    settings = dict(_setting(text) for text in options.option or ())
+    """Serve a reward over HTTP until Ctrl-C. A recipe uses it with `where: http://127.0.0.1:8700`."""
+    given = dict(_setting(text) for text in options.option or ())
     import torch
 
-    from streamt1_plugins.cli.reward_worker import Serving, server
+    from streamt1_plugins.cli.reward_worker import ServerSettings, reward_server
 
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    serving = Serving(options.name, settings, device, options.host, options.port, options.max_mb)
-    with server(serving) as bound:
-        typer.echo(f"Serving {options.name!r} at {bound.url} on {device} (Ctrl-C ends)")
-        bound.serve_forever()
+    settings = ServerSettings(options.name, given, device, options.host, options.port, options.max_mb)
+    with reward_server(settings) as server:
+        typer.echo(f"Serving {options.name!r} at {server.url} on {device} (Ctrl-C ends)")
+        server.run()
 
 
 def _setting(text: str) -> tuple[str, Any]:
-    """One ``name=value``; the value is YAML, so numbers and lists have their types."""
+    """Name and value of ``name=value``; the value is YAML, so numbers and lists have their types."""
     name, equals, value = text.partition("=")
     if not equals or not name.strip():
         raise RecipeError(f"Option {text!r} is not of the form name=value, e.g. half=0.5.")

@@ -1,1 +1,1 @@
-"""Comparisons: the same prompts and seeds under several recipes, judged by something the search never saw."""
+"""Comparisons: the same prompts and seeds under several recipes, judged by a reward that no search selects on."""

@@ -1,4 +1,4 @@
-"""What the rows of a result folder come from, written beside them: a folder never mixes rows that do not compare."""
+"""The conditions of a comparison, written beside its rows: a folder never mixes rows that do not compare."""
 
 from __future__ import annotations
 
@@ -18,35 +18,37 @@ if TYPE_CHECKING:
 CONDITIONS = "comparison.json"
 
 
-def keep(comparison: Comparison, out: Path) -> None:
-    """Write the conditions down; recipes that only earlier calls had stay.
+def record(comparison: Comparison, out: Path) -> None:
+    """Write the conditions to ``out/comparison.json``, beside the recipes of earlier calls.
 
-    Raises `InputError` where the folder's rows come from another judge, model, call or recipe of the same name.
+    Raises `InputError` where the rows of `out` come from another judge, model, call or recipe of the same name.
     """
     path = out / CONDITIONS
     new = conditions(comparison)
     if path.exists():
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        refuse_others(kept, new, out)
-        new["recipes"] = kept["recipes"] | new["recipes"]
+        recorded = json.loads(path.read_text(encoding="utf-8"))
+        check_same(recorded, new, out)
+        new["recipes"] = recorded["recipes"] | new["recipes"]
     write_atomically(path, json.dumps(new, indent=1) + "\n")
 
 
 def conditions(comparison: Comparison) -> dict[str, Any]:
-    """All that a row depends on besides its prompt and seed, as JSON holds it; descriptions change nothing."""
+    """Everything a row depends on except its prompt and seed, as JSON data; a recipe's description is left out."""
     recipes = {name: each.model_dump(mode="json", exclude={"description"}) for name, each in comparison.recipes.items()}
     found = {"judge": comparison.judge, "model": comparison.model, "call": comparison.call or {}, "recipes": recipes}
     plain: dict[str, Any] = json.loads(json.dumps(found))
     return plain
 
 
-def refuse_others(kept: Mapping[str, Any], new: Mapping[str, Any], out: Path) -> None:
-    """Raise `InputError` with the first difference in what both hold; a recipe only one of them has is none."""
-    both = kept["recipes"].keys() & new["recipes"].keys()
-    before, now = (flat({**each, "recipes": {name: each["recipes"][name] for name in both}}) for each in (kept, new))
+def check_same(recorded: Mapping[str, Any], new: Mapping[str, Any], out: Path) -> None:
+    """Raise `InputError` with the first difference; a recipe that only one of the two has is no difference."""
+    both = recorded["recipes"].keys() & new["recipes"].keys()
+    before, now = (
+        flat({**each, "recipes": {name: each["recipes"][name] for name in both}}) for each in (recorded, new)
+    )
     for key in sorted({*before, *now}):
         if before.get(key) != now.get(key):
             raise InputError(
                 f"{out} holds videos made with {key} = {before.get(key)!r}, and this call has {now.get(key)!r}. "
-                "Give the same, or another --out."
+                "Use the same value, or another folder as --out."
             )

@@ -1,4 +1,4 @@
-"""Drift over a video: what a metric loses from an early chunk to the last one, where the judge tells single chunks."""
+"""Drift over a video: how much the judge's score drops from an early chunk to the last, where it scores each chunk."""
 
 from __future__ import annotations
 
@@ -11,27 +11,32 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 CHUNK = re.compile(r"chunk_(\d+)")
-"""Parts of a judge that belong to one chunk, counted from 1."""
+"""Parts of a judge that score one chunk, counted from 1."""
 
-SETTLED, LONG = 4, 8
-"""The early chunk of a long video, and from how many chunks on a video is long: the first ones are not typical."""
+EARLY, LONG = 4, 8
+"""The early chunk of a long video, whose first chunks are not typical, and the least chunks of a long video."""
 
 Values = dict[tuple[str, int], float]
 
 
 def chunks(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The single chunks the judge told of in every row, in order; empty where it told of none."""
-    told = [{name for name in row["judge"] if CHUNK.fullmatch(name)} for row in rows]
-    common = set.intersection(*told) if told else set()
-    return sorted(common, key=lambda name: int(name.partition("_")[2]))
+    """The chunks that the judge scores in every row, in order; empty where it scores none."""
+    scored = [{name for name in row["judge"] if CHUNK.fullmatch(name)} for row in rows]
+    common = set.intersection(*scored) if scored else set()
+    return sorted(common, key=number_of)
+
+
+def number_of(chunk: str) -> int:
+    """7 for `chunk_07`."""
+    return int(chunk.rpartition("_")[2])
 
 
 def summary(rows: Sequence[Mapping[str, Any]], recipes: Sequence[str]) -> dict[str, Any]:
-    """`drift` for the summary: early and last score, what was lost, and how much less than the first recipe lost."""
+    """`drift` for the summary: early and last score, the loss, and how much smaller it is than the first recipe's."""
     known = chunks(rows)
     if len(known) < 2:
         return {}
-    early, last = known[SETTLED - 1 if len(known) >= LONG else 0], known[-1]
+    early, last = known[EARLY - 1 if len(known) >= LONG else 0], known[-1]
     losses = {recipe: lost(rows, recipe, early, last) for recipe in recipes}
     entries = {
         recipe: {
@@ -47,7 +52,7 @@ def summary(rows: Sequence[Mapping[str, Any]], recipes: Sequence[str]) -> dict[s
 
 
 def lost(rows: Sequence[Mapping[str, Any]], recipe: str, early: str, last: str) -> Values:
-    """What each video of a recipe loses from one chunk to another; less than nothing where it gains."""
+    """The loss of score from one chunk to another, by video of a recipe; negative where the score rises."""
     before, after = column(rows, recipe, early), column(rows, recipe, last)
     return {video: before[video] - after[video] for video in before if video in after}
 

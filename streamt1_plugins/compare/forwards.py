@@ -1,4 +1,4 @@
-"""How many transformer forwards a recipe takes for one video: measured, for only the model knows."""
+"""Transformer forwards of one video under a recipe, counted by generating it: they depend on the model."""
 
 from __future__ import annotations
 
@@ -20,15 +20,18 @@ if TYPE_CHECKING:
 FORWARDS = "forwards.jsonl"
 
 
-def measuring(comparison: Comparison, out: Path, pipelines: Pipelines) -> Callable[[Recipe], int]:
-    """A function that makes the comparison's first video under a recipe and counts; ``out`` remembers what it found."""
+def counter(comparison: Comparison, out: Path, pipelines: Pipelines) -> Callable[[Recipe], int]:
+    """A function that counts the forwards of the comparison's first video under a recipe.
+
+    Each count is written to ``out/forwards.jsonl``; a later call with the same recipe, model and call reads it there.
+    """
     known = {row["key"]: int(row["forwards"]) for row in read(out, FORWARDS)}
     prompt, seed = comparison.prompts[0], comparison.seeds[0]
     call = {"output_type": "latent", **(comparison.call or {})}
 
-    def measure(recipe: Recipe) -> int:
-        asked = f"{recipe.model_dump_json()}{sorted(call.items())}{comparison.model}{prompt}{seed}"
-        key = sha256(asked.encode("utf-8", "replace")).hexdigest()[:16]
+    def count(recipe: Recipe) -> int:
+        identity = f"{recipe.model_dump_json()}{sorted(call.items())}{comparison.model}{prompt}{seed}"
+        key = sha256(identity.encode("utf-8", "replace")).hexdigest()[:16]
         if key not in known:
             pipe = pipelines(recipe)
             pipe(prompt, generator=torch.Generator().manual_seed(seed), **call)
@@ -38,4 +41,4 @@ def measuring(comparison: Comparison, out: Path, pipelines: Pipelines) -> Callab
             append(out, {"key": key, "description": recipe.description, **search, "forwards": known[key]}, FORWARDS)
         return known[key]
 
-    return measure
+    return count

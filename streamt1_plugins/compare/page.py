@@ -1,4 +1,4 @@
-"""The page of a comparison: one HTML file with everything in it, in the look of a run's page."""
+"""The page of a comparison: one HTML file that loads nothing from elsewhere, in the style of a run's page."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import base64
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from streamt1_plugins.compare import pairs, plots, table
+from streamt1_plugins.compare import drift, pairs, plots, table
 from streamt1_plugins.runs import report
 from streamt1_plugins.runs.report import strips
 from streamt1_plugins.runs.report.facts import number
@@ -15,19 +15,18 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 PAGE = "report.html"
-BANDS = 3
-"""Up to so many recipes the bands of their intervals can be told apart in the plot by chunk."""
 _HERE = Path(__file__).parent
 
 
 def render(rows: Sequence[Mapping[str, Any]], out: Path, judge: str, notes: Sequence[str] = ()) -> str:
-    """The page as text; strips are read from `out`."""
+    """The page as HTML; strips are read from `out`. Needs matplotlib, and raises `OutputError` without it."""
+    plots.require_matplotlib()
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
         loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"number": number, "signed": signed, "chunk": numbered}
+    environment.filters |= {"number": number, "signed": signed, "chunk": spelled}
     filled = context(rows, table.summary(rows))
     filled |= {"judge": judge, "notes": notes, "strips": _strips(out, filled["pairs"]), "style": _style()}
     html = environment.get_template("page.html.j2").render(filled)
@@ -36,7 +35,7 @@ def render(rows: Sequence[Mapping[str, Any]], out: Path, judge: str, notes: Sequ
 
 
 def context(rows: Sequence[Mapping[str, Any]], found: Mapping[str, Any]) -> dict[str, Any]:
-    """What the template fills in, except for files."""
+    """The variables of the template that come from the rows alone."""
     labels, metrics = list(found["recipes"]), table.columns(found)
     rivals = [label for label in labels if label != found["base"]]
     return {
@@ -47,28 +46,27 @@ def context(rows: Sequence[Mapping[str, Any]], found: Mapping[str, Any]) -> dict
         "metrics": metrics,
         "families": list(dict.fromkeys(plots.family(label) for label in rivals)),
         "colours": plots.colours(labels),
-        "bars": plots.gains(found, metrics[0]),
+        "dashes": plots.dashes(labels),
+        "groups": plots.groups(label for label in labels if found["recipes"][label]["metrics"][metrics[0]]),
+        "gains": plots.gains(found, metrics[0]),
         "scaling": plots.scaling(found, metrics[0]),
-        "chunks": plots.by_chunk(rows, labels, bands=len(labels) <= BANDS),
-        "banded": len(labels) <= BANDS,
-        "size": (plots.WIDTH, plots.HEIGHT, plots.LEFT, plots.RIGHT, plots.TOP, plots.BOTTOM),
+        "chunks": plots.by_chunk(rows, labels),
         "pairs": [pairs.extremes(rows, found["base"], label, metrics[0]) for label in rivals],
         "opened": max(rivals, key=lambda label: _score(found, label, metrics[0]), default=None),
     }
 
 
 def signed(value: float | None, digits: int = 3) -> str:
-    """A difference for a table, with a true minus."""
+    """A difference for a table, with its sign."""
     if value is None:
         return number(value)
     rounded = round(value, digits) + 0.0  # no minus before a zero
     return f"{rounded:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
-def numbered(chunk: str) -> str:
-    """`chunk_01` as the plots number it: `chunk 1`."""
-    name, _, number = chunk.partition("_")
-    return f"{name} {int(number)}"
+def spelled(chunk: str) -> str:
+    """`chunk 1` for `chunk_01`."""
+    return f"chunk {drift.number_of(chunk)}"
 
 
 def _score(found: Mapping[str, Any], label: str, metric: str) -> float:
@@ -82,7 +80,7 @@ def _style() -> str:
 
 
 def _strips(out: Path, found: Sequence[pairs.Extremes]) -> dict[str, str]:
-    """The pictures of the pairs by the name their rows give them; those that are gone are left out."""
+    """The strips of the pairs in base64, by the name that rows have for them; missing files are left out."""
     sides = [side for each in found for pair in (*each.best, *each.worst) for side in (pair.base, pair.other)]
     names = dict.fromkeys(side.strip for side in sides if side.strip)
     files = {name: out / strips.FOLDER / Path(name).name for name in names}

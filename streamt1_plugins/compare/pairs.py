@@ -1,4 +1,4 @@
-"""The videos in which a recipe gained and lost most against the first one, side by side."""
+"""The pairs of videos in which a recipe gains and loses most against the first one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ COUNT = 3
 
 @dataclass(frozen=True)
 class Side:
-    """One video of a pair: its score and its strip's name, where one was kept."""
+    """One video of a pair: its score, and the name of its strip where it has one."""
 
     recipe: str
     score: float
@@ -36,7 +36,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Extremes:
-    """The pairs of one recipe that gained most and lost most; either may be empty."""
+    """The pairs of one recipe with the largest gains and the largest losses; either may be empty."""
 
     recipe: str
     best: tuple[Pair, ...]
@@ -44,7 +44,7 @@ class Extremes:
 
 
 def extremes(rows: Sequence[Mapping[str, Any]], base: str, recipe: str, metric: str) -> Extremes:
-    """The best and the worst pairs of a recipe with the base, by the gain in a metric; equal ones are neither."""
+    """The best and worst pairs of a recipe with the base by their gain in a metric; a gain of zero is neither."""
     sides = {name: _sides(rows, name, metric) for name in (base, recipe)}
     pairs = [Pair(*key, side, sides[recipe][key]) for key, side in sides[base].items() if key in sides[recipe]]
     ordered = sorted(pairs, key=lambda pair: -pair.gain)

@@ -1,4 +1,4 @@
-"""What a comparison says while it runs, on standard error: a bar in a terminal, a line per video elsewhere."""
+"""Progress of a comparison on standard error: a bar in a terminal, a line per video elsewhere."""
 
 from __future__ import annotations
 
@@ -17,48 +17,48 @@ if TYPE_CHECKING:
     from streamt1_plugins.config.schema import Recipe
 
 
-def follow(rows: Iterable[Mapping[str, Any]], total: int) -> None:
-    """Take the rows as they are made and say of each what it is."""
+def show(rows: Iterable[Mapping[str, Any]], total: int) -> None:
+    """Iterate over the rows and show each."""
     terminal = Console(stderr=True, highlight=False)
     with _bar(terminal) as bar:
         task = bar.add_task("", total=total)
         for done, row in enumerate(rows, start=1):
             if not terminal.is_terminal:
-                _say(f"{done}/{total}  {_made(row)}  {row['prompt']}", terminal)
-            bar.update(task, completed=done, description=_made(row))
+                _print(f"{done}/{total}  {_in_short(row)}  {row['prompt']}", terminal)
+            bar.update(task, completed=done, description=_in_short(row))
 
 
-def plan(comparison: Comparison, missing: int) -> None:
-    """Say what is going to be made."""
+def print_plan(comparison: Comparison, missing: int) -> None:
+    """Print how many videos the comparison has, how many of them exist, its recipes and its judge."""
     counts = (len(comparison.recipes), len(comparison.prompts), len(comparison.seeds))
     total = counts[0] * counts[1] * counts[2]
     factors = " x ".join(
         f"{n} {noun}{'s' * (n != 1)}" for n, noun in zip(counts, ("recipe", "prompt", "seed"), strict=True)
     )
-    _say(f"{factors}: {total} videos" + (f", {total - missing} of them there" if missing < total else ""))
-    _say(f"recipes: {', '.join(comparison.recipes)}; judge: {comparison.judge}")
+    _print(f"{factors}: {total} videos" + (f", {total - missing} of them done" if missing < total else ""))
+    _print(f"recipes: {', '.join(comparison.recipes)}; judge: {comparison.judge}")
 
 
-def counted(measure: Callable[[Recipe], int]) -> Callable[[Recipe], int]:
-    """The same measure, which says what it found the first time that it is asked for a recipe."""
-    told: set[str] = set()
+def printing_counts(count: Callable[[Recipe], int]) -> Callable[[Recipe], int]:
+    """`count`, which also prints the forwards of each recipe once."""
+    printed: set[str] = set()
 
-    def telling(recipe: Recipe) -> int:
-        forwards, what = measure(recipe), f"{recipe.search.candidates} x {recipe.search.top_k} candidates per chunk"
-        line = f"forwards of {recipe.description or 'a recipe'}, {what}: {forwards}"
-        if line not in told:
-            told.add(line)
-            _say(line)
+    def counted(recipe: Recipe) -> int:
+        forwards, width = count(recipe), f"{recipe.search.candidates} x {recipe.search.top_k} candidates per chunk"
+        line = f"forwards of {recipe.description or 'a recipe'}, {width}: {forwards}"
+        if line not in printed:
+            printed.add(line)
+            _print(line)
         return forwards
 
-    return telling
+    return counted
 
 
-def _made(row: Mapping[str, Any]) -> str:
+def _in_short(row: Mapping[str, Any]) -> str:
     return f"{row['recipe']}  {number(row['judge']['score'])}  {duration(row['seconds'])}"
 
 
-def _say(text: str, terminal: Console | None = None) -> None:
+def _print(text: str, terminal: Console | None = None) -> None:
     (terminal or Console(stderr=True, highlight=False)).print(text, markup=False, soft_wrap=True)
 
 

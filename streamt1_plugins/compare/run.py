@@ -1,4 +1,4 @@
-"""Generate and judge every (recipe, prompt, seed); a result file that can be continued after any interruption."""
+"""Generates and judges every (recipe, prompt, seed), into a folder that a later call can continue."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import asdict
 from hashlib import sha256
+from io import BytesIO
 from itertools import groupby
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from streamt1_plugins.pipeline import StreamPipeline, load, wrap
 from streamt1_plugins.plugins import build
 from streamt1_plugins.plugins.discovery import discovery
 from streamt1_plugins.plugins.resolve import resolve
+from streamt1_plugins.runs.files import write_atomically
 from streamt1_plugins.runs.report import strips
 
 if TYPE_CHECKING:
@@ -32,11 +34,11 @@ if TYPE_CHECKING:
 
 RESULTS = "results.jsonl"
 SHOWN, HEIGHT, QUALITY = 10, 96, 80
-"""A strip: frames in a row, pixels they are high at most, JPEG quality."""
+"""Of a strip: the frames in a row, their greatest height in pixels, the JPEG quality."""
 
 
 class Pipelines:
-    """The model, loaded once and wrapped for one recipe after another."""
+    """Pipelines by recipe, around one model that is loaded once."""
 
     def __init__(self, model: str | None) -> None:
         self._model = model
@@ -54,7 +56,7 @@ def _adapter(pipe: StreamPipeline) -> str | None:
 
 
 def missing(comparison: Comparison, out: Path) -> list[tuple[str, str, int]]:
-    """The (recipe, prompt, seed) that ``out/results.jsonl`` has no row of, in the order they are made in."""
+    """The (recipe, prompt, seed) without a row in ``out/results.jsonl``, in the order of generation."""
     done = {(row["recipe"], row["prompt"], row["seed"]) for row in read(out)}
     wanted = (
         (label, prompt, seed)
@@ -66,26 +68,28 @@ def missing(comparison: Comparison, out: Path) -> list[tuple[str, str, int]]:
 
 
 def run(comparison: Comparison, out: Path, pipelines: Pipelines | None = None) -> Iterator[dict[str, Any]]:
-    """Yield one row per video, appended to ``out/results.jsonl`` as it is made; rows already there are not redone."""
-    marked = circular(comparison)
+    """Yield a row per missing video, after appending it to ``out/results.jsonl``."""
+    circular = circular_recipes(comparison)
     make_folder(out)
-    conditions.keep(comparison, out)
+    conditions.record(comparison, out)
     judge = build.instance(discovery().rewards[comparison.judge], {}, "judge")
     judge.load("cpu")
     pipelines = pipelines or Pipelines(comparison.model)
     for label, wanted in groupby(missing(comparison, out), key=lambda each: each[0]):
         pipe = pipelines(comparison.recipes[label])
         for _, prompt, seed in wanted:
-            row = {"recipe": label, "prompt": prompt, "seed": seed} | one(pipe, judge, prompt, seed, comparison)
-            row["strip"] = keep_strip(out, row, pipe.last_run)
-            if label in marked:
+            row = {"recipe": label, "prompt": prompt, "seed": seed} | judged_video(
+                pipe, judge, prompt, seed, comparison
+            )
+            row["strip"] = write_strip(out, row, pipe.last_run)
+            if label in circular:
                 row["circular"] = True
             append(out, row)
             yield row
 
 
 def make_folder(out: Path) -> None:
-    """The folder for results; `OutputError` where there can be none."""
+    """Make the folder for results. Raises `OutputError` where that fails."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -93,7 +97,7 @@ def make_folder(out: Path) -> None:
 
 
 def append(out: Path, row: Mapping[str, Any], name: str = RESULTS) -> None:
-    """Add one row; a torn line left by a killed process is closed first, so that it spoils only itself."""
+    """Append a row; where a killed process left an unfinished line, that line is ended first."""
     path = out / name
     torn = path.exists() and not path.read_bytes().endswith(b"\n") and path.stat().st_size > 0
     with path.open("a", encoding="utf-8") as file:
@@ -101,14 +105,14 @@ def append(out: Path, row: Mapping[str, Any], name: str = RESULTS) -> None:
 
 
 def read(out: Path, name: str = RESULTS) -> list[dict[str, Any]]:
-    """The rows of a result folder; lines a killed process left torn are ignored."""
+    """The rows of a result folder, without lines that a killed process left unfinished."""
     path = out / name
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
 
 
-def circular(comparison: Comparison) -> set[str]:
-    """The recipes that select on the judge, which proves nothing: `RecipeError`, unless that was allowed.
+def circular_recipes(comparison: Comparison) -> set[str]:
+    """The recipes that select on the judge. Raises `RecipeError` for them unless the comparison allows it.
 
     Rewards that the adapter suggests count too, and so does the judge under another name.
     """
@@ -122,23 +126,25 @@ def circular(comparison: Comparison) -> set[str]:
             if not comparison.allow_circular:
                 raise RecipeError(
                     f"{label} selects on {comparison.judge!r}, so {comparison.judge!r} cannot judge it. "
-                    "--circular compares all the same and marks the recipe."
+                    "Use another judge, or allow it and mark the recipe with --circular."
                 )
     return found
 
 
-def keep_strip(out: Path, row: Mapping[str, Any], run: Run) -> str:
-    """A few frames of the winner in a small JPEG; its path inside `out`."""
+def write_strip(out: Path, row: Mapping[str, Any], run: Run) -> str:
+    """Write a few frames of the winner as a small JPEG; returns its path inside `out`."""
     name = sha256(f"{row['recipe']}\n{row['seed']}\n{row['prompt']}".encode("utf-8", "replace")).hexdigest()[:16]
     path = out / strips.FOLDER / f"{name}.jpg"
     path.parent.mkdir(exist_ok=True)
     frames = torch.cat(run.beams[0].history.frames)
-    strips.draw(frames, SHOWN, HEIGHT).save(path, "JPEG", quality=QUALITY, optimize=True)
+    encoded = BytesIO()
+    strips.draw(frames, SHOWN, HEIGHT).save(encoded, "JPEG", quality=QUALITY, optimize=True)
+    write_atomically(path, encoded.getvalue())
     return f"{strips.FOLDER}/{path.name}"
 
 
-def one(pipe: StreamPipeline, judge: Reward, prompt: str, seed: int, comparison: Comparison) -> dict[str, Any]:
-    """Generate one video and judge it; ``judge`` holds `score` and the judge's parts."""
+def judged_video(pipe: StreamPipeline, judge: Reward, prompt: str, seed: int, comparison: Comparison) -> dict[str, Any]:
+    """Generate one video and judge it: the seconds it took, the judge's score and parts, the cost and the notes."""
     generator = torch.Generator().manual_seed(seed)
     start = perf_counter()
     pipe(prompt, generator=generator, **{"output_type": "latent", **(comparison.call or {})})
@@ -146,14 +152,14 @@ def one(pipe: StreamPipeline, judge: Reward, prompt: str, seed: int, comparison:
     run = pipe.last_run
     return {
         "seconds": round(seconds, 3),
-        "judge": verdict(judge, run),
+        "judge": scores(judge, run),
         "cost": asdict(run.cost),
         "notes": list(run.tree.notes),
     }
 
 
-def verdict(judge: Reward, run: Run) -> dict[str, float | None]:
-    """The judge's score and parts of the winner's whole video; None where a part does not apply."""
+def scores(judge: Reward, run: Run) -> dict[str, float | None]:
+    """The judge's score and parts for the winner's whole video; None where a part does not apply."""
     frames = torch.cat(run.beams[0].history.frames).unsqueeze(0)
     last = run.session.num_chunks - 1
     inp = RewardInput(frames, (run.prompt,), run.session.fps, last, last + 1, slice(0, frames.shape[1]))

@@ -1,4 +1,4 @@
-"""Paired statistics for recipe comparisons: cluster bootstrap over prompts, wins, nothing else."""
+"""Paired statistics of a comparison: a cluster bootstrap over prompts, and counts of wins."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DRAWS = 10_000
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean with its bootstrap interval (95 % unless said otherwise) and the number of prompts behind it."""
+    """A mean, its bootstrap interval (95 % by default) and the number of prompts."""
 
     mean: float
     low: float
@@ -41,7 +41,7 @@ def bootstrap(by_prompt: Mapping[str, Sequence[float]], level: float = 0.95, see
 
 
 def paired(base: Mapping[tuple[str, int], float], other: Mapping[tuple[str, int], float]) -> dict[str, list[float]]:
-    """Differences ``other - base`` by prompt, for the (prompt, seed) pairs that both have."""
+    """Differences ``other - base`` by prompt, over the (prompt, seed) that both have."""
     found: dict[str, list[float]] = {}
     for prompt, seed in base:
         if (prompt, seed) in other:
@@ -58,7 +58,7 @@ def grouped(values: Mapping[tuple[str, int], float]) -> dict[str, list[float]]:
 
 
 def wins(differences: Mapping[str, Sequence[float]], margin: float = 1e-9) -> dict[str, int]:
-    """How many single videos got better, stayed equal and got worse."""
+    """How many videos are better, equal and worse."""
     flat = [value for values in differences.values() for value in values]
     better, worse = sum(v > margin for v in flat), sum(v < -margin for v in flat)
     return {"better": better, "equal": len(flat) - better - worse, "worse": worse}

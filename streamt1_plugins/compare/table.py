@@ -1,4 +1,4 @@
-"""From rows to figures: per recipe the judge's metrics, gains over the first recipe, and the cost."""
+"""The figures of a comparison from its rows: the judge's metrics by recipe, gains over the first recipe, and costs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COSTS = ("candidates", "forwards", "latent_frames_decoded", "reward_calls")
 
 
 def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Everything the report shows, as plain data. The first recipe of the rows is the base of all gains."""
+    """All figures of the tables, as plain data. The first recipe of the rows is the base of all gains."""
     recipes = list(dict.fromkeys(row["recipe"] for row in rows))
     metrics = list(dict.fromkeys(name for row in rows for name in row["judge"]))
     found = {
@@ -40,7 +40,7 @@ def _recipe(rows: Sequence[Mapping[str, Any]], recipe: str, base: str, metrics: 
 
 
 def _metric(rows: Sequence[Mapping[str, Any]], recipe: str, base: str, metric: str) -> dict[str, Any] | None:
-    """Mean and gain with intervals; None where the judge never gave this metric."""
+    """Mean and gain with intervals; None where no row has this metric."""
     own = column(rows, recipe, metric)
     if not own:
         return None
@@ -53,9 +53,9 @@ def _metric(rows: Sequence[Mapping[str, Any]], recipe: str, base: str, metric: s
 
 
 def markdown(found: Mapping[str, Any], metrics: Sequence[str] | None = None) -> str:
-    """Two tables, the judge's metrics with the gain of the first metric and what it cost; a third one for drift.
+    """Tables of the metrics (with the gain in the first one), of the costs and, where chunks are scored, of the drift.
 
-    Single chunks have no column: the drift is what they are for.
+    Scores of single chunks have no column: the drift sums them up.
     """
     recipes = found["recipes"]
     shown = list(metrics or columns(found))
@@ -68,7 +68,10 @@ def markdown(found: Mapping[str, Any], metrics: Sequence[str] | None = None) -> 
     lines += [_line([names[name], *(f"{e['cost'][cost]:g}" for cost in costs)]) for name, e in recipes.items()]
     lines += _drift(found, names)
     if found.get("circular"):
-        lines += ["", "circular: the recipe selects on the judge, so its figures say nothing about its videos."]
+        lines += [
+            "",
+            "circular: the recipe selects on the judge, so its figures do not measure the quality of its videos.",
+        ]
     return "\n".join(lines) + "\n"
 
 

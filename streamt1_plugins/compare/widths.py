@@ -1,4 +1,4 @@
-"""Widths: a recipe with more or fewer candidates per chunk, and recipes sized to the same transformer forwards."""
+"""Recipes with more or fewer candidates per chunk, and recipes widened to the same transformer forwards."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ if TYPE_CHECKING:
 
     from streamt1_plugins.config.schema import Recipe
 
-    Measure = Callable[[Recipe], int]
-    """Transformer forwards of one video under a recipe."""
+    CountForwards = Callable[[Recipe], int]
+    """Returns the transformer forwards of one video under a recipe."""
 
 
 def width(recipe: Recipe) -> int:
@@ -21,8 +21,8 @@ def width(recipe: Recipe) -> int:
 def resized(recipe: Recipe, wanted: int) -> Recipe:
     """The recipe with `wanted` candidates per chunk.
 
-    Whole videos (one candidate per beam) stay whole videos. Otherwise as many beams survive as before, where that
-    divides the width and leaves two candidates to each beam; else as many as it does.
+    With one candidate per beam (best-of-N over whole videos) the beams change. Otherwise the number of beams stays
+    where it divides the width and leaves each beam two candidates; else the next smaller number that does is taken.
     """
     if recipe.search.candidates == 1:
         return _sized(recipe, 1, wanted)
@@ -30,8 +30,8 @@ def resized(recipe: Recipe, wanted: int) -> Recipe:
     return _sized(recipe, wanted // max(fitting), max(fitting))
 
 
-def several(recipes: Mapping[str, Recipe], widths: Sequence[int]) -> dict[str, Recipe]:
-    """Each searching recipe at each width, as ``name@width``; one that does not search has only its own."""
+def at_widths(recipes: Mapping[str, Recipe], widths: Sequence[int]) -> dict[str, Recipe]:
+    """Each recipe that searches at each width, as ``name@width``; the others unchanged."""
     found: dict[str, Recipe] = {}
     for label, recipe in recipes.items():
         if recipe.search.is_wide:
@@ -41,28 +41,28 @@ def several(recipes: Mapping[str, Recipe], widths: Sequence[int]) -> dict[str, R
     return found
 
 
-def matched(recipes: Mapping[str, Recipe], measure: Measure) -> dict[str, Recipe]:
-    """The searching recipes, each as wide as the forwards of the most expensive one allow.
+def matched(recipes: Mapping[str, Recipe], count: CountForwards) -> dict[str, Recipe]:
+    """The recipes, those that search widened to the forwards of the most expensive one.
 
-    A recipe grows until it reaches that budget, so a rival never has less than it could have; where the last step
-    exceeds the budget by more than one candidate, that step is not taken. Those that changed are ``name@width``.
+    A recipe is widened until it reaches that budget, unless the last step exceeds it by more than one candidate.
+    Recipes that change are called ``name@width``.
     """
     searching = {label: recipe for label, recipe in recipes.items() if recipe.search.is_wide}
-    budget = max((measure(recipe) for recipe in searching.values()), default=0)
+    budget = max((count(recipe) for recipe in searching.values()), default=0)
     found: dict[str, Recipe] = {}
     for label, recipe in recipes.items():
-        sized = grown(recipe, budget, measure) if label in searching else recipe
+        sized = grown(recipe, budget, count) if label in searching else recipe
         found[label if sized == recipe else f"{label}@{width(sized)}"] = sized
     return found
 
 
-def grown(recipe: Recipe, budget: int, measure: Measure) -> Recipe:
+def grown(recipe: Recipe, budget: int, count: CountForwards) -> Recipe:
     """The recipe with more candidates per beam, or more whole videos, up to `budget` forwards per video."""
-    while (spent := measure(recipe)) < budget:
+    while (spent := count(recipe)) < budget:
         # Forwards hardly grow faster than the width, so this jump stops short of the budget; single steps do the rest.
-        jump = int((budget - spent) / spent * _knob(recipe))
+        jump = int((budget - spent) / spent * _growing(recipe))
         wider = next(
-            (each for each in _wider(recipe, jump) if spent < measure(each) <= _limit(each, budget, measure)), None
+            (each for each in _wider(recipe, jump) if spent < count(each) <= _limit(each, budget, count)), None
         )
         if wider is None:
             break
@@ -70,16 +70,17 @@ def grown(recipe: Recipe, budget: int, measure: Measure) -> Recipe:
     return recipe
 
 
-def _limit(recipe: Recipe, budget: int, measure: Measure) -> float:
-    """The budget and one candidate more."""
-    return budget + measure(recipe) / width(recipe)
+def _limit(recipe: Recipe, budget: int, count: CountForwards) -> float:
+    """The budget plus the forwards of one candidate."""
+    return budget + count(recipe) / width(recipe)
 
 
 def _wider(recipe: Recipe, jump: int) -> Iterator[Recipe]:
     return (_stepped(recipe, steps) for steps in dict.fromkeys((max(1, jump), 1)))
 
 
-def _knob(recipe: Recipe) -> int:
+def _growing(recipe: Recipe) -> int:
+    """The setting that `_stepped` changes."""
     return recipe.search.top_k if recipe.search.candidates == 1 else recipe.search.candidates
 
 

@@ -87,8 +87,14 @@ class SearchSettings(Section):
         return self.candidates > 1 or self.top_k > 1
 
 
-class SinkSettings(Section):
-    """Sizes of a routed memory in chunks, where the adapter has one (see `adapter.MemoryPlan`)."""
+class MemoryPlan(Section):
+    """Sizes of a routed memory in chunks (paper: sinks plus a local window), for adapters that have one.
+
+    sink_chunks: first chunks that are permanent sinks. window_chunks: the local window, the current chunk included.
+    max_sink_chunks: sinks at most, appended ones included; where it is not above `sink_chunks` none is appended.
+    ema_decay: of ``sink = decay * sink + (1 - decay) * evicted``. sink_precision: what that is computed and kept in; in
+    the model's bfloat16 a decay of 0.999 changes almost nothing.
+    """
 
     sink_chunks: Annotated[int, Field(ge=1)] = 1
     window_chunks: Annotated[int, Field(ge=1)] = 3
@@ -160,7 +166,7 @@ class Recipe(Section):
     scoring: ScoringPart = ScoringPart()
     selection: SelectionPart = SelectionPart()
     memory: MemoryPart = MemoryPart()
-    sinks: SinkSettings = SinkSettings()
+    sinks: MemoryPlan = MemoryPlan()
     rewards: RewardSettings = RewardSettings()
     parallel: ParallelSettings = ParallelSettings()
     placement: PlacementSettings = PlacementSettings()

@@ -1,4 +1,4 @@
-"""What a run needs to go on after a crash: latents, noise and the generator, written whole after every chunk.
+"""Checkpoints: what a run needs to resume (latents, noise, the generator), written whole after every chunk.
 
 ``state/ID.safetensors`` holds the clean latents of one committed node, ``state/head.safetensors`` the rest. Keys and
 values, frames and decoder states are not kept: committing the same latents again gives the same ones.
@@ -7,7 +7,6 @@ values, frames and decoder states are not kept: committing the same latents agai
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ from safetensors.torch import load_file, save
 
 from streamt1_plugins.api.candidate import Beam
 from streamt1_plugins.errors import InputError
+from streamt1_plugins.runs.files import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 STATE, HEAD = "state", "head"
 SCHEMA = 1
 ROOT = ""
-"""Stands among node ids for what all branches start from."""
+"""The id, among those of nodes, of what all branches start from."""
 
 
 @dataclass(frozen=True)
-class Saved:
-    """The newest state of a run: `chunks` committed, the surviving `beams` by node id, best first."""
+class Checkpoint:
+    """The newest checkpoint of a run: `chunks` committed, the surviving `beams` by node id, best first."""
 
     chunks: int
     beams: tuple[str, ...]
@@ -42,13 +42,13 @@ class Saved:
     generator: Tensor
 
 
-def save_state(run: Run, folder: Path) -> None:
-    """Write the state after the last committed chunk, so that a kill at any moment leaves the old one or the new one.
+def save_checkpoint(run: Run, folder: Path) -> None:
+    """Write the checkpoint of the last committed chunk; a kill at any moment leaves the old one or the new one.
 
-    Raises `OSError` when it cannot be written; the state of the chunk before is then still there.
+    Raises `OSError` when it cannot be written; the checkpoint of the chunk before is then still there.
     """
-    place = folder / STATE
-    place.mkdir(exist_ok=True)
+    state = folder / STATE
+    state.mkdir(exist_ok=True)
     needed = {
         node.id: latents
         for beam in run.beams
@@ -56,33 +56,36 @@ def save_state(run: Run, folder: Path) -> None:
         for node, latents in zip(reversed(beam.path), reversed(beam.history.latents), strict=False)
     }
     for name, latents in needed.items():
-        if not _file(place, name).exists():
-            _write(_file(place, name), {"latents": latents})
-    _write(_file(place, HEAD), _head_tensors(run), _head_words(run))
-    for file in place.iterdir():
+        if not _file(state, name).exists():
+            _write(_file(state, name), {"latents": latents})
+    _write(_file(state, HEAD), _head_tensors(run), _head_facts(run))
+    for file in state.iterdir():
         if file.stem != HEAD and file.stem not in needed:
             file.unlink(missing_ok=True)
 
 
-def load_state(folder: Path) -> Saved | None:
-    """The newest state in a run folder, None where no chunk was committed. Raises `InputError` for a damaged one."""
+def load_checkpoint(folder: Path) -> Checkpoint | None:
+    """The newest checkpoint in a run folder, None where no chunk was committed.
+
+    Raises `InputError` where it is damaged or a newer version of this package wrote it.
+    """
     path = _file(folder / STATE, HEAD)
     if not path.exists():
         return None
     try:
         with safe_open(path, framework="pt") as file:
-            words = file.metadata() or {}
+            facts = file.metadata() or {}
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path} cannot be read: {error}") from error
-    if words.get("schema") != str(SCHEMA):
-        raise InputError(f"{path} has schema {words.get('schema')}; this version of streamt1-plugins reads {SCHEMA}.")
+    if facts.get("schema") != str(SCHEMA):
+        raise InputError(f"{path} has schema {facts.get('schema')}; this version of streamt1-plugins reads {SCHEMA}.")
     generator = tensors.pop("generator")
-    return Saved(int(words["chunks"]), tuple(json.loads(words["beams"])), tensors, generator)
+    return Checkpoint(int(facts["chunks"]), tuple(json.loads(facts["beams"])), tensors, generator)
 
 
-def restore(run: Run, saved: Saved, tree: Tree, folder: Path) -> None:
-    """Give a fresh run the beams, the tree and the generator of a saved one; memory is computed again, bit by bit."""
+def restore(run: Run, saved: Checkpoint, tree: Tree, folder: Path) -> None:
+    """Give a fresh run the beams, tree and generator of a checkpoint; the KV cache is computed again, bit by bit."""
     run.tree = tree
     made = {ROOT: Beam(run.session.root())}
     run.beams = tuple(_beam(run, name, saved, made, folder) for name in saved.beams)
@@ -90,8 +93,8 @@ def restore(run: Run, saved: Saved, tree: Tree, folder: Path) -> None:
     run.call["generator"].set_state(saved.generator)
 
 
-def _beam(run: Run, name: str, saved: Saved, made: dict[str, Beam], folder: Path) -> Beam:
-    """Walk to a node; branches share what they have in common, as they did before."""
+def _beam(run: Run, name: str, saved: Checkpoint, made: dict[str, Beam], folder: Path) -> Beam:
+    """The branch that ends with node `name`; branches share the chunks they have in common, as they did before."""
     beam = made[ROOT]
     for node in run.tree.path(name):
         if node.id not in made:
@@ -104,13 +107,13 @@ def _beam(run: Run, name: str, saved: Saved, made: dict[str, Beam], folder: Path
     return beam
 
 
-def _latents(place: Path, name: str) -> Tensor:
-    path = _file(place, name)
+def _latents(state: Path, name: str) -> Tensor:
+    path = _file(state, name)
     try:
         latents: Tensor = load_file(path)["latents"]
         return latents
     except (OSError, SafetensorError) as error:
-        raise InputError(f"The saved state is not complete: {path} cannot be read ({error}).") from error
+        raise InputError(f"The checkpoint is not complete: {path} cannot be read ({error}).") from error
 
 
 def _head_tensors(run: Run) -> dict[str, Tensor]:
@@ -118,32 +121,15 @@ def _head_tensors(run: Run) -> dict[str, Tensor]:
     return {**noise, "generator": run.call["generator"].get_state()}
 
 
-def _head_words(run: Run) -> dict[str, str]:
+def _head_facts(run: Run) -> dict[str, str]:
     beams = [beam.path[-1].id for beam in run.beams]
     return {"schema": str(SCHEMA), "chunks": str(run.beams[0].history.index), "beams": json.dumps(beams)}
 
 
-def _file(place: Path, name: str) -> Path:
-    return place / f"{name}.safetensors"
+def _file(state: Path, name: str) -> Path:
+    return state / f"{name}.safetensors"
 
 
-def _write(path: Path, tensors: Mapping[str, Tensor], words: dict[str, str] | None = None) -> None:
-    """Whole or not at all, also when the power fails."""
-    content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, words)
-    temporary = path.with_suffix(".part")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    _sync(path.parent)
-
-
-def _sync(folder: Path) -> None:
-    """A rename is only safe on the disk when its folder is."""
-    if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+def _write(path: Path, tensors: Mapping[str, Tensor], facts: dict[str, str] | None = None) -> None:
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_atomically(path, save(plain, facts), durable=True)

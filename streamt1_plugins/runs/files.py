@@ -1,25 +1,27 @@
-"""Writes the files of a run: whole or not at all, and JSON that every program reads."""
+"""The files of a run folder: written whole or not at all, JSON that every program reads, one process at a time."""
 
 from __future__ import annotations
+
 import json
 import logging
 import math
 import os
-import platform
-from contextlib import contextmanager
-from dataclasses import dataclass
-from importlib import metadata
-from pathlib import Path
-from statistics import fmean
-from time import perf_counter
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
-from streamt1_plugins.errors import OutputError
-from streamt1_plugins.api.hookspecs import hookimpl
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
-    from streamt1_plugins.api.types import Node
-    from streamt1_plugins.api.run import Run
+from filelock import FileLock, Timeout
+
+from streamt1_plugins.errors import OutputError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from filelock import BaseFileLock
+
+log = logging.getLogger("streamt1")
+
+LOCK = ".lock"
+MEGABYTE = 1_000_000
 
 
 def to_json(data: Any) -> str:
@@ -44,12 +46,60 @@ def check_writable(folder: Path) -> None:
         raise OutputError(f"The folder {folder} cannot be written: no permission in {nearest}.")
 
 
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file so that a reader, or a crash, sees the old content or the new one, never a part."""
-    data = content.encode() if isinstance(content, str) else content
+class Claim:
+    """A run folder reserved for this process until `release`. Claims of one process share the reservation.
+
+    The operating system holds the lock, so it ends with the process, however that ends.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Make `folder` and reserve it. Raises `OutputError` where it cannot be made or another process uses it."""
+        check_writable(folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock: BaseFileLock = FileLock(folder.resolve() / LOCK, timeout=0, is_singleton=True)
+            self._lock.acquire()
+        except Timeout as error:
+            raise OutputError(
+                f"Another process is writing to the run folder {folder}. Wait until it ends, or choose another folder."
+            ) from error
+        except NotImplementedError:
+            log.warning("%s is on a disk without file locks: no other process may use it meanwhile.", folder)
+        except OSError as error:
+            raise OutputError(f"The run folder {folder} cannot be used: {error.strerror or error}.") from error
+
+    def release(self) -> None:
+        """Give the folder back; the last claim of this process removes the lock file."""
+        if self._lock.lock_counter == 1:
+            with suppress(OSError):  # Windows keeps files that are open
+                os.unlink(self._lock.lock_file)
+        self._lock.release()
+
+
+def write_atomically(path: Path, content: str | bytes, *, durable: bool = False) -> None:
+    """Write a file so that a reader, or a crash, sees the old content or the new one, never a part.
+
+    `durable`: also after a power cut, at the cost of waiting for the disk.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        temporary.write_bytes(data)
+        with temporary.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+    if durable:
+        _sync(path.parent)
+
+
+def _sync(folder: Path) -> None:
+    """A rename is only safe on the disk when its folder is."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

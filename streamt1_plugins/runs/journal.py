@@ -10,13 +10,12 @@ import json
 import math
 import os
 from dataclasses import replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from streamt1_plugins.api.types import Node, Reading
+from streamt1_plugins.api.tree import Tree, node_of
+from streamt1_plugins.api.types import HORIZONS
 from streamt1_plugins.errors import InputError
-from streamt1_plugins.api.tree import Tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,9 +26,6 @@ JOURNAL = "journal.jsonl"
 SCHEMA = 1
 
 Event = dict[str, Any]
-
-_NUMBERS = ("short", "long", "score")
-_AS_RECORDED = ("chunk", "ordinal", "parent", "seed", "propagated", "route", "fate", "rank", "problem", "seconds")
 
 
 def read(folder: str | Path) -> list[Event]:
@@ -64,7 +60,7 @@ def _parsed(path: Path) -> Iterator[Event]:
 
 
 def tree_of(events: Sequence[Event], *, chunks: int | None = None) -> Tree:
-    """The tree these events tell of, the same as the run's own; with `chunks`, as it was after that many chunks."""
+    """The tree that these events record, equal to the run's own; with `chunks`, as it was after that many chunks."""
     tree, weights = Tree(), _weights(events[0]["recipe"])
     for event in events:
         tree.notes = list(event.get("notes", tree.notes))
@@ -76,37 +72,18 @@ def tree_of(events: Sequence[Event], *, chunks: int | None = None) -> Tree:
             _cut(tree, event["chunk"])
         elif event["event"] == "finished":
             tree.winner = tuple(event["winner"])
-            tree.final = {name: _float(score) for name, score in event["final"].items()}
+            tree.final = {name: math.nan if score is None else score for name, score in event["final"].items()}
     if chunks is not None:
         _cut(tree, chunks)
     return tree
 
 
-def node_of(record: Mapping[str, Any], weights: Mapping[tuple[str, str], float]) -> Node:
-    """A node from its record; `weights` by (horizon, reward name), which are in the recipe and not in the record."""
-    readings: dict[Any, dict[str, Reading]] = {
-        horizon: {
-            name: Reading(_float(reading["raw"]), _float(reading["value"]), weights.get((horizon, name), 1.0))
-            for name, reading in named.items()
-        }
-        for horizon, named in record["rewards"].items()
-    }
-    numbers: dict[str, Any] = {name: _float(record[name]) for name in _NUMBERS}
-    known = {name: record[name] for name in _AS_RECORDED}
-    return Node(**known, **numbers, readings=readings, stage=record.get("stage"))
-
-
-def _float(value: float | None) -> float:
-    return math.nan if value is None else value
-
-
 def _weights(recipe: Mapping[str, Any]) -> dict[tuple[str, str], float]:
-    horizons = ("short", "long")
-    return {(h, name): part["weight"] for h in horizons for name, part in recipe["rewards"][h].items()}
+    return {(h, name): part["weight"] for h in HORIZONS for name, part in recipe["rewards"][h].items()}
 
 
 def _settle(tree: Tree, event: Event) -> None:
-    """A chunk's candidates were written when they were judged; its own line tells what became of them."""
+    """Add the fates: a chunk's candidates were written when they were judged, before the selection."""
     fates: dict[str, Fate] = {name: fate for fate in ("kept", "pruned", "invalid") for name in event[fate]}
     ranks = {name: rank for rank, name in enumerate(event["kept"])}
     for name, fate in fates.items():
@@ -119,7 +96,18 @@ def _cut(tree: Tree, chunks: int) -> None:
     tree.winner, tree.final = (), {}
 
 
-class Journal:
+def chunks_done(events: Iterable[Event]) -> int:
+    """How many chunks were committed when the journal ends."""
+    done = 0
+    for event in events:
+        if event["event"] == "chunk":
+            done = event["chunk"] + 1
+        elif event["event"] == "resumed":
+            done = event["chunk"]
+    return done
+
+
+class JournalFile:
     """The writing end. A line is in the file when `add` returns, and on the disk with ``sync=True``."""
 
     def __init__(self, path: Path) -> None:
@@ -130,12 +118,10 @@ class Journal:
         os.ftruncate(self._file, self._end)
         self._pending = b""
 
-    def add(self, event: str, fields: Mapping[str, Any], *, sync: bool = False) -> None:
+    def add(self, event: Event, *, sync: bool = False) -> None:
         """Append one event. Raises `OSError` when it cannot be written; it is then written before the next one."""
-        stamped = {"event": event, "time": datetime.now(timezone.utc).isoformat(timespec="milliseconds"), **fields}
-        self._pending += (
-            json.dumps(stamped, ensure_ascii=False, allow_nan=False).encode("utf-8", "surrogatepass") + b"\n"
-        )
+        line = json.dumps(event, ensure_ascii=False, allow_nan=False) + "\n"
+        self._pending += line.encode("utf-8", "surrogatepass")
         try:
             self._write()
         except OSError:
@@ -154,14 +140,3 @@ class Journal:
     def close(self) -> None:
         """Close the file."""
         os.close(self._file)
-
-
-def chunks_done(events: Iterable[Event]) -> int:
-    """How many chunks were committed when the journal ends."""
-    done = 0
-    for event in events:
-        if event["event"] == "chunk":
-            done = event["chunk"] + 1
-        elif event["event"] == "resumed":
-            done = event["chunk"]
-    return done

@@ -40,7 +40,7 @@ def video(pipe: Any, **changes: Any) -> torch.Tensor:
     session = opened(pipe, generator=seeded(0), **changes)
     history = session.root()
     for _ in range(history.index, session.num_chunks):
-        latents = session.generate(history, session.draw(history, None), [None])
+        latents = session.generate(history, session.draw(history, session.generator), [session.generator])
         history = session.commit(history, latents, session.decode(history, latents)[0], "discard")
     session.close()
     found: torch.Tensor = session.finish(history)[0]
@@ -95,7 +95,7 @@ def test_plain_noise_is_the_whole_videos(pipe: AnyFlowFARPipeline) -> None:
     """One draw for all chunks, so a chunk's slice is not what a generator of its own would give."""
     session = opened(pipe, generator=seeded(2))
     whole = torch.randn(1, 16, 7, 4, 4, generator=seeded(2))
-    assert torch.equal(session.draw(session.root(), None), whole[:, :, :1])
+    assert torch.equal(session.draw(session.root(), session.generator), whole[:, :, :1])
     assert session.draw(session.root(), seeded(2)).shape == (1, 16, 1, 4, 4)
 
 
@@ -105,7 +105,7 @@ def test_forwards_count_rows(pipe: AnyFlowFARPipeline) -> None:
         session = opened(pipe, guidance_scale=scale)
         history = session.root()
         for _ in range(4):
-            latents = session.generate(history, session.draw(history, seeded(0)), [None])
+            latents = session.generate(history, session.draw(history, seeded(0)), [session.generator])
             history = session.commit(history, latents, session.decode(history, latents)[0], "discard")
         assert session.forwards == rows * (4 * 2 + 3)
 
@@ -161,7 +161,7 @@ def test_pipelines_are_refused() -> None:
 def test_options_stand_in_for_the_call(pipe: AnyFlowFARPipeline) -> None:
     adapter = AnyFlowAdapter(num_inference_steps=1, height=32, width=32, num_frames=25, fps=8.0)
     session = adapter.open(pipe, {"prompt": "a dog", "max_sequence_length": 16}, MemoryPlan())
-    session.generate(session.root(), session.draw(session.root(), seeded(0)), [None])
+    session.generate(session.root(), session.draw(session.root(), seeded(0)), [session.generator])
     assert (session.fps, session.forwards) == (8.0, 1)
 
 

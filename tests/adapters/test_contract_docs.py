@@ -10,6 +10,7 @@ import diffusers
 import pytest
 
 import streamt1_plugins as streamt1
+import streamt1_seams
 from streamt1_anyflow.adapter import AnyFlowAdapter
 from streamt1_helios.adapter import HeliosAdapter
 from streamt1_plugins.api.adapter import MemoryPlan
@@ -106,6 +107,16 @@ def test_the_tutorial_is_one_page() -> None:
     tutorial = PAGE.partition("## Write an adapter")[2].partition("\n## ")[0]
     assert len(excerpts()) == 5
     assert len(tutorial.splitlines()) <= 180
+
+
+def test_the_toolkit_is_listed() -> None:
+    section = PAGE.partition("## The toolkit")[2].partition("\n## ")[0]
+    listed = [
+        name
+        for line in section.splitlines()
+        for name in re.findall(r"`(\w+)`", line.split("|")[1] if "|" in line else "")
+    ]
+    assert sorted(listed) == sorted(streamt1_seams.__all__)
 
 
 def test_what_is_not_driven_still_looks_as_described() -> None:

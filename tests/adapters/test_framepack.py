@@ -1,4 +1,4 @@
-"""FramePack by interrupt-replay: exact, forkable, blended seams and all."""
+"""FramePack through the interrupt seam: exact, forkable, blended seams and all."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def rolled(session: FramepackSession, seed: int | None = None) -> History:
     """The whole video, one candidate per chunk: the plain stream, or one generator per chunk."""
     history = session.root()
     for index in range(session.num_chunks):
-        generator = None if seed is None else seeded(seed + index)
+        generator = session.generator if seed is None else seeded(seed + index)
         latents = session.generate(history, session.draw(history, generator), [generator])
         history = session.commit(history, latents, session.decode(history, latents)[0], "discard")
     return history
@@ -124,7 +124,7 @@ def test_a_section_revises_the_one_before(pipe: Any) -> None:
 def rolled_to(session: FramepackSession, count: int, history: History | None = None) -> History:
     history = history or session.root()
     while history.index < count:
-        latents = session.generate(history, session.draw(history, seeded(history.index)), [None])
+        latents = session.generate(history, session.draw(history, seeded(history.index)), [session.generator])
         history = session.commit(history, latents, session.decode(history, latents)[0], "discard")
     return history
 
@@ -140,7 +140,7 @@ def test_a_cold_decode_of_all_sections_is_the_video(pipe: Any) -> None:
 def test_forwards_count_every_candidate_and_branch(pipe: Any) -> None:
     session = opened(pipe, true_cfg_scale=3.0, negative_prompt="blue")
     noise = torch.cat([session.draw(session.root(), seeded(seed)) for seed in range(3)])
-    session.generate(session.root(), noise, [None] * 3)
+    session.generate(session.root(), noise, [session.generator] * 3)
     session.close()
     assert session.forwards == 3 * 2 * 2
 
@@ -153,8 +153,8 @@ def test_precomputed_embeddings_are_exact_and_batch(pipe: Any) -> None:
     assert np.array_equal(expected.frames, found.frames)
     session = opened(pipe, **given)
     noise = torch.cat([session.draw(session.root(), seeded(seed)) for seed in range(2)])
-    batched = session.generate(session.root(), noise, [None] * 2)
-    alone = session.generate(session.root(), noise[1:], [None])
+    batched = session.generate(session.root(), noise, [session.generator] * 2)
+    alone = session.generate(session.root(), noise[1:], [session.generator])
     session.close()
     torch.testing.assert_close(batched[1:], alone, rtol=1e-4, atol=1e-4 * float(alone.abs().max()))
 

@@ -46,7 +46,7 @@ def opened(pipe: Any, **changes: Any) -> HeliosSession:
 def rolled(session: HeliosSession, seed: int | None = None) -> History:
     history = session.root()
     for _ in range(session.num_chunks):
-        generator = None if seed is None else seeded(seed)
+        generator = session.generator if seed is None else seeded(seed)
         latents = session.generate(history, session.draw(history, generator), [generator])
         history = session.commit(history, latents, session.decode(history, latents)[0], "discard")
     session.close()
@@ -118,7 +118,9 @@ def test_forwards_count_rows(pipe: HeliosPipeline) -> None:
     for scale, conditions in ((1.0, 1), (3.0, 2)):
         session = opened(pipe, **STEPS, guidance_scale=scale)
         root = session.root()
-        session.generate(root, torch.cat([session.draw(root, seeded(seed)) for seed in range(3)]), [None] * 3)
+        session.generate(
+            root, torch.cat([session.draw(root, seeded(seed)) for seed in range(3)]), [session.generator] * 3
+        )
         assert session.forwards == 3 * 2 * conditions
 
 
@@ -128,7 +130,7 @@ def test_only_decode_decodes(pipe: HeliosPipeline, monkeypatch: pytest.MonkeyPat
     decode = pipe.vae.decode
     monkeypatch.setattr(pipe.vae, "decode", lambda *args, **kwargs: calls.append(1) or decode(*args, **kwargs))
     session = opened(pipe, **STEPS)
-    latents = session.generate(session.root(), session.draw(session.root(), seeded(0)), [None])
+    latents = session.generate(session.root(), session.draw(session.root(), seeded(0)), [session.generator])
     assert calls == []
     session.decode(session.root(), latents)
     assert calls == [1]

@@ -1,4 +1,4 @@
-"""SkyReels-V2 by interrupt-replay: exact where the plain pipeline is, forkable, and gone without a trace."""
+"""SkyReels-V2 through the interrupt seam: exact where the plain pipeline is, forkable, and gone without a trace."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def rolled(session: SkyReelsSession, seed: int | None = None) -> History:
     """The whole video, one candidate per chunk: the plain stream, or one generator per chunk."""
     history = session.root()
     for index in range(session.num_chunks):
-        generator = None if seed is None else seeded(seed + index)
+        generator = session.generator if seed is None else seeded(seed + index)
         latents = session.generate(history, session.draw(history, generator), [generator])
         history = session.commit(history, latents, session.decode(history, latents)[0], "discard")
     return history
@@ -185,8 +185,8 @@ def test_images_of_a_batch(pipes: dict[str, Any]) -> None:
     """First and last images go to every candidate of a batch."""
     session = opened(pipes["i2v"], **I2V, num_frames=17, last_image=picture(5))
     noises = [session.draw(session.root(), seeded(seed)) for seed in range(3)]
-    single = torch.cat([session.generate(session.root(), noise, [None]) for noise in noises])
-    batched = session.generate(session.root(), torch.cat(noises), [None] * 3)
+    single = torch.cat([session.generate(session.root(), noise, [session.generator]) for noise in noises])
+    batched = session.generate(session.root(), torch.cat(noises), [session.generator] * 3)
     session.close()
     torch.testing.assert_close(batched, single, rtol=1e-4, atol=1e-4 * float(single.abs().max()))
 
@@ -210,7 +210,7 @@ def test_close_leaves_nothing(pipes: dict[str, Any]) -> None:
     """Not even the block size that upstream would leave in the transformer's config."""
     pipe = pipes["t2v"]
     session = opened(pipe, **ASYNC)
-    latents = session.generate(session.root(), session.draw(session.root(), None), [None])
+    latents = session.generate(session.root(), session.draw(session.root(), session.generator), [session.generator])
     session.close()
     session.close()
     assert pipe.transformer.config.num_frame_per_block == 1
@@ -218,7 +218,7 @@ def test_close_leaves_nothing(pipes: dict[str, Any]) -> None:
     assert not pipe.transformer._forward_pre_hooks
     assert not pipe.interrupt
     with pytest.raises(RuntimeError, match="closed"):
-        session.generate(session.root(), latents, [None])
+        session.generate(session.root(), latents, [session.generator])
 
 
 def test_search_over_windows(pipes: dict[str, Any]) -> None:

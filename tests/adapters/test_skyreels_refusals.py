@@ -165,7 +165,8 @@ def test_upstream_fails_on_batches_with_a_frame_rate_embedding() -> None:
 def test_upstream_scheduler_keeps_a_view_of_its_sample() -> None:
     """UniPC's corrector reads `last_sample`, which the pipeline overwrites in place right after the step.
 
-    Replay runs the same statements on a tensor of its own, so it is exact either way. Fixed upstream: delete this test.
+    The interrupt seam runs the same statements on a tensor of its own, so it is exact either way. Fixed upstream:
+    delete this test.
     """
     scheduler = UniPCMultistepScheduler(flow_shift=8.0, use_flow_sigmas=True)
     scheduler.set_timesteps(4)
@@ -187,7 +188,8 @@ def test_upstream_leaves_the_block_size_behind() -> None:
 def test_upstream_halves_the_images_of_a_batch(pipes: dict[str, Any]) -> None:
     """Without a last image, three candidates have three first images, of which half are used.
 
-    We give a lone image to the whole batch. Fixed upstream: drop `single` from `_repeated` in replay_seam.
+    We give a lone image to the whole batch. Fixed upstream: drop `single` from `_repeated` in
+    `streamt1_seams.interrupt`.
     """
     with pytest.raises(RuntimeError, match="must match"):
         plain(pipes["i2v"], prompt=["a"] * 3, **I2V, num_frames=17)

@@ -30,7 +30,7 @@ def sample(pipe: WanPipeline, **call: Any) -> tuple[Any, int]:
     session = TinyWorldAdapter().open(pipe, {"prompt": PROMPT, "generator": seeded(0), **call}, MemoryPlan())
     history = session.root()
     for _ in range(session.num_chunks):
-        latents = session.generate(history, session.draw(history, None), [None])
+        latents = session.generate(history, session.draw(history, session.generator), [session.generator])
         history = session.commit(history, latents, session.decode(history, latents)[0], "discard")
     frames = session.finish(history).frames
     session.close()

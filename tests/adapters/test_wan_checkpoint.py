@@ -134,7 +134,7 @@ def video(pipe: WanPipeline) -> torch.Tensor:
     session = CausalWanAdapter(dtype="float32").open(pipe, call, MemoryPlan())
     history = session.root()
     for _ in range(session.num_chunks):
-        latents = session.generate(history, session.draw(history, None), [None])
+        latents = session.generate(history, session.draw(history, session.generator), [session.generator])
         history = session.commit(history, latents, session.decode(history, latents)[0], "discard")
     found: torch.Tensor = session.finish(history).frames
     session.close()

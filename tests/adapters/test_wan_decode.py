@@ -31,23 +31,25 @@ def test_chunks_equal_the_whole(changes: dict[str, Any], chunk: int) -> None:
     latents = torch.randn(1, 16, 6, 4, 4, generator=seeded(0))
     frames, state = [], None
     for part in latents.split(chunk, dim=2):
-        decoded, (state,) = decode_chunk(vae, part, state)
-        frames.append(decoded[0])
+        (decoded,) = decode_chunk(vae, part, state)
+        state = decoded.state
+        frames.append(decoded.frames)
     assert torch.equal(torch.cat(frames), whole(vae, latents))
 
 
 @torch.no_grad()
-def test_forks_share_a_state_that_nobody_changes() -> None:
+def test_forks_share_a_state_that_is_not_changed() -> None:
     vae = tiny_vae()
     first, left, right = (torch.randn(1, 16, 3, 4, 4, generator=seeded(i)) for i in range(3))
-    _, (state,) = decode_chunk(vae, first, None)
+    (past,) = decode_chunk(vae, first, None)
+    state = past.state
     before = [entry.clone() if isinstance(entry, torch.Tensor) else entry for entry in state]
-    alone, _ = decode_chunk(vae, left, state)
-    both, states = decode_chunk(vae, torch.cat([left, right]), state)
-    again, _ = decode_chunk(vae, left, state)
-    assert torch.equal(alone, again)
-    torch.testing.assert_close(both[:1], alone, atol=1e-5, rtol=0)
-    assert len(states) == 2
+    (alone,) = decode_chunk(vae, left, state)
+    both = decode_chunk(vae, torch.cat([left, right]), state)
+    (again,) = decode_chunk(vae, left, state)
+    assert torch.equal(alone.frames, again.frames)
+    torch.testing.assert_close(both[0].frames, alone.frames, atol=1e-5, rtol=0)
+    assert len(both) == 2
     for old, new in zip(before, state, strict=True):
         assert torch.equal(old, new) if isinstance(old, torch.Tensor) else old == new
 

@@ -14,10 +14,10 @@ import streamt1_plugins as streamt1
 from streamt1_plugins.api.adapter import Footprint, MemoryPlan
 from streamt1_plugins.plugins.resolve import model_folder
 from streamt1_plugins.search.memory_estimate import memory_plan
-from streamt1_plugins.search.offload import mapped
+from streamt1_plugins.search.offload import map_leaves
 from streamt1_tinyworld.adapter import TinyWorldAdapter
 from streamt1_wan.adapter import CausalWanAdapter
-from streamt1_wan.footprint import block_elements, blocks_kept, decoded, elements, folder_of, shapes_of, weights
+from streamt1_wan.footprint import block_elements, decoded, elements, folder_of, shapes_of, weights
 
 PROMPT = "a red circle moving right on a blue background"
 MODEL = model_folder("tinyworld")
@@ -29,7 +29,7 @@ def counted(*items: Any) -> int:
     """Bytes of all tensors inside, those that are met twice too."""
     sizes: list[int] = []
     for item in items:
-        mapped(item, lambda leaf: sizes.append(leaf.nbytes) if isinstance(leaf, torch.Tensor) else None)
+        map_leaves(item, lambda leaf: sizes.append(leaf.nbytes) if isinstance(leaf, torch.Tensor) else None)
     return sum(sizes)
 
 
@@ -78,7 +78,7 @@ def test_what_a_pass_reads_is_told() -> None:
         def streamt1_candidate_scored(self, run: Any) -> None:
             read.append(counted(run.session._assembled[1].past))
 
-    pipe.watched_by({"reading": Reading()})
+    pipe.set_observers({"reading": Reading()})
     pipe(PROMPT, num_frames=FRAMES, output_type="latent")
     assert max(read) == told(pipe).reading
 
@@ -100,13 +100,6 @@ def test_sizes_of_the_real_model_are_those_of_its_page() -> None:
     assert 2 * block_elements(WAN, shape, 1) / 2**30 == pytest.approx(0.80, abs=0.005)
     assert 2 * decoded(shapes_of({}), shape)[0] / 2**30 == pytest.approx(1.76, abs=0.005)
     assert block_elements(WAN, shape, 2) == 2 * block_elements(WAN, shape, 1)
-
-
-@pytest.mark.parametrize(
-    ("chunks", "kept"), [(1, (0, 0)), (2, (1, 0)), (3, (1, 1)), (4, (1, 2)), (5, (2, 2)), (8, (5, 2)), (40, (5, 2))]
-)
-def test_a_memory_fills_its_window_first(chunks: int, kept: tuple[int, int]) -> None:
-    assert blocks_kept(MemoryPlan(), chunks) == kept
 
 
 def test_sharded_weights_and_a_lora_count(tmp_path: Path) -> None:

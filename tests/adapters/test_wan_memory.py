@@ -1,13 +1,16 @@
-"""Memory as a value: who leaves, where it goes, and at which position it is remembered."""
+"""Blocks of keys and values: how they are averaged, at which position they are remembered, how they are laid out."""
 
 from __future__ import annotations
+
+from functools import partial
 
 import pytest
 import torch
 
 from streamt1_plugins.api.adapter import MemoryPlan
+from streamt1_plugins.api.routed_memory import evict, remember
 from streamt1_plugins.api.types import MemoryRoute
-from streamt1_wan.memory import Block, Memory, assembled, evict, fold, remember
+from streamt1_wan.memory import Block, Memory, assembled, fold
 from streamt1_wan.rope import Rope, rotate
 from tests.adapters.tiny import seeded, tiny_transformer
 
@@ -34,29 +37,12 @@ def block(rope: Rope, index: int, route: MemoryRoute = "discard", dtype: torch.d
 def run(rope: Rope, routes: list[MemoryRoute], plan: MemoryPlan = PLAN) -> Memory:
     memory = Memory()
     for index, route in enumerate(routes):
-        memory = evict(remember(memory, block(rope, index, route), plan), plan, rope)
+        memory = evict(remember(memory, block(rope, index, route), plan), plan, partial(fold, plan=plan, rope=rope))
     return memory
 
 
 def starts(blocks: tuple[Block, ...]) -> list[int]:
     return [each.start // FRAMES for each in blocks]
-
-
-def test_first_chunks_are_sinks_whatever_their_route(rope: Rope) -> None:
-    memory = run(rope, ["append", "ema"], MemoryPlan(sink_chunks=2, window_chunks=2))
-    assert (starts(memory.sinks), starts(memory.window)) == ([0, 1], [])
-
-
-def test_discard_leaves_a_sink_and_a_window(rope: Rope) -> None:
-    memory = run(rope, ["discard"] * 6)
-    assert (starts(memory.sinks), starts(memory.window)) == ([0], [5])
-    assert torch.equal(memory.sinks[0].keys[0], block(rope, 0).keys[0])
-
-
-def test_a_route_acts_when_its_chunk_leaves(rope: Rope) -> None:
-    routes: list[MemoryRoute] = ["discard", "append", "discard"]
-    assert starts(run(rope, routes[:2]).sinks) == [0]
-    assert starts(run(rope, routes).sinks) == [0, 1]
 
 
 def test_ema_mixes_keys_without_positions_into_the_newest_sink(rope: Rope) -> None:
@@ -75,26 +61,6 @@ def test_append_when_full_becomes_ema(rope: Rope) -> None:
     assert starts(memory.sinks) == [0, 1, 2]
     mixed = rotate(0.75 * plain_key(2) + 0.25 * plain_key(3), rope.at(2 * FRAMES, FRAMES))
     torch.testing.assert_close(memory.sinks[2].keys[0], mixed, atol=1e-5, rtol=0)
-
-
-def test_a_window_of_one_chunk_routes_at_once(rope: Rope) -> None:
-    plan = MemoryPlan(window_chunks=1, max_sink_chunks=3)
-    memory = run(rope, ["discard", "append", "discard"], plan)
-    assert (starts(memory.sinks), memory.window) == ([0, 1], ())
-
-
-def test_without_sinks_there_is_nothing_to_average_into(rope: Rope) -> None:
-    plan = MemoryPlan(sink_chunks=0, window_chunks=1, max_sink_chunks=0)
-    assert run(rope, ["ema", "append"], plan).blocks == ()
-
-
-def test_evict_changes_nothing_it_was_given(rope: Rope) -> None:
-    parent = Memory((block(rope, 0),), (block(rope, 1, "ema"), block(rope, 2)))
-    before = parent.sinks[0].keys[0].clone()
-    child = evict(parent, PLAN, rope)
-    assert (len(parent.sinks), len(parent.window)) == (1, 2)
-    assert torch.equal(parent.sinks[0].keys[0], before)
-    assert child.window[0] is parent.window[1]
 
 
 @pytest.mark.parametrize(("precision", "moves"), [("float32", True), ("model", False)])

@@ -164,7 +164,7 @@ def test_guidance_is_two_single_condition_branches(pipe: WanPipeline) -> None:
         first = session.draw(session.root(), seeded(0))
         history = session.commit(session.root(), first, FRAMES, "discard")
         noise = session.draw(history, seeded(1))
-        found = [noise - session.generate(state, noise, [None]) for state in (session.root(), history)]
+        found = [noise - session.generate(state, noise, [session.generator]) for state in (session.root(), history)]
         session.close()
         return found
 
@@ -176,7 +176,7 @@ def test_guidance_is_two_single_condition_branches(pipe: WanPipeline) -> None:
 def test_plain_stream_draws_from_the_calls_generator(pipe: WanPipeline) -> None:
     """Per chunk: the initial noise, then one draw per step but the last, all as [frames, channels, h, w]."""
     session = opened(pipe, generator=seeded(4), num_frames=9)
-    ours = session.generate(session.root(), session.draw(session.root(), None), [None])
+    ours = session.generate(session.root(), session.draw(session.root(), session.generator), [session.generator])
     other = seeded(4)
     theirs = session.generate(session.root(), session.draw(session.root(), other), [other])
     first = torch.randn(1, 3, 16, 4, 4, generator=seeded(4)).transpose(1, 2)
@@ -225,7 +225,7 @@ def test_close_restores_everything(pipe: WanPipeline) -> None:
     assert [block.attn1.processor for block in pipe.transformer.blocks] == processors
     assert list(pipe.transformer.state_dict()) == keys
     with pytest.raises(RuntimeError, match="closed"):
-        session.generate(session.root(), session.draw(session.root(), seeded(0)), [None])
+        session.generate(session.root(), session.draw(session.root(), seeded(0)), [session.generator])
 
 
 def test_failed_open_leaves_the_pipeline_alone(pipe: WanPipeline) -> None:

@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from streamt1_plugins.api.tree import Tree, node_record
+from streamt1_plugins.api.tree import Tree, node_of, node_record
 from streamt1_plugins.api.types import Node, Reading
 
 
@@ -63,6 +63,21 @@ def test_the_record_holds_every_field_of_a_node() -> None:
     renamed = {"readings": "rewards"}
     fields = {renamed.get(name, name) for name in Node.__dataclass_fields__}
     assert set(node_record(node(0, 0))) == fields | {"id"}
+
+
+def test_a_node_comes_back_from_its_record_as_json_holds_it() -> None:
+    readings = {"short": {"a": Reading(1.0, math.nan, 2.5)}, "long": {"b": Reading(0.1, 0.2)}}
+    decided = {"route": "ema", "fate": "kept", "rank": 1, "problem": "odd", "stage": 2, "propagated": True}
+    made = node(3, 1, "002.00", readings=readings, short=math.nan, long=0.1, score=1 / 3, seconds=0.5, **decided)
+    record = json.loads(json.dumps({"event": "candidate", **node_record(made)}, allow_nan=False))
+    back = node_of(record, {("short", "a"): 2.5})
+    assert repr(back) == repr(made)  # repr, because of NaN
+
+
+def test_a_record_of_a_version_without_stages_is_read() -> None:
+    record = node_record(node(0, 0))
+    del record["stage"]
+    assert node_of(record, {}).stage is None
 
 
 def test_ids_sort_in_the_order_of_the_search() -> None:

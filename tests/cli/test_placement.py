@@ -11,8 +11,9 @@ import streamt1_plugins as streamt1
 from streamt1_plugins.cli.placement import move_components
 from streamt1_plugins.errors import RecipeError, UnknownNameError
 from streamt1_plugins.search import memory_estimate
-from streamt1_plugins.search.memory_estimate import needs
-from streamt1_plugins.search.offload import mapped
+from streamt1_plugins.search.memory_estimate import measured
+from streamt1_plugins.search.offload import map_leaves
+from tests.toy import Bright
 
 PROMPT = "a red circle moving right on a blue background"
 
@@ -28,7 +29,7 @@ def frames(pipe: streamt1.StreamPipeline) -> torch.Tensor:
 
 def counted(item: Any) -> int:
     sizes: list[int] = []
-    mapped(item, lambda leaf: sizes.append(leaf.nbytes) if isinstance(leaf, torch.Tensor) else None)
+    map_leaves(item, lambda leaf: sizes.append(leaf.nbytes) if isinstance(leaf, torch.Tensor) else None)
     return sum(sizes)
 
 
@@ -36,13 +37,14 @@ def test_what_was_counted_is_what_a_run_takes() -> None:
     """Decoder state and frames to the byte, although a smaller picture was decoded; memory as an upper bound."""
     pipe = load("search.candidates=3", "search.top_k=2")
     run = pipe.begin(PROMPT, num_frames=45)
-    found = needs(run, pipe.pipe, pipe._measurer.rewards.values())
+    found = measured(pipe.search(run), pipe.pipe)
     for _ in pipe.steps(run):
         pass
     history = run.beams[0].history
     run.session.close()
-    assert found.states == 6 * counted(history.decoder)
-    assert found.frames == (6 + 2 * run.session.num_chunks) * history.frames[1].nbytes
+    chunks, latents = run.session.num_chunks, history.latents[1].nbytes
+    assert found.states == (6 + 2) * counted(history.decoder)
+    assert found.frames == (6 + 2 * chunks) * history.frames[1].nbytes + (2 * 6 + 2 * chunks) * latents
     assert 0 < counted(history.memory) <= found.memory // 2 <= 3 * counted(history.memory)
 
 
@@ -51,7 +53,7 @@ def test_guidance_keeps_the_context_of_both_conditions() -> None:
     for scale in (1.0, 3.0):
         pipe = load("search.candidates=1", "search.top_k=1")
         run = pipe.begin(PROMPT, num_frames=33, guidance_scale=scale)
-        found.append(needs(run, pipe.pipe, []).memory)
+        found.append(measured(pipe.search(run), pipe.pipe).memory)
         for _ in pipe.steps(run):
             pass
         kept.append(counted(run.beams[0].history.memory))
@@ -63,21 +65,22 @@ def test_guidance_keeps_the_context_of_both_conditions() -> None:
 def test_counting_is_no_part_of_the_cost() -> None:
     pipe = load("search.candidates=1", "search.top_k=1")
     run = pipe.begin(PROMPT, num_frames=33, video=torch.rand(1, 9, 3, 64, 64))
-    needs(run, pipe.pipe, [])
-    assert run.session.forwards == 0
-    run.session.root()
-    assert run.session.forwards == 1
+    measured(pipe.search(run), pipe.pipe)
+    assert run.cost.forwards == 0
+    for _ in pipe.steps(run):
+        pass
     run.session.close()
+    given, made, steps = 1, 2, 4
+    assert run.cost.forwards == given + made * steps + made - 1
 
 
 def test_rewards_count_with_what_they_declare() -> None:
-    pipe = load()
+    class Large(Bright):
+        weights_mb = 3.0
+
+    pipe = streamt1.load("tinyworld", rewards={"large": Large()})
     run = pipe.begin(PROMPT, num_frames=21)
-    for reward in pipe._measurer.rewards.values():
-        type(reward).weights_mb, before = 3.0, type(reward).weights_mb
-        found = needs(run, pipe.pipe, [reward, reward])
-        type(reward).weights_mb = before
-        assert found.rewards == 3_000_000
+    assert measured(pipe.search(run), pipe.pipe).rewards == 3_000_000, "one object on two horizons"
     run.session.close()
 
 
@@ -89,7 +92,7 @@ def test_the_knobs_it_names_help(override: str, smaller: str) -> None:
     for overrides in ((), (override,)):
         pipe = load(*overrides)
         run = pipe.begin(PROMPT, num_frames=45)
-        found.append(getattr(needs(run, pipe.pipe, []), smaller))
+        found.append(getattr(measured(pipe.search(run), pipe.pipe), smaller))
         run.session.close()
     assert found[1] < found[0]
 
@@ -97,7 +100,7 @@ def test_the_knobs_it_names_help(override: str, smaller: str) -> None:
 def test_a_run_that_cannot_fit_is_refused_before_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory_estimate, "free_bytes", lambda device: 1000)
     pipe = load()
-    with pytest.raises(RecipeError, match=r"needs about .* GiB on cpu besides the model \(.*\), and 0.0 GiB are free"):
+    with pytest.raises(RecipeError, match=r"needs about .* MB on cpu besides the model \(.*\), and 1 kB are free"):
         pipe(PROMPT, num_frames=21)
     assert pipe.last_run.session.forwards == 0
     assert frames(load("placement.check=false")).shape[1] == 21

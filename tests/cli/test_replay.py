@@ -168,6 +168,6 @@ def test_sigterm_saves_and_says_how_to_go_on() -> None:
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 143, said
-    assert "Go on with: streamt1 generate --resume o" in said
+    assert "Resume with: streamt1 generate --resume o" in said
     assert journal.read("o")[-1]["event"] == "finished"
     assert Path("o/video.mp4").exists()

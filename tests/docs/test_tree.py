@@ -32,7 +32,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def section(event: str) -> str:
-    """What the page says of one event, up to the next one."""
+    """The page's text on one event, up to the next one."""
     after = JOURNAL.partition(f"\n`{event}`")[2]
     return re.split(r"\n`(?:started|candidate|chunk|resumed|finished|tree\.json)`[,: ]", after)[0]
 
@@ -58,9 +58,20 @@ def test_every_file_of_a_run_folder_is_documented(kept: Path) -> None:
         assert f"`{path.name}{'/' if path.is_dir() else ''}`" in TEXT, path.name
 
 
+def test_the_sample_of_an_interruption_is_what_is_printed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def stop(pipe: Any, index: int, _: dict[str, Any]) -> None:
+        if index == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        streamt1.wrap(ToyPipeline(), observers=record_to(tmp_path / "run"))("a prompt", chunks=7, on_chunk_end=stop)
+    (printed,) = [text for text in caplog.messages if text.startswith("Stopped")]
+    assert f"^C{printed}".replace(str(tmp_path / "run"), "runs/circle") in TEXT
+
+
 def test_the_tree_and_the_journal_have_the_same_nodes(kept: Path) -> None:
     tree = journal.tree_of(journal.read(kept)).to_dict()
-    assert set(re.findall(r"`(\w+)`", TEXT.rpartition("`tree.json` holds")[2])) == set(tree)
+    assert set(re.findall(r"`(\w+)`", TEXT.rpartition("`tree.json` holds")[2].split(".")[0])) == set(tree)
     candidate = next(each for each in journal.read(kept) if each["event"] == "candidate")
     assert set(tree["nodes"][0]) == set(candidate) - {"event", "time"}
 
@@ -82,7 +93,7 @@ def test_every_option_of_wandb_is_documented() -> None:
 
 
 def example(mark: str) -> dict[str, Any]:
-    """What a Python example of the page defines."""
+    """The names that a Python example of the page defines."""
     (code,) = [block for block in re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL) if mark in block]
     names: dict[str, Any] = {}
     exec(compile(code, str(PAGE), "exec"), names)

@@ -10,11 +10,10 @@ import pytest
 import torch
 
 import streamt1_plugins as streamt1
-from streamt1_plugins.api.image_reward import TensorCache
 from streamt1_plugins.errors import ContractError, InputError, PluginError, RecipeError
 from streamt1_plugins.evaluation.calibration import calibrate
 from streamt1_plugins.evaluation.inputs import quantise
-from streamt1_plugins.evaluation.purity import watched
+from streamt1_plugins.evaluation.purity import purity_check
 from streamt1_plugins.testing import RewardContract
 from tests.toy import Bright, ToyPipeline
 
@@ -39,16 +38,27 @@ def run(*overrides: str, recipe: str = "stream-t1", **call: Any) -> streamt1.Str
     return pipe
 
 
+def shown(*overrides: str, recipe: str = "stream-t1", **rewards: streamt1.Reward) -> streamt1.StreamPipeline:
+    """A run with a reward of its own on each horizon, which `calls` reads: `in_short` and `in_long`."""
+    seen = {"in_short": Bright(), "in_long": Bright(), **rewards}
+    named = ("rewards.short.in_short={}", "rewards.long.in_long={}")
+    pipe = streamt1.wrap(ToyPipeline(), recipe, overrides=(*named, *overrides), rewards=seen)
+    pipe("a prompt")
+    pipe.seen = seen
+    return pipe
+
+
 BOTH = "rewards.long.bright={}"
-LONG_AND_SHORT = ("rewards.short={bright: {options: {calls: [0]}}}", "rewards.long.bright={}")  # two objects
 
 
 def calls(pipe: streamt1.StreamPipeline, horizon: str) -> list[Any]:
-    return [call for call in pipe._measurer.rewards[horizon, "bright"].calls if call != 0]
+    """The inputs of a horizon's reward, in order."""
+    found: list[Any] = pipe.seen[f"in_{horizon}"].calls
+    return found
 
 
 def test_short_is_the_chunk_and_long_the_window_that_ends_with_it() -> None:
-    pipe = run(*LONG_AND_SHORT, "rewards.window=2")
+    pipe = shown("rewards.window=2")
     assert [tuple(inp.video.shape) for inp in calls(pipe, "short")] == [(4, 3, 3, 2, 2)] * 4
     chunks, whole = calls(pipe, "long")[:4], calls(pipe, "long")[4]
     assert [inp.video.shape[1] for inp in chunks] == [3, 6, 6, 6]
@@ -61,7 +71,7 @@ def test_short_is_the_chunk_and_long_the_window_that_ends_with_it() -> None:
 
 
 def test_the_window_holds_the_frames_of_the_candidates_own_branch() -> None:
-    pipe = run(*LONG_AND_SHORT, "rewards.window=3")
+    pipe = shown("rewards.window=3")
     pixels = {}
     for inp in calls(pipe, "short"):
         for video, ids in zip(inp.video, inp.frame_ids, strict=True):
@@ -74,7 +84,7 @@ def test_the_window_holds_the_frames_of_the_candidates_own_branch() -> None:
 
 
 def test_the_anchor_is_the_first_chunk_of_the_candidates_own_branch() -> None:
-    pipe = run(*LONG_AND_SHORT, recipe="best-of-n")  # four branches that never meet
+    pipe = shown(recipe="best-of-n")  # four branches that never meet
     first, *later = calls(pipe, "short")
     assert first.anchor is None
     roots = {node.id: first.video[node.ordinal] for node in pipe.tree.chunk(0)}
@@ -85,7 +95,7 @@ def test_the_anchor_is_the_first_chunk_of_the_candidates_own_branch() -> None:
 
 
 def test_a_cold_decode_has_no_lineage_keys_because_its_pixels_differ() -> None:
-    pipe = run(*LONG_AND_SHORT, "rewards.decode=cold")
+    pipe = shown("rewards.decode=cold")
     assert {inp.frame_ids for inp in calls(pipe, "short")} == {()}
     assert all(torch.equal(inp.anchor[0], pipe.run.beams[0].history.frames[0]) for inp in calls(pipe, "long")[-1:])
 
@@ -98,10 +108,10 @@ def test_rewards_cannot_reach_the_video_through_their_input() -> None:
         def streamt1_candidate_scored(self, candidate: Any) -> None:
             frames[candidate.id] = candidate.decoded.frames
 
-    pipe = streamt1.wrap(ToyPipeline(), "stream-t1", observers={"watch": Watch()})
-    pipe("a prompt")
+    reward = Bright()
+    streamt1.wrap(ToyPipeline(), "stream-t1", observers={"watch": Watch()}, rewards={"mine": reward})("a prompt")
     storages = {tensor.untyped_storage().data_ptr() for tensor in frames.values()}
-    assert storages.isdisjoint(inp.video.untyped_storage().data_ptr() for inp in calls(pipe, "short"))
+    assert storages.isdisjoint(inp.video.untyped_storage().data_ptr() for inp in reward.calls)
 
 
 @pytest.mark.parametrize("what", ["video", "anchor"])
@@ -113,7 +123,7 @@ def test_a_reward_that_changes_its_input_ends_the_run_and_is_named(what: str) ->
                 getattr(inp, what).zero_()
             return out
 
-    with pytest.raises(ContractError, match="Reward 'bright' changed its input in place"):
+    with pytest.raises(ContractError, match="Reward 'mine' changed its input in place"):
         run_with(Vandal())
 
 
@@ -123,7 +133,7 @@ def test_a_reward_that_draws_global_random_numbers_is_named_and_the_state_put_ba
             return streamt1.RewardOutput(torch.rand(len(inp.prompts)))
 
     before = torch.get_rng_state()
-    with pytest.raises(ContractError, match="Reward 'bright' drew from torch's global random generator"):
+    with pytest.raises(ContractError, match="Reward 'mine' drew from torch's global random generator"):
         run_with(Gambler())
     assert torch.equal(before, torch.get_rng_state())
 
@@ -134,16 +144,17 @@ def test_the_watch_sees_changes_torch_does_not_count() -> None:
         uncounted = torch.full((1, 2, 3, 4, 4), math.nan)
     for video in (uncounted, torch.rand(1, 2, 3, 4, 4)):
         inp = streamt1.RewardInput(video, ("a",), 8.0, 0, 1, slice(0, 2))
-        with watched("Reward 'x'", inp):
+        with purity_check("Reward 'x'", inp):
             pass
-        with pytest.raises(ContractError), watched("Reward 'x'", inp), torch.inference_mode():
+        with pytest.raises(ContractError), purity_check("Reward 'x'", inp), torch.inference_mode():
             inp.video.data.fill_(3.0)
 
 
 def run_with(reward: streamt1.Reward, *overrides: str, horizon: str = "short") -> streamt1.StreamPipeline:
-    """A run of the toy in which `reward` stands where the recipe says `bright`."""
-    pipe = streamt1.wrap(ToyPipeline(), "stream-t1", overrides=overrides)
-    pipe._measurer.rewards[horizon, "bright"] = reward  # type: ignore[index]
+    """A run of the toy in which `reward` counts on one horizon, as `mine`; the toy's own reward on the other one."""
+    other = "long" if horizon == "short" else "short"
+    named = [f"rewards.{horizon}.mine={{}}", *([] if overrides else [f"rewards.{other}.bright={{}}"])]
+    pipe = streamt1.wrap(ToyPipeline(), "stream-t1", overrides=[*named, *overrides], rewards={"mine": reward})
     pipe("a prompt")
     return pipe
 
@@ -175,10 +186,8 @@ class ScoresList(streamt1.Reward):
 
 
 def test_scores_that_are_no_tensor_cost_the_candidates_not_the_run() -> None:
-    pipe = streamt1.wrap(ToyPipeline(), "stream-t1")
-    pipe._measurer.rewards["short", "bright"] = ScoresList()  # type: ignore[index]
-    pipe("a prompt")
-    assert "Reward 'bright' failed: AttributeError" in (pipe.tree.chunk(0)[0].problem or "")
+    pipe = run_with(ScoresList())
+    assert "Reward 'mine' failed: AttributeError" in (pipe.tree.chunk(0)[0].problem or "")
 
 
 # Failures.
@@ -195,24 +204,24 @@ class Flaky(Bright):
 
 def test_a_failing_reward_can_be_left_out_for_all_candidates_of_the_chunk() -> None:
     other = "rewards.short.picky={weight: 3, options: {chunk: 99}}"
-    pipe = run_with(Flaky(), "rewards.short.bright.on_error=skip", other)
+    pipe = run_with(Flaky(), "rewards.short.mine.on_error=skip", other)
     assert [set(node.readings["short"]) for node in pipe.tree.chunk(1)] == [{"picky"}] * 4
-    assert [set(node.readings["short"]) for node in pipe.tree.chunk(2)] == [{"picky", "bright"}] * 4
+    assert [set(node.readings["short"]) for node in pipe.tree.chunk(2)] == [{"picky", "mine"}] * 4
     assert all(node.short == pytest.approx(node.readings["short"]["picky"].value) for node in pipe.tree.chunk(1))
     assert [node.problem for node in pipe.tree] == [None] * 16
     (note,) = pipe.tree.notes
-    assert note.startswith("Reward 'bright' failed and was left out where it did, first in chunk 1: ")
+    assert note.startswith("Reward 'mine' failed and was left out where it did, first in chunk 1: ")
     assert "ZeroDivisionError: no luck" in note
 
 
 def test_a_horizon_whose_only_reward_is_left_out_counts_as_not_measured() -> None:
-    pipe = run_with(Flaky(), "rewards.short.bright.on_error=skip", BOTH)
+    pipe = run_with(Flaky(), "rewards.short.mine.on_error=skip", BOTH)
     assert all(math.isnan(node.short) and node.score == node.long for node in pipe.tree.chunk(1))
 
 
 def test_a_failing_reward_can_end_the_run() -> None:
-    with pytest.raises(PluginError, match="Reward 'bright' failed: ZeroDivisionError: no luck"):
-        run_with(Flaky(), "rewards.short.bright.on_error=raise")
+    with pytest.raises(PluginError, match="Reward 'mine' failed: ZeroDivisionError: no luck"):
+        run_with(Flaky(), "rewards.short.mine.on_error=raise")
 
 
 def test_by_default_a_failing_reward_costs_candidates_and_the_run_goes_on() -> None:
@@ -291,8 +300,8 @@ class Logged(Bright):
 
 def logged(*overrides: str, runs: int = 1) -> list[str]:
     reward = Logged()
-    pipe = streamt1.wrap(ToyPipeline(), "stream-t1", overrides=overrides)
-    pipe._measurer.rewards["short", "bright"] = reward  # type: ignore[index]
+    named = ("rewards.short.mine={}", "rewards.long.bright={}")
+    pipe = streamt1.wrap(ToyPipeline(), "stream-t1", overrides=(*named, *overrides), rewards={"mine": reward})
     for _ in range(runs):
         pipe("a prompt", chunks=2)
     return reward.log
@@ -305,17 +314,17 @@ def test_a_reward_is_loaded_once_and_reset_before_every_run() -> None:
 
 def test_a_reward_can_leave_the_device_between_chunks() -> None:
     each = ["load cpu", "score 4", "unload"]
-    assert logged("rewards.short.bright.offload=true") == ["reset", *each, *each]
+    assert logged("rewards.short.mine.offload=true") == ["reset", *each, *each]
 
 
 def test_a_reward_can_be_freed_when_a_run_ends() -> None:
     each = ["load cpu", "reset", "score 4", "score 4", "unload"]
-    assert logged("rewards.short.bright.unload=true", runs=2) == [*each, *each]
+    assert logged("rewards.short.mine.unload=true", runs=2) == [*each, *each]
 
 
 def test_a_reward_can_have_a_device_of_its_own() -> None:
-    assert logged("rewards.short.bright.device=meta")[0] == "load meta"
-    pipe = run("rewards.short.bright.device=meta", "rewards.short.bright.on_error=skip", BOTH)
+    assert logged("rewards.short.mine.device=meta")[0] == "load meta"
+    pipe = shown("rewards.short.in_short.device=meta", "rewards.short.in_short.on_error=skip")
     assert {call.video.device.type for call in calls(pipe, "short")} == {"meta"}
     assert {call.video.device.type for call in calls(pipe, "long")} == {"cpu"}
 
@@ -334,9 +343,8 @@ def test_a_reward_that_needs_a_prompt_is_refused_without_one() -> None:
     class Reader(Bright):
         needs_prompt = True
 
-    pipe = streamt1.wrap(ToyPipeline(), "stream-t1")
-    pipe._measurer.rewards["short", "bright"] = Reader()  # type: ignore[index]
-    with pytest.raises(InputError, match="Reward 'bright' judges by the prompt, and the prompt is empty"):
+    pipe = streamt1.wrap(ToyPipeline(), "stream-t1", rewards={"mine": Reader()})
+    with pytest.raises(InputError, match="Reward 'mine' judges by the prompt, and the prompt is empty"):
         pipe(" ")
 
 
@@ -344,7 +352,7 @@ def test_a_reward_that_is_not_deterministic_is_noted() -> None:
     class Moody(Bright):
         deterministic = False
 
-    assert "Reward 'bright' is not deterministic" in run_with(Moody()).tree.notes[0]
+    assert "Reward 'mine' is not deterministic" in run_with(Moody()).tree.notes[0]
 
 
 def test_an_option_where_a_server_has_its_own_is_refused() -> None:
@@ -361,9 +369,7 @@ class Curious(Bright):
 
 
 def test_a_reward_that_asks_for_it_sees_frames_before_the_new_ones() -> None:
-    pipe = streamt1.wrap(ToyPipeline(), "stream-t1", overrides=LONG_AND_SHORT)
-    pipe._measurer.rewards["short", "bright"] = Curious()  # type: ignore[index]
-    pipe("a prompt")
+    pipe = shown(in_short=Curious())
     first, *later = calls(pipe, "short")
     assert (first.video.shape[1], first.new_frames) == (3, slice(0, 3))
     assert {(inp.video.shape[1], inp.new_frames.start, inp.new_frames.stop) for inp in later} == {(5, 2, 5)}
@@ -373,12 +379,12 @@ def test_a_reward_that_asks_for_it_sees_frames_before_the_new_ones() -> None:
 
 
 def test_frames_decoded_cold_have_none_before_them() -> None:
-    pipe = run_with(Curious(), "rewards.decode=cold")
+    pipe = shown("rewards.decode=cold", in_short=Curious())
     assert {inp.video.shape[1] for inp in calls(pipe, "short")} == {3}
 
 
 def test_whole_videos_come_with_their_keys_and_are_judged_whole() -> None:
-    pipe = run(*LONG_AND_SHORT, "rewards.window=2")
+    pipe = shown("rewards.window=2")
     whole = calls(pipe, "long")[4]
     assert (whole.chunk, whole.new_frames) == (3, slice(0, 12))
     assert whole.frame_ids == tuple(tuple((node.id, t) for node in beam.path for t in range(3)) for beam in beams(pipe))
@@ -436,18 +442,3 @@ def test_a_misshapen_frame_score_is_named() -> None:
             return frames.mean()
 
     assert "score_frames returned shape ()" in (run_with(Odd()).tree.chunk(0)[0].problem or "")
-
-
-def test_the_cache_stays_within_its_bytes_and_forgets_the_oldest() -> None:
-    cache: TensorCache[str] = TensorCache(3 * (256 + 40))
-    for name in "abc":
-        cache.put(name, torch.zeros(10))
-    assert cache.get("a") is not None  # now the youngest
-    cache.put("d", torch.zeros(10))
-    assert [cache.get(name) is None for name in "abcd"] == [False, True, False, False]
-    cache.put("d", torch.zeros(10))
-    assert (len(cache), cache.bytes) == (3, 3 * 296)
-    cache.put("huge", torch.zeros(1000))
-    assert cache.get("huge") is None
-    cache.clear()
-    assert (len(cache), cache.bytes) == (0, 0)

@@ -8,16 +8,19 @@ import pytest
 import torch
 
 from streamt1_plugins import hookimpl
-from streamt1_plugins.api.adapter import Decoded, History, MemoryPlan
+from streamt1_plugins.api.adapter import Decoded, History
 from streamt1_plugins.api.reward import Reward, RewardInput, RewardOutput
 from streamt1_plugins.api.run import Run
 from streamt1_plugins.api.tree import Tree
+from streamt1_plugins.api.workers import SingleProcess
 from streamt1_plugins.config import load as recipe
 from streamt1_plugins.config.schema import Recipe
-from streamt1_plugins.evaluation.evaluator import Measurer
+from streamt1_plugins.evaluation.evaluator import Evaluator
+from streamt1_plugins.evaluation.pool import RewardPool
 from streamt1_plugins.plugins import build
+from streamt1_plugins.plugins.build import Given
 from streamt1_plugins.plugins.run_hooks import RunHooks
-from streamt1_plugins.search.loop import search
+from streamt1_plugins.search.loop import Search
 from tests.golden.replay import Case, adapter_of, call_of, load, paths, pipeline_of
 
 if TYPE_CHECKING:
@@ -111,12 +114,13 @@ def replay(case: Case) -> tuple[Run, Recorder]:
     paper = recipe_of(case)
     pipe = pipeline_of(case)
     call = call_of(case) | {"generator": torch.Generator().manual_seed(paper.seed)}
-    session = adapter_of(case).open(pipe, call, MemoryPlan(**paper.sinks.model_dump()))
+    session = adapter_of(case).open(pipe, call, paper.sinks)
     recorder = Recorder()
     run = Run(paper, ToyDecode(session, case.tensors["vae.A"]), Tree(), "", paper.seed)  # type: ignore[arg-type]
-    hooks = RunHooks([*build.policies(paper).items(), ("recorder", recorder)])
-    measurer = Measurer({("short", "image"): ToyImage(), ("long", "video"): ToyVideo()})
-    for _ in search(run, hooks, measurer):
+    hooks = RunHooks(run, [*build.policies(paper).items(), ("recorder", recorder)])
+    rewards = build.rewards(paper, Given({"image": ToyImage(), "video": ToyVideo()}))
+    workers = SingleProcess()
+    for _ in Search(run, hooks, Evaluator(run, RewardPool(rewards), workers), workers).chunks():
         pass
     session.close()
     return run, recorder

@@ -10,7 +10,7 @@ import torch
 from diffusers.models.transformers.transformer_wan import WanRotaryPosEmbed
 
 from streamt1_plugins.api.adapter import Decoded, History
-from streamt1_wan.memory import remember
+from streamt1_plugins.api.routed_memory import remember
 from streamt1_wan.rope import Rope, rotate
 from tests.adapters.tiny import seeded
 from tests.golden.replay import Case, adapter_of, call_of, load, memory_of, paths, pipeline_of
@@ -93,13 +93,13 @@ def _check_layer(case: Case, blocks: tuple[Block, ...], layer: int, index: int) 
     if f"{name}.k" not in case.tensors:
         return
     _close(torch.cat([block.values[layer].float() for block in blocks], dim=1), case.tensors[f"{name}.v"])
-    rope = _rope(case)
+    rope = rope_of(case)
     per_block = case.tensors[f"{name}.k"].split([block.keys[layer].shape[1] for block in blocks], dim=1)
     for block, unrotated in zip(blocks, per_block, strict=True):
         _close(block.keys[layer].float(), rotate(unrotated, rope.at(block.start, block.frames)))
 
 
-def _rope(case: Case) -> Rope:
+def rope_of(case: Case) -> Rope:
     config = case.config
     tables = WanRotaryPosEmbed(config["dim"] // config["num_heads"], (1, 2, 2), 1024)
     return Rope.of(tables, (config["height"] // 2, config["width"] // 2), torch.device("cpu"))

@@ -57,8 +57,29 @@ def test_each_folder_is_checked(tool: str, key: str) -> None:
 
 
 def test_the_core_may_import_no_folder() -> None:
-    (contract,) = [c for c in SETTINGS["tool"]["importlinter"]["contracts"] if c["type"] == "forbidden"]
-    assert sorted(contract["forbidden_modules"]) == sorted(FOLDERS)
+    assert sorted(contract("forbidden")["forbidden_modules"]) == sorted(FOLDERS)
+
+
+def test_no_folder_may_have_a_circle_of_imports() -> None:
+    assert sorted(contract("acyclic_siblings")["ancestors"]) == sorted([*CORE, *FOLDERS])
+
+
+def test_every_room_and_root_module_is_on_a_floor() -> None:
+    floors = {name for layer in contract("layers")["layers"] for name in layer.split(" | ")}
+    root = ROOT / "streamt1_plugins"
+    rooms = {path.parent.name for path in root.glob("*/*.py")}
+    assert floors == rooms | {path.stem for path in root.glob("*.py")} - {"__init__", "__main__"}
+
+
+def contract(kind: str) -> dict[str, Any]:
+    """The one import contract of this type in pyproject.toml."""
+    (found,) = [each for each in SETTINGS["tool"]["importlinter"]["contracts"] if each["type"] == kind]
+    return found
+
+
+def test_the_root_of_the_core_stays_small() -> None:
+    """A new module belongs in a room; the root is for what a user meets first."""
+    assert len(list((ROOT / "streamt1_plugins").glob("*.py"))) <= 8
 
 
 def test_the_installed_entry_points_are_those_of_pyproject() -> None:

@@ -103,8 +103,8 @@ def test_a_horizon_a_reward_does_not_serve_is_refused() -> None:
 
 def rewards(short: dict[str, Any], long: dict[str, Any]) -> tuple[Any, Any]:
     settings = {"short": {"picky": {"options": short}}, "long": {"picky": {"options": long}}}
-    built = build.rewards(load({"rewards": settings}))
-    return built["short", "picky"], built["long", "picky"]
+    short_one, long_one = build.rewards(load({"rewards": settings}))
+    return short_one.reward, long_one.reward
 
 
 def test_one_object_serves_both_horizons_when_options_agree() -> None:

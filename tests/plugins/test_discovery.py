@@ -163,7 +163,9 @@ def test_hook_width(mine: Discovery) -> None:
 
 @pytest.mark.parametrize("width", ["0", "-1", "many", "1.5"])
 def test_a_width_that_is_no_number_of_candidates_is_an_error(mine: Discovery, width: str) -> None:
-    with pytest.raises(PluginError, match=rf"streamt1_width answered '?{width}'?; a beam needs one candidate or more"):
+    with pytest.raises(
+        PluginError, match=rf"streamt1_width returned '?{width}'?; expected a whole number of candidates"
+    ):
         run(f"width={{name: mine, start: {width}}}")
 
 
@@ -320,7 +322,7 @@ class WrongArgument:
 @pytest.mark.parametrize(("part", "wrong"), [(Misspelt(), "streamt1_selekt"), (WrongArgument(), "candidate_list")])
 def test_a_part_with_an_unknown_hook_or_argument_is_named(part: object, wrong: str) -> None:
     with pytest.raises(PluginError, match=rf"(?s)'odd' cannot take part in the run: .*{wrong}"):
-        RunHooks([("odd", part)])
+        RunHooks(None, [("odd", part)])
 
 
 # Discovery.

@@ -15,16 +15,25 @@ from streamt1_plugins.api.adapter import HasOutline, Outline, OutlinedSession
 from streamt1_plugins.api.candidate import Beam
 from streamt1_plugins.api.run import Cost
 from streamt1_plugins.api.types import Chunk
-from streamt1_plugins.api.workers import SingleProcess
 from streamt1_plugins.config import load as recipes
 from streamt1_plugins.errors import RecipeError
 from streamt1_plugins.plugins import build
-from streamt1_plugins.policies.budget import CLOCK, SHORT, Budget, Purse, affordable, agree, drifts, in_seconds, spread
+from streamt1_plugins.policies.budget import (
+    CLOCK,
+    SHORT,
+    Budget,
+    RemainingBudget,
+    affordable,
+    agree,
+    drifts,
+    in_seconds,
+    spread,
+)
 from streamt1_plugins.policies.width import Fixed, widest
 from streamt1_plugins.replay import regenerate
-from streamt1_plugins.resuming import Opening, reopen
+from streamt1_plugins.resuming import open_interrupted
 from streamt1_plugins.runs.observers.record import record_to
-from streamt1_plugins.search.cost_estimate import described, forecast, sized
+from streamt1_plugins.search.cost_estimate import describe, estimate, with_candidates
 from tests.test_resuming import StopAfter, plain
 from tests.toy import ToyPipeline
 
@@ -53,28 +62,28 @@ def cost_of(pipe: streamt1.StreamPipeline, candidates: int) -> int:
     """Forwards of the video with that many candidates for every beam."""
     session = pipe.last_run.session
     outline = session.outline() if isinstance(session, OutlinedSession) else Outline((1,) * CHUNKS, (0,) * CHUNKS, 3)
-    return forecast(sized(pipe.recipe, candidates), build.rewards(pipe.recipe), outline).forwards
+    return estimate(with_candidates(pipe.recipe, candidates), build.rewards(pipe.recipe), outline).forwards
 
 
 # The arithmetic.
 
 
 @pytest.mark.parametrize(
-    ("purse", "wish", "width"),
+    ("budget", "wish", "width"),
     [
-        (Purse(left=24, now=2, later=6), 1, 3),
-        (Purse(left=31, now=2, later=6), 1, 3),  # whole candidates: what is over stays for later
-        (Purse(left=24, now=2, later=6), 0.5, 1),
-        (Purse(left=24, now=2, later=6), 2, 6),
-        (Purse(left=10, now=2, later=6), 2, 2),  # 6 of 10 are the least of the chunks to come
-        (Purse(left=80, now=2, later=6), 1, 8),  # the most
-        (Purse(left=7, now=2, later=6), 1, 1),
-        (Purse(left=-5, now=2, later=6), 2, 1),  # the least, whatever is left
-        (Purse(left=9, now=2, later=0), 1, 4),
+        (RemainingBudget(left=24, now=2, later=6), 1, 3),
+        (RemainingBudget(left=31, now=2, later=6), 1, 3),  # whole candidates: what is over stays for later
+        (RemainingBudget(left=24, now=2, later=6), 0.5, 1),
+        (RemainingBudget(left=24, now=2, later=6), 2, 6),
+        (RemainingBudget(left=10, now=2, later=6), 2, 2),  # 6 of 10 are the least of the chunks to come
+        (RemainingBudget(left=80, now=2, later=6), 1, 8),  # the most
+        (RemainingBudget(left=7, now=2, later=6), 1, 1),
+        (RemainingBudget(left=-5, now=2, later=6), 2, 1),  # the least, whatever is left
+        (RemainingBudget(left=9, now=2, later=0), 1, 4),
     ],
 )
-def test_what_a_chunk_can_afford(purse: Purse, wish: float, width: int) -> None:
-    assert affordable(purse, wish, least=1, most=8) == width
+def test_what_a_chunk_can_afford(budget: RemainingBudget, wish: float, width: int) -> None:
+    assert affordable(budget, wish, least=1, most=8) == width
 
 
 def test_the_spread_of_what_was_measured() -> None:
@@ -215,7 +224,7 @@ def test_a_resumed_run_decides_as_the_whole_one(tmp_path: Path, stop: int, price
     assert len(set(widths(full))) > 1
     with pytest.raises(KeyboardInterrupt):
         started(tmp_path / "cut", stop=StopAfter(stop))
-    again = reopen(tmp_path / "cut", Opening(ToyPipeline()))
+    again = open_interrupted(tmp_path / "cut", ToyPipeline())
     assert torch.equal(again.complete(again.last_run), full.video)
     assert plain(again.tree.to_dict()) == plain(full.tree.to_dict())
     assert again.last_run.cost.forwards == full.last_run.cost.forwards
@@ -223,46 +232,33 @@ def test_a_resumed_run_decides_as_the_whole_one(tmp_path: Path, stop: int, price
 
 def test_every_node_of_a_budget_is_replayed(tmp_path: Path) -> None:
     pipe = run(PRICED, forwards=80, observers=record_to(tmp_path))
-    assert torch.equal(regenerate(tmp_path, opening=Opening(ToyPipeline())), pipe.video)
+    assert torch.equal(regenerate(tmp_path, pipe=ToyPipeline()), pipe.video)
     widest_chunk = max(range(CHUNKS), key=lambda index: widths(pipe)[index])
     last = pipe.tree.chunk(widest_chunk)[-1]
-    assert len(regenerate(tmp_path, last.id, Opening(ToyPipeline()))) == 3 * (widest_chunk + 1)
+    assert len(regenerate(tmp_path, last.id, ToyPipeline())) == 3 * (widest_chunk + 1)
 
 
 def test_a_clock_is_noted_and_its_path_replayed(tmp_path: Path) -> None:
     pipe = run("adapter.prices=[1]", seconds=0.2, observers=record_to(tmp_path))
     assert CLOCK in pipe.tree.notes
     assert widths(pipe)[0] == 4
-    assert torch.equal(regenerate(tmp_path, opening=Opening(ToyPipeline())), pipe.video)
+    assert torch.equal(regenerate(tmp_path, pipe=ToyPipeline()), pipe.video)
 
 
-def stand_in(seconds: float, candidates: int, team: Any = None) -> Any:
+def stand_in(seconds: float, candidates: int) -> Any:
     """A run of two beams that has made `candidates` in so many seconds."""
     recipe = recipes.load({"search": {"candidates": 3, "top_k": 2}})
     cost = Cost(candidates=candidates, seconds={"generate": seconds * 0.75, "reward": seconds * 0.25})
     beam = Beam(None, path=(streamt1.Node(chunk=0, ordinal=0, parent=None, seed=0, long=0.0, score=0.0),))
-    return SimpleNamespace(
-        recipe=recipe, cost=cost, beams=(beam, beam), tree=streamt1.Tree(), team=team or SingleProcess(), session=None
-    )
+    return SimpleNamespace(recipe=recipe, cost=cost, beams=(beam, beam), tree=streamt1.Tree(), session=None)
 
 
 def test_seconds_are_counted_at_what_a_candidate_has_taken() -> None:
-    assert in_seconds(stand_in(6.0, 4), Chunk(1, 4), 20.0) == Purse(left=14.0, now=3.0, later=6.0)
+    assert in_seconds(stand_in(6.0, 4), Chunk(1, 4), 20.0) == RemainingBudget(left=14.0, now=3.0, later=6.0)
     assert in_seconds(stand_in(0.0, 0), Chunk(0, 4), 20.0) is None
     chosen = stand_in(6.0, 4)
     assert Budget(seconds=20.0, most=4).streamt1_width(chosen, Chunk(1, 4), chosen.beams[0]) == 1
     assert Budget(seconds=40.0, most=4).streamt1_width(chosen, Chunk(1, 4), chosen.beams[0]) == 3
-
-
-def test_the_first_process_has_the_clock() -> None:
-    class Second(SingleProcess):
-        rank, size = 1, 2
-
-        def exchange(self, value: Any) -> list[Any]:
-            return [value + 1, value]
-
-    chosen = stand_in(6.0, 4, team=Second())
-    assert Budget(seconds=40.0, most=9).streamt1_width(chosen, Chunk(1, 4), chosen.beams[0]) == 4
 
 
 # Recipes and forecasts.
@@ -303,7 +299,7 @@ def test_a_forecast_gives_the_least_and_the_most(budget: int) -> None:
         def outline(self, num_frames: int | None = None) -> Outline:
             return pipe.last_run.session.outline()
 
-    told = described(pipe.recipe, Telling(), build.rewards(pipe.recipe), width=pipe._policies["width"])
+    told = describe(pipe.recipe, Telling(), build.rewards(pipe.recipe), width=pipe._policies["width"])
     least, most = (line.strip() for line in told.splitlines())
     assert least.startswith("at least 6 chunks: 12 candidates, ")
     low, high = (int(line.split(" transformer")[0].rpartition(" ")[2]) for line in (least, most))
@@ -313,9 +309,9 @@ def test_a_forecast_gives_the_least_and_the_most(budget: int) -> None:
 
 def test_without_an_outline_the_forecast_is_the_most_a_chunk_may_take() -> None:
     pipe = run(forwards=30)
-    told = described(pipe.recipe, object(), build.rewards(pipe.recipe), width=pipe._policies["width"])
+    told = describe(pipe.recipe, object(), build.rewards(pipe.recipe), width=pipe._policies["width"])
     assert told.startswith("at most, per chunk: 8 candidates, 8 S + 2 transformer forwards")
-    unbounded = described(pipe.recipe, object(), build.rewards(pipe.recipe), width=object())
+    unbounded = describe(pipe.recipe, object(), build.rewards(pipe.recipe), width=object())
     assert unbounded.startswith("per chunk: 4 candidates")
 
 

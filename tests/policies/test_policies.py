@@ -105,14 +105,6 @@ def fresh_noise(seed: int) -> torch.Tensor:
     return torch.randn(1, 1, 2, 2, 2, generator=torch.Generator().manual_seed(seed))
 
 
-def test_a_search_of_one_uses_the_pipelines_own_stream() -> None:
-    (proposal,) = Propagate().streamt1_propose_noise(
-        run_of(search={"candidates": 1, "top_k": 1}), Chunk(0, 4), Beam(History()), 1
-    )
-    assert proposal.generator is None
-    assert not proposal.propagated
-
-
 # Scoring.
 
 

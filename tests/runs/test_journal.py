@@ -4,26 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import streamt1_plugins as streamt1
-from streamt1_plugins.api.types import Node
-from streamt1_plugins.errors import InputError, OutputError
+from streamt1_plugins.errors import InputError
 from streamt1_plugins.runs import journal
-from streamt1_plugins.runs.observers.folder import Folder
-from streamt1_plugins.runs.observers.journal import Journal, recordable
-from tests.toy import ToyPipeline
-
-
-def run(folder: Path, *overrides: str, **call: Any) -> streamt1.StreamPipeline:
-    observers = {"journal": Journal(str(folder)), "folder": Folder(str(folder))}
-    pipe = streamt1.wrap(ToyPipeline(), overrides=overrides, observers=observers)
-    pipe("a prompt", **call)
-    return pipe
+from tests.runs.shared import recorded
 
 
 @pytest.mark.parametrize(
@@ -37,7 +27,7 @@ def run(folder: Path, *overrides: str, **call: Any) -> streamt1.StreamPipeline:
     ],
 )
 def test_the_tree_comes_back_from_the_journal(tmp_path: Path, overrides: tuple[str, ...]) -> None:
-    tree = run(tmp_path, *overrides).tree
+    tree = recorded(tmp_path, *overrides).tree
     found = journal.tree_of(journal.read(tmp_path))
     assert found.to_dict() == tree.to_dict()
     assert found.to_dict() == json.loads((tmp_path / "tree.json").read_text())
@@ -45,41 +35,36 @@ def test_the_tree_comes_back_from_the_journal(tmp_path: Path, overrides: tuple[s
         assert repr(node.readings) == repr(dict(tree.nodes[name].readings))  # weights too; repr, because of NaN
 
 
-def test_every_field_of_a_node_comes_back() -> None:
-    read = {*journal._AS_RECORDED, *journal._NUMBERS, "readings", "stage"}
-    assert read == {field.name for field in fields(Node)}
-
-
 def test_the_tree_as_it_was_after_some_chunks(tmp_path: Path) -> None:
-    whole = run(tmp_path).tree
+    whole = recorded(tmp_path).tree
     early = journal.tree_of(journal.read(tmp_path), chunks=2)
     assert list(early.nodes) == [node.id for node in whole if node.chunk < 2]
     assert early.winner == ()
 
 
-def test_the_first_line_leads_to_the_same_run(tmp_path: Path) -> None:
-    pipe = run(tmp_path, "seed=7", chunks=3)
+def test_the_first_line_leads_to_the_same_recorded(tmp_path: Path) -> None:
+    pipe = recorded(tmp_path, "seed=7", chunks=3)
     first = journal.read(tmp_path)[0]
     assert streamt1.Recipe.model_validate(first["recipe"]) == pipe.last_run.recipe
     assert (first["prompt"], first["seed"], first["call"]["chunks"]) == ("a prompt", 7, 3)
 
 
 def test_a_torn_last_line_is_ignored_and_cut_off_by_the_next_writer(tmp_path: Path) -> None:
-    run(tmp_path)
+    recorded(tmp_path)
     path = tmp_path / journal.JOURNAL
     whole = path.read_bytes()
     lines = whole.splitlines(keepends=True)
     for cut in (1, len(lines[-1]) // 2, len(lines[-1]) - 1):
         path.write_bytes(whole[:-cut])
         assert len(journal.read(tmp_path)) == len(lines) - 1
-    writer = journal.Journal(path)
-    writer.add("chunk", {"chunk": 9}, sync=True)
+    writer = journal.JournalFile(path)
+    writer.add({"event": "chunk", "chunk": 9}, sync=True)
     writer.close()
     assert [event["event"] for event in journal.read(tmp_path)[-2:]] == ["chunk", "chunk"]
 
 
 def test_damage_before_the_last_line_is_an_error_naming_the_line(tmp_path: Path) -> None:
-    run(tmp_path)
+    recorded(tmp_path)
     path = tmp_path / journal.JOURNAL
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([*lines[:2], lines[2][:40] + b"\n", *lines[3:]]))
@@ -91,15 +76,15 @@ def test_damage_before_the_last_line_is_an_error_naming_the_line(tmp_path: Path)
     ("content", "problem"),
     [("", "not a journal"), ('{"event": "chunk"}\n', "not a journal"), ('{"event": "started", "schema": 99}\n', "99")],
 )
-def test_what_is_no_journal_is_said(tmp_path: Path, content: str, problem: str) -> None:
+def test_what_is_no_journal_is_an_error(tmp_path: Path, content: str, problem: str) -> None:
     (tmp_path / journal.JOURNAL).write_text(content)
     with pytest.raises(InputError, match=problem):
         journal.read(tmp_path)
 
 
 def test_a_write_that_fails_half_way_leaves_no_half_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    writer = journal.Journal(tmp_path / journal.JOURNAL)
-    writer.add("started", {"schema": journal.SCHEMA})
+    writer = journal.JournalFile(tmp_path / journal.JOURNAL)
+    writer.add({"event": "started", "schema": journal.SCHEMA})
     real = os.pwrite
 
     def full(file: int, data: bytes, offset: int) -> int:
@@ -108,50 +93,35 @@ def test_a_write_that_fails_half_way_leaves_no_half_line(tmp_path: Path, monkeyp
 
     monkeypatch.setattr(os, "pwrite", full)
     with pytest.raises(OSError, match="No space"):
-        writer.add("chunk", {"chunk": 0})
+        writer.add({"event": "chunk", "chunk": 0})
     monkeypatch.undo()
     assert len(journal.read(tmp_path)) == 1
-    writer.add("chunk", {"chunk": 1})
+    writer.add({"event": "chunk", "chunk": 1})
     assert [event.get("chunk") for event in journal.read(tmp_path)] == [None, 0, 1]
 
 
-def test_a_full_disk_does_not_end_a_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.fixture(scope="module")
+def lines(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
+    """The lines of a whole journal."""
+    folder = tmp_path_factory.mktemp("whole")
+    recorded(folder, chunks=2)
+    return (folder / journal.JOURNAL).read_bytes().splitlines(keepends=True)
+
+
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_journal_torn_at_any_byte_reads_up_to_there_and_is_continued(
+    tmp_path: Path, lines: list[bytes], data: st.DataObject
 ) -> None:
-    real = os.pwrite
-
-    def full(file: int, data: bytes, offset: int) -> int:
-        if b'"event": "chunk"' in data and b'"chunk": 1' in data and not full.failed:
-            full.failed = True
-            raise OSError(28, "No space left on device")
-        return real(file, data, offset)
-
-    full.failed = False
-    monkeypatch.setattr(os, "pwrite", full)
-    tree = run(tmp_path).tree
-    assert "was not updated" in caplog.text
-    assert journal.tree_of(journal.read(tmp_path)).to_dict() == tree.to_dict()
-
-
-def test_a_folder_that_holds_a_run_is_refused(tmp_path: Path) -> None:
-    run(tmp_path)
-    with pytest.raises(OutputError, match="already holds a run"):
-        streamt1.wrap(ToyPipeline(), observers={"journal": Journal(str(tmp_path))})("a prompt")
-
-
-def test_a_failing_run_says_so_in_its_last_line(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError):
-        run(tmp_path, fail_at=2)
-    last = journal.read(tmp_path)[-1]
-    assert (last["event"], last["winner"], last["error"]) == ("finished", [], "RuntimeError: the pipeline broke")
-
-
-def test_odd_prompts_survive(tmp_path: Path) -> None:
-    prompt = "line\nbreak \u2028 \udcff \x00 </script> \U0001f600"
-    streamt1.wrap(ToyPipeline(), observers={"journal": Journal(str(tmp_path))})(prompt)
-    assert journal.read(tmp_path)[0]["prompt"] == prompt
-
-
-def test_arguments_are_recorded_where_json_can_hold_them() -> None:
-    call = {"chunks": 3, "sizes": [1, 2], "pair": (1, 2), "nan": float("nan"), "x": object(), "generator": None}
-    assert recordable(call) == ({"chunks": 3, "sizes": [1, 2]}, ["pair", "nan", "x"])
+    whole = b"".join(lines)
+    kept = whole[: data.draw(st.integers(len(lines[0]), len(whole)), label="bytes kept")]
+    garbage = data.draw(st.binary(max_size=40).filter(lambda tail: b"\n" not in tail), label="garbage")
+    path = tmp_path / journal.JOURNAL
+    path.write_bytes(kept + garbage)
+    complete = [json.loads(line) for line in lines[: kept.count(b"\n")]]
+    assert journal.read(tmp_path) == complete
+    journal.tree_of(complete)
+    writer = journal.JournalFile(path)
+    writer.add({"event": "later"})
+    writer.close()
+    assert journal.read(tmp_path) == [*complete, {"event": "later"}]

@@ -8,18 +8,18 @@ from typing import Any
 import pytest
 
 import streamt1_plugins as streamt1
-from streamt1_plugins import pipeline
 from streamt1_plugins.api.adapter import HasOutline, Outline
 from streamt1_plugins.errors import InputError, PluginError, RecipeError
 from streamt1_plugins.plugins import build
-from streamt1_plugins.search.cost_estimate import Forecast, described, forecast
+from streamt1_plugins.plugins.resolve import resolve
+from streamt1_plugins.search.cost_estimate import CostEstimate, describe, estimate
 from tests.toy import SteppingAdapter, ToyAdapter, ToyPipeline
 
 COUNTED = ("candidates", "forwards", "latent_frames_decoded", "reward_calls", "readings")
 
 
 @dataclass
-class Telling(ToyAdapter):
+class Outlined(ToyAdapter):
     """The toy takes one forward per candidate and no clean pass."""
 
     broken: bool = False
@@ -31,8 +31,8 @@ class Telling(ToyAdapter):
         return Outline((1,) * chunks, (0,) * chunks, latent_frames=3)
 
 
-def told(recipe: streamt1.Recipe, num_frames: int | None = None) -> Forecast:
-    return forecast(recipe, build.rewards(recipe), Telling().outline(num_frames))
+def estimated(recipe: streamt1.Recipe, num_frames: int | None = None) -> CostEstimate:
+    return estimate(recipe, build.rewards(recipe), Outlined().outline(num_frames))
 
 
 def counted(run: Any) -> dict[str, int]:
@@ -61,9 +61,9 @@ TWO_STAGES = "rewards.long={bright: {stage: 1}, picky: {stage: 2, options: {ordi
 def test_the_forecast_is_what_the_run_counts(overrides: tuple[str, ...]) -> None:
     pipe = streamt1.wrap(ToyPipeline(), "stream-t1", overrides=overrides)
     pipe("a prompt", chunks=6)
-    forecasted = told(pipe.recipe, num_frames=18)
-    assert {name: getattr(forecasted, name) for name in COUNTED} == counted(pipe.last_run)
-    assert forecasted.chunks == 6
+    expected = estimated(pipe.recipe, num_frames=18)
+    assert {name: getattr(expected, name) for name in COUNTED} == counted(pipe.last_run)
+    assert expected.chunks == 6
 
 
 EARLY = ("early.steps=1", "search.candidates=4")
@@ -90,17 +90,17 @@ EARLY = ("early.steps=1", "search.candidates=4")
 def test_the_forecast_of_an_early_look_is_what_the_run_counts(overrides: tuple[str, ...]) -> None:
     pipe = streamt1.wrap(ToyPipeline(), "stream-t1", adapter="toy-steps", overrides=overrides)
     pipe("a prompt", chunks=6)
-    forecasted = forecast(pipe.recipe, build.rewards(pipe.recipe), SteppingAdapter().outline(18))
-    assert {name: getattr(forecasted, name) for name in COUNTED} == counted(pipe.last_run)
+    expected = estimate(pipe.recipe, build.rewards(pipe.recipe), SteppingAdapter().outline(18))
+    assert {name: getattr(expected, name) for name in COUNTED} == counted(pipe.last_run)
 
 
 def test_an_early_look_saves_the_forwards_of_those_left_behind() -> None:
     recipe = streamt1.wrap(ToyPipeline(), adapter="toy-steps", overrides=EARLY).recipe
-    found = forecast(recipe, build.rewards(recipe), SteppingAdapter().outline(6))
+    found = estimate(recipe, build.rewards(recipe), SteppingAdapter().outline(6))
     assert found.forwards == 8 * 1 + 4 * 5 + 8 * 1 + 4 * 3
     assert found.latent_frames_decoded == 2 * 3 * (8 + 4)
     assert found.readings == 2 * (8 + 4) * 2 + 2
-    line = described(recipe, ToyAdapter(), build.rewards(recipe))
+    line = describe(recipe, ToyAdapter(), build.rewards(recipe))
     assert line.startswith("per chunk: 8 candidates, 8 + 4 (S - 1) + 2 transformer forwards")
     assert "12 chunks decoded" in line
 
@@ -108,21 +108,21 @@ def test_an_early_look_saves_the_forwards_of_those_left_behind() -> None:
 def test_an_early_look_at_whole_candidates_is_refused_before_the_run() -> None:
     recipe = streamt1.wrap(ToyPipeline(), overrides=EARLY).recipe
     with pytest.raises(RecipeError, match=r"early\.steps: the adapter 'toy' cannot stop.*early\.steps=0"):
-        told(recipe)
+        estimated(recipe)
 
 
 @pytest.mark.parametrize("recipe", ["stream-t1", "plain", "early"])
-def test_the_bundled_model_takes_what_its_adapter_told(recipe: str) -> None:
+def test_the_bundled_model_takes_what_its_adapter_estimated(recipe: str) -> None:
     pipe = streamt1.load(overrides=EARLY) if recipe == "early" else streamt1.load(recipe=recipe)
     pipe("a red circle moving right on a blue background", num_frames=21)
     adapter = build.adapter(pipe.recipe)
     assert isinstance(adapter, HasOutline)
-    expected = forecast(pipe.recipe, build.rewards(pipe.recipe), adapter.outline(21))
+    expected = estimate(pipe.recipe, build.rewards(pipe.recipe), adapter.outline(21))
     assert counted(pipe.last_run) == {name: getattr(expected, name) for name in COUNTED}
 
 
 def outlined(*overrides: str, num_frames: int | None = None) -> Outline:
-    adapter = build.adapter(pipeline.resolve("longlive", overrides=overrides))
+    adapter = build.adapter(resolve("longlive", overrides=overrides))
     assert isinstance(adapter, HasOutline)
     return adapter.outline(num_frames)
 
@@ -139,19 +139,19 @@ def test_a_schedule_steps_and_guidance_are_counted() -> None:
 
 def test_the_forecast_is_told_in_a_line() -> None:
     recipe = streamt1.wrap(ToyPipeline()).recipe
-    assert described(recipe, Telling(), build.rewards(recipe)) == (
+    assert describe(recipe, Outlined(), build.rewards(recipe)) == (
         "4 chunks: 16 candidates, 16 transformer forwards, 48 latent frames decoded, 9 reward calls (34 readings)"
     )
 
 
 def test_an_adapter_that_cannot_tell_gets_the_formula_of_a_chunk() -> None:
     recipe = streamt1.wrap(ToyPipeline()).recipe
-    line = described(recipe, ToyAdapter(), build.rewards(recipe))
+    line = describe(recipe, ToyAdapter(), build.rewards(recipe))
     assert line.startswith("per chunk: 4 candidates, 4 S + 2 transformer forwards (S steps")
     assert line.endswith("4 chunks decoded, 2 reward calls (8 readings)")
 
 
 def test_an_adapter_that_fails_to_tell_is_named() -> None:
     recipe = streamt1.wrap(ToyPipeline()).recipe
-    with pytest.raises(PluginError, match=r"Adapter 'toy', asked what a call takes, failed.*no luck"):
-        described(recipe, Telling(broken=True), build.rewards(recipe))
+    with pytest.raises(PluginError, match=r"The outline of adapter 'toy' failed.*no luck"):
+        describe(recipe, Outlined(broken=True), build.rewards(recipe))

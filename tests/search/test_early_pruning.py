@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,12 @@ import torch
 
 import streamt1_plugins as streamt1
 from streamt1_plugins.api.types import EARLY
+from streamt1_plugins.api.workers import SingleProcess
 from streamt1_plugins.errors import RecipeError
 from streamt1_plugins.evaluation.calibration import calibrate
-from streamt1_plugins.evaluation.evaluator import Measurer
+from streamt1_plugins.evaluation.evaluator import Evaluator
+from streamt1_plugins.evaluation.pool import RewardPool
 from streamt1_plugins.replay import branch, regenerate
-from streamt1_plugins.resuming import Opening
 from streamt1_plugins.runs import journal
 from streamt1_plugins.runs.observers.record import record_to
 from tests.launching import without_times
@@ -36,16 +37,14 @@ class Seen:
         self.frames[candidate.id] = candidate.decoded.frames
 
 
-def wrapped(*overrides: str, **observers: object) -> streamt1.StreamPipeline:
-    return streamt1.wrap(
-        ToyPipeline(), adapter="toy-steps", overrides=["search.candidates=4", *overrides], observers=observers
-    )
+def wrapped(*overrides: str, rewards: Any = None, **observers: object) -> streamt1.StreamPipeline:
+    settings = ["search.candidates=4", *overrides]
+    return streamt1.wrap(ToyPipeline(), adapter="toy-steps", overrides=settings, rewards=rewards, observers=observers)
 
 
 def run(*overrides: str, reward: streamt1.Reward | None = None, **observers: object) -> streamt1.StreamPipeline:
-    pipe = wrapped(*overrides, **observers)
-    if reward is not None:
-        pipe._measurer = Measurer(dict.fromkeys(pipe._measurer.rewards, reward))
+    rewards = {} if reward is None else {"bright": reward}
+    pipe = wrapped(*overrides, rewards=rewards, **observers)
     pipe.video = pipe("a prompt", chunks=6)
     return pipe
 
@@ -54,13 +53,13 @@ def run(*overrides: str, reward: streamt1.Reward | None = None, **observers: obj
 def looks(monkeypatch: pytest.MonkeyPatch) -> list[list[streamt1.Candidate]]:
     """The candidates with the readings of their previews, chunk by chunk."""
     found: list[list[streamt1.Candidate]] = []
-    previews = Measurer.previews
+    previews = Evaluator.evaluate_previews
 
     def remembered(*arguments: Any) -> list[streamt1.Candidate]:
         found.append(previews(*arguments))
         return found[-1]
 
-    monkeypatch.setattr(Measurer, "previews", remembered)
+    monkeypatch.setattr(Evaluator, "evaluate_previews", remembered)
     return found
 
 
@@ -111,7 +110,7 @@ def test_chunks_of_few_steps_are_made_whole() -> None:
     pipe = run("early.steps=4")  # six steps in the first chunk, four in the others
     assert [sum(not node.is_finished for node in pipe.tree.chunk(index)) for index in range(6)] == [4, 0, 0, 0, 0, 0]
     assert [note for note in pipe.tree.notes if "early" in note] == [
-        "Chunks of 4 denoising steps or fewer had no early look (early.steps)."
+        "Chunks of 4 denoising steps or fewer were not pruned early (early.steps)."
     ]
     assert pipe.last_run.session.calls["draft"] == 8  # type: ignore[attr-defined]
 
@@ -333,15 +332,15 @@ def test_any_node_is_made_again_whole(tmp_path: Path) -> None:
     ours, theirs = Seen(), Seen()
     pipe = run("early.steps=2", **record_to(tmp_path), seen=ours)
     run(seen=theirs)
-    assert torch.equal(regenerate(tmp_path, opening=Opening(ToyPipeline())), pipe.video)
+    assert torch.equal(regenerate(tmp_path, pipe=ToyPipeline()), pipe.video)
     for node in pipe.tree.chunk(0):
-        assert torch.equal(regenerate(tmp_path, node.id, Opening(ToyPipeline())), theirs.frames[node.id])
+        assert torch.equal(regenerate(tmp_path, node.id, ToyPipeline()), theirs.frames[node.id])
 
 
 def test_a_person_may_go_on_from_a_node_that_was_left_behind(tmp_path: Path) -> None:
     pipe = run("early.steps=2", **record_to(tmp_path / "first"))
     behind = next(node for node in pipe.tree.chunk(1) if not node.is_finished)
-    mine = branch(tmp_path / "first", behind.id, tmp_path / "mine", Opening(ToyPipeline()))
+    mine = branch(tmp_path / "first", behind.id, tmp_path / "mine", ToyPipeline())
     mine.complete(mine.last_run)
     assert mine.tree.winner[1] == behind.id
 
@@ -352,14 +351,10 @@ def test_the_page_tells_who_was_left_unfinished(tmp_path: Path) -> None:
     assert text.count("unfinished, after an early look") == sum(not node.is_finished for node in pipe.tree)
 
 
-def test_without_rewards_there_is_nothing_to_look_with() -> None:
+def test_without_rewards_no_candidate_is_pruned_early() -> None:
     pipe = wrapped("early.steps=2")
-    pipe._measurer = Measurer({})
-    pipe("a prompt")
-    assert all(node.is_finished for node in pipe.tree)
-
-
-def test_the_pipelines_own_noise_is_drawn_in_its_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streamt1_plugins.search.expand.are_plain", lambda branches: True)
-    pipe = run("early.steps=2")
-    assert all(node.is_finished for node in pipe.tree)
+    run = pipe.begin("a prompt")
+    search = replace(pipe.search(run), evaluator=Evaluator(run, RewardPool(()), SingleProcess()))
+    for _ in search.chunks():
+        pass
+    assert all(node.is_finished for node in run.tree)

@@ -8,12 +8,9 @@ import torch
 import streamt1_plugins as streamt1
 from streamt1_plugins.api.adapter import MemoryPlan
 from streamt1_plugins.errors import PluginError
-from streamt1_plugins.evaluation.evaluator import Measurer
-from streamt1_plugins.plugins import build
 from streamt1_plugins.plugins.run_hooks import RunHooks
 from streamt1_plugins.replay import follow
-from streamt1_plugins.search.loop import search
-from tests.toy import ToyAdapter, ToyPipeline
+from tests.toy import Bright, ToyAdapter, ToyPipeline
 
 
 def run(*overrides: str, recipe: str = "stream-t1", **call: object) -> streamt1.StreamPipeline:
@@ -79,7 +76,7 @@ def test_one_candidate_and_sigma_zero_is_the_plain_pipeline() -> None:
     )
     history = session.root()
     for _ in range(session.num_chunks):
-        latents = session.generate(history, session.draw(history, None), [None])
+        latents = session.generate(history, session.draw(history, session.generator), [session.generator])
         history = session.commit(history, latents, session.decode(history, latents)[0], "discard")
     assert torch.equal(one.video, plain.video)
     assert torch.equal(plain.video, session.finish(history))
@@ -151,8 +148,10 @@ def test_the_final_choice_can_keep_the_best_rank() -> None:
 
 
 def test_cold_decode_scores_the_window_from_an_empty_decoder() -> None:
-    pipe = run(recipe="stream-t1-paper")
-    short, long = [pipe._measurer.rewards[h, "bright"].calls for h in ("short", "long")]
+    rewards = {"in_short": Bright(), "in_long": Bright()}
+    named = ["rewards.short={in_short: {}}", "rewards.long={in_long: {}}"]
+    streamt1.wrap(ToyPipeline(), "stream-t1-paper", overrides=named, rewards=rewards)("a prompt")
+    short, long = rewards["in_short"].calls, rewards["in_long"].calls
     assert {tuple(inp.video.shape[:2]) for inp in short if inp.video.shape[1] == 3} == {(4, 3)}
     assert max(inp.video.shape[1] for inp in long) == 12
     assert all(torch.equal(inp.video * 255, (inp.video * 255).round()) for inp in long)
@@ -178,13 +177,13 @@ def test_two_answers_to_one_decision_are_an_error_naming_both() -> None:
 
 
 def test_a_missing_answer_names_the_parts_asked() -> None:
-    with pytest.raises(PluginError, match=r"No part of this run answered streamt1_score. Parts asked: top"):
-        RunHooks([("top", OtherTopK())]).score(None, None, None)
+    with pytest.raises(PluginError, match=r"No plugin of this run answered streamt1_score. Its plugins: top"):
+        RunHooks(None, [("top", OtherTopK())]).score(None, None)
 
 
 def test_a_selection_that_keeps_nobody_is_an_error() -> None:
     pipe = streamt1.wrap(ToyPipeline(), observers={"nobody": Nobody()})
-    with pytest.raises(PluginError, match="kept nobody"):
+    with pytest.raises(PluginError, match="returned none; at least one"):
         pipe("a prompt")
 
 
@@ -203,8 +202,10 @@ def test_an_unknown_route_is_an_error_naming_the_known_ones() -> None:
 
 def test_a_recorded_path_can_be_walked_again_at_plain_cost() -> None:
     first = run()
-    again = streamt1.wrap(ToyPipeline()).begin("a prompt")
-    beam = follow(again, RunHooks(build.policies(again.recipe).items()), first.tree, first.run.beams[0].path)
+    pipe = streamt1.wrap(ToyPipeline())
+    again = pipe.begin("a prompt")
+    follow(pipe.search(again), first.tree, first.run.beams[0].path)
+    (beam,) = again.beams
     assert torch.equal(torch.cat(beam.history.frames), first.video)
     assert beam.history.memory == first.run.beams[0].history.memory
     assert again.session.calls["generate"] == 4
@@ -212,8 +213,8 @@ def test_a_recorded_path_can_be_walked_again_at_plain_cost() -> None:
 
 def test_a_search_goes_on_from_given_beams() -> None:
     first = run()
-    again = streamt1.wrap(ToyPipeline()).begin("a prompt")
-    hooks = RunHooks(build.policies(again.recipe).items())
-    follow(again, hooks, first.tree, first.run.beams[0].path[:2])
-    chunks = [chunk.index for chunk in search(again, hooks, Measurer({}))]
+    pipe = streamt1.wrap(ToyPipeline())
+    again = pipe.begin("a prompt")
+    follow(pipe.search(again), first.tree, first.run.beams[0].path[:2])
+    chunks = [chunk.index for chunk in pipe.search(again).chunks()]
     assert chunks == [2, 3]

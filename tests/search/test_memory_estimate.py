@@ -7,7 +7,7 @@ import pytest
 from streamt1_plugins.api.adapter import Footprint
 from streamt1_plugins.config import load as recipes
 from streamt1_plugins.config.schema import SearchSettings
-from streamt1_plugins.search.memory_estimate import Held, Peak, memory_plan, peak, sized
+from streamt1_plugins.search.memory_estimate import MemoryEstimate, as_text, estimate, memory_plan
 
 EACH = Footprint(weights=1000, memory=100, reading=120, latents=1, frames=10, state=50, chunks=4)
 
@@ -17,36 +17,38 @@ def search(**changes: object) -> SearchSettings:
 
 
 @pytest.mark.parametrize(
-    ("changes", "processes", "held"),
+    ("changes", "processes", "candidates", "waiting", "beams"),
     [
-        ({}, 1, Held(candidates=6, waiting=6, beams=2)),
-        ({}, 4, Held(candidates=2, waiting=2, beams=2)),
-        ({"offload": "recompute"}, 1, Held(candidates=6, waiting=1, beams=2)),
-        ({"offload": "recompute", "batch": 4}, 1, Held(candidates=6, waiting=4, beams=2)),
-        ({"offload": "cpu"}, 1, Held(candidates=6, waiting=1, beams=1)),
+        ({}, 1, 6, 6, 2),
+        ({}, 4, 2, 2, 2),
+        ({"offload": "recompute"}, 1, 6, 1, 2),
+        ({"offload": "recompute", "batch": 4}, 1, 6, 4, 2),
+        ({"offload": "cpu"}, 1, 6, 1, 1),
     ],
 )
-def test_how_many_are_held_at_once(changes: dict[str, object], processes: int, held: Held) -> None:
-    assert Held.by(search(**changes), 3, processes) == held
-
-
-def test_the_peak_is_the_sum_of_what_is_kept() -> None:
-    found = peak(search(), EACH, width=3, rewards=7)
-    assert found == Peak(
+def test_the_estimate_is_the_sum_of_what_is_kept(
+    changes: dict[str, object], processes: int, candidates: int, waiting: int, beams: int
+) -> None:
+    found = estimate(search(**changes), EACH, width=3, processes=processes, rewards=7)
+    assert found == MemoryEstimate(
         model=1000,
-        context=2 * 100 + 120,
-        candidates=6 * (2 * 1 + 10) + 6 * 50,
-        videos=2 * (4 * 11 + 50),
+        memory=beams * 100 + 120,
+        states=(waiting + 2) * 50,
+        frames=candidates * (2 * 1 + 10) + 2 * 4 * 11,
         rewards=7,
     )
-    assert found.total == 1000 + 320 + 372 + 188 + 7
-    assert str(found).startswith("about 1.89 kB of memory, activations aside (model 1 kB, context 320 B, ")
+    assert found.total == sum(size for _, size in found.parts())
+
+
+def test_the_estimate_is_a_line_of_text() -> None:
+    line = str(estimate(search(), EACH, width=3, rewards=7))
+    assert line.startswith("about 1.89 kB of memory, activations aside (model 1 kB, memory 320 Bytes, ")
 
 
 @pytest.mark.parametrize("knob", [{"offload": "recompute"}, {"offload": "cpu"}, {"top_k": 1}])
 def test_knobs_lower_it(knob: dict[str, object]) -> None:
-    assert peak(search(**knob), EACH, width=3).total < peak(search(), EACH, width=3).total
-    assert peak(search(), EACH, width=2).total < peak(search(), EACH, width=3).total
+    assert estimate(search(**knob), EACH, width=3).total < estimate(search(), EACH, width=3).total
+    assert estimate(search(), EACH, width=2).total < estimate(search(), EACH, width=3).total
 
 
 @pytest.mark.parametrize(
@@ -62,6 +64,6 @@ def test_a_memory_without_routes_stays_small(memory: object, sinks: int, precisi
     assert (plan.max_sink_chunks, plan.sink_precision) == (sinks, precision)
 
 
-@pytest.mark.parametrize(("count", "shown"), [(0, "0 B"), (999, "999 B"), (1234, "1.23 kB"), (5e12, "5e+03 GB")])
+@pytest.mark.parametrize(("count", "shown"), [(0, "0 Bytes"), (999, "999 Bytes"), (1234, "1.23 kB"), (5e12, "5 TB")])
 def test_bytes_are_shown_in_powers_of_a_thousand(count: float, shown: str) -> None:
-    assert sized(count) == shown
+    assert as_text(count) == shown

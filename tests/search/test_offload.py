@@ -1,4 +1,4 @@
-"""Parking changes where things wait, never what comes out."""
+"""Offloading changes where tensors wait, never what comes out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 import streamt1_plugins as streamt1
 from streamt1_plugins.config import load as recipe
-from streamt1_plugins.search import offload as parking
+from streamt1_plugins.search import offload
 from tests.third_party.fresh import fresh_discovery
 from tests.toy import ToyPipeline
 
@@ -25,10 +25,10 @@ class Box:
     name: str = "box"
 
 
-def test_mapped_rebuilds_every_kind_of_branch_and_keeps_what_is_shared() -> None:
+def test_leaves_are_mapped_in_every_kind_of_container_and_keeps_what_is_shared() -> None:
     shared = torch.zeros(2)
     tree = Box(({"a": shared, "b": [shared, None]}, Pair(shared, "text")), "mine")
-    found = parking.mapped(tree, lambda leaf: leaf + 1 if isinstance(leaf, torch.Tensor) else leaf)
+    found = offload.map_leaves(tree, lambda leaf: leaf + 1 if isinstance(leaf, torch.Tensor) else leaf)
     assert found.name == "mine"
     mapping, pair = found.inside
     assert isinstance(pair, Pair)
@@ -43,7 +43,7 @@ class Device:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.out = self.back = 0
-        monkeypatch.setattr(parking, "is_host", lambda tensor: False)
+        monkeypatch.setattr(offload, "is_host", lambda tensor: False)
         monkeypatch.setattr(torch.Tensor, "to", self.copied)
 
     @property
@@ -58,37 +58,37 @@ class Device:
         return to
 
 
-def parked_by(park: str) -> parking.Parking:
-    return parking.Parking(cast("Any", SimpleNamespace(recipe=recipe.load("stream-t1", [f"search.offload={park}"]))))
+def offload_to(mode: str) -> offload.Offload:
+    return offload.Offload(cast("Any", SimpleNamespace(recipe=recipe.load("stream-t1", [f"search.offload={mode}"]))))
 
 
 def test_a_tensor_is_sent_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
     device = Device(monkeypatch)
     old, new = torch.ones(3), torch.zeros(3)
-    place = parked_by("cpu")
+    place = offload_to("cpu")
     history = streamt1.History(
         index=1, latents=(old,), frames=(old,), memory=(old, Box(old)), decoder=(new, None, "Rep")
     )
-    resting = place.resting(streamt1.Beam(history))
+    waiting = place.offload_beam(streamt1.Beam(history))
     assert device.out == 2
-    assert isinstance(resting.history.memory[0], parking.Parked)
-    assert resting.history.latents[0] is old, "latents and frames stay: rewards look at them"
-    awake = place.awake(resting)
-    assert place.awake(resting) is awake
+    assert isinstance(waiting.history.memory[0], offload.Offloaded)
+    assert waiting.history.latents[0] is old, "latents and frames stay: rewards look at them"
+    used = place.onload_beam(waiting)
+    assert place.onload_beam(waiting) is used
     assert device.back == 2
-    assert torch.equal(awake.history.memory[1].inside, old)
-    assert awake.history.decoder[1:] == (None, "Rep")
-    again = place.resting(awake)
+    assert torch.equal(used.history.memory[1].inside, old)
+    assert used.history.decoder[1:] == (None, "Rep")
+    again = place.offload_beam(used)
     assert device.out == 2
-    assert again.history.memory[0] is resting.history.memory[0]
+    assert again.history.memory[0] is waiting.history.memory[0]
 
 
 def test_cpu_tensors_are_left_alone() -> None:
     history = streamt1.History(memory=(torch.ones(3),), decoder=(torch.ones(2),))
-    place = parked_by("cpu")
-    beam = place.resting(streamt1.Beam(history))
+    place = offload_to("cpu")
+    beam = place.offload_beam(streamt1.Beam(history))
     assert beam.history.memory[0] is history.memory[0]
-    assert place.awake(beam).history.decoder[0] is history.decoder[0]
+    assert place.onload_beam(beam).history.decoder[0] is history.decoder[0]
 
 
 @pytest.mark.parametrize("park", ["cpu", "recompute"])

@@ -1,4 +1,4 @@
-"""A reward's server in another interpreter: started for a run, ended with it or with this process."""
+"""The server of a reward in another interpreter: it starts with a run, and ends with it or with this process."""
 
 from __future__ import annotations
 
@@ -19,17 +19,19 @@ if TYPE_CHECKING:
 
     from streamt1_plugins.config.rewards import Place
 
-POLL, PATIENCE, LAST_LINES = 0.05, 5.0, 5
+POLL = 0.05  # seconds between two looks at the port file
+PATIENCE = 5.0  # seconds that a process has to end by itself
+LAST_LINES = 5  # lines of output in an error message
 
 
 class ServerProcess:
-    """One server process. Its `url` and `token` are good for as long as it `is_alive`.
+    """A server process, with the `url` and the `token` for requests while it `is_alive`.
 
     It ends when its standard input closes, so it cannot outlive this process, however that ends.
     """
 
     def __init__(self, name: str, place: Place, options: Mapping[str, Any], device: str) -> None:
-        """Start it and wait until its reward is loaded. Raises `UnreachableError` with its last words if it is not."""
+        """Start it and wait until its reward is loaded; `UnreachableError` has its last output where that fails."""
         self.name, self.token = name, secrets.token_hex(16)
         self._folder = tempfile.TemporaryDirectory(prefix="streamt1-reward-")
         self._log, self._port = (Path(self._folder.name) / file for file in ("log.txt", "port.txt"))
@@ -50,7 +52,7 @@ class ServerProcess:
         return self.popen.poll() is None
 
     def stop(self) -> None:
-        """End it, kindly at first."""
+        """End the process; kill it where it does not end by itself in time."""
         if self.popen.stdin:
             self.popen.stdin.close()
         try:
@@ -74,14 +76,14 @@ class ServerProcess:
         end = time.monotonic() + seconds
         while not self._port.exists():
             if not self.is_alive or time.monotonic() > end:
-                code, said = self.popen.poll(), self._last_words()
-                why = f"was not ready in {seconds:.0f} s" if code is None else f"ended with code {code}"
+                code, output = self.popen.poll(), self._last_output()
+                why = f"was not ready in {seconds:g} s" if code is None else f"ended with code {code}"
                 self.popen.kill()
                 self.stop()
-                raise UnreachableError(f"Reward {self.name!r}: its process {why}. It said: {said or 'nothing'}.")
+                raise UnreachableError(f"Reward {self.name!r}: its process {why}. Its last output: {output or 'none'}.")
             time.sleep(POLL)
         return self._port.read_text(encoding="utf-8")
 
-    def _last_words(self) -> str:
+    def _last_output(self) -> str:
         lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
         return " | ".join(line.strip() for line in lines[-LAST_LINES:])

@@ -1,38 +1,37 @@
-"""What goes over the wire: inputs and outputs of a reward as safetensors bytes. No pickle, nothing is executed.
+"""The format of requests and answers: a reward's inputs and outputs as safetensors bytes. No pickle, no code.
 
-An input is the tensors `video` and, where there is one, `anchor`, with everything else as JSON in the file's metadata
-under `input`. An output is `scores`, `valid` where there is one, and `part.NAME`. Numbers arrive as they were sent.
+An input is the tensors `video` and, where there is one, `anchor`; everything else is JSON in the file's metadata, under
+`input`. An output is the tensors `scores`, `valid` where there is one, and `part.NAME`. Numbers arrive bit by bit.
 """
 
 from __future__ import annotations
 
-import json
+import os
 import struct
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-from safetensors import SafetensorError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 from safetensors.torch import load, save
 from torch import Tensor
 
 from streamt1_plugins.api.reward import DECLARED, Reward, RewardInput, RewardOutput
-from streamt1_plugins.errors import PluginError
+from streamt1_plugins.errors import PluginError, foreign_code
 
 TOKEN = "STREAMT1_REWARD_TOKEN"
-"""Environment variable with the secret both ends share, where there is one."""
+"""Environment variable with the secret that client and server share."""
 
 MAX_MB = 1024
-"""The largest request a server takes unless told otherwise: 47 chunks of 12 frames of 480 x 832."""
+"""Default of the largest request: 47 chunks of 12 frames of 480 x 832."""
 
 PART = "part."
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class _Message(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
 
 
-class _Input(_Strict):
-    """What an input has besides tensors."""
+class _Input(_Message):
+    """An input without its tensors."""
 
     prompts: tuple[str, ...]
     fps: float
@@ -42,21 +41,38 @@ class _Input(_Strict):
     frame_ids: tuple[tuple[tuple[str, int], ...], ...]
 
 
-class Offer(_Strict):
-    """What a server says of itself: the reward's name, what it declares, and the largest request in bytes."""
+class _Header(BaseModel):
+    """The header of a safetensors file without its tensors."""
+
+    metadata: dict[str, str] = Field(default_factory=dict, alias="__metadata__")
+
+
+class Failure(_Message):
+    """The answer to a request that is refused or fails."""
+
+    error: str
+
+
+class Offer(_Message):
+    """What a server offers: the reward's name, its declarations, and the largest request in bytes."""
 
     protocol: Literal[1] = 1
     name: str
     max_bytes: int
     horizons: tuple[Literal["short", "long"], ...]
     needs_prompt: bool
-    license: str
+    license: Annotated[str, Field(validation_alias=AliasChoices("license", "licence"))]  # servers up to 0.1: licence
     weights: str
     weights_mb: float
     batch_limit: int | None
     batch_exact: bool
     lead_frames: int
     deterministic: bool
+
+
+def shared_token() -> str:
+    """The secret of the environment, empty where there is none."""
+    return os.environ.get(TOKEN, "").strip()
 
 
 def offer(name: str, reward: Reward, max_bytes: int) -> Offer:
@@ -75,12 +91,13 @@ def pack_input(inp: RewardInput) -> bytes:
         new_frames=(start, stop),
         frame_ids=inp.frame_ids,
     )
-    tensors = {"video": inp.video} if inp.anchor is None else {"video": inp.video, "anchor": inp.anchor}
+    # Cloned: safetensors refuses tensors that share memory, as an anchor does that is a view of the video.
+    tensors = {"video": inp.video} if inp.anchor is None else {"video": inp.video, "anchor": inp.anchor.clone()}
     return _saved(tensors, {"input": rest.model_dump_json()})
 
 
 def unpack_input(data: bytes) -> RewardInput:
-    """The input behind `data`. Raises `PluginError` for anything that is none."""
+    """The input that `data` holds. Raises `PluginError` for any other bytes."""
     tensors, metadata = _loaded(data)
     try:
         rest = _Input.model_validate_json(metadata["input"])
@@ -96,15 +113,16 @@ def unpack_input(data: bytes) -> RewardInput:
 
 def pack_output(output: RewardOutput) -> bytes:
     """An output as bytes; scores in float32."""
-    tensors = {"scores": output.scores.float()} | {PART + name: part.float() for name, part in output.parts.items()}
-    return _saved(tensors if output.valid is None else {**tensors, "valid": output.valid}, {})
+    tensors = {"scores": output.scores} | {PART + name: part for name, part in output.parts.items()}
+    copies = {name: tensor.float().clone() for name, tensor in tensors.items()}  # cloned: as in `pack_input`
+    return _saved(copies if output.valid is None else {**copies, "valid": output.valid}, {})
 
 
 def unpack_output(data: bytes) -> RewardOutput:
-    """The output behind `data`. Raises `PluginError` for anything that is none."""
+    """The output that `data` holds. Raises `PluginError` for any other bytes."""
     tensors, _ = _loaded(data)
     if "scores" not in tensors:
-        raise PluginError("The answer holds no scores.")
+        raise PluginError("The answer has no scores.")
     parts = {name.removeprefix(PART): part for name, part in tensors.items() if name.startswith(PART)}
     return RewardOutput(tensors["scores"], parts, tensors.get("valid"))
 
@@ -114,11 +132,8 @@ def _saved(tensors: dict[str, Tensor], metadata: dict[str, str]) -> bytes:
 
 
 def _loaded(data: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata; the header is 8 bytes of length and JSON, and safetensors itself checks the rest."""
-    try:
+    """Tensors and metadata. A file begins with 8 bytes of length and a header of JSON, which `load` has checked."""
+    with foreign_code("Reading bytes as safetensors"):
         tensors = load(data)
         (size,) = struct.unpack("<Q", data[:8])
-        metadata = json.loads(data[8 : 8 + size]).get("__metadata__", {})
-    except (SafetensorError, ValueError, struct.error) as error:
-        raise PluginError(f"These bytes are not safetensors: {error}.") from error
-    return dict(tensors), dict(metadata)
+        return dict(tensors), _Header.model_validate_json(data[8 : 8 + size]).metadata

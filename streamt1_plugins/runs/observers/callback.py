@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from streamt1_plugins.errors import foreign_code
 from streamt1_plugins.api.hookspecs import hookimpl
+from streamt1_plugins.errors import foreign_code
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from streamt1_plugins.api.types import Chunk
     from streamt1_plugins.api.run import Run
+    from streamt1_plugins.api.types import Chunk
 
 
 @dataclass(eq=False)
@@ -20,8 +20,8 @@ class OnChunkEnd:
     """Calls ``callback(pipe, chunk_index, callback_kwargs)`` after every chunk.
 
     `callback_kwargs` holds `latents` and `frames` of this chunk in the best branch, the `nodes` of its candidates, and
-    the `run`. What it returns is ignored: the search owns its tensors. ``pipe._interrupt = True``, set at any time
-    during the call, ends the search after the chunk at hand, as in diffusers; the video then has the chunks so far.
+    the `run`. Its return value is ignored: the search owns its tensors. ``pipe._interrupt = True``, set at any time
+    during the call, ends the search after the current chunk, as in diffusers; the video then has the chunks so far.
     """
 
     pipe: Any
@@ -30,12 +30,12 @@ class OnChunkEnd:
     @hookimpl
     def streamt1_chunk_selected(self, run: Run, chunk: Chunk) -> None:
         best = run.beams[0].history
-        shown = {
+        given = {
             "latents": best.latents[-1],
             "frames": best.frames[-1],
             "nodes": run.tree.chunk(chunk.index),
             "run": run,
         }
         with foreign_code("The callback on_chunk_end"):
-            self.callback(self.pipe, chunk.index, shown)
+            self.callback(self.pipe, chunk.index, given)
         run.stop = run.stop or self.pipe._interrupt

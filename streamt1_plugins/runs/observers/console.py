@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from streamt1_plugins.api.types import Chunk, Node
     from streamt1_plugins.api.run import Run
     from streamt1_plugins.api.tree import Tree
+    from streamt1_plugins.api.types import Chunk, Node
 
 _HOUR = 3600.0
 
@@ -49,29 +49,29 @@ class Console:
     @hookimpl
     def streamt1_chunk_selected(self, run: Run, chunk: Chunk) -> None:
         if self._bar is None:
-            self._say(chunk_line(chunk, run.tree.chunk(chunk.index)))
+            self._print(chunk_line(chunk, run.tree.chunk(chunk.index)))
         else:
             self._bar.chunk_done(chunk)
-        self._say_notes(run)
+        self._print_notes(run)
 
     @hookimpl
     def streamt1_run_finished(self, run: Run) -> None:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
-        self._say_notes(run)
+        self._print_notes(run)
 
-    def _say_notes(self, run: Run) -> None:
+    def _print_notes(self, run: Run) -> None:
         for note in run.tree.notes[self._noted :]:
-            self._say(f"Note: {note}")
+            self._print(f"Note: {note}")
         self._noted = len(run.tree.notes)
 
-    def _say(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         self._terminal.print(text, markup=False, soft_wrap=True)
 
 
 class _Bar(Progress):
-    """Advances within a chunk as well: candidates of a large model take minutes, and no event tells of them."""
+    """Advances within a chunk as well: candidates of a large model take minutes, and none has an event."""
 
     def __init__(self, run: Run, terminal: Terminal) -> None:
         self._run = run
@@ -98,7 +98,7 @@ class _Bar(Progress):
         self._best = _number(max(_scores(self._run.tree.chunk(chunk.index)), default=math.nan))
 
     def get_renderables(self) -> Iterable[RenderableType]:
-        """Called for every frame of the display, the first time before there is a task."""
+        """The lines of the bar; called for every frame of the display, the first time before there is a task."""
         if self._task is not None:
             self._advance(self._task)
         return super().get_renderables()
@@ -116,7 +116,7 @@ class _Bar(Progress):
 
 
 def chunk_line(chunk: Chunk, nodes: Sequence[Node]) -> str:
-    """One chunk in one line: candidates, best and mean score, who was kept, seconds."""
+    """One chunk in one line: candidates, best and mean score, the ids kept, seconds."""
     row = _row(nodes)
     seconds = sum(node.seconds for node in nodes)
     return (

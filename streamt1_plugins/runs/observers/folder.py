@@ -1,35 +1,31 @@
-"""A folder that holds everything a run leaves: `recipe.yaml`, `tree.json`, `summary.json`."""
+"""What people read of a run: `recipe.yaml`, `tree.json` and `summary.json`, derived from the events of its journal."""
 
 from __future__ import annotations
 
-from streamt1_plugins.runs.files import check_writable, to_json, write_atomically
-
-import json
 import logging
-import math
-import os
-import platform
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
-from statistics import fmean
-from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from streamt1_plugins.errors import OutputError
 from streamt1_plugins.api.hookspecs import hookimpl
+from streamt1_plugins.errors import OutputError
+from streamt1_plugins.runs import journal
+from streamt1_plugins.runs.events import RunEvents
+from streamt1_plugins.runs.files import Claim, to_json, write_atomically
+from streamt1_plugins.runs.recorded import RecordedRun
+from streamt1_plugins.runs.summary import summary
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from streamt1_plugins.api.types import Node
+    from streamt1_plugins.api.candidate import Candidate
     from streamt1_plugins.api.run import Run
+    from streamt1_plugins.runs.journal import Event
 
 log = logging.getLogger("streamt1")
 
 RECIPE, TREE, SUMMARY = "recipe.yaml", "tree.json", "summary.json"
-_PACKAGES = ("streamt1-plugins", "torch", "diffusers", "transformers")
 
 
 @dataclass(eq=False)
@@ -37,120 +33,68 @@ class Folder:
     """Keeps the record of a run in the folder `path`; `tree.json` is complete again after every chunk.
 
     path: the run folder, made when the run starts. A folder that already holds a run is refused.
+    append: continue the record of the run that the folder holds.
     """
 
     path: str
+    append: bool = False
 
     def __post_init__(self) -> None:
-        self._start: float | None = None
+        self._claim: Claim | None = None
+        self._made: RunEvents | None = None
+        self._events: list[Event] = []
 
     @hookimpl
     def streamt1_run_started(self, run: Run) -> None:
         folder = Path(self.path)
-        check_writable(folder)
-        if (folder / RECIPE).exists() and not run.resumed:
+        self._claim = Claim(folder)
+        exists = (folder / RECIPE).exists()
+        if exists and not self.append:
             raise OutputError(f"The folder {self.path} already holds a run. Choose another one.")
-        with _reported(f"The run folder {self.path} cannot be used"):
-            folder.mkdir(parents=True, exist_ok=True)
-            write_atomically(folder / RECIPE, run.recipe.to_yaml())
-        self._start = perf_counter()
+        if not exists:
+            with _reported(f"The run folder {self.path} cannot be used"):
+                write_atomically(folder / RECIPE, run.recipe.to_yaml())
+        self._made = RunEvents(run)
+        if self.append and (folder / journal.JOURNAL).exists():
+            self._events = [*journal.read(folder), *self._made.resumed()]
+        else:
+            self._events = list(self._made.started())
 
     @hookimpl
-    def streamt1_chunk_selected(self, run: Run) -> None:
+    def streamt1_candidate_scored(self, candidate: Candidate) -> None:
+        if self._made is not None:
+            self._events.append(self._made.candidate(candidate))
+
+    @hookimpl
+    def streamt1_chunk_selected(self) -> None:
+        if self._made is None:
+            return
+        self._events += self._made.committed()
         try:
-            write_atomically(Path(self.path) / TREE, to_json(run.tree.to_dict()))
+            self._write_tree()
         except OSError as error:
             # Space may be back before the end, and only the end's failure loses anything.
             log.warning("%s was not updated: %s", Path(self.path) / TREE, error)
 
     @hookimpl
-    def streamt1_run_finished(self, run: Run, error: BaseException | None) -> None:
-        if self._start is None:  # the run ended before it started: nothing here is ours
-            return
-        seconds, self._start = perf_counter() - self._start, None
-        lost = f"The record of the run could not be brought up to date in {self.path}"
-        with _reported(lost):
-            write_atomically(Path(self.path) / TREE, to_json(run.tree.to_dict()))
-            write_atomically(Path(self.path) / SUMMARY, to_json(summary(run, seconds, error)))
-
-
-def summary(run: Run, seconds: float, error: BaseException | None = None) -> dict[str, Any]:
-    """What was run, where, at what cost and how it ended, as plain data. `seconds`: from start to end of the search."""
-    cost = run.cost
-    return {
-        "prompt": run.prompt,
-        "seed": run.seed,
-        "model": run.recipe.model,
-        "adapter": run.recipe.adapter.name,
-        "device": device(run),
-        "versions": versions(),
-        "chunks": {"done": len(best_path(run)), "of": run.session.num_chunks},
-        "video": measures(run),
-        "error": None if error is None else f"{type(error).__name__}: {error}".removesuffix(": "),
-        "winner": winner(run),
-        "seconds": {"wall": round(seconds, 3)} | {stage: round(value, 3) for stage, value in cost.seconds.items()},
-        "cost": {
-            "candidates": cost.candidates,
-            "forwards": cost.forwards,
-            "latent_frames_decoded": cost.latent_frames_decoded,
-            "reward_calls": cost.reward_calls,
-            "readings": cost.readings,
-            "readings_saved": cost.readings_saved,
-        },
-        "notes": list(run.tree.notes),
-    }
-
-
-def best_path(run: Run) -> tuple[Node, ...]:
-    """The chosen nodes of the best branch, as far as the run got."""
-    return run.beams[0].path if run.beams else ()
-
-
-def winner(run: Run) -> dict[str, Any]:
-    """The best branch as far as the run got.
-
-    `score`: mean over its scored chunks, null where nothing was measured. `whole_video`: where the recipe asks for it.
-    """
-    path = best_path(run)
-    scores = [node.score for node in path if node.readings and math.isfinite(node.score)]
-    return {
-        "path": [node.id for node in path],
-        "score": fmean(scores) if scores else None,
-        "whole_video": run.tree.final.get(path[-1].id) if path else None,
-    }
-
-
-def measures(run: Run) -> dict[str, float]:
-    """Size of the best branch's video as far as the run got; empty before the first chunk."""
-    chunks = run.beams[0].history.frames if run.beams else ()
-    if not chunks:
-        return {}
-    height, width = chunks[0].shape[-2:]
-    return {"frames": sum(len(chunk) for chunk in chunks), "height": height, "width": width, "fps": run.session.fps}
-
-
-def device(run: Run) -> str | None:
-    """Where the latents live, with the name of the GPU; None before the first chunk is committed."""
-    latents = run.beams[0].history.latents if run.beams else ()
-    if not latents:
-        return None
-    where = latents[0].device
-    if where.type != "cuda":
-        return str(where)
-    from torch.cuda import get_device_name  # here, so that the helpers of this file do not cost torch's import
-
-    return f"{where} ({get_device_name(where)})"
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages a result depends on."""
-    found = {"python": platform.python_version()}
-    for package in _PACKAGES:
+    def streamt1_run_finished(self, error: BaseException | None) -> None:
+        made, self._made = self._made, None
         try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            found[package] = "unknown"
-    return found
+            if made is not None:  # else the run ended before it started: nothing here is ours
+                self._events += [*made.committed(), made.finished(error)]
+                with _reported(f"The record of the run could not be brought up to date in {self.path}"):
+                    self._write_tree()
+                    write_atomically(Path(self.path) / SUMMARY, to_json(summary(self._recorded())))
+        finally:
+            if self._claim is not None:
+                self._claim.release()
+            self._claim = None
+
+    def _write_tree(self) -> None:
+        write_atomically(Path(self.path) / TREE, to_json(self._recorded().tree().to_dict()))
+
+    def _recorded(self) -> RecordedRun:
+        return RecordedRun(Path(self.path), self._events)
 
 
 @contextmanager

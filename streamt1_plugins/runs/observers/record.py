@@ -1,4 +1,4 @@
-"""Everything that keeps a run, by one name: what `streamt1 generate` uses, and what goes on when a run is resumed."""
+"""Everything that records a run, by one name: what `streamt1 generate` uses, and what continues on a resume."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ from pathlib import Path
 
 from streamt1_plugins.runs.observers.folder import Folder
 from streamt1_plugins.runs.observers.journal import Journal
-from streamt1_plugins.runs.observers.report import Report
+from streamt1_plugins.runs.observers.report import ReportPage
 from streamt1_plugins.runs.observers.video import Video
 
 VIDEO = "video.mp4"
 
 
-def record_to(folder: str | Path) -> dict[str, object]:
+def record_to(folder: str | Path, append: bool = False) -> dict[str, object]:
     """Observers that leave the whole run in `folder`: ``wrap(pipe, observers=record_to("runs/mine"))``.
 
-    Recipe, journal, state, tree, summary, video, thumbnails and page. The folder must not hold a run yet.
+    Recipe, journal, checkpoint, tree, summary, video, film strips and page. The folder must not hold a run yet; with
+    `append` the record that it holds is continued.
     """
     path = str(folder)
     return {
-        "folder": Folder(path),
+        "folder": Folder(path, append=append),
         "video": Video(str(Path(path) / VIDEO)),
-        "journal": Journal(path),
-        "report": Report(path),
+        "journal": Journal(path, append=append),
+        "report": ReportPage(path),
     }

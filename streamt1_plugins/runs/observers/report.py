@@ -1,4 +1,4 @@
-"""Film strips while the run goes on, and the page when it ends."""
+"""Film strips during the run, and the page when it ends."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from streamt1_plugins.errors import OutputError
 from streamt1_plugins.api.hookspecs import hookimpl
+from streamt1_plugins.errors import OutputError
+from streamt1_plugins.runs.files import MEGABYTE
 from streamt1_plugins.runs.journal import JOURNAL
 from streamt1_plugins.runs.report import PAGE, write_page
 from streamt1_plugins.runs.report.strips import StripKeeper, expected_candidates
@@ -22,12 +23,12 @@ if TYPE_CHECKING:
 log = logging.getLogger("streamt1")
 
 BASE64 = 4 / 3
-MEGABYTE = 1_000_000
+"""Bytes in a page by byte of a picture."""
 
 
 @dataclass(eq=False)
-class Report:
-    """Writes `report.html` to the run folder `path`, which a `journal` observer has to keep as well.
+class ReportPage:
+    """Writes `report.html` to the run folder `path`, which a `journal` observer has to write to as well.
 
     path: the run folder. media_mb: size of all pictures in the page together; strips shrink to fit.
     """
@@ -39,7 +40,7 @@ class Report:
         self._keeper: StripKeeper | None = None
         self._began = False
 
-    @hookimpl
+    @hookimpl(trylast=True)  # after the observers that refuse a folder in use
     def streamt1_run_started(self, run: Run) -> None:
         count = expected_candidates(run.recipe.search, run.session.num_chunks - run.beams[0].history.index)
         self._began = True
@@ -50,7 +51,7 @@ class Report:
 
     @hookimpl
     def streamt1_candidate_scored(self, candidate: Candidate) -> None:
-        if self._keeper is None or not len(candidate.decoded.frames):  # no preview of another process's candidate
+        if self._keeper is None or not len(candidate.decoded.frames):  # another process has them
             return
         try:
             self._keeper.keep(candidate.id, candidate.decoded.frames)

@@ -13,8 +13,8 @@ from streamt1_plugins.runs.report.memory import sink_count, timeline
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from streamt1_plugins.api.types import Chunk, Node
     from streamt1_plugins.api.run import Run
+    from streamt1_plugins.api.types import Chunk, Node
 
 
 def chunk_scalars(run: Run, chunk: Chunk) -> dict[str, float]:
@@ -38,7 +38,7 @@ def chunk_scalars(run: Run, chunk: Chunk) -> dict[str, float]:
 
 
 def _scores(nodes: Iterable[Node]) -> dict[str, float]:
-    """Empty where nothing was measured: without a reading a score is only a placeholder."""
+    """Empty where no candidate has a reading: without a reading a score is only a placeholder."""
     scores = [node.score for node in nodes if node.readings and math.isfinite(node.score)]
     if not scores:
         return {}

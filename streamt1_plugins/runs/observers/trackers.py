@@ -1,4 +1,4 @@
-"""The curves of a run in any tracker that accelerate knows: tensorboard, mlflow, comet and others."""
+"""The curves of a run in any tracker of accelerate: tensorboard, mlflow, comet and others."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from streamt1_plugins.errors import PluginError, foreign_code, unknown_name
 from streamt1_plugins.api.hookspecs import hookimpl
+from streamt1_plugins.errors import PluginError, foreign_code, unknown_name
 from streamt1_plugins.runs.observers.scalars import chunk_scalars
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from streamt1_plugins.api.types import Chunk
     from streamt1_plugins.api.run import Run
+    from streamt1_plugins.api.types import Chunk
 
 log = logging.getLogger("streamt1")
 
@@ -74,7 +74,7 @@ class Trackers:
                 action()
         except PluginError as error:
             self._tracker = None
-            log.warning("%s. The run goes on without it.", str(error).rstrip("."))
+            log.warning("%s. The run continues without it.", str(error).rstrip("."))
 
 
 def _simple(value: Any) -> str | int | float | bool:

@@ -1,4 +1,4 @@
-"""The video of the best branch as a file that every player shows."""
+"""The video of the best branch, as a file that every player shows."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import numpy
 from av.codec.codec import UnknownCodecError
 from pydantic import Field
 
-from streamt1_plugins.errors import OutputError
 from streamt1_plugins.api.hookspecs import hookimpl
-from streamt1_plugins.runs.observers.folder import TREE
+from streamt1_plugins.errors import OutputError
 from streamt1_plugins.runs.files import check_writable, write_atomically
+from streamt1_plugins.runs.observers.folder import TREE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

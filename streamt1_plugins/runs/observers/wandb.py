@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from streamt1_plugins.errors import InputError, PluginError, foreign_code
 from streamt1_plugins.api.hookspecs import hookimpl
-from streamt1_plugins.runs.observers.folder import versions
+from streamt1_plugins.api.tree import node_record
+from streamt1_plugins.errors import InputError, PluginError, foreign_code
+from streamt1_plugins.runs.checkpoint import STATE
+from streamt1_plugins.runs.events import versions
+from streamt1_plugins.runs.files import MEGABYTE, write_atomically
 from streamt1_plugins.runs.observers.scalars import chunk_scalars
 from streamt1_plugins.runs.observers.video import encode_video
 from streamt1_plugins.runs.report import render
 from streamt1_plugins.runs.report.strips import draw
-from streamt1_plugins.runs.checkpoint import STATE
-from streamt1_plugins.api.tree import node_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,12 +30,11 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from streamt1_plugins.api.candidate import Candidate
-    from streamt1_plugins.api.types import Chunk, Node
     from streamt1_plugins.api.run import Run
+    from streamt1_plugins.api.types import Chunk, Node
 
 log = logging.getLogger("streamt1")
 
-MEGABYTE = 1_000_000
 START_SECONDS, END_SECONDS = 30, 300
 STRIP_FRAMES, STRIP_HEIGHT = 5, 64
 ID_FILE = "wandb.json"
@@ -43,12 +43,12 @@ _COLUMNS = ("id", "chunk", "parent", "fate", "rank", "score", "short", "long", "
 
 @dataclass(eq=False)
 class Wandb:
-    """Logs a run to Weights & Biases. It never breaks the run: what goes wrong is said once, in a warning.
+    """Logs a run to Weights & Biases. It never breaks the run: a failure is reported once, as a warning.
 
     project, entity, name, group: as in ``wandb.init``. Under a multi-process launcher only the main process logs.
     mode: `online`, `offline` or `disabled`; None is wandb's own setting. Without a connection a run is kept offline.
-    folder: the run folder; the page of the tree and an artifact are made from it, and a resumed run goes on in the
-        same wandb run.
+    folder: the run folder; the page of the tree and an artifact are made from it.
+    append: continue the wandb run that the folder was logged to, as a resumed run does.
     media_mb: limit for strips and videos together, in megabytes.
     """
 
@@ -59,11 +59,12 @@ class Wandb:
     mode: Literal["online", "offline", "disabled"] | None = None
     folder: str | None = None
     media_mb: Annotated[float, Field(ge=0)] = 50.0
+    append: bool = False
 
     def __post_init__(self) -> None:
-        self._log: _Log | None = None
+        self._log: _WandbRun | None = None
 
-    @hookimpl
+    @hookimpl(trylast=True)  # after the observers that refuse a folder in use
     def streamt1_run_started(self, run: Run) -> None:
         if int(os.environ.get("RANK", "0")) == 0:
             self._try(lambda: self._start(run))
@@ -85,18 +86,18 @@ class Wandb:
         self._log = None
 
     @property
-    def _entry(self) -> _Log:
+    def _entry(self) -> _WandbRun:
         assert self._log is not None
         return self._log
 
     def _try(self, action: Callable[[], None]) -> None:
-        """Whatever happens to a dashboard must not cost the run; after the first failure it is left alone."""
+        """A dashboard must not cost the run: after the first failure the run continues without it."""
         try:
             with foreign_code("wandb"):
                 action()
         except (PluginError, InputError) as error:
             self._log = None
-            log.warning("%s. The run goes on without it.", str(error).rstrip("."))
+            log.warning("%s. The run continues without it.", str(error).rstrip("."))
 
     def _start(self, run: Run) -> None:
         import wandb
@@ -110,7 +111,7 @@ class Wandb:
             "group": group,
             "config": _config(run),
             "settings": settings,
-            **self._same_run(run),
+            **self._same_run(),
         }
         try:
             with foreign_code("wandb"):
@@ -121,22 +122,22 @@ class Wandb:
             started = wandb.init(mode="offline", **arguments)
             log.warning("%s. This run is kept offline; later: wandb sync %s", str(error).rstrip("."), started.dir)
         self._remember(started)
-        self._log = _Log(started, self.media_mb * MEGABYTE)
+        self._log = _WandbRun(started, self.media_mb * MEGABYTE)
 
-    def _same_run(self, run: Run) -> dict[str, str]:
+    def _same_run(self) -> dict[str, str]:
         path = Path(self.folder or "") / ID_FILE
-        if not (run.resumed and self.folder and path.exists()):
+        if not (self.append and self.folder and path.exists()):
             return {}
         return {"id": json.loads(path.read_text(encoding="utf-8"))["id"], "resume": "allow"}
 
     def _remember(self, started: Any) -> None:
         if self.folder:
             Path(self.folder).mkdir(parents=True, exist_ok=True)
-            (Path(self.folder) / ID_FILE).write_text(json.dumps({"id": started.id}) + "\n", encoding="utf-8")
+            write_atomically(Path(self.folder) / ID_FILE, json.dumps({"id": started.id}) + "\n")
 
 
 def _end_limit(settings: Any) -> dict[str, int]:
-    """How long an upload may hold up the end of a run, for versions of wandb that know it."""
+    """How long an upload may delay the end of a run, for versions of wandb with that setting."""
     return {"finish_timeout": END_SECONDS} if "finish_timeout" in settings.model_fields else {}
 
 
@@ -146,8 +147,8 @@ def _config(run: Run) -> dict[str, Any]:
 
 
 @dataclass
-class _Log:
-    """An open wandb run. `left`: bytes of media that may still be spent."""
+class _WandbRun:
+    """An open wandb run. `left`: bytes of media that may still be logged."""
 
     wandb_run: Any
     left: float
@@ -203,7 +204,7 @@ class _Log:
         self.wandb_run.finish(exit_code=0 if error is None else 1)
 
     def _artifact(self, folder: Path) -> Any:
-        """What keeps a run, without the state that only resuming needs."""
+        """The run folder, without the checkpoint, which only resuming needs."""
         artifact = self.api.Artifact(f"run-{self.wandb_run.id}", type="streamt1-run")
         for path in sorted(folder.rglob("*")):
             place = path.relative_to(folder)

@@ -1,4 +1,4 @@
-"""The words and numbers around the tree."""
+"""The figures of the page: tiles, costs, and what a run was made with."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
-    from streamt1_plugins.runs.journal import Event
-    from streamt1_plugins.runs.report.recorded import Shown
+    from streamt1_plugins.api.run import Cost
+    from streamt1_plugins.api.tree import Tree
+    from streamt1_plugins.runs.recorded import RecordedRun
 
 MINUTE, HOUR = 60, 3600
 _STAGES = {"generate": "Denoising", "decode": "Decoding", "reward": "Rewards", "commit": "Committing"}
@@ -40,66 +41,41 @@ def duration(seconds: float) -> str:
     return f"{seconds:.1f} s"
 
 
-def last(events: Sequence[Event], name: str) -> Any:
-    """The newest value of a field that several events carry."""
-    return next((event[name] for event in reversed(events) if name in event), None)
-
-
-def status(events: Sequence[Event]) -> str:
-    """How the run ended, in a few words."""
-    end = events[-1]
-    if end["event"] != "finished":
-        return "not finished"
-    return f"stopped: {end['error']}" if end["error"] else "finished"
-
-
-def tiles(shown: Shown) -> list[tuple[str, str, str]]:
-    """(label, value, remark) of the few numbers that say the most."""
-    done, of = int(shown.winner[-1].split(".")[0]) + 1 if shown.winner else 0, shown.events[0]["chunks"]
-    nodes = [shown.tree.nodes[name] for name in shown.winner]
-    scores = [node.score for node in nodes if node.readings and math.isfinite(node.score)]
-    whole = shown.tree.final.get(shown.winner[-1]) if shown.winner else None
-    video = f"{duration(sum(lengths(shown.events).values()))} of video"
+def tiles(run: RecordedRun, tree: Tree) -> list[tuple[str, str, str]]:
+    """(label, value, remark) of the numbers at the top of the page."""
+    done, of = run.winner[-1].chunk + 1 if run.winner else 0, run.start["chunks"]
+    scores = [node.score for node in run.winner if node.readings and math.isfinite(node.score)]
+    whole = tree.final.get(run.winner[-1].id) if run.winner else None
+    video = f"{duration(sum(lengths(run).values()))} of video"
     found = [("Chunks", str(done) if done == of else f"{done} of {of}", video)]
-    found.append(("Candidates", str(len(shown.tree)), f"{len(shown.tree) / max(1, done):.2g} per chunk"))
+    found.append(("Candidates", str(len(tree)), f"{len(tree) / max(1, done):.2g} per chunk"))
     if scores:
         remark = "mean over its chunks" if whole is None else f"whole video {number(whole)}"
         found.append(("Winner's score", number(fmean(scores)), remark))
-    found.append(("Time", duration(seconds(shown.events)), f"on {shown.events[0]['device']}"))
-    cost = last(shown.events, "cost")
-    if cost:
-        found.append(("Forward passes", f"{cost['forwards']:,}".replace(",", "\u2009"), "context passes included"))
+    found.append(("Time", duration(run.seconds), f"on {run.start['device']}"))
+    forwards = run.cost().forwards
+    if forwards:
+        found.append(("Forward passes", f"{forwards:,}".replace(",", "\u2009"), "context passes included"))
     return found
 
 
-def lengths(events: Sequence[Event]) -> dict[int, float]:
+def lengths(run: RecordedRun) -> dict[int, float]:
     """Seconds of video by chunk."""
-    return {event["chunk"]: event["frames"] / events[0]["fps"] for event in events if event["event"] == "chunk"}
+    return {chunk: frames / run.start["fps"] for chunk, frames in run.frames.items()}
 
 
-def seconds(events: Sequence[Event]) -> float:
-    """Wall time of all parts of a run: it starts to count again when it is resumed."""
-    total = current = 0.0
-    for event in events:
-        if event["event"] == "resumed":
-            total, current = total + current, 0.0
-        current = event.get("seconds", current) if event["event"] in ("chunk", "finished") else current
-    return total + current
-
-
-def costs(events: Sequence[Event]) -> dict[str, Any]:
+def costs(cost: Cost) -> dict[str, Any]:
     """Counts, and seconds by stage with their share of the sum."""
-    cost = last(events, "cost") or {"seconds": {}}
-    spent = {_STAGES.get(name, name.capitalize()): value for name, value in cost["seconds"].items()}
+    spent = {_STAGES.get(name, name.capitalize()): value for name, value in cost.seconds.items()}
     total = sum(spent.values()) or 1.0
     return {
-        "counts": [(label, cost.get(name, 0)) for name, label in _COUNTS.items()],
+        "counts": [(label, getattr(cost, name)) for name, label in _COUNTS.items()],
         "stages": [(label, value, value / total) for label, value in spent.items()],
     }
 
 
 def record(start: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What one needs to make the run again, besides the recipe."""
+    """What is needed to make the run again, besides the recipe."""
     call = {name: value for name, value in start["call"].items() if name != "prompt"}
     rows = [("Seed", str(start["seed"])), ("Device", str(start["device"])), ("Started", str(start["time"])[:19])]
     if call:

@@ -1,4 +1,4 @@
-"""Where things stand on the page, in units of one column and one row: a hundred units each, the style gives pixels."""
+"""Positions on the page, in units of one column and one row: a hundred units each, the style gives pixels."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from streamt1_plugins.api.types import Node
     from streamt1_plugins.api.tree import Tree
+    from streamt1_plugins.api.types import Node
 
 UNIT = 100
 CARD = 0.77
@@ -21,7 +21,7 @@ HEAD = 8
 
 
 @dataclass(frozen=True)
-class Place:
+class Cell:
     """A node in column `column` and row `row`."""
 
     node: Node
@@ -50,13 +50,13 @@ class Curves:
     high: float
 
 
-def places(tree: Tree, winner: Sequence[str]) -> dict[str, Place]:
+def cells(tree: Tree, winner: Sequence[str]) -> dict[str, Cell]:
     """Every node, chunk by chunk: the winner in the first row, then the survivors, then by score."""
-    found: dict[str, Place] = {}
+    found: dict[str, Cell] = {}
     for column in sorted({node.chunk for node in tree}):
         ordered = sorted(tree.chunk(column), key=lambda node: _order(node, winner))
         for row, node in enumerate(ordered):
-            found[node.id] = Place(node, column, row, node.id in winner)
+            found[node.id] = Cell(node, column, row, node.id in winner)
     return found
 
 
@@ -66,13 +66,13 @@ def _order(node: Node, winner: Sequence[str]) -> tuple[bool, float, float, int]:
     return node.id not in winner, rank, score, node.ordinal
 
 
-def edges(found: dict[str, Place]) -> list[Edge]:
-    """Lines between nodes and their parents; those that matter come last, so that they lie on top."""
-    lines = [_edge(found[place.node.parent], place) for place in found.values() if place.node.parent in found]
+def edges(found: dict[str, Cell]) -> list[Edge]:
+    """Lines between nodes and their parents; the winner's come last, so that they lie on top."""
+    lines = [_edge(found[cell.node.parent], cell) for cell in found.values() if cell.node.parent in found]
     return sorted(lines, key=lambda edge: ("pruned", "kept", "winner").index(edge.kind))
 
 
-def _edge(parent: Place, child: Place) -> Edge:
+def _edge(parent: Cell, child: Cell) -> Edge:
     x0, x1 = (parent.column + CARD) * UNIT, child.column * UNIT
     y0, y1 = (parent.row + 0.5) * UNIT, (child.row + 0.5) * UNIT
     middle = (x0 + x1) / 2
@@ -81,7 +81,7 @@ def _edge(parent: Place, child: Place) -> Edge:
 
 
 def curves(tree: Tree, winner: Sequence[str]) -> Curves | None:
-    """The score curves; None where nothing was measured."""
+    """The score curves; None where no candidate has a score."""
     columns = [(chunk, _scores(tree.chunk(chunk))) for chunk in sorted({node.chunk for node in tree})]
     measured = [(chunk, scores) for chunk, scores in columns if scores]
     if not measured:
@@ -103,7 +103,7 @@ def curves(tree: Tree, winner: Sequence[str]) -> Curves | None:
 
 
 def _scores(nodes: Iterable[Node]) -> list[float]:
-    """Scores that say something: without readings a score is only a placeholder."""
+    """Finite scores of candidates with readings: without readings a score is only a placeholder."""
     return [node.score for node in nodes if node.readings and math.isfinite(node.score)]
 
 

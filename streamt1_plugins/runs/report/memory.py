@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+from streamt1_plugins.api.routed_memory import RoutedMemory, evict, remember
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from streamt1_plugins.api.types import MemoryRoute
-    from streamt1_plugins.config.schema import SinkSettings
+    from streamt1_plugins.config.schema import MemoryPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,36 +26,36 @@ class Slot:
 Held = tuple[Slot, ...]
 
 
-def timeline(routes: Sequence[MemoryRoute | None], sizes: SinkSettings) -> list[Held]:
-    """What chunk 0, 1, ... could look back to, sinks first. `routes`: of the chunks of one path, oldest first.
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    """A block of the memory: its own number and those folded into it."""
 
-    The same rule as a routed memory: a chunk takes its route when it leaves the window; one to append is folded into
-    the newest sink once the sinks are full.
-    """
-    held: list[Held] = [()]
-    sinks: Held = ()
-    window: list[int] = []
-    for chunk in range(len(routes) - 1):
-        if len(sinks) < sizes.sink_chunks:
-            sinks = (*sinks, Slot(chunk, "sink"))
-        else:
-            window.append(chunk)
-        while len(window) >= sizes.window_chunks:
-            leaving = window.pop(0)
-            sinks = _routed(sinks, leaving, routes[leaving], sizes)
-        held.append((*sinks, *(Slot(each, "window") for each in window)))
+    index: int
+    route: MemoryRoute | None
+    folded: tuple[int, ...] = ()
+
+
+def timeline(routes: Sequence[MemoryRoute | None], plan: MemoryPlan) -> list[Held]:
+    """What chunk 0, 1, ... could look back to, sinks first. `routes`: of the chunks of one path, oldest first."""
+    memory: RoutedMemory[_Chunk] = RoutedMemory()
+    held = [_slots(memory, plan)]
+    for index, route in enumerate(routes[:-1]):
+        memory = evict(remember(memory, _Chunk(index, route), plan), plan, _folded)
+        held.append(_slots(memory, plan))
     return held
-
-
-def _routed(sinks: Held, leaving: int, route: MemoryRoute | None, sizes: SinkSettings) -> Held:
-    if route == "append" and len(sinks) < sizes.max_sink_chunks:
-        return (*sinks, Slot(leaving, "append"))
-    if route in ("append", "ema") and sinks:
-        newest = sinks[-1]
-        return (*sinks[:-1], replace(newest, folded=(*newest.folded, leaving)))
-    return sinks
 
 
 def sink_count(held: Held) -> int:
     """How many of the slots are sinks."""
     return sum(slot.kind != "window" for slot in held)
+
+
+def _folded(sink: _Chunk, leaving: _Chunk) -> _Chunk:
+    return replace(sink, folded=(*sink.folded, leaving.index))
+
+
+def _slots(memory: RoutedMemory[_Chunk], plan: MemoryPlan) -> Held:
+    sinks = (
+        Slot(each.index, "sink" if each.index < plan.sink_chunks else "append", each.folded) for each in memory.sinks
+    )
+    return (*sinks, *(Slot(each.index, "window") for each in memory.window))

@@ -1,26 +1,16 @@
-"""From a run folder to one HTML file that needs nothing else."""
+"""The page of a run, made from its folder: one HTML file that needs nothing else."""
 
 from __future__ import annotations
 
-from streamt1_plugins.runs.report.recorded import Shown
-
 import base64
-import os
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from streamt1_plugins.runs import journal
-from streamt1_plugins.config import load as recipes
-from streamt1_plugins.runs.report import facts
-from streamt1_plugins.runs.report import layout
-from streamt1_plugins.runs.report import memory
-from streamt1_plugins.runs.report import strips
+from streamt1_plugins.runs.files import write_atomically
+from streamt1_plugins.runs.recorded import RecordedRun
+from streamt1_plugins.runs.report import facts, layout, memory, strips
 
 if TYPE_CHECKING:
-    from streamt1_plugins.api.types import MemoryRoute
-    from streamt1_plugins.config.schema import Recipe
     from streamt1_plugins.api.tree import Tree
 
 PAGE = "report.html"
@@ -33,12 +23,7 @@ def write_page(folder: str | Path, out: str | Path | None = None) -> Path:
     Raises `InputError` where the folder holds no run, `OSError` where the page cannot be written.
     """
     path = Path(out) if out else Path(folder) / PAGE
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        temporary.write_text(render(folder), encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomically(path, render(folder))
     return path
 
 
@@ -50,38 +35,46 @@ def render(folder: str | Path) -> str:
         loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"number": facts.number, "duration": facts.duration}
-    html = environment.get_template("page.html.j2").render(context(Shown(Path(folder))))
+    html = environment.get_template("page.html.j2").render(context(RecordedRun.read(folder)))
     # Lone surrogates (a prompt typed in another encoding) cannot be written as UTF-8.
     return html.encode("utf-8", "replace").decode("utf-8")
 
 
-def context(shown: Shown) -> dict[str, Any]:
-    """Everything the template fills in."""
-    found = strips.find(shown.folder)
-    placed = layout.places(shown.tree, shown.winner)
-    columns = max((place.column for place in placed.values()), default=-1) + 1
+def context(run: RecordedRun) -> dict[str, Any]:
+    """Every value the template fills in."""
+    found, tree, winner = strips.find(run.folder), run.tree(), [node.id for node in run.winner]
+    cells = layout.cells(tree, winner)
+    remembered = held(run, tree)
     return {
         "style": (_HERE / "page.css").read_text(encoding="utf-8"),
         "script": (_HERE / "page.js").read_text(encoding="utf-8"),
-        "start": shown.events[0],
-        "recipe": shown.recipe,
-        "status": facts.status(shown.events),
-        "tiles": facts.tiles(shown),
-        "costs": facts.costs(shown.events),
-        "record": facts.record(shown.events[0]),
-        "notes": shown.tree.notes,
-        "places": list(placed.values()),
-        "columns": columns,
-        "rows": max((place.row for place in placed.values()), default=-1) + 1,
-        "edges": layout.edges(placed),
-        "curves": layout.curves(shown.tree, shown.winner),
-        "final": shown.tree.final,
-        "held": shown.held,
-        "sinks": max((memory.sink_count(held) for held in shown.held), default=0),
+        "start": run.start,
+        "recipe": run.recipe,
+        "status": run.status,
+        "tiles": facts.tiles(run, tree),
+        "costs": facts.costs(run.cost()),
+        "record": facts.record(run.start),
+        "notes": tree.notes,
+        "cells": list(cells.values()),
+        "columns": max((cell.column for cell in cells.values()), default=-1) + 1,
+        "rows": max((cell.row for cell in cells.values()), default=-1) + 1,
+        "edges": layout.edges(cells),
+        "curves": layout.curves(tree, winner),
+        "final": tree.final,
+        "held": remembered,
+        "sinks": max((memory.sink_count(held) for held in remembered), default=0),
         "film": film(found),
-        "lengths": facts.lengths(shown.events),
-        "strips": {name: [strip.frames, _base64(strip.path)] for name, strip in found.items() if name in placed},
+        "lengths": facts.lengths(run),
+        "strips": {name: [strip.frames, _base64(strip.path)] for name, strip in found.items() if name in cells},
     }
+
+
+def held(run: RecordedRun, tree: Tree) -> list[memory.Held]:
+    """The memory along the winning path; empty where the memory was not routed."""
+    if not any(node.route for node in tree):
+        return []
+    given = run.winner[0].chunk if run.winner else 0  # chunks the call continued came first
+    return memory.timeline([*[None] * given, *(node.route for node in run.winner)], run.recipe.sinks)
 
 
 def film(found: dict[str, strips.Strip]) -> dict[str, float | int]:

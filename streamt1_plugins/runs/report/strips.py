@@ -1,4 +1,4 @@
-"""Film strips: a few frames of a candidate side by side in one small picture, kept while its frames are at hand."""
+"""Film strips: a few frames of a candidate side by side in one small picture, drawn while it has frames."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from streamt1_plugins.runs.files import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Container
@@ -76,12 +78,12 @@ def _encoded(strip: Image) -> bytes:
 class StripKeeper:
     """Keeps a strip of every candidate within a budget of bytes for the whole run.
 
-    Strips get smaller as soon as one would take more than its share of what is left, and then stay so: neighbours
-    should look alike.
+    Strips get smaller as soon as one would take more than its share of what is left, and stay small: neighbours should
+    look alike.
     """
 
     def __init__(self, folder: Path, budget: int, expected: int) -> None:
-        """`expected`: how many candidates are to come. What lies in the folder already counts as spent."""
+        """`expected`: how many candidates are to come. Strips that the folder already holds count as spent."""
         self._folder = folder / FOLDER
         self._folder.mkdir(parents=True, exist_ok=True)
         self._left = budget - sum(path.stat().st_size for path in self._folder.glob("*.webp"))
@@ -97,7 +99,7 @@ class StripKeeper:
         content, count = self._smallest_needed(frames, share)
         for stale in self._folder.glob(f"{node}-*.webp"):
             stale.unlink()
-        (self._folder / f"{node}-{count}.webp").write_bytes(content)
+        write_atomically(self._folder / f"{node}-{count}.webp", content)
         self._left -= len(content)
 
     def _smallest_needed(self, frames: Tensor, share: float) -> tuple[bytes, int]:

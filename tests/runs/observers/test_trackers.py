@@ -42,4 +42,4 @@ def test_a_tracker_that_fails_does_not_cost_the_run(tmp_path: Path, caplog: pyte
     (tmp_path / "file").write_text("in the way")
     pipe = run(folder=str(tmp_path / "file"))
     assert len(pipe.tree.winner) == 4
-    assert sum("goes on without it" in message for message in caplog.messages) == 1
+    assert sum("continues without it" in message for message in caplog.messages) == 1

@@ -184,7 +184,7 @@ def test_a_recipe_can_ask_for_it(tmp_path: Path) -> None:
 def test_a_resumed_run_goes_on_in_the_same_wandb_run(tmp_path: Path) -> None:
     run(tmp_path)
     first = json.loads((tmp_path / "run" / ID_FILE).read_text())["id"]
-    again = Wandb(mode="offline", project="test", folder=str(tmp_path / "run"))
+    again = Wandb(mode="offline", project="test", folder=str(tmp_path / "run"), append=True)
     streamt1.resume(tmp_path / "run", ToyPipeline(), observers={"wandb": again})
     assert {record.run.run_id for record in records(tmp_path) if record.HasField("run")} == {first}
 

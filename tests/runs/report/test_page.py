@@ -7,22 +7,24 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 import streamt1_plugins as streamt1
-from streamt1_plugins.config.schema import SinkSettings
 from streamt1_plugins.errors import InputError
 from streamt1_plugins.runs.observers.record import record_to
-from streamt1_plugins.runs.observers.report import Report
-from streamt1_plugins.runs.report import PAGE, facts, layout, memory, strips, write_page
+from streamt1_plugins.runs.report import PAGE, layout, strips, write_page
 from streamt1_plugins.runs.report.strips import StripKeeper
+from tests.runs.shared import recorded
 from tests.toy import ToyPipeline
 
 NASTY = """<img src=x onerror="document.title='hacked'"><script>document.title='hacked'</script>{{ 7 * 7 }}'"&amp;"""
+
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
 QUIET = (
     "--headless",
     "--no-sandbox",
@@ -38,14 +40,8 @@ QUIET = (
 )
 
 
-def run(folder: Path, *overrides: str, prompt: str = "a prompt", **call: Any) -> streamt1.StreamPipeline:
-    pipe = streamt1.wrap(ToyPipeline(), overrides=overrides, observers=record_to(folder))
-    pipe(prompt, **call)
-    return pipe
-
-
 def browse(page: Path, profile: Path, fragment: str = "") -> tuple[str, list[str]]:
-    """(the document after its scripts ran, what the browser's console says)."""
+    """(the document after its scripts ran, what the browser's console shows)."""
     if CHROMIUM is None:
         pytest.skip("needs Chromium")
     address = page.as_uri() + fragment
@@ -60,14 +56,14 @@ def browse(page: Path, profile: Path, fragment: str = "") -> tuple[str, list[str
 
 
 def side(document: str) -> str:
-    """What the panel of the selected candidate says."""
+    """The text of the selected candidate's panel."""
     found = re.search(r"<aside.*?</aside>", document, re.DOTALL)
     assert found
     return html.unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", found[0])))
 
 
 def test_a_run_with_a_folder_leaves_a_page_that_names_every_candidate(tmp_path: Path) -> None:
-    pipe = run(tmp_path)
+    pipe = recorded(tmp_path)
     page = (tmp_path / PAGE).read_text()
     for node in pipe.tree:
         assert f'data-node="{node.id}"' in page
@@ -76,13 +72,13 @@ def test_a_run_with_a_folder_leaves_a_page_that_names_every_candidate(tmp_path: 
 
 
 def test_the_page_needs_nothing_else(tmp_path: Path) -> None:
-    run(tmp_path)
+    recorded(tmp_path)
     page = (tmp_path / PAGE).read_text()
     assert not re.findall(r"""(?:src|href)=["'](?!data:|#)[^"']*|url\((?!data:)|@import|https?://""", page)
 
 
 def test_a_prompt_is_text_whatever_it_holds(tmp_path: Path) -> None:
-    run(tmp_path, prompt=NASTY)
+    recorded(tmp_path, prompt=NASTY)
     page = (tmp_path / PAGE).read_text()
     assert NASTY not in page
     assert html.escape(NASTY, quote=True).replace("&#x27;", "&#39;").replace("&quot;", "&#34;") in page
@@ -95,7 +91,7 @@ def test_a_prompt_is_text_whatever_it_holds(tmp_path: Path) -> None:
 
 
 def test_a_browser_opens_it_without_an_error_and_shows_the_winner(tmp_path: Path) -> None:
-    pipe = run(tmp_path)
+    pipe = recorded(tmp_path)
     document, console = browse(tmp_path / PAGE, tmp_path / "profile")
     assert console == []
     assert pipe.tree.winner[-1] in side(document)
@@ -104,14 +100,14 @@ def test_a_browser_opens_it_without_an_error_and_shows_the_winner(tmp_path: Path
 
 
 def test_clicking_a_node_shows_its_details(tmp_path: Path) -> None:
-    pipe = run(tmp_path)
+    pipe = recorded(tmp_path)
     node = next(node for node in pipe.tree.chunk(2) if node.fate == "pruned")
     document, console = browse(tmp_path / PAGE, tmp_path / "profile", f"#node={node.id}")  # the page clicks on it
     assert console == []
-    said = side(document)
+    text = side(document)
     for fact in (f"Chunk 3, candidate {node.ordinal + 1}", "pruned", str(node.seed), f"{node.score:.3f}", node.route):
-        assert str(fact) in said
-    assert said.count("Candidates of this chunk") == 1
+        assert str(fact) in text
+    assert text.count("Candidates of this chunk") == 1
 
 
 def press(page: Path, *keys: str) -> Path:
@@ -127,7 +123,7 @@ def press(page: Path, *keys: str) -> Path:
 
 
 def test_it_works_from_the_keyboard(tmp_path: Path) -> None:
-    tree = run(tmp_path).tree
+    tree = recorded(tmp_path).tree
     page = tmp_path / PAGE
 
     def after(*keys: str) -> str:
@@ -137,7 +133,7 @@ def test_it_works_from_the_keyboard(tmp_path: Path) -> None:
 
     assert f" {tree.winner[0]} " in side(after("ArrowLeft"))
     assert f" {tree.winner[2]} " in side(after("ArrowRight"))
-    second = layout.places(tree, tree.winner)
+    second = layout.cells(tree, tree.winner)
     below = next(place.node.id for place in second.values() if (place.column, place.row) == (1, 1))
     assert f" {below} " in side(after("ArrowDown"))
     assert f" {tree.winner[1]} " in side(after("ArrowDown", "ArrowUp"))
@@ -148,7 +144,7 @@ def test_it_works_from_the_keyboard(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_forty_chunks_of_sixteen_candidates_stay_small_and_open_fast(tmp_path: Path) -> None:
-    run(tmp_path, "search.candidates=8", "rewards.window=1", "search.final=last_chunk", chunks=40)
+    recorded(tmp_path, "search.candidates=8", "rewards.window=1", "search.final=last_chunk", chunks=40)
     shutil.rmtree(tmp_path / strips.FOLDER)
     keeper = StripKeeper(tmp_path, 9_000_000, 640)
     worst = torch.rand(12, 3, 96, 166, generator=torch.Generator().manual_seed(0))  # noise: nothing is harder to shrink
@@ -164,7 +160,7 @@ def test_forty_chunks_of_sixteen_candidates_stay_small_and_open_fast(tmp_path: P
 
 
 def test_the_page_of_a_run_that_was_killed(tmp_path: Path) -> None:
-    run(tmp_path)
+    recorded(tmp_path)
     journal = tmp_path / "journal.jsonl"
     journal.write_bytes(b"".join(journal.read_bytes().splitlines(keepends=True)[:8])[:-20])
     page = write_page(tmp_path, tmp_path / "early.html").read_text()
@@ -181,82 +177,10 @@ def test_a_run_without_rewards_or_routes_has_neither_curves_nor_memory(tmp_path:
 
 
 def test_invalid_candidates_say_why(tmp_path: Path) -> None:
-    run(tmp_path, "rewards.short={picky: {options: {ordinals: [0]}}}")
+    recorded(tmp_path, "rewards.short={picky: {options: {ordinals: [0]}}}")
     assert "gave a value that is not finite" in (tmp_path / PAGE).read_text()
 
 
-def test_what_holds_no_run_is_said(tmp_path: Path) -> None:
+def test_what_holds_no_run_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no run"):
         write_page(tmp_path)
-
-
-def test_without_a_journal_there_is_no_page_but_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    streamt1.wrap(ToyPipeline(), observers={"report": Report(str(tmp_path))})("a prompt")
-    assert "needs the observer `journal`" in caplog.text
-    assert not (tmp_path / PAGE).exists()
-
-
-def test_the_memory_shown_is_the_memory_there_was(tmp_path: Path) -> None:
-    """Against the adapter's own rule, on random routes."""
-    wan = pytest.importorskip("streamt1_wan.memory")
-    plan = streamt1.MemoryPlan(sink_chunks=2, window_chunks=3, max_sink_chunks=4)
-    sizes = SinkSettings(sink_chunks=2, window_chunks=3, max_sink_chunks=4)
-    generator = torch.Generator().manual_seed(0)
-    for _ in range(20):
-        picks = torch.randint(3, (14,), generator=generator).tolist()
-        routes = [("discard", "ema", "append")[pick] for pick in picks]
-        held, real = memory.timeline(routes, sizes), wan.Memory()
-        for chunk, route in enumerate(routes):
-            shown = [slot.chunk for slot in held[chunk]]
-            assert shown == [block.start for block in real.blocks]
-            block = wan.Block((), (), start=chunk, frames=1, route=route)
-            real = wan.evict(wan.remember(real, block, plan), plan, NoRope())
-
-
-class NoRope:
-    def by(self, frames: int) -> None:
-        return None
-
-
-def test_folded_chunks_are_counted() -> None:
-    sizes = SinkSettings(sink_chunks=1, window_chunks=2, max_sink_chunks=2)
-    held = memory.timeline(["discard", "ema", "append", "append", "discard", "ema"], sizes)
-    assert held[-1] == (
-        memory.Slot(0, "sink", (1,)),
-        memory.Slot(2, "append", (3,)),
-        memory.Slot(4, "window"),
-    )
-    assert memory.sink_count(held[-1]) == 2
-
-
-def test_the_winner_stands_in_the_first_row_and_parents_left_of_children(tmp_path: Path) -> None:
-    tree = run(tmp_path, "search.candidates=3").tree
-    found = layout.places(tree, tree.winner)
-    assert [found[name].row for name in tree.winner] == [0, 0, 0, 0]
-    assert len(layout.edges(found)) == 18
-    assert [edge.kind for edge in layout.edges(found)][-3:] == ["winner"] * 3
-
-
-def test_strips_shrink_to_fit_their_budget(tmp_path: Path) -> None:
-    noise = torch.rand(12, 3, 160, 160, generator=torch.Generator().manual_seed(0))
-    keeper = StripKeeper(tmp_path, 200_000, 20)
-    for ordinal in range(20):
-        keeper.keep(f"000.{ordinal:02d}", noise)
-    found = strips.find(tmp_path)
-    assert len(found) == 20
-    assert sum(strip.path.stat().st_size for strip in found.values()) <= 210_000
-    assert {strip.frames for strip in found.values()} <= {frames for frames, _ in strips.LEVELS}
-
-
-def test_a_strip_has_the_first_and_the_last_frame() -> None:
-    frames = torch.linspace(0, 1, 12).view(12, 1, 1, 1).expand(12, 3, 8, 8)
-    strip = strips.draw(frames, 5, 8)
-    assert strip.size == (40, 8)
-    assert (strip.getpixel((0, 0))[0], strip.getpixel((39, 0))[0]) == (0, 255)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0.04, "0.0 s"), (59.4, "59.4 s"), (185, "3 min 05 s"), (7440, "2 h 04 min")]
-)
-def test_durations_are_readable(seconds: float, text: str) -> None:
-    assert facts.duration(seconds) == text

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from pathlib import Path
 
 import pytest
@@ -12,8 +11,8 @@ import pytest
 from streamt1_plugins.runs import journal
 from tests.launching import CLI, launch, without_times
 
-TIMEOUT = 4
-WHERE = "Process 1 of 2 while asking reward 'trouble' about candidate 002.01, 002.03: "
+TIMEOUT = 15  # for the process that stalls; the others come within it even on a busy machine
+WHERE = "Process 1 of 2 while evaluating candidate 002.01, 002.03 with reward 'trouble': "
 TOLD = {
     "fail": "Reward 'trouble' failed: SystemError: no luck",
     "die": "it has ended",
@@ -28,13 +27,13 @@ def recipe(how: str) -> tuple[str, ...]:
 
 @pytest.mark.parametrize("how", TOLD)
 def test_one_message_names_the_process_and_the_candidate(how: str, tmp_path: Path) -> None:
-    start, out = time.monotonic(), tmp_path / "run"
+    out = tmp_path / "run"
+    waits = ("-o", f"parallel.timeout={TIMEOUT}") if how == "stall" else ()
     command = ("generate", "a prompt", "--model", "toy", "--out", out, *recipe(how))
-    found = launch(2, CLI, *command, "-o", f"parallel.timeout={TIMEOUT}")
+    found = launch(2, CLI, *command, *waits)  # within its timeout, shorter than the stall and the default one
     assert found.returncode != 0
-    assert time.monotonic() - start < 60
     assert re.findall(r"^Error: .*", found.stderr, re.MULTILINE) == [f"Error: {WHERE}{TOLD[how]}"]
-    assert f"Go on with: streamt1 generate --resume {out}" in found.stderr
+    assert f"Resume with: streamt1 generate --resume {out}" in found.stderr
     kept = journal.read(out)
     assert journal.chunks_done(kept) == 2
     assert kept[-1]["event"] == "finished"

@@ -1,0 +1,82 @@
+"""The route rule of memory sinking (paper: Stream-Scaled Memory Sinking), the same for every kind of block.
+
+A memory holds permanent sinks and a local window, one block per chunk, oldest first. A block that leaves the window
+takes its route: it is dropped (`discard`), averaged into the newest sink (`ema`) or becomes a sink itself (`append`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from streamt1_plugins.api.types import MemoryRoute
+    from streamt1_plugins.config.schema import MemoryPlan
+
+
+class Routed(Protocol):
+    """A remembered chunk, as far as the rule is concerned."""
+
+    @property
+    def route(self) -> MemoryRoute | None:
+        """What becomes of it when it leaves the window; None is `discard`."""
+        ...
+
+
+Block = TypeVar("Block", bound=Routed)
+
+
+@dataclass(frozen=True, eq=False)  # no slots: with them `RoutedMemory[Block]()` fails
+class RoutedMemory(Generic[Block]):
+    """The blocks one branch remembers, as an immutable value: branches that share a past share its blocks."""
+
+    sinks: tuple[Block, ...] = ()
+    window: tuple[Block, ...] = ()
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """All of them, sinks first."""
+        return self.sinks + self.window
+
+
+def remember(memory: RoutedMemory[Block], block: Block, plan: MemoryPlan) -> RoutedMemory[Block]:
+    """The memory with the newest chunk; the first `plan.sink_chunks` chunks are sinks whatever their route."""
+    if len(memory.sinks) < plan.sink_chunks:
+        return replace(memory, sinks=(*memory.sinks, block))
+    return replace(memory, window=(*memory.window, block))
+
+
+def evict(memory: RoutedMemory[Block], plan: MemoryPlan, fold: Callable[[Block, Block], Block]) -> RoutedMemory[Block]:
+    """The memory with room for the next chunk: blocks that do not fit into the window take their routes.
+
+    The window holds `plan.window_chunks` chunks, the one to come included. `fold(sink, leaving)` averages a block into
+    a sink. A route is fixed before its chunk leaves, so all children of a branch share the result.
+    """
+    while len(memory.window) >= plan.window_chunks:
+        leaving, *stay = memory.window
+        memory = RoutedMemory(routed(memory.sinks, leaving, plan, fold), tuple(stay))
+    return memory
+
+
+def routed(
+    sinks: tuple[Block, ...], leaving: Block, plan: MemoryPlan, fold: Callable[[Block, Block], Block]
+) -> tuple[Block, ...]:
+    """The sinks after a block has left the window on its route."""
+    if leaving.route == "append" and len(sinks) < plan.max_sink_chunks:
+        return (*sinks, leaving)
+    # As in the paper's release, a chunk to append is folded into the newest sink once the sinks are full.
+    if leaving.route in ("append", "ema"):
+        return (*sinks[:-1], fold(sinks[-1], leaving))
+    return sinks
+
+
+def capacity(plan: MemoryPlan, chunks: int) -> tuple[int, int]:
+    """(sinks, blocks in the window) that a branch of a video of `chunks` chunks holds at most.
+
+    Reached where every chunk is appended. The last chunk is never remembered.
+    """
+    past = max(0, chunks - 1)
+    window = min(plan.window_chunks - 1, max(0, past - plan.sink_chunks))
+    return min(past - window, max(plan.sink_chunks, plan.max_sink_chunks)), window

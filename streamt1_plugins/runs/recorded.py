@@ -1,0 +1,104 @@
+"""A recorded run, read from its folder: recipe, tree, winner, cost, and how it ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from streamt1_plugins.api.run import Cost
+from streamt1_plugins.config import load as recipes
+from streamt1_plugins.runs import journal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from streamt1_plugins.api.tree import Tree
+    from streamt1_plugins.api.types import Node
+    from streamt1_plugins.config.schema import Recipe
+    from streamt1_plugins.runs.journal import Event
+
+
+@dataclass(frozen=True)
+class RecordedRun:
+    """The run whose journal in `folder` holds `events`."""
+
+    folder: Path
+    events: Sequence[Event]
+
+    @classmethod
+    def read(cls, folder: str | Path) -> RecordedRun:
+        """Read the run in `folder`. Raises `InputError` where there is none."""
+        return cls(Path(folder), journal.read(folder))
+
+    @property
+    def start(self) -> Event:
+        """The `started` event: recipe, prompt, seed, arguments and versions."""
+        return self.events[0]
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """The complete recipe."""
+        return recipes.load(self.start["recipe"])
+
+    def tree(self, chunks: int | None = None) -> Tree:
+        """A new tree of the candidates; with `chunks`, as it was after that many chunks."""
+        return journal.tree_of(self.events, chunks=chunks)
+
+    @cached_property
+    def winner(self) -> tuple[Node, ...]:
+        """The winning path, oldest node first; of a run that is not finished, the best branch so far."""
+        tree = self.tree()
+        if tree.winner:
+            return tuple(tree.nodes[name] for name in tree.winner)
+        best = [node for node in tree if node.rank == 0]
+        return tree.path(best[-1].id) if best else ()
+
+    def cost(self, chunks: int | None = None) -> Cost:
+        """What the run cost; with `chunks`, what that many chunks cost."""
+        counted = [event for event in self.events if "cost" in event]
+        if chunks is not None:
+            counted = [event for event in counted if event["event"] == "chunk" and event["chunk"] < chunks]
+        cost, known = counted[-1]["cost"] if counted else {}, {field.name for field in fields(Cost)}
+        return Cost(**{name: value for name, value in cost.items() if name in known})
+
+    def newest(self, name: str) -> Any:
+        """The last value of a field that several events carry, None where none does."""
+        return next((event[name] for event in reversed(self.events) if name in event), None)
+
+    @property
+    def device(self) -> str:
+        """Where the run was made, or resumed last, with the name of the GPU."""
+        name = self.newest("device_name")
+        return f"{self.newest('device')} ({name})" if name else str(self.newest("device"))
+
+    @property
+    def error(self) -> str | None:
+        """What ended the run early, None where it ended well or was killed."""
+        end: str | None = self.events[-1].get("error")
+        return end
+
+    @property
+    def status(self) -> str:
+        """How the run ended, in a few words."""
+        if self.events[-1]["event"] != "finished":
+            return "not finished"
+        return f"stopped: {self.error}" if self.error else "finished"
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the search, the parts before and after an interruption together."""
+        total = current = 0.0
+        for event in self.events:
+            if event["event"] == "resumed":
+                total, current = total + current, 0.0
+            current = event.get("seconds", current) if event["event"] in ("chunk", "finished") else current
+        return total + current
+
+    @property
+    def frames(self) -> dict[int, int]:
+        """Frames of video by chunk."""
+        done = journal.chunks_done(self.events)
+        found = {event["chunk"]: event["frames"] for event in self.events if event["event"] == "chunk"}
+        return {chunk: frames for chunk, frames in found.items() if chunk < done}

@@ -1,0 +1,167 @@
+"""The command `streamt1 compare`."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from streamt1_plugins.cli import main as cli
+from streamt1_plugins.compare import forwards
+from streamt1_plugins.compare.page import PAGE
+from streamt1_plugins.compare.run import RESULTS, read
+
+PROMPTS = Path(__file__).parents[2] / "docs" / "evidence" / "prompts_5s.txt"
+
+
+def compare(folder: Path, *args: str, judge: str = "short-only", model: str | None = "toy") -> Any:
+    if not (folder / "prompts.txt").exists():
+        (folder / "prompts.txt").write_text("# two\na\n\nb\n", encoding="utf-8")
+    given = ["--prompts", str(folder / "prompts.txt"), "--out", str(folder / "out"), "--judge", judge]
+    return CliRunner().invoke(cli.app, ["compare", *args, *given, *(["--model", model] if model else [])])
+
+
+def labels_of(folder: Path) -> dict[str, int]:
+    """Candidates of a video by recipe."""
+    return {each["recipe"]: each["cost"]["candidates"] for each in read(folder / "out")}
+
+
+def test_candidates_run_each_search_at_each_width(tmp_path: Path) -> None:
+    done = compare(tmp_path, "plain", "beam", "--candidates", "4,1,2,2")
+    assert done.exit_code == 0, done.output
+    assert labels_of(tmp_path) == {"plain": 4, "beam@1": 4, "beam@2": 8, "beam@4": 16}
+    assert "| beam@4 | " in done.stdout
+
+
+def test_the_plan_the_videos_and_the_files_are_printed(tmp_path: Path) -> None:
+    done = compare(tmp_path, "plain", "beam")
+    assert done.exit_code == 0, done.output
+    assert "2 recipes x 2 prompts x 1 seed: 4 videos\n" in done.stderr
+    assert re.search(r"^4/4  beam  0\.\d{3}  \d\.\d s  b$", done.stderr, re.MULTILINE)
+    assert re.search(rf"^page    {re.escape(str(tmp_path / 'out' / PAGE))}$", done.stdout, re.MULTILINE)
+    for name in (RESULTS, PAGE, "summary.json", "summary.md"):
+        assert (tmp_path / "out" / name).stat().st_size
+        assert name in done.stdout
+    assert (tmp_path / "out" / "summary.md").read_text() in done.stdout
+    again = compare(tmp_path, "plain", "beam", "--seeds", "2")
+    assert "2 recipes x 2 prompts x 2 seeds: 8 videos, 4 of them done\n" in again.stderr
+    assert "4/4  beam" in again.stderr
+
+
+def test_match_widens_the_searches_to_equal_forwards(tmp_path: Path) -> None:
+    wide = tmp_path / "wide.yaml"
+    wide.write_text("extends: beam\nsearch: {candidates: 3, top_k: 2}\n", encoding="utf-8")
+    done = compare(tmp_path, "plain", "beam", str(wide), "best-of-n", "--match", "forwards")
+    assert done.exit_code == 0, done.output
+    assert labels_of(tmp_path) == {"plain": 4, "beam@6": 24, "wide": 24, "best-of-n@6": 24}
+    assert ": 24\n" in done.stderr
+    page = (tmp_path / "out" / PAGE).read_text(encoding="utf-8")
+    assert "widened towards the forwards of the most expensive one" in page
+    assert read(tmp_path / "out", forwards.FORWARDS)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--match", "forwards", "--candidates", "2"], "use one of the two"),
+        (["--candidates", "2,x"], "is not of the form N,N,..."),
+        (["--candidates", ""], "is not of the form N,N,..."),
+        (["--candidates", "0,2"], "a width is at least 1 candidate"),
+        (["plain"], "Two of the recipes are called 'plain'"),
+        (["no-such"], "Unknown recipe 'no-such'"),
+    ],
+)
+def test_mistakes_are_reported_before_anything_is_generated(tmp_path: Path, options: list[str], message: str) -> None:
+    done = compare(tmp_path, "plain", "beam", *options)
+    assert done.exit_code == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert message in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_matplotlib_nothing_is_generated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)  # as if it were not installed
+    done = compare(tmp_path, "plain")
+    assert done.exit_code == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "Install it with: pip install 'streamt1-plugins[compare]'" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unwritable_result_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "out" / PAGE).mkdir(parents=True)
+    done = compare(tmp_path, "plain")
+    assert done.exit_code == 2
+    assert f"{tmp_path / 'out' / PAGE} cannot be written: Is a directory." in done.stderr
+
+
+def test_an_unknown_judge_is_guessed(tmp_path: Path) -> None:
+    done = compare(tmp_path, "plain", judge="short-onyl")
+    assert done.exit_code == 2
+    assert "Unknown reward 'short-onyl'. Did you mean 'short-only'?" in done.stderr
+
+
+def test_missing_prompts_are_reported(tmp_path: Path) -> None:
+    (tmp_path / "prompts.txt").mkdir()
+    done = compare(tmp_path, "plain")
+    assert done.exit_code == 2
+    assert "prompts.txt" in done.stderr
+
+
+def test_shards_share_the_prompts(tmp_path: Path) -> None:
+    for shard in ("0/2", "1/2"):
+        done = compare(tmp_path, "plain", "--shard", shard)
+        assert "1 recipe x 1 prompt x 1 seed: 1 videos" in done.stderr
+    assert [each["prompt"] for each in read(tmp_path / "out")] == ["a", "b"]
+
+
+def test_a_file_cannot_hold_results(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("", encoding="utf-8")
+    done = compare(tmp_path, "plain")
+    assert done.exit_code == 2
+    assert done.stderr.splitlines()[-1].startswith(f"Error: {tmp_path / 'out'} cannot hold results: ")
+
+
+def test_a_circular_judge_is_refused_or_marked(tmp_path: Path) -> None:
+    refused = compare(tmp_path, "plain", "beam", judge="bright")  # suggested by the adapter, not named in the recipe
+    assert refused.exit_code == 2
+    assert "beam selects on 'bright'" in refused.stderr
+    assert not (tmp_path / "out").exists()
+    marked = compare(tmp_path, "plain", "beam", "--circular", judge="bright")
+    assert marked.exit_code == 0, marked.output
+    assert "| beam (circular) | " in marked.stdout
+    assert "| plain | " in marked.stdout
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["circular"] == ["beam"]
+    assert 'beam<span class="badge">' in (tmp_path / "out" / PAGE).read_text(encoding="utf-8")
+
+
+def test_a_tiny_comparison_of_the_bundled_model(tmp_path: Path) -> None:
+    prompts = [line for line in PROMPTS.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+    (tmp_path / "prompts.txt").write_text("\n".join(prompts[:2] + prompts[-2:]), encoding="utf-8")
+    done = compare(tmp_path, "plain", "stream-t1", "--num-frames", "33", judge="tinyworld-judge", model=None)
+    assert done.exit_code == 0, done.output
+    rows = read(tmp_path / "out")
+    assert len(rows) == 8
+    assert all(0 <= each["judge"]["score"] <= 1 for each in rows)
+    assert all({"chunk_01", "chunk_03"} <= each["judge"].keys() for each in rows)
+    costs = {each["recipe"]: (each["cost"]["candidates"], each["cost"]["forwards"]) for each in rows}
+    assert costs == {"plain": (3, 26), "stream-t1": (12, 100)}  # as `recipes validate` counts
+    found = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))
+    assert (found["base"], found["prompts"], found["drift"]["last"]) == ("plain", 4, "chunk_03")
+    assert "| stream-t1 | " in (tmp_path / "out" / "summary.md").read_text(encoding="utf-8")
+    assert "stream-t1 against plain" in (tmp_path / "out" / PAGE).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [("--seeds", "0", "greater than or equal to 1"), ("--shard", "2/2", "below N"), ("--shard", "two", "form I/N")],
+)
+def test_wrong_options_are_explained(tmp_path: Path, option: str, value: str, message: str) -> None:
+    done = compare(tmp_path, "plain", option, value)
+    assert done.exit_code == 2
+    assert message in " ".join(done.stderr.split())

@@ -1,0 +1,20 @@
+"""The pairs with the largest gains and losses."""
+
+from __future__ import annotations
+
+import pytest
+
+from streamt1_plugins.compare import pairs
+from tests.compare.examples import row
+
+
+def test_the_pairs_that_gained_and_lost_most() -> None:
+    gains = {"a": 0.1, "b": -0.2, "c": 0.4, "d": 0.0, "e": 0.3, "f": 0.2, "g": -0.1}
+    rows = [row("plain", prompt, 0.5) for prompt in [*gains, "alone", "unjudged"]]
+    rows += [row("beam", prompt, 0.5 + gain, strip=f"strips/{prompt}.jpg") for prompt, gain in gains.items()]
+    rows += [row("beam", "unjudged", None)]
+    found = pairs.extremes(rows, "plain", "beam", "score")
+    assert [pair.prompt for pair in found.best] == ["c", "e", "f"]
+    assert [pair.prompt for pair in found.worst] == ["b", "g"]
+    assert found.worst[0].gain == pytest.approx(-0.2)
+    assert (found.best[0].base.strip, found.best[0].other.strip) == (None, "strips/c.jpg")

@@ -1,0 +1,39 @@
+"""Paired statistics."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from streamt1_plugins.compare import stats
+from tests.compare.examples import row
+
+
+def test_the_interval_covers_the_mean_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(1)
+    hits = 0
+    for i in range(100):
+        found = stats.bootstrap({str(p): [v] for p, v in enumerate(rng.normal(0.3, 1, 40))}, seed=i)
+        hits += found.low <= 0.3 <= found.high
+    assert 88 <= hits <= 99
+
+
+def test_seeds_of_one_prompt_are_not_independent_evidence() -> None:
+    one = stats.bootstrap({"a": [0.0], "b": [1.0], "c": [0.5]})
+    many = stats.bootstrap({"a": [0.0] * 9, "b": [1.0] * 9, "c": [0.5] * 9})
+    assert (one.low, one.high) == (many.low, many.high)
+
+
+def test_paired_differences_and_wins() -> None:
+    base = {("a", 0): 0.5, ("a", 1): 0.5, ("b", 0): 1.0}
+    other = {("a", 0): 0.75, ("a", 1): 0.5, ("c", 0): 9.0}
+    differences = stats.paired(base, other)
+    assert differences == {"a": [0.25, 0.0]}
+    assert stats.wins(differences) == {"better": 1, "equal": 1, "worse": 0}
+
+
+def test_a_column_holds_the_rows_of_a_recipe_that_have_the_metric() -> None:
+    rows = [row("plain", "a", 0.5), row("plain", "b", None), row("beam", "a", 0.7), row("plain", "a", 0.6, seed=1)]
+    found = stats.column(rows, "plain", "score")
+    assert found == {("a", 0): 0.5, ("a", 1): 0.6}
+    assert stats.grouped(found) == {"a": [0.5, 0.6]}
+    assert stats.column(rows, "plain", "jerk") == {}

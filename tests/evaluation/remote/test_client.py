@@ -1,0 +1,215 @@
+"""The client: the scores of the reward itself, and an error for every way in which a server fails."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from threading import Thread
+
+import pytest
+import torch
+
+import streamt1_plugins as streamt1
+from streamt1_basic.rewards import Drift, Flicker
+from streamt1_plugins.api.reward import Reward, RewardInput, RewardOutput
+from streamt1_plugins.config.rewards import Place
+from streamt1_plugins.errors import PluginError, RecipeError, UnreachableError
+from streamt1_plugins.evaluation.remote import connection
+from streamt1_plugins.evaluation.remote.client import RemoteReward
+from streamt1_plugins.evaluation.remote.connection import Connection
+from streamt1_plugins.testing import RewardContract
+from tests.evaluation.remote.serving import example, remote, serving
+from tests.toy import ToyPipeline
+
+
+class TestOverHttp(RewardContract):
+    tolerance = 0.0
+
+    @classmethod
+    def setup_class(cls) -> None:
+        cls.serving = serving("drift")
+        cls.server = cls.serving.__enter__()
+        super().setup_class()
+
+    @classmethod
+    def teardown_class(cls) -> None:
+        super().teardown_class()
+        cls.serving.__exit__(None, None, None)
+
+    def make_reward(self) -> Reward:
+        return RemoteReward("drift", Place(url=self.server.url), {})
+
+    def test_scores_are_those_of_the_reward_itself(self) -> None:
+        for inp in self.inputs():
+            assert torch.equal(self.scores(inp), Drift().score(inp).scores)
+
+
+def test_what_a_reward_declares_comes_from_its_server() -> None:
+    with serving("seam") as server:
+        assert remote(server, "seam").lead_frames == 1
+
+
+def test_the_server_of_another_reward_is_an_error() -> None:
+    with serving() as server, pytest.raises(PluginError, match="offers 'flicker' instead"):
+        remote(server, "seam")
+
+
+def test_candidates_that_do_not_fit_into_one_request_are_sent_in_several() -> None:
+    with serving(max_mb=2) as server:
+        made, inp = remote(server), example()
+        assert torch.equal(made.score(inp).scores, Flicker().score(inp).scores)
+        big = replace(inp, video=inp.video.repeat(1, 4, 1, 1, 1))
+        with pytest.raises(PluginError, match=r"a candidate has .* bytes, its server accepts 2097152.*larger --max-mb"):
+            made.score(big)
+
+
+@dataclass
+class Failing(Reward):
+    seconds: float = 0
+
+    def score(self, inp: RewardInput) -> RewardOutput:
+        time.sleep(self.seconds)
+        raise ZeroDivisionError("no luck")
+
+
+def test_the_error_of_a_reward_arrives_with_its_reason() -> None:
+    with serving(reward=Failing()) as server, pytest.raises(PluginError, match="Error: no luck") as caught:
+        remote(server).score(example())
+    assert not isinstance(caught.value, UnreachableError)
+
+
+def test_a_server_that_is_too_slow_is_unreachable() -> None:
+    with serving(reward=Failing(30)) as server:
+        made = remote(server, timeout=1)
+        start = time.monotonic()
+        with pytest.raises(UnreachableError, match=r"no answer from http://127\.0\.0\.1:\d+ in 1 s"):
+            made.score(example())
+        assert time.monotonic() - start < 25
+
+
+def test_a_missing_server_is_an_error_before_anything_is_generated() -> None:
+    with serving() as server:
+        url = server.url
+    pipe = streamt1.wrap(ToyPipeline(), overrides=[f"rewards.short={{flicker: {{where: '{url}'}}}}"])
+    with pytest.raises(UnreachableError, match=rf"Reward 'flicker': {url} cannot be reached \(ConnectError"):
+        pipe("a prompt")
+    assert pipe.last_run.cost.candidates == 0
+
+
+def test_a_server_of_another_protocol_is_an_error() -> None:
+    with serving() as server:
+        server.offer = server.offer.model_copy(update={"protocol": 9})
+        with pytest.raises(PluginError, match="is not a reward server"):
+            remote(server)
+
+
+def test_a_place_is_a_url_or_an_interpreter() -> None:
+    assert Place.model_validate("http://127.0.0.1:1").url == "http://127.0.0.1:1"
+    assert Place.model_validate("bin/python").python == "bin/python"
+    with pytest.raises(RecipeError, match="name either `url` or `python`"):
+        streamt1.wrap(ToyPipeline(), overrides=["rewards.short={flicker: {where: {timeout: 3}}}"])
+    with pytest.raises(PluginError, match=r"'http://127\.0\.0\.1:port' is not a URL"):
+        RemoteReward("flicker", Place(url="http://127.0.0.1:port"), {}).load("cpu")
+
+
+def test_no_proxy_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving() as server:
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(name, "http://127.0.0.1:9")
+        assert remote(server).name == "flicker"
+
+
+@contextmanager
+def unsteady(drops: int, answer: bytes) -> Iterator[str]:
+    """URL of a server that drops `drops` connections, and then answers."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            for index in range(drops + 1):
+                client, _ = listening.accept()
+                with client:
+                    client.recv(10000)
+                    if index == drops:
+                        client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(answer), answer))
+
+        Thread(target=serve, daemon=True).start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+
+def connected(url: str, retries: int) -> Connection:
+    return Connection("Reward 'x'", url, "", Place(url=url, retries=retries))
+
+
+def test_a_dropped_connection_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "FIRST_PAUSE", 0.01)
+    with unsteady(2, b"ok") as url:
+        assert connected(url, retries=2).get("/reward") == b"ok"
+    with unsteady(2, b"ok") as url, pytest.raises(UnreachableError, match="cannot be reached"):
+        connected(url, retries=1).post("/score", b"frames")
+
+
+def test_an_answer_without_end_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "ANSWER_LIMIT", 10)
+    with unsteady(0, b"x" * 11) as url, pytest.raises(PluginError, match="more than 10 bytes"):
+        connected(url, retries=0).get("/reward")
+
+
+@dataclass
+class Keys(Reward):
+    seen: list[str] = field(default_factory=list)
+
+    def score(self, inp: RewardInput) -> RewardOutput:
+        self.seen.append(inp.frame_ids[0][0][0])
+        return RewardOutput(torch.zeros(len(inp.prompts)))
+
+
+def test_frame_keys_of_two_runs_differ() -> None:
+    """A server that caches by frame may score for two runs at once, whose candidates have the same ids."""
+    reward, inp = Keys(), example()
+    with serving(reward=reward) as server:
+        one, other = remote(server), remote(server)
+        for made in (one, one, other):
+            made.score(inp)
+        one.reset()
+        one.score(inp)
+    first, again, second, later = reward.seen
+    assert first == again
+    assert len({first, second, later}) == 3
+    assert all(key.endswith(f"/{inp.frame_ids[0][0][0]}") for key in reward.seen)
+
+
+def load_over_http() -> None:
+    RemoteReward("flicker", Place(url="http://127.0.0.1:9"), {}).load("cpu")
+
+
+def serve() -> None:
+    with serving():
+        pass
+
+
+@pytest.mark.parametrize(("library", "use"), [("httpx", load_over_http), ("starlette", serve), ("uvicorn", serve)])
+def test_a_missing_library_is_named_with_the_command(
+    library: str, use: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = tuple(f"streamt1_plugins.evaluation.remote.{module}" for module in ("connection", "server"))
+    for module in list(sys.modules):
+        if module.startswith((*ours, f"{library}.")):
+            monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(PluginError, match=rf"needs {library}: pip install 'streamt1-plugins\[serve\]'"):
+        use()
+
+
+def test_the_libraries_of_the_extra_are_imported_on_use() -> None:
+    modules = {"httpx", "starlette", "uvicorn"}
+    code = (
+        "import sys, streamt1_plugins.evaluation.remote.client, streamt1_plugins.cli.reward_worker;"
+        f"print(*({modules} & set(sys.modules)))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.split() == []

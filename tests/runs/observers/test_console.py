@@ -1,0 +1,52 @@
+"""The console: a bar in a terminal, lines elsewhere, the table at the end."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console as Terminal
+
+from streamt1_plugins.api.tree import Tree
+from streamt1_plugins.api.types import Chunk, Node
+from streamt1_plugins.runs.observers.console import Console, chunk_line, tree_table
+from tests.runs.shared import run
+
+
+def test_without_a_terminal_there_is_a_line_per_chunk_and_notes_come_once(capsys: pytest.CaptureFixture[str]) -> None:
+    run({"console": Console()}, "rewards.long.picky={options: {chunk: 1, ordinals: [0, 1, 2, 3]}}")
+    shown = capsys.readouterr()
+    lines = shown.err.splitlines()
+    assert shown.out == ""
+    assert [line[:9] for line in lines if line.startswith("chunk")] == [f"chunk {i}/4" for i in range(1, 5)]
+    assert sum("no valid candidate" in line for line in lines) == 1
+
+
+def test_in_a_terminal_a_bar_shows_chunks_candidates_and_the_best_score(capsys: pytest.CaptureFixture[str]) -> None:
+    console = Console()
+    console._terminal = Terminal(stderr=True, force_terminal=True, width=120)
+    run({"console": console})
+    shown = capsys.readouterr().err
+    assert "chunk 1/4" in shown
+    assert "16 candidates" in shown
+    assert "eta" in shown
+
+
+def test_the_bar_is_taken_down_when_the_run_fails() -> None:
+    console = Console()
+    console._terminal = Terminal(stderr=True, force_terminal=True, width=120)
+    with pytest.raises(RuntimeError):
+        run({"console": console}, fail_at=1)
+    assert console._bar is None
+
+
+def test_a_line_and_a_table_tell_invalid_candidates_and_missing_scores() -> None:
+    nodes = [
+        Node(chunk=0, ordinal=0, parent=None, seed=1, problem="NaN", fate="invalid"),
+        Node(chunk=0, ordinal=1, parent=None, seed=2, fate="kept", rank=0),
+    ]
+    assert "2 candidates  best -  mean -  kept 000.01" in chunk_line(Chunk(0, 2), nodes)
+    tree = Tree({node.id: node for node in nodes}, winner=("000.01",))
+    terminal = Terminal(width=100, record=True, file=io.StringIO())
+    terminal.print(tree_table(tree))
+    assert "2 (1 invalid)" in terminal.export_text()

@@ -1,0 +1,133 @@
+"""The video file as players see it, and what is left of it after failures."""
+
+from __future__ import annotations
+
+import json
+import resource
+from pathlib import Path
+
+import av
+import pytest
+import torch
+
+import streamt1_plugins as streamt1
+from streamt1_plugins.errors import OutputError
+from streamt1_plugins.runs.observers.folder import Folder
+from streamt1_plugins.runs.observers.video import Video, encode_video, to_pixels, write_video
+from tests.runs.shared import Failing, run
+from tests.toy import ToyPipeline
+
+
+def read(path: Path) -> tuple[torch.Tensor, av.VideoStream]:
+    """Frames ``[T, H, W, 3]`` in ``[0, 1]`` of a file, and its stream."""
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        frames = [torch.from_numpy(frame.to_ndarray(format="rgb24")) for frame in container.decode(stream)]
+    return torch.stack(frames).float() / 255, stream
+
+
+def moving(count: int = 12, height: int = 64, width: int = 64) -> torch.Tensor:
+    frames = torch.zeros(count, 3, height, width)
+    frames[:, 2] = 0.6
+    for i in range(count):
+        frames[i, :, 16:32, 2 * i : 2 * i + 16] = torch.tensor([0.9, 0.2, 0.1])[:, None, None]
+    return frames
+
+
+def test_a_small_video_is_enlarged_and_keeps_its_pixels_and_colours(tmp_path: Path) -> None:
+    frames = moving()
+    write_video(frames, tmp_path / "v.mp4", 16.0)
+    seen, stream = read(tmp_path / "v.mp4")
+    assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
+    assert seen.shape == (12, 256, 256, 3)
+    assert stream.average_rate == 16
+    assert (seen[:, 2::4, 2::4] - frames.permute(0, 2, 3, 1)).abs().mean() < 0.01
+
+
+@pytest.mark.parametrize(
+    ("size", "scale", "expected"),
+    [((64, 96), 3, (192, 288)), ((33, 35), 1, (34, 36)), ((300, 260), "auto", (300, 260))],
+)
+def test_sizes_are_scaled_by_an_integer_and_made_even(
+    tmp_path: Path, size: tuple, scale: object, expected: tuple
+) -> None:
+    frames = moving(3, *size)
+    write_video(frames, tmp_path / "v.mp4", 12.5, scale=scale)
+    seen, stream = read(tmp_path / "v.mp4")
+    assert tuple(seen.shape[1:3]) == expected
+    assert float(stream.average_rate) == 12.5
+
+
+def test_pixels_are_rounded_and_clamped() -> None:
+    frame = torch.tensor([-1.0, 0.5, 2.0]).view(3, 1, 1).expand(3, 2, 2)
+    assert to_pixels(frame, 1)[0, 0].tolist() == [0, 128, 255]
+
+
+def test_frames_of_any_float_type_may_come_one_by_one(tmp_path: Path) -> None:
+    write_video((frame.bfloat16() for frame in moving(5)), tmp_path / "v.mp4", 16)
+    assert len(read(tmp_path / "v.mp4")[0]) == 5
+
+
+def test_the_observer_writes_the_best_branch(tmp_path: Path) -> None:
+    pipe = run({"video": Video(str(tmp_path / "deep" / "v.mp4"), crf=1, scale=128)})
+    seen, stream = read(tmp_path / "deep" / "v.mp4")
+    best = torch.cat(pipe.run.beams[0].history.frames)
+    assert stream.average_rate == 8
+    assert (seen[:, 64::128, 64::128] - best.permute(0, 2, 3, 1)).abs().mean() < 0.01
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("broke")])
+def test_a_run_that_ends_early_leaves_the_video_so_far(tmp_path: Path, error: BaseException) -> None:
+    with pytest.raises(type(error)):
+        run({"video": Video(str(tmp_path / "v.mp4")), "failing": Failing(1, error)})
+    assert len(read(tmp_path / "v.mp4")[0]) == 6
+
+
+def test_a_run_that_ends_before_the_first_chunk_leaves_none(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError):
+        run({"video": Video(str(tmp_path / "v.mp4"))}, fail_at=0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_keeps_the_tree_and_no_part_of_the_video(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    watchers = {"folder": Folder(str(out)), "video": Video(str(out / "v.mp4"), crf=0, scale=200)}
+    limit = 4000  # bytes of a file: room for the tree of a plain run, none for the video
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        with pytest.raises(
+            OutputError, match=r"v\.mp4 could not be written: File too large.*tree is kept in .*tree\.json"
+        ):
+            run(watchers, recipe="plain")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert sorted(file.name for file in out.iterdir()) == ["recipe.yaml", "summary.json", "tree.json"]
+    assert len(json.loads((out / "tree.json").read_text())["winner"]) == 4
+
+
+def test_a_failing_codec_is_an_output_error_that_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "v.mp4").write_text("old")
+
+    def broken(*args: object, **kwargs: object) -> None:
+        raise av.error.ExternalError(-542398533, "no more memory")
+
+    monkeypatch.setattr(av.VideoFrame, "from_ndarray", broken)
+    with pytest.raises(OutputError, match=r"H\.264 encoder failed"):
+        run({"video": Video(str(tmp_path / "v.mp4"))})
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["old"]
+
+
+def test_a_video_where_no_folder_can_be_is_refused_before_anything_is_generated(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    pipe = streamt1.wrap(ToyPipeline(), observers={"video": Video(str(tmp_path / "file" / "v.mp4"))})
+    with pytest.raises(OutputError, match="is a file"):
+        pipe("a prompt")
+    assert pipe.run.session.forwards == 0
+
+
+def test_no_frames_make_no_video() -> None:
+    with pytest.raises(ValueError, match="no frames"):
+        encode_video([], 16)
