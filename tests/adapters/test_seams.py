@@ -89,5 +89,5 @@ def test_components_of_another_class_are_refused() -> None:
     check_component(pipe, "vae", SimpleNamespace)
     with pytest.raises(UnsupportedPipelineError, match=r"`vae` is a SimpleNamespace, but this adapter drives Linear"):
         check_component(pipe, "vae", torch.nn.Linear)
-    with pytest.raises(UnsupportedPipelineError, match="no tokenizer or text encoder.*prompt_embeds"):
+    with pytest.raises(UnsupportedPipelineError, match=r"no tokenizer or text encoder.*prompt_embeds"):
         check_text_encoder(pipe)
