@@ -17,7 +17,7 @@ from streamt1_plugins.evaluation.evaluator import Evaluator
 from streamt1_plugins.evaluation.pool import RewardPool
 from streamt1_plugins.plugins import build
 from streamt1_plugins.plugins.build import NOTHING_GIVEN, Given
-from streamt1_plugins.plugins.resolve import completed, place_of, resolve, resolve_adapter
+from streamt1_plugins.plugins.resolve import completed, model_folder, resolve, resolve_adapter
 from streamt1_plugins.plugins.run_hooks import RunHooks, decides
 from streamt1_plugins.runs.observers.callback import OnChunkEnd
 from streamt1_plugins.search import early_pruning, memory_estimate
@@ -85,7 +85,7 @@ def load(
     """
     given = Given(rewards or {}, policies or {})
     resolved = resolve(recipe, model, adapter=adapter, overrides=overrides, given=given)
-    folder = place_of(str(resolved.model))
+    folder = model_folder(str(resolved.model))
     with foreign_code(f"Loading the model {resolved.model!r} with adapter {resolved.adapter.name!r}"):
         pipe = build.adapter(resolved).load(folder)
     return StreamPipeline(pipe, resolved, observers or {}, given)

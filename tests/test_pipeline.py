@@ -51,7 +51,7 @@ def test_an_unsupported_class_lists_the_supported_ones() -> None:
 
 
 def test_a_wan_pipeline_needs_an_explicit_adapter() -> None:
-    with pytest.raises(UnsupportedPipelineError, match=r"WanPipeline: a causal Wan.*say so with adapter='wan'"):
+    with pytest.raises(UnsupportedPipelineError, match=r"WanPipeline: a causal Wan.*name it with adapter='wan'"):
         streamt1.wrap(WanPipeline())
     wan = recipes.load("plain", ["adapter=wan"])
     assert streamt1.wrap(WanPipeline(), wan).recipe.adapter.name == "wan"

@@ -1,4 +1,4 @@
-"""`streamt1 generate --prompts FILE`: a run folder per prompt, over all processes, continued where it exists."""
+"""`streamt1 generate --prompts FILE`: a run folder per prompt, over all processes; existing runs are finished."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from streamt1_plugins.search.distributed.world import World
 
 SLUG_WORDS = 8
-PAUSE = 0.2  # seconds between two looks at how far the others are
+PAUSE = 0.2  # seconds between two readings of the other processes' progress
 
 State = Literal["new", "begun", "done"]
 
@@ -38,7 +38,7 @@ def read_prompts(path: Path) -> list[str]:
 
 
 def folder_of(out: Path, index: int, prompt: str) -> Path:
-    """The run folder of a prompt: its place in the file and its first words."""
+    """The run folder of a prompt, named by its number in the file and its first words."""
     return out / "-".join([f"{index + 1:04d}", *re.findall(r"[a-z0-9]+", prompt.lower())[:SLUG_WORDS]])
 
 
@@ -58,7 +58,7 @@ def state_of(folder: Path, prompt: str, recipe: Mapping[str, Any]) -> State:
 
 
 def _comparable(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """What decides the result: not who watches, nor how many processes there are."""
+    """The sections that decide the result: all but observers and the number of processes."""
     return {name: value for name, value in recipe.items() if name not in ("observers", "parallel")}
 
 
@@ -74,13 +74,13 @@ class Batch:
     world: World | None
 
     def run(self) -> None:
-        """Take prompts until none is left; whoever is free takes the next one."""
+        """Make videos until no prompt is left; a process that is done with one takes the next."""
         speaks = self.world is None or self.world.rank == 0
         for index in self._turns():
             folder = folder_of(self.out, index, self.prompts[index])
             made = self._make(folder, self.prompts[index])
             if speaks:
-                typer.echo(f"[{index + 1}/{len(self.prompts)}] {folder}{'' if made else '  (was there)'}")
+                typer.echo(f"[{index + 1}/{len(self.prompts)}] {folder}{'' if made else '  (exists)'}")
             if self.world is not None and self.group.workers.rank == 0:
                 self.world.status_board.count("finished", 1)
         if speaks:
@@ -88,7 +88,7 @@ class Batch:
             typer.echo(f"{len(self.prompts)} videos in {self.out}")
 
     def _turns(self) -> Iterator[int]:
-        """Numbers of prompts; the processes of a team get the same ones."""
+        """Numbers of prompts; the processes that share candidates get the same ones."""
         for local in itertools.count():
             taken = local
             if self.world is not None:
@@ -99,7 +99,7 @@ class Batch:
             yield index
 
     def _make(self, folder: Path, prompt: str) -> bool:
-        """Make or finish the run of one prompt; False where it is there."""
+        """Make or finish the run of one prompt; False if it was finished before."""
         from streamt1_plugins.resuming import open_interrupted
         from streamt1_plugins.runs.observers.record import record_to
 

@@ -1,4 +1,4 @@
-"""`streamt1 generate`: a prompt in, a run folder out."""
+"""`streamt1 generate`: from a prompt to a run folder."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ class GenerateOptions:
         Path | None, typer.Option(help="The run folder, new or empty. Default: runs/TIME-PROMPT.", show_default=False)
     ] = None
     resume: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Go on with an interrupted run instead.", show_default=False)
+        Path | None, typer.Option(metavar="RUN", help="Resume an interrupted run instead.", show_default=False)
     ] = None
     prompts: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="A prompt per line instead; a run folder each in --out. Run again to go on.",
+            help="A prompt per line instead; a run folder each in --out. Run again, it makes what is missing.",
             show_default=False,
         ),
     ] = None
@@ -79,7 +79,7 @@ class GenerateOptions:
 
 @takes(GenerateOptions)
 def generate(options: GenerateOptions) -> None:
-    """Generate a video for PROMPT: search it chunk by chunk as the recipe says, and keep everything in a run folder."""
+    """Generate a video for PROMPT: search it chunk by chunk with the recipe, and keep everything in a run folder."""
     with as_one_process(options.device) as world:
         check_processes(options.processes)
         if options.resume is not None:
@@ -93,7 +93,7 @@ def generate(options: GenerateOptions) -> None:
 def _one(options: GenerateOptions) -> None:
     recipe = _recipe(options)
     workers = join(recipe.parallel, options.device).workers
-    # Only the first process keeps anything; another one may find its folder made already.
+    # Only the first process writes; for the others the folder may exist by now.
     out: Path = workers.all_gather(run_folder(options.out, options.prompt) if workers.rank == 0 else None)[0] or Path()
     pipe = _loaded(options, _observed(recipe, options.wandb, out), out)
     pipe.workers = workers
@@ -119,17 +119,17 @@ def _all(options: GenerateOptions, prompts: Path, world: World | None) -> None:
 
 
 def _recipe(options: GenerateOptions) -> Recipe:
-    """What can be told wrong at once is, before anything heavy is imported."""
+    """The recipe of a new run. Mistakes in it are found before anything heavy is imported."""
     from streamt1_plugins.config import load as recipes
 
     if not options.prompt.strip():
-        raise InputError("The prompt is empty: say what the video should show.")
+        raise InputError("The prompt is empty: describe what the video should show.")
     seed = [] if options.seed is None else [f"seed={options.seed}"]
     return recipes.load(options.recipe, [*(options.override or ()), *seed])
 
 
 def run_folder(out: Path | None, prompt: str) -> Path:
-    """The folder of a run: the one asked for, which has to be new or empty, or a new name under runs/."""
+    """The folder of a run: `out`, which has to be new or empty, or else a new name under runs/."""
     from streamt1_plugins.runs.files import check_writable
 
     folder = out or _new_name(Path("runs"), prompt)
@@ -157,12 +157,12 @@ def _loaded(options: GenerateOptions, recipe: Recipe, out: Path) -> StreamPipeli
 
 
 def _resume(options: GenerateOptions, folder: Path) -> None:
-    """Go on with an interrupted run; everything it needs to know is in its folder."""
+    """Resume an interrupted run; its folder has everything that is needed."""
     given = [
         f"--{name}".replace("_", "-") for name, default in _NEW_RUNS_ONLY.items() if getattr(options, name) != default
     ]
     if options.prompt or given:
-        raise InputError(f"--resume goes on with a run as it was begun: leave out {', '.join(given) or 'the prompt'}.")
+        raise InputError(f"--resume finishes a run as it was started: leave out {', '.join(given) or 'the prompt'}.")
     from streamt1_plugins.resuming import open_interrupted
 
     with loading(options):
@@ -176,7 +176,7 @@ def _resume(options: GenerateOptions, folder: Path) -> None:
 
 
 def _observed(recipe: Recipe, project: str | None, out: Path) -> Recipe:
-    """The recipe with wandb, where it is asked for; it shows what the run folder holds."""
+    """The recipe with the observer wandb, if it or --wandb names a project; wandb shows what the run folder holds."""
     wandb = recipe.observers.get("wandb")
     if wandb is None and project is None:
         return recipe

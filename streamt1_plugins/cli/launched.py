@@ -1,4 +1,4 @@
-"""Commands under a launcher: every process runs the same command, and one of them speaks."""
+"""Commands under a launcher: every process runs the same command, and one of them prints."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
 
 
 def check_processes(wanted: int | None) -> None:
-    """Raise `InputError` where the user counts on another number of processes than were started."""
+    """Raise `InputError` if the number of processes that were started is not the wanted one."""
     found = int(os.environ.get("WORLD_SIZE", "1"))
     if wanted is not None and wanted != found:
         raise InputError(
             f"--processes {wanted}, but {found} {'was' if found == 1 else 'were'} started. Start them with torchrun "
             f"--nproc_per_node {wanted} -m streamt1_plugins ... (accelerate launch --cpu starts one process, whatever "
-            "its --num_processes says; with GPUs, add --multi_gpu)."
+            "its --num_processes is; with GPUs, add --multi_gpu)."
         )
 
 
 @contextmanager
 def as_one_process(device: str | None) -> Iterator[World | None]:
-    """Run a command as one of the processes a launcher started: they end together, and one tells the user why.
+    """Run a command as one of the processes a launcher started: they end together, and one prints the reason.
 
-    Gives None where there is no launcher.
+    Gives None without a launcher.
     """
     if not is_launched():
         yield None
@@ -51,7 +51,7 @@ def as_one_process(device: str | None) -> Iterator[World | None]:
 
 
 def device_here() -> str:
-    """Where this process runs: the GPU the launcher gave it, `cuda` where there is one, else the CPU."""
+    """The device of this process: the GPU that the launcher gave it, else `cuda` if there is one, else `cpu`."""
     from streamt1_plugins.cli.running import best_device
 
     if not is_launched():

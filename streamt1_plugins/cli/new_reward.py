@@ -61,7 +61,7 @@ def _write(file: str, place: Path, words: dict[str, str]) -> Path:
 
 
 def _check(name: str) -> None:
-    """A name must do for a distribution, a module and a class, and nobody may offer it already."""
+    """Refuse a name that cannot be a distribution, a module and a class, or that is registered already."""
     from streamt1_plugins.plugins.discovery import discovery
 
     if not NAME.fullmatch(name) or keyword.iskeyword(name):

@@ -1,4 +1,4 @@
-"""Where a model's parts wait, and whether a run will fit: counted before it starts, with the knob that would help."""
+"""Moves a loaded model to its device, with some components offloaded to CPU memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 ENCODERS = ("text_encoder", "image_encoder")
 
 
-def place(pipe: Any, settings: PlacementSettings, device: str) -> None:
+def move_components(pipe: Any, settings: PlacementSettings, device: str) -> None:
     """Bring a loaded pipeline to `device`, except the components whose weights wait in CPU memory.
 
     Raises `UnknownNameError` for a component the pipeline lacks.

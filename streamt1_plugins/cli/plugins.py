@@ -1,4 +1,4 @@
-"""`streamt1 plugins`: what is installed, who offers it. Only name tables are read, unless details are asked for."""
+"""`streamt1 plugins`: the plugins and the names they register. Only name tables are read, unless --details is given."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def plugins(
     as_json: Annotated[bool, typer.Option("--json", help="Print the same as JSON.")] = False,
-    details: Annotated[bool, typer.Option("--details", help="What rewards say of themselves; imports them.")] = False,
+    details: Annotated[bool, typer.Option("--details", help="Add what rewards declare; imports them.")] = False,
 ) -> None:
     """List the plugins and what they offer: adapters, rewards, policies, observers."""
     from streamt1_plugins.plugins.discovery import discovery
@@ -87,7 +87,7 @@ def capabilities(declared: Capabilities) -> dict[str, Any]:
 
 
 def declared(entry: Entry) -> dict[str, Any]:
-    """What a reward's class says about itself; where it cannot be imported, why."""
+    """What a reward's class declares, or the reason why it cannot be imported."""
     from streamt1_plugins.api.reward import DECLARED
 
     try:
@@ -103,7 +103,7 @@ def _plain(value: Any) -> Any:
 
 def _table(rows: Sequence[dict[str, Any]]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
-    # A column nobody fills only takes room.
+    # An empty column only takes room.
     columns = [name for name in rows[0] if any(row[name] for row in rows)]
     for name in columns:
         table.add_column(name)

@@ -66,7 +66,7 @@ def validate(
     ],
     num_frames: Annotated[int | None, typer.Option(help="Frames of the video. Default: the adapter's.")] = None,
 ) -> None:
-    """Check recipes, every key, name and option, and tell the cost and the memory of a video. Loads no weights."""
+    """Check recipes, every key, name and option, and print the cost and the memory of a video. Loads no weights."""
     bad = 0
     for recipe in recipes:
         try:
@@ -131,7 +131,7 @@ def _cost(recipe: Recipe, num_frames: int | None) -> str:
 def _memory(recipe: Recipe, num_frames: int | None) -> str:
     from streamt1_plugins.api.adapter import HasFootprint
     from streamt1_plugins.plugins import build
-    from streamt1_plugins.plugins.resolve import place_of
+    from streamt1_plugins.plugins.resolve import model_folder
     from streamt1_plugins.policies.width import widest
     from streamt1_plugins.search.memory_estimate import estimate, memory_plan, reward_bytes
 
@@ -139,7 +139,7 @@ def _memory(recipe: Recipe, num_frames: int | None) -> str:
     if not isinstance(adapter, HasFootprint):
         return f"memory not known: the adapter {recipe.adapter.name!r} has no estimate"
     with foreign_code(f"The footprint of adapter {recipe.adapter.name!r}"):
-        each = adapter.footprint(place_of(str(recipe.model)), memory_plan(recipe), num_frames)
+        each = adapter.footprint(model_folder(str(recipe.model)), memory_plan(recipe), num_frames)
     if each is None:
         return f"memory not known: {recipe.model!r} is not on this machine, or not all of it"
     width = widest(build.policies(recipe)["width"], recipe.search)
@@ -158,7 +158,7 @@ def _resolved(name: str) -> Recipe:
 
 
 def _line(path: Path) -> str:
-    """What a recipe is, in one line; the list must also come where one of them is broken."""
+    """What a recipe is, in one line. A broken recipe must not stop the list."""
     from streamt1_plugins.config import load as recipes
 
     try:

@@ -62,10 +62,10 @@ def quiet_libraries() -> None:
 
 def move(pipe: StreamPipeline, device: str) -> None:
     """Bring a loaded model to a device, as the recipe places it."""
-    from streamt1_plugins.cli.placement import place
+    from streamt1_plugins.cli.placement import move_components
 
     if pipe.recipe.placement.offload:
-        place(pipe.pipe, pipe.recipe.placement, device)
+        move_components(pipe.pipe, pipe.recipe.placement, device)
     elif device != "cpu":  # where models are loaded
         with foreign_code(f"Moving the model to {device!r}"):
             pipe.pipe.to(device)

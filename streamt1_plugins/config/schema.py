@@ -1,4 +1,4 @@
-"""Recipes: YAML that names the parts of a run. Schema, `extends`, ``key=value`` overrides, clear errors."""
+"""The schema of recipes: every section and key, with its default."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class ScoringPart(Part):
 
 
 class SelectionPart(Part):
-    """The selection policy: who survives a chunk."""
+    """The selection policy: which candidates survive a chunk."""
 
     name: str = "top_k"
 

@@ -43,8 +43,8 @@ def new_manager() -> pluggy.PluginManager:
 
 
 def _trace_call(hook: str, implementations: Sequence[pluggy.HookImpl], arguments: Any) -> None:
-    names = ", ".join(i.plugin_name for i in implementations) or "nobody"
-    log.warning("%s asks %s", hook, names)
+    names = ", ".join(i.plugin_name for i in implementations) or "no part"
+    log.warning("%s calls %s", hook, names)
 
 
 def _trace_result(outcome: Any, hook: str, implementations: Any, arguments: Any) -> None:

@@ -23,7 +23,7 @@ BUNDLED = "tinyworld"
 """The model used when the caller and the recipe name none: small, trained, inside the package."""
 
 
-def place_of(model: str) -> str:
+def model_folder(model: str) -> str:
     """The folder of a bundled model by its adapter's name; a folder or hub id as it is."""
     bundled = discovery().adapters.entries.get(model)
     return str(load_target(bundled.model, bundled.name)()) if bundled and bundled.model else model
@@ -64,7 +64,7 @@ def resolve_adapter(pipe: Any, name: str | None) -> AdapterEntry:
         raise UnsupportedPipelineError(f"Several adapters claim {classes[0]}: {rivals}. Choose one with adapter=...")
     if claims:
         offers = " or ".join(f"adapter={entry.name!r}" for entry in claims)
-        raise UnsupportedPipelineError(f"{classes[0]}: {claims[0].explicit} If it fits, say so with {offers}.")
+        raise UnsupportedPipelineError(f"{classes[0]}: {claims[0].explicit} If it fits, name it with {offers}.")
     raise UnsupportedPipelineError(f"No adapter drives {classes[0]}. {_known()}")
 
 

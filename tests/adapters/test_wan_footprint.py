@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 import streamt1_plugins as streamt1
 from streamt1_plugins.api.adapter import Footprint, MemoryPlan
-from streamt1_plugins.plugins.resolve import place_of
+from streamt1_plugins.plugins.resolve import model_folder
 from streamt1_plugins.search.memory_estimate import memory_plan
 from streamt1_plugins.search.offload import map_leaves
 from streamt1_tinyworld.adapter import TinyWorldAdapter
@@ -20,7 +20,7 @@ from streamt1_wan.adapter import CausalWanAdapter
 from streamt1_wan.footprint import block_elements, decoded, elements, folder_of, shapes_of, weights
 
 PROMPT = "a red circle moving right on a blue background"
-MODEL = place_of("tinyworld")
+MODEL = model_folder("tinyworld")
 FRAMES = 81
 WAN = {"num_layers": 30, "num_attention_heads": 12, "attention_head_dim": 128, "patch_size": (1, 2, 2)}
 

@@ -125,7 +125,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(args: list[str], message: str)
 
 @pytest.mark.parametrize("prompt", ["", "  \n"])
 def test_an_empty_prompt(prompt: str) -> None:
-    assert "The prompt is empty: say what the video should show." in one_line(call("generate", prompt))
+    assert "The prompt is empty: describe what the video should show." in one_line(call("generate", prompt))
 
 
 def test_a_model_that_is_not_there_names_model_and_adapter() -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import streamt1_plugins as streamt1
-from streamt1_plugins.cli.placement import place
+from streamt1_plugins.cli.placement import move_components
 from streamt1_plugins.errors import RecipeError, UnknownNameError
 from streamt1_plugins.search import memory_estimate
 from streamt1_plugins.search.memory_estimate import measured
@@ -109,11 +109,11 @@ def test_a_run_that_cannot_fit_is_refused_before_it_starts(monkeypatch: pytest.M
 @pytest.mark.parametrize("component", ["transformer", "vae", "text_encoder"])
 def test_offloaded_components_give_the_same_video(component: str) -> None:
     plain, offloaded = load(), load(f"placement.offload=[{component}]")
-    place(offloaded.pipe, offloaded.recipe.placement, "cpu")
+    move_components(offloaded.pipe, offloaded.recipe.placement, "cpu")
     assert torch.equal(frames(offloaded), frames(plain))
 
 
 def test_an_unknown_component_is_named_with_those_there_are() -> None:
     pipe = load("placement.offload=[unet]")
     with pytest.raises(UnknownNameError, match=r"'unet'.*Known: .*transformer, vae"):
-        place(pipe.pipe, pipe.recipe.placement, "cpu")
+        move_components(pipe.pipe, pipe.recipe.placement, "cpu")

@@ -85,7 +85,7 @@ def test_an_interrupted_run_is_resumed() -> None:
 def test_what_cannot_be_changed_any_more_is_refused() -> None:
     generate("--out", "o", "-q")
     line = one_line(call("generate", "--resume", "o", "--seed", "3", "-o", "search.top_k=3"))
-    assert line == "Error: --resume goes on with a run as it was begun: leave out --override, --seed."
+    assert line == "Error: --resume finishes a run as it was started: leave out --override, --seed."
     assert one_line(call("generate", "another", "--resume", "o")).endswith("leave out the prompt.")
 
 

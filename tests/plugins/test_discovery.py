@@ -411,7 +411,7 @@ def test_calls_can_be_traced(monkeypatch: pytest.MonkeyPatch, caplog: pytest.Log
     monkeypatch.setenv(TRACE, "1")
     with caplog.at_level(logging.WARNING, logger="streamt1"):
         run()
-    assert "streamt1_select asks selection.top_k" in caplog.messages
+    assert "streamt1_select calls selection.top_k" in caplog.messages
     assert "streamt1_propose_noise -> list" in caplog.messages
 
 
