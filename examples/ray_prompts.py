@@ -1,26 +1,25 @@
-"""Prompts over a Ray cluster: Ray decides where and when, streamt1-plugins makes the videos.
+"""Prompts over a Ray cluster: Ray decides which machine makes which video.
 
     pip install ray
     python examples/ray_prompts.py prompts.txt runs/mine --gpus-per-video 1
 
-An actor holds the loaded model and takes one prompt after the other. A prompt whose folder holds a finished run is
-skipped and an interrupted one goes on, so an actor that dies costs the chunk at hand and not the video.
+An actor holds a loaded model and makes one video after the other. Run the command again after a failure: a prompt whose
+run is finished is skipped, and an interrupted run resumes, so a dead actor costs the chunk it was working on.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 import ray
 
 import streamt1_plugins as streamt1
-from streamt1_plugins.cli.batch import folder_of, read_prompts, state_of
-from streamt1_plugins.resuming import open_interrupted
 
 
 class Maker:
-    """A loaded pipeline somewhere in the cluster."""
+    """A loaded pipeline on one machine of the cluster."""
 
     def __init__(self, model: str, recipe: str, device: str) -> None:
         self.pipe = streamt1.load(model, recipe)
@@ -29,33 +28,37 @@ class Maker:
 
     def make(self, prompt: str, folder: Path, frames: int | None) -> str:
         """Make or finish the video of one prompt; returns its path."""
-        state = state_of(folder, prompt, self.pipe.recipe.model_dump(mode="json"))
-        if state == "begun":
-            begun = open_interrupted(folder, self.pipe.pipe)
-            begun.complete(begun.last_run)
-        elif state == "new":
+        if not (folder / "journal.jsonl").exists():
             self.pipe.watched_by(streamt1.record_to(folder))
             self.pipe(prompt, **({} if frames is None else {"num_frames": frames}))
+        elif not is_finished(folder):
+            streamt1.resume(folder, self.pipe.pipe)
         return str(folder / "video.mp4")
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether the run in the folder ended well: a summary is written at the end, with the error if there was one."""
+    summary = folder / "summary.json"
+    return summary.exists() and json.loads(summary.read_text(encoding="utf-8"))["error"] is None
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("prompts", type=Path)
-    parser.add_argument("out", type=Path, help="on a disk all machines see")
+    parser.add_argument("prompts", type=Path, help="a text file with a prompt per line")
+    parser.add_argument("out", type=Path, help="a folder on a disk that all machines share")
     parser.add_argument("--model", default="tinyworld")
     parser.add_argument("--recipe", default="stream-t1")
     parser.add_argument("--num-frames", type=int)
-    parser.add_argument("--makers", type=int, default=1, help="pipelines at work at the same time")
+    parser.add_argument("--makers", type=int, default=1, help="pipelines that work at the same time")
     parser.add_argument("--gpus-per-video", type=float, default=0)
     options = parser.parse_args()
     ray.init(ignore_reinit_error=True)
     remote = ray.remote(num_gpus=options.gpus_per_video, max_restarts=3, max_task_retries=3)(Maker)
     device = "cuda" if options.gpus_per_video else "cpu"
     makers = [remote.remote(options.model, options.recipe, device) for _ in range(options.makers)]
-    out, prompts = options.out.absolute(), read_prompts(options.prompts)
+    prompts = [line.strip() for line in options.prompts.read_text(encoding="utf-8").splitlines() if line.strip()]
+    jobs = [(prompt, options.out.absolute() / f"{number:04d}") for number, prompt in enumerate(prompts, start=1)]
     pool = ray.util.ActorPool(makers)
-    jobs = [(prompt, folder_of(out, index, prompt)) for index, prompt in enumerate(prompts)]
     for video in pool.map_unordered(lambda maker, job: maker.make.remote(*job, options.num_frames), jobs):
         print(video, flush=True)
 

@@ -7,36 +7,37 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from streamt1_plugins import prompts as many
-from streamt1_plugins.api.adapter import MemoryPlan
-from streamt1_plugins.api.run import Run
+from streamt1_plugins import prompts
+from streamt1_plugins.api.run import Cost, Run
 from streamt1_plugins.api.tree import Tree
 from streamt1_plugins.api.workers import SingleProcess
 from streamt1_plugins.config import load as recipes
 from streamt1_plugins.errors import InputError, foreign_code
-from streamt1_plugins.evaluation.evaluator import Measurer
+from streamt1_plugins.evaluation.evaluator import Evaluator
+from streamt1_plugins.evaluation.pool import RewardPool
 from streamt1_plugins.plugins import build
+from streamt1_plugins.plugins.build import NOTHING_GIVEN, Given
 from streamt1_plugins.plugins.resolve import completed, place_of, resolve, resolve_adapter
 from streamt1_plugins.plugins.run_hooks import RunHooks, decides
 from streamt1_plugins.runs.observers.callback import OnChunkEnd
-from streamt1_plugins.search import early_pruning as early
-from streamt1_plugins.search import memory_estimate
+from streamt1_plugins.search import early_pruning, memory_estimate
 from streamt1_plugins.search.distributed.launch import join
-from streamt1_plugins.search.loop import search
+from streamt1_plugins.search.loop import Search
 from streamt1_plugins.search.streaming import chunks, shared
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from streamt1_plugins.api.register import PolicyKind
+    from streamt1_plugins.api.reward import Reward
     from streamt1_plugins.api.types import Chunk
     from streamt1_plugins.api.workers import Workers
     from streamt1_plugins.config.schema import Recipe
     from streamt1_plugins.search.streaming import StreamedChunk
 
-
 OWN_ARGUMENTS = ("on_chunk_end",)
-"""Arguments of the call that are ours, not the inner pipeline's."""
+"""Arguments of the call that the wrapper handles; the inner pipeline does not get them."""
 
 
 def wrap(
@@ -45,20 +46,27 @@ def wrap(
     *,
     adapter: str | None = None,
     overrides: Sequence[str] = (),
+    rewards: Mapping[str, Reward] | None = None,
+    policies: Mapping[PolicyKind, object] | None = None,
     observers: Mapping[str, object] | None = None,
 ) -> StreamPipeline:
-    """Give a diffusers pipeline test-time scaling.
+    """A diffusers pipeline with test-time scaling: the same call, the same output, a search inside.
 
-    recipe: a shipped name, a YAML file, plain data or a `Recipe`; overrides: ``"search.top_k=3"`` and the like.
-    adapter: needed where the pipeline's class does not tell (a `WanPipeline` may be causal or not).
-    observers: objects with event hooks, by name, besides those the recipe names.
-    Raises `UnsupportedPipelineError`, `RecipeError` or `UnknownNameError`, each saying what would be right.
+    recipe: a shipped name, a YAML file, plain data or a `Recipe`. overrides: single keys, ``"search.top_k=3"``.
+    adapter: needed where the pipeline's class is ambiguous (a `WanPipeline` may be causal or not).
+    rewards: `Reward` objects by name. The recipe's settings of that name apply; one that the recipe does not name
+    counts with weight 1 on every horizon it serves. policies: objects by kind (`width`, `noise`, `scoring`,
+    `selection`, `memory`) that take the place of the recipe's. observers: objects with event hooks, by name, besides
+    those that the recipe names.
+
+    Raises `UnsupportedPipelineError`, `RecipeError`, `InputError` or `UnknownNameError`.
     """
+    given = Given(rewards or {}, policies or {})
     if isinstance(pipe, StreamPipeline):
         pipe = pipe.pipe
     loaded = recipes.load(recipe, overrides)
     entry = resolve_adapter(pipe, adapter or loaded.adapter.name)
-    return StreamPipeline(pipe, completed(loaded, entry), observers or {})
+    return StreamPipeline(pipe, completed(loaded, entry, given), observers or {}, given)
 
 
 def load(
@@ -67,35 +75,43 @@ def load(
     *,
     adapter: str | None = None,
     overrides: Sequence[str] = (),
+    rewards: Mapping[str, Reward] | None = None,
+    policies: Mapping[PolicyKind, object] | None = None,
     observers: Mapping[str, object] | None = None,
 ) -> StreamPipeline:
-    """Load a model and wrap it. model: an adapter with a bundled model (default "tinyworld"), a folder or a hub id."""
-    resolved = resolve(recipe, model, adapter=adapter, overrides=overrides)
+    """A model, loaded and wrapped.
+
+    model: an adapter with a bundled model (default "tinyworld"), a folder or a hub id. The rest is as for `wrap`.
+    """
+    given = Given(rewards or {}, policies or {})
+    resolved = resolve(recipe, model, adapter=adapter, overrides=overrides, given=given)
     folder = place_of(str(resolved.model))
     with foreign_code(f"Loading the model {resolved.model!r} with adapter {resolved.adapter.name!r}"):
         pipe = build.adapter(resolved).load(folder)
-    return StreamPipeline(pipe, resolved, observers or {})
+    return StreamPipeline(pipe, resolved, observers or {}, given)
 
 
 class StreamPipeline:
-    """A pipeline that searches. Call it like the pipeline inside; attributes it lacks are the inner pipeline's.
+    """A pipeline that searches. Call it like the pipeline inside, whose attributes it shares.
 
-    `recipe` is complete (defaults written out); `team` may be set to processes that share the candidates
-    (`parallel.groups.join`); `run` and `tree` belong to the last call. ``run.recipe`` has the seed
-    of that call too, so it alone reproduces the search.
+    `recipe` is complete (defaults written out). `workers` may be set to processes that share the candidates
+    (`search.distributed.launch.join`). `run` and `tree` belong to the last call; ``run.recipe`` has the seed of that
+    call too, so it alone reproduces the search.
     """
 
-    _OWN = frozenset({"pipe", "recipe", "run", "team"})
+    _OWN = frozenset({"pipe", "recipe", "run", "workers"})
 
-    def __init__(self, pipe: Any, recipe: Recipe, observers: Mapping[str, object]) -> None:
+    def __init__(
+        self, pipe: Any, recipe: Recipe, observers: Mapping[str, object], given: Given = NOTHING_GIVEN
+    ) -> None:
         self.pipe = pipe
         self.recipe = recipe
         self.run: Run | None = None
-        self.team: Workers | None = None
-        self.watched_by(observers)
+        self._workers: Workers | None = None
         self._adapter = build.adapter(recipe)
-        self._measurer = Measurer(build.rewards(recipe))
-        self._policies = build.policies(recipe)
+        self._rewards = RewardPool(build.rewards(recipe, given))
+        self._policies = build.policies(recipe, given)
+        self.set_observers(observers)
 
     @property
     def last_run(self) -> Run:
@@ -109,22 +125,33 @@ class StreamPipeline:
         """Every candidate of the last call."""
         return self.last_run.tree
 
+    @property
+    def workers(self) -> Workers:
+        """The processes of a search: those that were set, or that the recipe names, or this one alone."""
+        if self._workers is not None:
+            return self._workers
+        return join(self.recipe.parallel).workers if self.recipe.parallel.candidates else SingleProcess()
+
+    @workers.setter
+    def workers(self, workers: Workers) -> None:
+        self._workers = workers
+
     def __getattr__(self, name: str) -> Any:
         if "pipe" not in self.__dict__:  # while being copied
             raise AttributeError(name)
         return getattr(self.pipe, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """What the inner pipeline has is set there: ``wrapped.scheduler = other`` must not be lost."""
+        """Attributes of the inner pipeline are set there: ``wrapped.scheduler = other`` must not be lost."""
         if name in self._OWN or name.startswith("_") or not hasattr(self.pipe, name):
             object.__setattr__(self, name, value)
         else:
             setattr(self.pipe, name, value)
 
-    def watched_by(self, observers: Mapping[str, object]) -> None:
-        """Replace the caller's observers, for the next call."""
-        # Those given by the caller come first: what the recipe adds, such as wandb, may show what they wrote.
-        added = {name: part for name, part in build.observers(self.recipe).items() if name not in observers}
+    def set_observers(self, observers: Mapping[str, object]) -> None:
+        """Replace the caller's observers, from the next call on."""
+        # Those given by the caller come first: what the recipe adds, such as wandb, may show the files they wrote.
+        added = {name: each for name, each in build.observers(self.recipe).items() if name not in observers}
         self._observers = dict(observers) | added
 
     def to(self, *args: Any, **kwargs: Any) -> StreamPipeline:
@@ -136,14 +163,14 @@ class StreamPipeline:
         """Search a video; arguments and output are those of the wrapped pipeline.
 
         One more argument mirrors `callback_on_step_end`: ``on_chunk_end(pipe, chunk_index, callback_kwargs)``, see
-        `observers.callback.OnChunkEnd`; it may set ``pipe._interrupt = True`` to end the video with this chunk.
+        `runs.observers.callback.OnChunkEnd`; it may set ``pipe._interrupt = True`` to end the video with this chunk.
         A list of prompts and `num_videos_per_prompt` make a search per video; `run` and `tree` are then the last one's.
         """
         if prompt is not None:
             call["prompt"] = prompt
-        calls = many.split(call, self.recipe.seed)
+        calls = prompts.split(call, self.recipe.seed)
         outputs = [self.complete(self.begin(**each)) for each in calls]
-        return outputs[0] if len(calls) == 1 else many.joined(outputs)
+        return outputs[0] if len(calls) == 1 else prompts.joined(outputs)
 
     def complete(self, run: Run) -> Any:
         """Search an open run to its end and close it; returns what the call returns."""
@@ -155,7 +182,7 @@ class StreamPipeline:
             run.session.close()
 
     def stream(self, prompt: str | None = None, **call: Any) -> Iterator[StreamedChunk]:
-        """Yield chunks while the search goes on, each as soon as all surviving beams share it.
+        """Yield chunks during the search, each as soon as all surviving beams share it.
 
         A pipeline that blends chunks revises the end of the last one, which is therefore held back.
         """
@@ -185,40 +212,41 @@ class StreamPipeline:
         if generator is None:
             call["generator"] = generator = torch.Generator().manual_seed(self.recipe.seed)
         ours = {name: call.pop(name) for name in OWN_ARGUMENTS if name in call}
-        session = self._adapter.open(self.pipe, call, MemoryPlan(**self.recipe.sinks.model_dump()))
+        session = self._adapter.open(self.pipe, call, self.recipe.sinks)
         seed = generator.initial_seed()
         recipe = self.recipe.model_copy(update={"seed": seed})
         self._interrupt = False
         self.run = Run(recipe, session, Tree(), session.prompt, seed, call={**call, **ours}, device=self._device())
-        self.run.team = self.team or self._named_team()
+        self.run.cost = Cost(forwards=session.forwards)
         return self.run
 
     def steps(self, run: Run) -> Generator[Chunk, None, None]:
-        """Search chunk by chunk; every part is told how it ended, whatever happens in between."""
-        hooks = self.run_hooks(run)
+        """Search chunk by chunk; observers are informed of the end, however it comes."""
+        search = self.search(run)
         if not run.session.capabilities.routes and run.recipe.memory.name != "fixed":
             run.tree.note("This pipeline's memory cannot be routed; the search runs without memory sinking.")
         with ExitStack() as stack:
-            stack.push(lambda kind, error, trace: hooks.run_finished(run, error))
-            stack.enter_context(run.team.together())
-            early.check(run)
-            memory_estimate.check(run, self.pipe, self._measurer.rewards.values(), self._policies["width"])
-            self._measurer.start(run)
-            stack.callback(self._measurer.finish, run)
-            yield from search(run, hooks, self._measurer)
+            stack.push(lambda kind, error, trace: search.hooks.run_finished(error))
+            stack.enter_context(search.workers.fail_together())
+            early_pruning.check(run)
+            memory_estimate.check(search, self.pipe, self._policies["width"])
+            self._rewards.start(run)
+            stack.callback(self._rewards.finish)
+            yield from search.chunks()
 
-    def _named_team(self) -> Workers:
-        """Where the recipe asks for processes that share the candidates, those; else each makes videos of its own."""
-        return join(self.recipe.parallel).team if self.recipe.parallel.candidates else SingleProcess()
+    def search(self, run: Run) -> Search:
+        """The search of an open run: this pipeline's policies, rewards and observers at work on it."""
+        workers = self.workers
+        return Search(run, self._run_hooks(run, workers), Evaluator(run, self._rewards, workers), workers)
+
+    def _run_hooks(self, run: Run, workers: Workers) -> RunHooks:
+        """The hooks of the policies and observers, and of the call's callback."""
+        policies = {f"{kind}.{getattr(run.recipe, kind).name}": policy for kind, policy in self._policies.items()}
+        callback = {name: OnChunkEnd(self, run.call[name]) for name in OWN_ARGUMENTS if run.call.get(name)}
+        observers = self._observers | callback
+        if workers.rank:  # one record, one progress bar, one callback: the first process has them
+            observers = {name: each for name, each in observers.items() if decides(each)}
+        return RunHooks(run, (policies | observers).items())
 
     def _device(self) -> str:
         return str(getattr(self.pipe, "_execution_device", None) or getattr(self.pipe, "device", "cpu"))
-
-    def run_hooks(self, run: Run) -> RunHooks:
-        """The hooks of this pipeline's policies and observers, and of the call's callback."""
-        policies = {f"{kind}.{getattr(run.recipe, kind).name}": part for kind, part in self._policies.items()}
-        callback = {name: OnChunkEnd(self, run.call[name]) for name in OWN_ARGUMENTS if run.call.get(name)}
-        watching = self._observers | callback
-        if run.team.rank:  # one record, one progress bar, one callback: the first process has them
-            watching = {name: part for name, part in watching.items() if decides(part)}
-        return RunHooks((policies | watching).items())

@@ -14,8 +14,7 @@ from streamt1_plugins.resuming import begin_again, closing_on_error, placed, wra
 from streamt1_plugins.runs.observers.record import record_to
 from streamt1_plugins.runs.recorded import RecordedRun
 from streamt1_plugins.runs.report import strips
-from streamt1_plugins.search.expand import denoise
-from streamt1_plugins.search.loop import commit
+from streamt1_plugins.search.expand import Branch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from streamt1_plugins.api.tree import Tree
     from streamt1_plugins.api.types import Proposal
     from streamt1_plugins.pipeline import StreamPipeline
-    from streamt1_plugins.plugins.run_hooks import RunHooks
+    from streamt1_plugins.search.loop import Search
 
 
 def regenerate(
@@ -49,7 +48,7 @@ def replayed(
     wrapped = wrap_again(recorded, placed(recorded.recipe, recorded.folder), pipe, device, {})
     run = begin_again(recorded, wrapped, call)
     try:
-        follow(run, wrapped.run_hooks(run), recorded.tree(), path)
+        follow(wrapped.search(run), recorded.tree(), path)
         yield run
     finally:
         run.session.close()
@@ -77,7 +76,7 @@ def branch(
     run = begin_again(recorded, wrapped, call)
     with closing_on_error(run):
         path = [*path[:-1], replace(path[-1], fate="kept", rank=0)]
-        follow(run, wrapped.run_hooks(run), recorded.tree(), path)
+        follow(wrapped.search(run), recorded.tree(), path)
         run.tree = _picked(recorded.tree(path[-1].chunk + 1), path[-1])
         strips.copy(recorded.folder, Path(out), run.tree.nodes)
         run.tree.note(f"Continues node {node} of {recorded.folder}, picked by hand.")
@@ -104,23 +103,24 @@ def _picked(tree: Tree, picked: Node) -> Tree:
     return tree
 
 
-def follow(run: Run, hooks: RunHooks, tree: Tree, path: Sequence[Node]) -> Beam:
+def follow(search: Search, tree: Tree, path: Sequence[Node]) -> None:
     """Regenerate a `path` of the recorded `tree` (oldest first) from the root, without any reward.
 
-    Routes, ranks and widths are the recorded ones.
+    Routes, ranks and widths are the recorded ones. The run's one beam then ends with the last node of the path.
 
     Bit-equal to the recorded run where candidates were denoised one at a time (``search.batch: 1``). Raises
     `InputError` when the recipe or seed is not the one the path was recorded with.
     """
+    run = search.run
     run.beams = (Beam(run.session.root()),)
     for node, chunk in zip(path, run.chunks(), strict=False):
         beam = run.beams[0]
-        # As wide as it was: what decided the width (a budget, a clock) is gone.
-        proposals = hooks.propose_noise(run, chunk, beam, len(tree.children(node.parent)))
-        candidate = denoise(run, chunk, beam, [(node.ordinal, _recorded(run, proposals, node))])[0]
+        # As wide as it was: what decided that (a budget, a clock) is gone.
+        proposals = search.expander.propose(chunk, beam, len(tree.children(node.parent)))
+        branch = Branch(node.ordinal, beam, _recorded(run, proposals, node))
+        candidate = search.expander.denoise(chunk, beam, [branch])[0]
         recorded = {item.name: getattr(node, item.name) for item in fields(Node)}
-        run.beams = (commit(run, replace(candidate, **recorded)),)
-    return run.beams[0]
+        run.beams = (search.commit(replace(candidate, **recorded)),)
 
 
 def _recorded(run: Run, proposals: Sequence[Proposal], node: Node) -> Proposal:
@@ -129,5 +129,5 @@ def _recorded(run: Run, proposals: Sequence[Proposal], node: Node) -> Proposal:
             return proposal
     raise InputError(
         f"Node {node.id} was made from seed {node.seed}, which this recipe and seed {run.seed} do not lead to. "
-        "Replay with the recipe and the versions the run folder records."
+        "Replay with the recipe and the versions that the run folder records."
     )

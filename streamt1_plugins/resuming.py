@@ -68,7 +68,6 @@ def open_interrupted(
         if saved:
             restore(run, saved, recorded.tree(chunks), recorded.folder)
         run.cost = recorded.cost(chunks)
-        run.session.forwards = run.cost.forwards  # what opening it again took is not the search's
     return wrapped
 
 

@@ -33,22 +33,22 @@ class ToySession:
         self.calls: Counter[str] = Counter()
         self.routes: list[str] = []
         self.closed = False
-        self._generator = call["generator"]
+        self.generator = call["generator"]
         self._fail_at = call.get("fail_at")
 
     def root(self) -> History:
         return History(memory=(), decoder=0.0)
 
-    def draw(self, history: History, generator: torch.Generator | None) -> torch.Tensor:
+    def draw(self, history: History, generator: torch.Generator) -> torch.Tensor:
         frames = 2 if history.index == self.num_chunks - 1 and self.num_chunks == 5 else SHAPE[2]
-        return torch.randn((1, 2, frames, 2, 2), generator=generator or self._generator)
+        return torch.randn((1, 2, frames, 2, 2), generator=generator)
 
     def generate(self, history: History, noise: torch.Tensor, generators: Any) -> torch.Tensor:
         if history.index == self._fail_at:
             raise RuntimeError("the pipeline broke")
         self.calls["generate"] += 1
         self.forwards += len(noise)
-        steps = torch.cat([torch.randn((1, 2, 1, 2, 2), generator=g or self._generator) for g in generators])
+        steps = torch.cat([torch.randn((1, 2, 1, 2, 2), generator=g) for g in generators])
         past = history.latents[-1].mean() if history.latents else torch.zeros(())
         return torch.tanh(noise + 0.3 * past + 0.1 * steps)
 
@@ -125,7 +125,7 @@ class SteppingSession(ToySession):
         past = history.latents[-1].mean() if history.latents else torch.zeros(())
         for _ in steps:
             self.forwards += len(latents)
-            drawn = torch.cat([torch.randn((1, 2, 1, 2, 2), generator=g or self._generator) for g in generators])
+            drawn = torch.cat([torch.randn((1, 2, 1, 2, 2), generator=g) for g in generators])
             latents = torch.tanh(latents + 0.1 * past + 0.3 * drawn)
         return latents
 

@@ -59,6 +59,7 @@ class AnyFlowSession:
         self.num_chunks = len(plan.partition)
         self.fps = plan.fps
         self.prompt = plan.call["prompt"] or ""
+        self.generator: Generator = plan.call["generator"]
         self.forwards = 0
         self._pipe = pipe
         self._plan = plan
@@ -70,17 +71,20 @@ class AnyFlowSession:
         """The history before the first generated chunk: empty, or the video to continue."""
         return self._root
 
-    def draw(self, history: History, generator: Generator | None) -> Tensor:
-        """Standard normal noise ``[1, C, F, h, w]`` in the transformer's dtype; None takes the whole video's slice."""
-        if generator is not None:
+    def draw(self, history: History, generator: Generator) -> Tensor:
+        """Standard normal noise ``[1, C, F, h, w]`` in the transformer's dtype.
+
+        From the session's own generator it is a slice of the noise of the whole video.
+        """
+        if generator is not self.generator:
             return self._normal(self._plan.partition[history.index], generator)
         if self._plain_noise is None:
-            noise = self._normal(sum(self._plan.partition), self._plan.call["generator"])
+            noise = self._normal(sum(self._plan.partition), generator)
             self._plain_noise = torch.split(noise, list(self._plan.partition), dim=2)
         return self._plain_noise[history.index]
 
     @torch.no_grad()
-    def generate(self, history: History, noise: Tensor, generators: Sequence[Generator | None]) -> Tensor:
+    def generate(self, history: History, noise: Tensor, generators: Sequence[Generator]) -> Tensor:
         """Denoise N candidates, ``[N, C, F, h, w]`` to the same shape; the steps draw nothing."""
         cache = _rows(history.memory, len(noise))
         with self._in_call():

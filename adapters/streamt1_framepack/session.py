@@ -58,15 +58,20 @@ class FramepackSession:
         """Transformer forwards so far."""
         return self._replay.forwards
 
+    @property
+    def generator(self) -> Generator:
+        """The pipeline's own noise stream."""
+        return self._replay.generator
+
     def root(self) -> History:
         """The empty history."""
         return History()
 
-    def draw(self, history: History, generator: Generator | None) -> Tensor:
-        """Float32 noise ``[1, C, F, h, w]`` of the next section; None draws from the call's stream."""
+    def draw(self, history: History, generator: Generator) -> Tensor:
+        """Float32 noise ``[1, C, F, h, w]`` of the next section."""
         return self._replay.draw(history.index, generator)
 
-    def generate(self, history: History, noise: Tensor, generators: Sequence[Generator | None]) -> Tensor:
+    def generate(self, history: History, noise: Tensor, generators: Sequence[Generator]) -> Tensor:
         """Denoise N candidates of the next section, ``[N, C, F, h, w]`` to the same shape; generators are not used."""
         sections = self._replay.run(history.index, history.latents, noise)
         return _own(sections[history.index][:, :, -self._window :])

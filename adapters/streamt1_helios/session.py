@@ -62,6 +62,7 @@ class HeliosSession:
         self.capabilities = PYRAMID if isinstance(pipe, HeliosPyramidPipeline) else PLAIN
         self.fps = plan.fps
         self.prompt = call["prompt"] or ""
+        self.generator: Generator = call["generator"]
         self.forwards = 0
         self._frames = call["num_latent_frames_per_chunk"]
         self._pixel_frames = (self._frames - 1) * scale + 1
@@ -74,8 +75,8 @@ class HeliosSession:
         """The empty history."""
         return History()
 
-    def draw(self, history: History, generator: Generator | None) -> Tensor:
-        """Standard normal noise ``[1, C, F, h, w]`` in float32; None draws from the call's stream."""
+    def draw(self, history: History, generator: Generator) -> Tensor:
+        """Standard normal noise ``[1, C, F, h, w]`` in float32."""
         call, channels = self._plan.call, self._pipe.transformer.config.in_channels
         noise: Tensor = self._pipe.prepare_latents(
             1,
@@ -85,15 +86,14 @@ class HeliosSession:
             self._pixel_frames,
             dtype=torch.float32,
             device=self._pipe._execution_device,
-            generator=generator or call["generator"],
+            generator=generator,
         )
         return noise
 
     @torch.no_grad()
-    def generate(self, history: History, noise: Tensor, generators: Sequence[Generator | None]) -> Tensor:
+    def generate(self, history: History, noise: Tensor, generators: Sequence[Generator]) -> Tensor:
         """Denoise N candidates, ``[N, C, F, h, w]`` to the same shape; a pyramid takes one and draws noise for it."""
-        call = {**self._plan.call, **self._arguments(history, len(noise))}
-        call["generator"] = generators[0] or self._plan.call["generator"]
+        call = {**self._plan.call, **self._arguments(history, len(noise)), "generator": generators[0]}
         if history.index > 0 and "is_amplify_first_chunk" in call:
             call["is_amplify_first_chunk"] = False
         waiting = {"prepare_latents": self._prepared(noise), "maybe_free_model_hooks": _nothing}

@@ -68,20 +68,20 @@ class Replay:
         self.forwards = 0
         self.windows: tuple[Window, ...] = ()
         self._pipe, self._call, self._once, self._around = pipe, dict(call), once, around
-        self._generator: Generator = call.get("generator") or torch.Generator().manual_seed(0)
+        self.generator: Generator = call.get("generator") or torch.Generator().manual_seed(0)
         self._known: dict[str, list[Any]] = {}
-        self._state = self._generator.get_state()
+        self._state = self.generator.get_state()
         self._firsts: Any = None
         self._stopped = False
         self._is_open = True
         self.blank = self._open()
 
-    def draw(self, index: int, generator: Generator | None) -> Tensor:
-        """Noise ``[1, C, F, h, w]`` of chunk `index`; None draws from the call's generator as the pipeline does."""
-        if generator is None and index == 0:
-            self._generator.set_state(self._state)  # past what the encoders have drawn
-        like, source = self.windows[index].noise, generator or self._generator
-        noise: Tensor = randn_tensor(tuple(like.shape), generator=source, device=like.device, dtype=like.dtype)
+    def draw(self, index: int, generator: Generator) -> Tensor:
+        """Noise ``[1, C, F, h, w]`` of chunk `index`; `self.generator` draws what the pipeline draws for it."""
+        if generator is self.generator and index == 0:
+            generator.set_state(self._state)  # past what the encoders have drawn
+        like = self.windows[index].noise
+        noise: Tensor = randn_tensor(tuple(like.shape), generator=generator, device=like.device, dtype=like.dtype)
         return noise
 
     def run(self, index: int, chunks: Sequence[Tensor], noise: Tensor) -> Any:
@@ -120,8 +120,8 @@ class Replay:
 
     def _open(self) -> Any:
         """One call with every chunk interrupted: it finds the windows and computes what `once` names."""
-        generator = torch.Generator(self._generator.device)
-        generator.set_state(self._generator.get_state())
+        generator = torch.Generator(self.generator.device)
+        generator.set_state(self.generator.get_state())
         windows: list[Window] = []
 
         def prepare(original: Method, *args: Any, **kwargs: Any) -> Any:

@@ -60,15 +60,20 @@ class SkyReelsSession:
         """Transformer forwards so far."""
         return self._replay.forwards
 
+    @property
+    def generator(self) -> Generator:
+        """The pipeline's own noise stream."""
+        return self._replay.generator
+
     def root(self) -> History:
         """The empty history."""
         return History()
 
-    def draw(self, history: History, generator: Generator | None) -> Tensor:
-        """Float32 noise ``[1, C, F, h, w]`` of the next window; None draws from the call's stream."""
+    def draw(self, history: History, generator: Generator) -> Tensor:
+        """Float32 noise ``[1, C, F, h, w]`` of the next window."""
         return self._replay.draw(history.index, generator)
 
-    def generate(self, history: History, noise: Tensor, generators: Sequence[Generator | None]) -> Tensor:
+    def generate(self, history: History, noise: Tensor, generators: Sequence[Generator]) -> Tensor:
         """Denoise N candidates of the next window; returns its new latent frames, ``[N, C, F - overlap, h, w]``."""
         if self.capabilities.max_batch is None:
             return self._denoise(history, noise)
@@ -121,9 +126,9 @@ class SkyReelsSession:
         new: Tensor = video[:, :, start : self._ends[index]]
         return new.clone()
 
-    def _denoise_alone(self, history: History, noise: Tensor, generator: Generator | None) -> Tensor:
-        # Without a generator it is the plain pipeline's stream, which the global generator is a part of.
-        if generator is None or not self.capabilities.global_rng:
+    def _denoise_alone(self, history: History, noise: Tensor, generator: Generator) -> Tensor:
+        # torch's global generator is a part of the plain pipeline's stream.
+        if generator is self.generator or not self.capabilities.global_rng:
             return self._denoise(history, noise)
         with own_global_rng(noise.device, generator):
             return self._denoise(history, noise)

@@ -65,6 +65,7 @@ class CausalWanSession:
         self.num_chunks = plan.num_chunks
         self.fps = plan.fps
         self.prompt = plan.request.prompt or ""
+        self.generator: Generator = plan.request.generator
         self.forwards = 0
         self._pipe = pipe
         self._plan = plan
@@ -79,12 +80,12 @@ class CausalWanSession:
             history = self.commit(history, latents, self.decode(history, latents)[0], "discard")
         return history
 
-    def draw(self, history: History, generator: Generator | None) -> Tensor:
-        """Standard normal noise ``[1, C, F, h, w]`` in the transformer's dtype; None draws from the call's stream."""
+    def draw(self, history: History, generator: Generator) -> Tensor:
+        """Standard normal noise ``[1, C, F, h, w]`` in the transformer's dtype."""
         return self._normal([generator])
 
     @torch.no_grad()
-    def generate(self, history: History, noise: Tensor, generators: Sequence[Generator | None]) -> Tensor:
+    def generate(self, history: History, noise: Tensor, generators: Sequence[Generator]) -> Tensor:
         """Denoise N candidates, ``[N, C, F, h, w]`` to the same shape, each re-noised from its own generator."""
         return self._denoise(history, noise, generators, range(self.steps(history)))
 
@@ -93,15 +94,13 @@ class CausalWanSession:
         return len(self._schedule(history))
 
     @torch.no_grad()
-    def draft(self, history: History, noise: Tensor, generators: Sequence[Generator | None], steps: int) -> list[Draft]:
+    def draft(self, history: History, noise: Tensor, generators: Sequence[Generator], steps: int) -> list[Draft]:
         """The first `steps` of N candidates. The estimate they reach is all that the next step starts from."""
         estimates = self._denoise(history, noise, generators, range(steps))
         return [Draft(row, steps) for row in torch.split(estimates, 1)]
 
     @torch.no_grad()
-    def finish_drafts(
-        self, history: History, drafts: Sequence[Draft], generators: Sequence[Generator | None]
-    ) -> Tensor:
+    def finish_drafts(self, history: History, drafts: Sequence[Draft], generators: Sequence[Generator]) -> Tensor:
         """The other steps of drafts that have the same number of steps behind them, ``[N, C, F, h, w]``."""
         (done,) = {draft.state for draft in drafts}
         estimates = torch.cat([draft.latents for draft in drafts])
@@ -154,9 +153,7 @@ class CausalWanSession:
         self._attention = self._assembled = None
         self._pipe.maybe_free_model_hooks()
 
-    def _denoise(
-        self, history: History, latents: Tensor, generators: Sequence[Generator | None], steps: range
-    ) -> Tensor:
+    def _denoise(self, history: History, latents: Tensor, generators: Sequence[Generator], steps: range) -> Tensor:
         """The clean estimate ``[N, C, F, h, w]`` after these `steps` of the chunk's schedule.
 
         `latents` are noise where the first step is among them, and the estimate of the step before where it is not:
@@ -220,13 +217,10 @@ class CausalWanSession:
             self._assembled = (history.memory, context)
         return self._assembled[1]
 
-    def _normal(self, generators: Sequence[Generator | None]) -> Tensor:
+    def _normal(self, generators: Sequence[Generator]) -> Tensor:
         """One draw per generator, made as ``[F, C, h, w]`` and returned as ``[N, C, F, h, w]``."""
         text = self._plan.text
-        draws = [
-            randn_tensor(self._plan.noise_shape, generator or self._plan.request.generator, text.device, text.dtype)
-            for generator in generators
-        ]
+        draws = [randn_tensor(self._plan.noise_shape, generator, text.device, text.dtype) for generator in generators]
         return torch.stack(draws).transpose(1, 2)
 
 

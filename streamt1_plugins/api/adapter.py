@@ -122,26 +122,36 @@ class History:
 
 
 class Session(Protocol):
-    """One call of the wrapped pipeline. `generate` commits nothing; `commit` advances.
-
-    `forwards` counts transformer forwards so far, every candidate of a batch for itself.
-    """
+    """One call of the wrapped pipeline. `generate` commits nothing; `commit` advances."""
 
     capabilities: Capabilities
     num_chunks: int
     fps: float
     prompt: str
-    forwards: int
+
+    @property
+    def forwards(self) -> int:
+        """Transformer forwards so far, every candidate of a batch counted. Read-only: callers count by differences."""
+        ...
+
+    @property
+    def generator(self) -> Generator:
+        """The pipeline's own noise stream, which is the call's generator; the same object for the whole session.
+
+        Candidates drawn and generated with this object, chunk after chunk, are those the plain pipeline makes. A
+        session recognises it by identity, where the plain pipeline draws otherwise than a candidate does.
+        """
+        ...
 
     def root(self) -> History:
         """What every branch starts from: the empty history, or one with the frames the call continues (`index` > 0)."""
         ...
 
-    def draw(self, history: History, generator: Generator | None) -> Tensor:
-        """Fresh noise ``[1, C, F, h, w]`` for the next chunk; generator None is the plain pipeline's own stream."""
+    def draw(self, history: History, generator: Generator) -> Tensor:
+        """Fresh noise ``[1, C, F, h, w]`` for the next chunk, from a candidate's generator or `self.generator`."""
         ...
 
-    def generate(self, history: History, noise: Tensor, generators: Sequence[Generator | None]) -> Tensor:
+    def generate(self, history: History, noise: Tensor, generators: Sequence[Generator]) -> Tensor:
         """Denoise N candidates of the next chunk, ``[N, C, F, h, w]``; memory is read only.
 
         The result has as many frames as the noise, or fewer where part of the noise covers frames that are there.
@@ -173,7 +183,7 @@ class Session(Protocol):
 class HasDraft(Protocol):
     """A session that can stop after some denoising steps and go on later. Optional: early pruning asks for it.
 
-    Drafting and finishing gives what `generate` gives, to the last bit for candidates that go one at a time; each
+    Drafting and finishing gives what `generate` gives, to the last bit for candidates made one at a time; each
     candidate's generator is drawn from in the same order.
     """
 
@@ -181,13 +191,11 @@ class HasDraft(Protocol):
         """Denoising steps of the next chunk."""
         ...
 
-    def draft(self, history: History, noise: Tensor, generators: Sequence[Generator | None], steps: int) -> list[Draft]:
+    def draft(self, history: History, noise: Tensor, generators: Sequence[Generator], steps: int) -> list[Draft]:
         """The first `steps` of N candidates, at least one and fewer than all; memory is read only."""
         ...
 
-    def finish_drafts(
-        self, history: History, drafts: Sequence[Draft], generators: Sequence[Generator | None]
-    ) -> Tensor:
+    def finish_drafts(self, history: History, drafts: Sequence[Draft], generators: Sequence[Generator]) -> Tensor:
         """The other steps of N drafts of one history, ``[N, C, F, h, w]``; not always those drafted together."""
         ...
 

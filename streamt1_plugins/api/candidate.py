@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from streamt1_plugins.api.adapter import Decoded
 from streamt1_plugins.api.types import Node
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from streamt1_plugins.api.adapter import History
+    from streamt1_plugins.api.adapter import Decoded, History
+
+Location = Literal["here", "elsewhere", "offloaded", "dropped"]
+"""Where a candidate's tensors are.
+
+`here`: all of them are on this process's device. `elsewhere`: another process has them; `latents` has no frames and
+`decoded` holds thumbnails. `offloaded`: the decoder state is in CPU memory. `dropped`: the decoder state was given up;
+decoding the latents again gives the same one.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate(Node):
-    """A beam's proposed next chunk, while it is being judged: a node and its tensors."""
+    """A beam's proposed next chunk, while it is being judged: a node, its tensors and where they are."""
 
     beam: Beam = field(repr=False, compare=False)
     noise: Tensor = field(repr=False, compare=False)
     latents: Tensor = field(repr=False, compare=False)
     decoded: Decoded = field(repr=False, compare=False)
+    location: Location = field(default="here", repr=False, compare=False)
 
     def node(self) -> Node:
         """The record of this candidate, without its tensors."""
@@ -43,14 +51,5 @@ class Beam:
 
     @property
     def last(self) -> Node | None:
+        """The node of the newest chunk, None before the first."""
         return self.path[-1] if self.path else None
-
-
-@dataclass(frozen=True, slots=True)
-class Preview(Decoded):
-    """Stands for frames and decoder state that are in another process; `frames` are few and small."""
-
-
-def is_here(candidate: Candidate) -> bool:
-    """Whether this process has the candidate's frames and decoder state."""
-    return not isinstance(candidate.decoded, Preview)

@@ -10,9 +10,13 @@ if TYPE_CHECKING:
 
 
 Rewards = Mapping[str, Mapping[str, Mapping[str, Any]]]
-
+"""Rewards as in a recipe: {"short": {name: {...}}, "long": {...}}."""
 
 PolicyKind = Literal["width", "noise", "scoring", "selection", "memory", "observer"]
+"""The sections of a recipe that a policy is registered for."""
+
+Target = str | type[Any]
+"""Where the registered class is: "module:attr", imported when a recipe names it, or the class itself."""
 
 
 class RegisterAdapter(Protocol):
@@ -23,7 +27,7 @@ class RegisterAdapter(Protocol):
         name: str,
         *,
         pipelines: tuple[str, ...],
-        target: str,
+        target: Target,
         model: str | None = None,
         explicit: str | None = None,
         rewards: Rewards | None = None,
@@ -31,7 +35,7 @@ class RegisterAdapter(Protocol):
     ) -> None:
         """`pipelines`: class names it drives. `model`: "module:function" that gives the bundled model's folder.
 
-        `explicit`: why the class alone does not tell that this adapter fits; it must then be named by the user.
+        `explicit`: why the class alone does not decide that this adapter fits; the user then has to name it.
         `rewards`: as in a recipe's `rewards`, {"short": {name: {...}}, "long": {...}}, for recipes that name none.
         `capabilities`: those of its ordinary session, for `streamt1 plugins`.
         """
@@ -41,7 +45,7 @@ class RegisterAdapter(Protocol):
 class RegisterReward(Protocol):
     """Callback of `streamt1_register_rewards`."""
 
-    def __call__(self, name: str, *, target: str, extra: str | None = None) -> None:
+    def __call__(self, name: str, *, target: Target, extra: str | None = None) -> None:
         """`extra`: the pip extra (or distribution) to install when the reward's imports are missing."""
         ...
 
@@ -49,6 +53,6 @@ class RegisterReward(Protocol):
 class RegisterPolicy(Protocol):
     """Callback of `streamt1_register_policies`."""
 
-    def __call__(self, name: str, *, kind: PolicyKind, target: str) -> None:
+    def __call__(self, name: str, *, kind: PolicyKind, target: Target) -> None:
         """`kind`: which section of a recipe may name it."""
         ...

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from streamt1_plugins.api.types import Chunk
-from streamt1_plugins.api.workers import SingleProcess
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from streamt1_plugins.api.adapter import Session
     from streamt1_plugins.api.candidate import Beam
     from streamt1_plugins.api.tree import Tree
-    from streamt1_plugins.api.workers import Workers
     from streamt1_plugins.config.schema import Recipe
 
 
@@ -24,8 +22,9 @@ if TYPE_CHECKING:
 class Cost:
     """What a run has spent: counts, and seconds by stage (`generate`, `decode`, `reward`, `commit`).
 
-    `readings`: verdicts of one reward on one candidate; one call of a reward gives many. `readings_saved`: those that
-    a cascade of rewards, or an early look, did not have to ask for.
+    `forwards`: transformer forwards, every row of a batch for itself. `readings`: verdicts of one reward on one
+    candidate; one call of a reward gives many. `readings_saved`: those that a cascade of rewards, or early pruning,
+    made unnecessary.
     """
 
     candidates: int = 0
@@ -45,14 +44,23 @@ class Cost:
         finally:
             self.seconds[stage] = self.seconds.get(stage, 0.0) + perf_counter() - start
 
+    def counts(self) -> dict[str, int]:
+        """Everything but the seconds, by name."""
+        return {item.name: getattr(self, item.name) for item in fields(self) if item.name != "seconds"}
+
+    def add(self, counts: Mapping[str, int]) -> None:
+        """Add `counts`, by name."""
+        for name, count in counts.items():
+            setattr(self, name, getattr(self, name) + count)
+
 
 @dataclass
 class Run:
     """One call of a wrapped pipeline, as every hook sees it.
 
     Hooks read it; only the search changes `beams` (best first), `chunk` and `cost`, and adds to `tree`. `call` holds
-    the arguments as the caller gave them and the generator behind `seed`. Whoever sets `stop` ends the search after the chunk at hand, as if it were the last.
-    `team`: the processes that share the candidates. `batch_limit`: how many memory turned out to hold at once.
+    the arguments as the caller gave them and the generator behind `seed`. Setting `stop` ends the search after the
+    current chunk, as if it were the last.
     """
 
     recipe: Recipe
@@ -66,8 +74,6 @@ class Run:
     call: Mapping[str, Any] = field(default_factory=dict)
     device: str = "cpu"
     stop: bool = False
-    team: Workers = field(default_factory=SingleProcess)
-    batch_limit: int | None = None
 
     @property
     def is_plain(self) -> bool:
@@ -79,8 +85,12 @@ class Run:
         done = self.beams[0].history.index if self.beams else 0
         return (Chunk(index, self.session.num_chunks) for index in range(done, self.session.num_chunks))
 
-
-def names(run: Run, ordinals: Iterable[int]) -> str:
-    """Candidates of the chunk at hand by name: ``candidate 003.01``."""
-    chunk = run.chunk.index if run.chunk else 0
-    return "candidate " + ", ".join(f"{chunk:03d}.{ordinal:02d}" for ordinal in ordinals)
+    @contextmanager
+    def spending(self, stage: str) -> Iterator[None]:
+        """Count the time and the session's transformer forwards spent inside as part of the search."""
+        before = self.session.forwards
+        try:
+            with self.cost.timing(stage):
+                yield
+        finally:
+            self.cost.forwards += self.session.forwards - before

@@ -28,7 +28,7 @@ Horizon = Literal["short", "long"]
 Fate = Literal["kept", "pruned", "invalid"]
 
 EARLY = 0
-"""The `Node.stage` of candidates that an early look left unfinished; stages of rewards count from 1."""
+"""The `Node.stage` of candidates that early pruning left unfinished; stages of rewards count from 1."""
 
 HORIZONS: tuple[Horizon, ...] = ("short", "long")
 
@@ -71,37 +71,41 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """How a beam may go on: a seed and the initial noise it leads to.
+    """One way to branch a beam: a seed and the initial noise ``[1, C, F, h, w]`` that it leads to.
 
-    `generator` stands behind the first draw, so that stochastic sampling steps continue the same stream; None is the
-    plain pipeline's own stream.
-    `propagated` tells whether `noise` mixes in the parent's noise.
+    `generator` made the first draw; stochastic sampling steps continue the same stream. `propagated`: `noise` mixes in
+    the parent's noise.
     """
 
     seed: int
     noise: Tensor
-    generator: Generator | None
+    generator: Generator
     propagated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A reward's score of one candidate on one horizon. `value` is `raw` after calibration; higher is better."""
+    """One reward's verdict on one candidate and horizon. `value` is `raw` after calibration; higher is better."""
 
     raw: Number
     value: Number
     weight: Annotated[float, Field(exclude=True)] = 1.0  # it stands in the recipe
 
 
+def node_id(chunk: int, ordinal: int) -> str:
+    """The name of a candidate in the tree: ``003.01``."""
+    return f"{chunk:03d}.{ordinal:02d}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Node:
-    """A candidate in the tree, without tensors. Its fields fill up as it is generated, measured, scored and routed.
+    """The record of a candidate, without tensors. Its fields are filled as it is generated, evaluated, scored, routed.
 
     `short` and `long` are the weighted means of the calibrated readings of that horizon, NaN where none was taken.
-    `problem` is the reason why a candidate is invalid. `ordinal` counts the candidates of one chunk over all beams; `parent` is
+    `problem`: why the candidate is invalid. `ordinal` counts the candidates of one chunk over all beams; `parent` is
     the `id` of the node it continues, None in the first chunk. `rank` is the place among the survivors, 0 = best.
-    `stage` is the stage of the rewards after which it was pruned, so later ones never saw it; None where all did.
-    With `EARLY` it was never finished, and its readings are those of its preview.
+    `stage`: the stage of rewards after which it was pruned, None where all rewards judged it. With `EARLY` it was never
+    finished, and its readings are those of its preview.
     """
 
     chunk: int
@@ -122,7 +126,7 @@ class Node:
 
     @property
     def id(self) -> str:
-        return f"{self.chunk:03d}.{self.ordinal:02d}"
+        return node_id(self.chunk, self.ordinal)
 
     @property
     def is_valid(self) -> bool:
@@ -135,5 +139,5 @@ class Node:
 
     @property
     def is_eligible(self) -> bool:
-        """Whether it can survive: valid, and not left behind by a stage of the rewards or before."""
+        """Whether it can survive: valid, and not pruned by a stage of rewards or by early pruning."""
         return self.is_valid and self.stage is None

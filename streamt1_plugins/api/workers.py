@@ -16,56 +16,57 @@ Result = TypeVar("Result")
 
 
 class Workers(Protocol):
-    """The processes of one search, as one of them sees them. Every process calls the same methods in the same order.
+    """The processes of one search, seen from process `rank` of `size`.
 
-    Candidate `ordinal` of a chunk belongs to process ``ordinal % size``: it alone has its tensors until the selection.
+    Every process calls the same methods in the same order. Candidate `ordinal` of a chunk belongs to process
+    ``ordinal % size``, which alone has its tensors until the selection.
     """
 
     rank: int
     size: int
 
-    def together(self) -> AbstractContextManager[None]:
-        """While a search runs: whatever ends one process inside ends all of them."""
+    def fail_together(self) -> AbstractContextManager[None]:
+        """A context in which an error that ends one process ends all of them."""
         ...
 
-    def doing(self, what: str) -> None:
-        """Say what this process is at, for the others to tell should it not come back."""
+    def set_status(self, activity: str) -> None:
+        """Publish what this process does now, for error messages of the others."""
         ...
 
-    def share(self, run: Run, ordinals: Sequence[int], work: Callable[[list[int]], list[Result]]) -> list[Result]:
-        """One result per candidate, each from the process it belongs to.
+    def map(self, run: Run, ordinals: Sequence[int], work: Callable[[list[int]], list[Result]]) -> list[Result]:
+        """One result per candidate in `ordinals`, each computed by the process that the candidate belongs to.
 
-        `ordinals`: of the candidates; `work` is given the places in it that are this process's and answers in order.
-        What others spent and noted meanwhile is added to this process's `run`.
+        `work` gets the indices into `ordinals` that belong to this process and returns their results in order. Costs
+        and notes of the other processes are added to this process's `run`.
         """
         ...
 
-    def deliver(self, run: Run, kept: list[Candidate]) -> list[Candidate]:
-        """The survivors, with tensors wherever they were made."""
+    def gather_survivors(self, run: Run, kept: list[Candidate]) -> list[Candidate]:
+        """The survivors with their latents, whichever process made them."""
         ...
 
-    def exchange(self, value: Result) -> list[Result]:
-        """One value from every process, in order of rank."""
+    def all_gather(self, value: Result) -> list[Result]:
+        """The values of all processes, in order of rank."""
         ...
 
 
 class SingleProcess:
-    """A team of one."""
+    """Workers of a search in this process alone."""
 
     rank = 0
     size = 1
 
-    def together(self) -> AbstractContextManager[None]:
+    def fail_together(self) -> AbstractContextManager[None]:
         return nullcontext()
 
-    def doing(self, what: str) -> None:
-        """Nobody asks."""
+    def set_status(self, activity: str) -> None:
+        """Do nothing: no other process reads it."""
 
-    def share(self, run: Run, ordinals: Sequence[int], work: Callable[[list[int]], list[Result]]) -> list[Result]:
+    def map(self, run: Run, ordinals: Sequence[int], work: Callable[[list[int]], list[Result]]) -> list[Result]:
         return work(list(range(len(ordinals))))
 
-    def deliver(self, run: Run, kept: list[Candidate]) -> list[Candidate]:
+    def gather_survivors(self, run: Run, kept: list[Candidate]) -> list[Candidate]:
         return kept
 
-    def exchange(self, value: Result) -> list[Result]:
+    def all_gather(self, value: Result) -> list[Result]:
         return [value]

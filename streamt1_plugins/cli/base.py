@@ -1,8 +1,9 @@
-"""What the commands share: errors as one line, options as a dataclass, terminals."""
+"""What all commands use: errors as one line, options as a dataclass, terminals."""
 
 from __future__ import annotations
 
 import inspect
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 import typer
@@ -12,7 +13,7 @@ from typer.core import TyperGroup
 from streamt1_plugins.errors import StreamT1Error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 Options = TypeVar("Options")
 
@@ -20,20 +21,32 @@ USER_ERROR, INTERRUPTED = 2, 130
 
 
 class ErrorGroup(TyperGroup):
-    """Ends with one red line instead of a traceback where the package raises an error on purpose."""
+    """Commands that end with one red line instead of a traceback where the package raises an error on purpose."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the options before the command."""
+        with _errors_as_lines(ctx):
+            return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the subcommand; what it raises becomes a message and an exit code."""
-        try:
+        """Run the command."""
+        with _errors_as_lines(ctx):
             return super().invoke(ctx)
-        except StreamT1Error as error:
-            if ctx.params.get("debug"):
-                Console(stderr=True).print_exception()
-            complain(error)
-            raise typer.Exit(USER_ERROR) from error
-        except KeyboardInterrupt as interrupt:
-            typer.secho("Interrupted.", fg="red", err=True)
-            raise typer.Exit(INTERRUPTED) from interrupt
+
+
+@contextmanager
+def _errors_as_lines(ctx: Any) -> Iterator[None]:
+    """Turn an error of the package, and Ctrl-C, into a message and an exit code."""
+    try:
+        yield
+    except StreamT1Error as error:
+        if ctx.params.get("debug"):
+            Console(stderr=True).print_exception()
+        complain(error)
+        raise typer.Exit(USER_ERROR) from error
+    except KeyboardInterrupt as interrupt:
+        typer.secho("Interrupted.", fg="red", err=True)
+        raise typer.Exit(INTERRUPTED) from interrupt
 
 
 def complain(problem: object) -> None:
@@ -42,14 +55,14 @@ def complain(problem: object) -> None:
 
 
 def debug_everywhere(ctx: typer.Context, value: bool) -> bool:
-    """Callback of a subcommand's `--debug`: the same as `streamt1 --debug`."""
+    """The value of a subcommand's `--debug`, which is set for the whole command line, as by `streamt1 --debug`."""
     if value:
         ctx.find_root().params["debug"] = True
     return value
 
 
 def takes(options: type[Options]) -> Callable[[Callable[[Options], None]], Callable[..., None]]:
-    """Make a command of a function of one dataclass, whose fields are the command's arguments and options."""
+    """A decorator for a function of one dataclass: a command whose arguments and options are the dataclass's fields."""
 
     def decorate(function: Callable[[Options], None]) -> Callable[..., None]:
         def command(**given: Any) -> None:

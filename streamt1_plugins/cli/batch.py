@@ -44,13 +44,14 @@ def folder_of(out: Path, index: int, prompt: str) -> Path:
 
 def state_of(folder: Path, prompt: str, recipe: Mapping[str, Any]) -> State:
     """How far a prompt's run is. Raises `InputError` where the folder holds a run of something else."""
+    from streamt1_plugins.config import load as recipes
     from streamt1_plugins.runs import journal
 
     if not (folder / journal.JOURNAL).exists():
         return "new"
     events = journal.read(folder)
-    then = events[0]
-    if then["prompt"] != prompt or _comparable(then["recipe"]) != _comparable(recipe):
+    then = recipes.recorded(events[0]["recipe"]).model_dump(mode="json")
+    if events[0]["prompt"] != prompt or _comparable(then) != _comparable(recipe):
         raise InputError(f"{folder} holds a run of another prompt or recipe. Choose another --out.")
     last = events[-1]
     return "done" if last["event"] == "finished" and last["error"] is None else "begun"
@@ -80,8 +81,8 @@ class Batch:
             made = self._make(folder, self.prompts[index])
             if speaks:
                 typer.echo(f"[{index + 1}/{len(self.prompts)}] {folder}{'' if made else '  (was there)'}")
-            if self.world is not None and self.group.team.rank == 0:
-                self.world.board.count("finished", 1)
+            if self.world is not None and self.group.workers.rank == 0:
+                self.world.status_board.count("finished", 1)
         if speaks:
             self._wait_for_others()
             typer.echo(f"{len(self.prompts)} videos in {self.out}")
@@ -91,8 +92,8 @@ class Batch:
         for local in itertools.count():
             taken = local
             if self.world is not None:
-                taken = self.world.board.count("taken", 1) - 1 if self.group.team.rank == 0 else -1
-            index = self.group.team.exchange(taken)[0]
+                taken = self.world.status_board.count("taken", 1) - 1 if self.group.workers.rank == 0 else -1
+            index = self.group.workers.all_gather(taken)[0]
             if index >= len(self.prompts):
                 return
             yield index
@@ -103,18 +104,20 @@ class Batch:
         from streamt1_plugins.runs.observers.record import record_to
 
         recipe = self.pipe.recipe.model_dump(mode="json")
-        state = self.group.team.exchange(state_of(folder, prompt, recipe) if self.group.team.rank == 0 else "new")[0]
+        state = self.group.workers.all_gather(
+            state_of(folder, prompt, recipe) if self.group.workers.rank == 0 else "new"
+        )[0]
         if state == "begun":
             pipe = open_interrupted(folder, self.pipe.pipe)
-            pipe.last_run.team = self.group.team
+            pipe.workers = self.group.workers
             pipe.complete(pipe.last_run)
         elif state == "new":
-            self.pipe.watched_by(record_to(folder))
+            self.pipe.set_observers(record_to(folder))
             self.pipe(prompt, **self.call)
         return state != "done"
 
     def _wait_for_others(self) -> None:
-        while self.world is not None and self.world.board.count("finished") < len(self.prompts):
-            if self.world.board.failed(range(self.world.size)):
+        while self.world is not None and self.world.status_board.count("finished") < len(self.prompts):
+            if self.world.status_board.any_failed(range(self.world.size)):
                 raise self.world.lost("waits for the others")
             time.sleep(PAUSE)

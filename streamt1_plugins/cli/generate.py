@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from streamt1_plugins.cli.base import debug_everywhere, takes
-from streamt1_plugins.cli.launched import attended, check_processes, device_here
+from streamt1_plugins.cli.launched import as_one_process, check_processes, device_here
 from streamt1_plugins.cli.running import console_of, kept, loading, move, show_result, stoppable
 from streamt1_plugins.errors import InputError, OutputError
 from streamt1_plugins.search.distributed.launch import is_launched, join
@@ -80,7 +80,7 @@ class GenerateOptions:
 @takes(GenerateOptions)
 def generate(options: GenerateOptions) -> None:
     """Generate a video for PROMPT: search it chunk by chunk as the recipe says, and keep everything in a run folder."""
-    with attended(options.device) as world:
+    with as_one_process(options.device) as world:
         check_processes(options.processes)
         if options.resume is not None:
             _resume(options, options.resume)
@@ -92,14 +92,14 @@ def generate(options: GenerateOptions) -> None:
 
 def _one(options: GenerateOptions) -> None:
     recipe = _recipe(options)
-    team = join(recipe.parallel, options.device).team
+    workers = join(recipe.parallel, options.device).workers
     # Only the first process keeps anything; another one may find its folder made already.
-    out: Path = team.exchange(run_folder(options.out, options.prompt) if team.rank == 0 else None)[0] or Path()
+    out: Path = workers.all_gather(run_folder(options.out, options.prompt) if workers.rank == 0 else None)[0] or Path()
     pipe = _loaded(options, _observed(recipe, options.wandb, out), out)
-    pipe.team = team
+    pipe.workers = workers
     with kept(pipe, out):
         pipe(options.prompt, **options.call())
-    if team.rank == 0:
+    if workers.rank == 0:
         show_result(options, pipe, out)
 
 
@@ -113,7 +113,7 @@ def _all(options: GenerateOptions, prompts: Path, world: World | None) -> None:
     recipe = _recipe(replace(options, prompt=found[0]))
     group = join(recipe.parallel, options.device, many_prompts=True)
     pipe = _loaded(replace(options, quiet=True), _observed(recipe, options.wandb, options.out), options.out)
-    pipe.team = group.team
+    pipe.workers = group.workers
     with stoppable():
         Batch(pipe, found, options.out, options.call(), group, world).run()
 
@@ -168,10 +168,10 @@ def _resume(options: GenerateOptions, folder: Path) -> None:
     with loading(options):
         device = options.device or (device_here() if is_launched() else None)
         pipe = open_interrupted(folder, device=device, observers=console_of(options))
-    team = pipe.last_run.team = join(pipe.recipe.parallel, options.device).team
+    pipe.workers = join(pipe.recipe.parallel, options.device).workers
     with kept(pipe, folder):
         pipe.complete(pipe.last_run)
-    if team.rank == 0:
+    if pipe.workers.rank == 0:
         show_result(options, pipe, folder)
 
 

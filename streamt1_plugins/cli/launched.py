@@ -30,7 +30,7 @@ def check_processes(wanted: int | None) -> None:
 
 
 @contextmanager
-def attended(device: str | None) -> Iterator[World | None]:
+def as_one_process(device: str | None) -> Iterator[World | None]:
     """Run a command as one of the processes a launcher started: they end together, and one tells the user why.
 
     Gives None where there is no launcher.
@@ -42,12 +42,12 @@ def attended(device: str | None) -> Iterator[World | None]:
 
     here = world(device)
     try:
-        with here.attended():
+        with here.fail_together():
             yield here
     except StreamT1Error as error:
-        if not here.tells(error):
+        if not here.reports(error):
             raise typer.Exit(USER_ERROR) from error
-        raise here.placed(error) from error
+        raise here.located(error) from error
 
 
 def device_here() -> str:

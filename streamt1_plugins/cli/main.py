@@ -1,14 +1,14 @@
-"""The command line. Nothing here imports torch, so that `streamt1 --help` is there at once."""
+"""The command line. Nothing here imports torch, so that `streamt1 --help` is quick."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from streamt1_plugins import __version__
 from streamt1_plugins.cli import recipes
-from streamt1_plugins.cli.base import USER_ERROR, ErrorGroup, complain
+from streamt1_plugins.cli.base import ErrorGroup
 from streamt1_plugins.cli.compare import compare
 from streamt1_plugins.cli.generate import generate
 from streamt1_plugins.cli.new_reward import new_reward
@@ -16,17 +16,44 @@ from streamt1_plugins.cli.plugins import plugins
 from streamt1_plugins.cli.replay import replay
 from streamt1_plugins.cli.report import report
 from streamt1_plugins.cli.serve_reward import serve_reward
-from streamt1_plugins.errors import StreamT1Error, foreign_code
+from streamt1_plugins.errors import foreign_code
 
 EXAMPLES = """Examples:
 
 streamt1 generate "a red circle moving right on a blue background"
 
 streamt1 generate "two squares" --recipe best-of-n -o search.top_k=8 --seed 7 --out runs/squares
+
+streamt1 --plugin my_rewards.py generate "two squares" -o rewards.long.warmth.weight=0.5
 """
 
+
+class PluginGroup(ErrorGroup):
+    """The commands of this package and, behind them, those of plugins, which are loaded when they are needed."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The names of all commands."""
+        self._add_commands_of_plugins()
+        return super().list_commands(ctx)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of that name, None where there is none."""
+        if cmd_name not in self.commands:
+            self._add_commands_of_plugins()
+        return super().get_command(ctx, cmd_name)
+
+    def _add_commands_of_plugins(self) -> None:
+        from streamt1_plugins.plugins.discovery import discovery
+
+        added = typer.Typer()
+        with foreign_code("A plugin's commands"):
+            discovery().add_commands(added)
+        for name, command in typer.main.get_group(added).commands.items():
+            self.commands.setdefault(name, command)
+
+
 app = typer.Typer(
-    cls=ErrorGroup,
+    cls=PluginGroup,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     epilog=EXAMPLES,
@@ -48,8 +75,30 @@ def _show_version(value: bool) -> None:
         raise typer.Exit
 
 
+def _load_plugins(sources: list[str]) -> list[str]:
+    """Load the named plugins here, and in the processes that this one starts."""
+    if sources:
+        from streamt1_plugins.plugins.discovery import discovery
+        from streamt1_plugins.plugins.named import add_names, named
+
+        add_names(sources)
+        discovery().add_named(named())
+    return sources
+
+
 @app.callback()
 def streamt1(
+    plugin: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--plugin",
+            metavar="FILE|MODULE",
+            help="Load a plugin that is not installed: a file my_rewards.py or a module. May be repeated.",
+            callback=_load_plugins,
+            is_eager=True,
+            show_default=False,
+        ),
+    ] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version and exit.", callback=_show_version, is_eager=True)
@@ -59,14 +108,5 @@ def streamt1(
 
 
 def main() -> None:
-    """Run the command line, with the commands of plugins."""
-    from streamt1_plugins.plugins.discovery import discovery
-
-    try:
-        found = discovery()
-        with foreign_code("A plugin's commands"):
-            found.add_commands(app)
-    except StreamT1Error as error:
-        complain(error)
-        raise SystemExit(USER_ERROR) from error
+    """Run the command line."""
     app()

@@ -63,11 +63,11 @@ def offers(found: Discovery) -> dict[str, list[dict[str, Any]]]:
             if entry.capabilities is not None
         ],
         "rewards": [
-            {"name": entry.name, "origin": entry.origin, "extra": entry.extra, "target": entry.target}
+            {"name": entry.name, "origin": entry.origin, "extra": entry.extra, "target": entry.path}
             for entry in found.rewards.entries.values()
         ],
         "policies": [
-            {"kind": kind, "name": entry.name, "origin": entry.origin, "target": entry.target}
+            {"kind": kind, "name": entry.name, "origin": entry.origin, "target": entry.path}
             for kind, table in found.policies.items()
             for entry in table.entries.values()
         ],

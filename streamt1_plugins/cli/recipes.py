@@ -122,10 +122,10 @@ def _write(file: Path, text: str) -> None:
 
 def _cost(recipe: Recipe, num_frames: int | None) -> str:
     from streamt1_plugins.plugins import build
-    from streamt1_plugins.search.cost_estimate import described
+    from streamt1_plugins.search.cost_estimate import describe
 
     width = build.policies(recipe)["width"]
-    return described(recipe, build.adapter(recipe), build.rewards(recipe), num_frames, width)
+    return describe(recipe, build.adapter(recipe), build.rewards(recipe), num_frames, width)
 
 
 def _memory(recipe: Recipe, num_frames: int | None) -> str:
@@ -133,18 +133,17 @@ def _memory(recipe: Recipe, num_frames: int | None) -> str:
     from streamt1_plugins.plugins import build
     from streamt1_plugins.plugins.resolve import place_of
     from streamt1_plugins.policies.width import widest
-    from streamt1_plugins.search.memory_estimate import memory_plan, peak
+    from streamt1_plugins.search.memory_estimate import estimate, memory_plan, reward_bytes
 
     adapter = build.adapter(recipe)
     if not isinstance(adapter, HasFootprint):
-        return f"memory not known: the adapter {recipe.adapter.name!r} cannot tell"
-    with foreign_code(f"Adapter {recipe.adapter.name!r}, asked what a call keeps in memory,"):
+        return f"memory not known: the adapter {recipe.adapter.name!r} has no estimate"
+    with foreign_code(f"The footprint of adapter {recipe.adapter.name!r}"):
         each = adapter.footprint(place_of(str(recipe.model)), memory_plan(recipe), num_frames)
     if each is None:
         return f"memory not known: {recipe.model!r} is not on this machine, or not all of it"
-    rewards = {id(reward): reward.weights_mb for reward in build.rewards(recipe).values()}
     width = widest(build.policies(recipe)["width"], recipe.search)
-    return str(peak(recipe.search, each, width, int(sum(rewards.values()) * 10**6)))
+    return str(estimate(recipe.search, each, width, rewards=reward_bytes(build.rewards(recipe))))
 
 
 def _resolved(name: str) -> Recipe:

@@ -87,7 +87,7 @@ def kept(pipe: StreamPipeline, out: Path) -> Iterator[None]:
             yield
         done = True
     finally:
-        if not done and pipe.run is not None and len(pipe.tree) and pipe.run.team.rank == 0:
+        if not done and pipe.run is not None and len(pipe.tree) and pipe.workers.rank == 0:
             typer.echo(f"What was generated so far is kept in {out}", err=True)
 
 

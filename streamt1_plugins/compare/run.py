@@ -113,11 +113,11 @@ def circular(comparison: Comparison) -> set[str]:
     Rewards that the adapter suggests count too, and so does the judge under another name.
     """
     known = discovery().rewards
-    target = known[comparison.judge].target
+    target = known[comparison.judge].path
     found = set()
     for label, recipe in comparison.recipes.items():
         rewards = resolve(recipe, comparison.model).rewards if recipe.search.is_wide else recipe.rewards
-        if any(name == comparison.judge or known[name].target == target for name in {*rewards.short, *rewards.long}):
+        if any(name == comparison.judge or known[name].path == target for name in {*rewards.short, *rewards.long}):
             found.add(label)
             if not comparison.allow_circular:
                 raise RecipeError(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from streamt1_plugins.config.renamed import former, upgraded
 from streamt1_plugins.config.rewards import FixedCalibration, RewardPart
 from streamt1_plugins.config.schema import PARTS, Recipe
 from streamt1_plugins.errors import RecipeError, guess, unknown_name
@@ -49,13 +50,21 @@ def load(source: str | Path | Mapping[str, Any] | Recipe, overrides: Sequence[st
     return _validated(data, str(source) if isinstance(source, (str, Path)) else "recipe")
 
 
+def recorded(data: Mapping[str, Any]) -> Recipe:
+    """The recipe of a recorded run, as `Recipe.model_dump` wrote it. Keys renamed since then are no reason for a note.
+
+    Raises `RecipeError` for data that is no recipe.
+    """
+    return _validated(upgraded(data, silent=True), "the recorded recipe")
+
+
 def find(source: str | Path) -> Path:
     """The file behind a shipped name or a path."""
     known = names()
     if str(source) in known:
         return known[str(source)]
     path = Path(source)
-    if path.is_file():
+    if _is_file(path):
         return path
     if path.suffix in {".yaml", ".yml"} or len(path.parts) > 1:
         raise RecipeError(f"Recipe file {str(source)!r} does not exist.")
@@ -90,22 +99,37 @@ def _extended(path: Path, chain: tuple[Path, ...]) -> dict[str, Any]:
 
 
 def _with_base(data: dict[str, Any], folder: Path, chain: tuple[Path, ...]) -> dict[str, Any]:
+    data = upgraded(data)
     base = data.pop("extends", None)
     if base is None:
         return data
     beside = folder / str(base)
-    return _merged(_extended(beside if beside.is_file() else find(str(base)), chain), data)
+    return _merged(_extended(beside if _is_file(beside) else find(str(base)), chain), data)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
-        data = yaml.load(text, Loader=_NoAliases)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise RecipeError(f"{path} is not YAML: {error}") from error
+    data = _yaml(text, str(path))
     if not isinstance(data, dict):
         raise RecipeError(f"{path} is not a recipe: expected keys and values, found {type(data).__name__}.")
     return data
+
+
+def _yaml(text: str, what: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_NoAliases)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date in month 13
+        raise RecipeError(f"{what} is not YAML: {error}") from error
 
 
 class _NoAliases(yaml.SafeLoader):
@@ -137,27 +161,35 @@ def _renames(new: Mapping[str, Any], old: Mapping[str, Any]) -> bool:
 
 
 def _apply(data: dict[str, Any], override: str) -> None:
-    """One ``a.b.c=value``; the value is YAML, so numbers, lists and null have their types."""
+    """Set one ``a.b.c=value`` in the data."""
+    (*parents, last), value = _parsed(override)
+    section = data
+    for name in parents:
+        below = _part(section.get(name)) if section is data and name in PARTS else section.get(name)
+        if not isinstance(below, dict | None):
+            key = override.partition("=")[0].strip()
+            raise RecipeError(f"Override {key!r}: {name!r} is a value, not a section.")
+        section[name] = dict(below or {})
+        section = section[name]
+    if last == "name" and len(parents) == 1 and parents[0] in PARTS and _renames({"name": value}, section):
+        section.clear()  # options of one part do not fit another
+    section[last] = value
+
+
+def _parsed(override: str) -> tuple[list[str], Any]:
+    """The steps of an override's key, renamed where the key has been, and its value, which is YAML."""
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
         raise RecipeError(f"Override {override!r} is not of the form key=value, e.g. search.top_k=3.")
-    *parents, last = key.strip().split(".")
-    place = data
-    for name in parents:
-        below = _part(place.get(name)) if place is data and name in PARTS else place.get(name)
-        place[name] = {} if below is None else dict(below) if isinstance(below, dict) else _not_a_section(key, name)
-        place = place[name]
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"The value in override {override!r} is not YAML: {error}") from error
-    if last == "name" and len(parents) == 1 and parents[0] in PARTS and _renames({"name": value}, place):
-        place.clear()  # options of one part do not fit another
-    place[last] = value
-
-
-def _not_a_section(key: str, name: str) -> dict[str, Any]:
-    raise RecipeError(f"Override {key!r}: {name!r} is a value, not a section.")
+    steps = key.strip().split(".")
+    nested = _yaml(text, f"The value in override {override!r}")
+    for name in reversed(steps):
+        nested = {name: nested}
+    nested, renamed = upgraded(nested), []
+    for _ in steps:
+        ((name, nested),) = nested.items()
+        renamed.append(name)
+    return renamed, nested
 
 
 def _validated(data: dict[str, Any], source: str) -> Recipe:
@@ -174,7 +206,7 @@ def _problems(error: ValidationError) -> Iterator[str]:
             known = _keys_beside(problem["loc"])
             yield f"unknown key {where!r}.{guess(str(problem['loc'][-1]), known)} Known: {', '.join(known)}."
         else:
-            yield f"{where} = {problem['input']!r}: {problem['msg']}"
+            yield f"{where} = {problem['input']!r}: {problem['msg']}{former(where)}"
 
 
 def _keys_beside(location: tuple[int | str, ...]) -> list[str]:

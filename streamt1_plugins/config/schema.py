@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import ConfigDict, Field, model_validator
 
 from streamt1_plugins.config.rewards import RewardSettings, Section
 from streamt1_plugins.errors import RecipeError
-
-if TYPE_CHECKING:
-    pass
 
 PARTS = ("adapter", "width", "noise", "scoring", "selection", "memory")
 """The sections that name one part each; its options stand beside the name."""
@@ -73,15 +70,16 @@ class SearchSettings(Section):
     """Width of the search. candidates: children per surviving beam (the first chunk has candidates * top_k);
     top_k: beams that survive a chunk; batch: candidates denoised together (1 is bit-reproducible whatever the width);
     final: `whole_video` lets the long rewards judge the survivors' whole videos, `last_chunk` keeps the best rank.
-    park: what waits for the selection or for its turn stays on the `device`, goes to `cpu` memory, or is decoded again
-    (`recompute`); see `streamt1_plugins.search.offload` for what each costs.
+    offload: what becomes of the tensors of waiting candidates and beams. `none` leaves them on the device, `cpu` moves
+    them to CPU memory, `recompute` drops decoder states and decodes the survivors again; see
+    `streamt1_plugins.search.offload` for what each costs.
     """
 
     candidates: Annotated[int, Field(ge=1)] = 2
     top_k: Annotated[int, Field(ge=1)] = 2
     batch: Annotated[int, Field(ge=1)] = 1
     final: Literal["whole_video", "last_chunk"] = "whole_video"
-    park: Literal["device", "cpu", "recompute"] = "device"
+    offload: Literal["none", "cpu", "recompute"] = "none"
 
     @property
     def is_wide(self) -> bool:
@@ -125,14 +123,14 @@ class ParallelSettings(Section):
     file. Their product has to be the number of processes started. Left out, all of them share a single prompt's
     candidates, or each takes prompts of its own from a file. timeout: seconds a process waits for another one.
     send: what the others get of a survivor, its `latents` (they decode again) or the `decoded` frames and state too.
-    previews: whether candidates made elsewhere have pictures on the run's page.
+    thumbnails: whether candidates of other processes have pictures on the run's page.
     """
 
     candidates: Annotated[int, Field(ge=1)] | None = None
     prompts: Annotated[int, Field(ge=1)] | None = None
     timeout: Annotated[float, Field(gt=0)] = 600.0
     send: Literal["latents", "decoded"] = "latents"
-    previews: bool = True
+    thumbnails: bool = True
 
 
 class PlacementSettings(Section):

@@ -17,11 +17,11 @@ Calibration = str | FixedCalibration
 
 
 def calibrate(raws: Sequence[float], earlier: Sequence[float], calibration: Calibration) -> list[float]:
-    """Put raw rewards of one chunk's candidates on a common scale. NaN stays NaN.
+    """The raw scores of one chunk's candidates on a common scale. NaN stays NaN.
 
-    none: as they are. fixed: ``(raw - mean) / std``. running: standardised by every raw value so far, this chunk's
+    none: as they are. fixed: ``(raw - mean) / std``. running: standardised by every raw score so far, this chunk's
     included, so values stay comparable across chunks. group: standardised within this chunk (all equal gives 0).
-    rank: share of this chunk's candidates that are worse, 0..1. The last two say nothing across chunks.
+    rank: share of this chunk's candidates that are worse, 0..1. The last two cannot be compared across chunks.
     """
     if isinstance(calibration, FixedCalibration):
         return [(raw - calibration.mean) / calibration.std for raw in raws]

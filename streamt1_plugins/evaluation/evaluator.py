@@ -1,209 +1,152 @@
-"""Reward measurement: candidates to calibrated readings, rewards loaded and unloaded, failures as the recipe says."""
+"""Evaluation of candidates: rewards to calibrated readings, stage by stage, shared among the processes of a search."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
-from functools import cache, partial
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
-from streamt1_plugins.api.candidate import is_here
-from streamt1_plugins.api.run import names
-from streamt1_plugins.api.types import Node, Reading
-from streamt1_plugins.errors import InputError, RecipeError, foreign_code
+from streamt1_plugins.api.types import Node, Reading, node_id
 from streamt1_plugins.evaluation import cascade
-from streamt1_plugins.evaluation import inputs as views
 from streamt1_plugins.evaluation.calibration import calibrate, combine
-from streamt1_plugins.evaluation.calls import ask
+from streamt1_plugins.evaluation.calls import RewardCalls, Verdict
+from streamt1_plugins.evaluation.inputs import Inputs, whole_videos
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from streamt1_plugins.api.candidate import Candidate
-    from streamt1_plugins.api.reward import Reward, RewardInput
+    from streamt1_plugins.api.reward import RewardInput
     from streamt1_plugins.api.run import Run
-    from streamt1_plugins.api.types import Chunk, Horizon
-    from streamt1_plugins.config.rewards import RewardPart
-    from streamt1_plugins.evaluation.calls import Answer
-    from streamt1_plugins.evaluation.cascade import Named
+    from streamt1_plugins.api.types import Chunk
+    from streamt1_plugins.api.workers import Workers
+    from streamt1_plugins.evaluation.pool import BoundReward, RewardPool
 
 AnyNode = TypeVar("AnyNode", bound=Node)
 
 
 @dataclass
-class Measurer:
-    """Measures candidates with the rewards a recipe names, all candidates of a chunk in one call per reward."""
+class Evaluator:
+    """Evaluates the candidates of one run with the rewards in `pool`, all candidates of a chunk in one call per reward.
 
-    rewards: Mapping[Named, Reward]
-    _loaded: dict[int, Reward] = field(default_factory=dict, repr=False)
-    _run: Run | None = field(default=None, repr=False)
+    In a search of several processes each evaluates the candidates whose frames it has.
+    """
 
-    def start(self, run: Run) -> None:
-        """Load the rewards of a run and check that they can serve it; those that stay loaded are not loaded again.
+    run: Run
+    pool: RewardPool
+    workers: Workers
 
-        Raises `PluginError` for a reward that does not load, `InputError` where one needs a prompt and there is none.
-        """
-        for (horizon, name), reward in self.rewards.items():
-            part = _part(run, horizon, name)
-            if not part.offload:
-                self._load(run, name, part, reward)
-            _check(run, horizon, name, reward)
-        self._remember(run)
+    @property
+    def has_rewards(self) -> bool:
+        """Whether the recipe names any reward."""
+        return bool(self.pool.bound)
 
-    def finish(self, run: Run) -> None:
-        """Free what the recipe wants freed when a run ends."""
-        for (horizon, name), reward in self.rewards.items():
-            if _part(run, horizon, name).unload and id(reward) in self._loaded:
-                del self._loaded[id(reward)]
-                with foreign_code(f"Unloading reward {name!r}"):
-                    reward.unload()
-        self._run = None
-
-    def measure(
-        self, run: Run, chunk: Chunk, candidates: Sequence[Candidate], score: Callable[[Candidate], float]
+    def evaluate(
+        self, chunk: Chunk, candidates: Sequence[Candidate], score: Callable[[Candidate], float]
     ) -> list[Candidate]:
         """The candidates with `readings`, `short` and `long`.
 
-        Those a reward failed on get a `problem`; those that an early stage of rewards left behind, by `score`, get
-        its `stage` and no further readings.
+        Those that a reward failed on get a `problem`. Those that an early stage of rewards pruned, by `score`, get its
+        `stage` and no further readings.
         """
-        self._remember(run)
-        here = [each for each in candidates if is_here(each) and each.is_finished]
-        seen, judged = views.Views(run, chunk, here), list(candidates)
-        stages = cascade.stages(run.recipe.rewards)
-        for number, parts in enumerate(stages, 1):
-            judged = cascade.veto(run, self._stage(run, parts, judged, seen), parts)
+        self.pool.serve(self.run)
+        here = [each for each in candidates if each.location != "elsewhere" and each.is_finished]
+        inputs, judged = Inputs(self.run, chunk, here), list(candidates)
+        stages = cascade.stages(self.pool.bound)
+        for number, stage in enumerate(stages, 1):
+            judged = cascade.veto(self.run, self._stage(stage, judged, inputs), stage)
             if number < len(stages):
-                judged = cascade.thin(run, judged, next(iter(parts.values())).stage, score)
-        self._offload(run)
+                judged = cascade.thin(self.run, judged, stage[0].settings.stage, score)
+        self.pool.offload()
         return judged
 
-    def previews(self, run: Run, chunk: Chunk, drafts: Sequence[Candidate]) -> list[Candidate]:
+    def evaluate_previews(self, chunk: Chunk, drafts: Sequence[Candidate]) -> list[Candidate]:
         """Unfinished candidates with the readings that the first stage of rewards takes of their previews.
 
-        Previews are blurred in a way of their own, so they are calibrated among themselves alone, and no veto, which is
-        meant for finished frames, looks at them.
+        Previews are blurred in a way of their own, so they are calibrated among themselves alone, and vetoes, which are
+        meant for finished frames, do not apply.
         """
-        self._remember(run)
-        seen = views.Views(run, chunk, [each for each in drafts if is_here(each)], are_drafts=True)
-        judged = self._stage(run, cascade.stages(run.recipe.rewards)[0], list(drafts), seen)
-        self._offload(run)
+        self.pool.serve(self.run)
+        here = [each for each in drafts if each.location != "elsewhere"]
+        inputs = Inputs(self.run, chunk, here, are_drafts=True)
+        judged = self._stage(cascade.stages(self.pool.bound)[0], drafts, inputs)
+        self.pool.offload()
         return judged
 
-    def whole_videos(self, run: Run) -> list[float]:
+    def evaluate_whole_videos(self) -> list[float]:
         """The long reward of each surviving beam's whole video; NaN where there is none."""
-        self._remember(run)
-        whole = cache(lambda: views.whole_videos(run))
-        nodes = [replace(beam.path[-1], readings={}, problem=None) for beam in run.beams]
-        for name, part in run.recipe.rewards.long.items():
-            answers = self._answers(run, ("long", name), part, range(len(nodes)), lambda rows: whole().take(rows))
-            nodes = _with_answers(("long", name), part, nodes, answers, _earlier(run, "long", name))
-        self._offload(run)
+        self.pool.serve(self.run)
+        whole = cache(lambda: whole_videos(self.run))
+        nodes = [replace(beam.path[-1], readings={}, problem=None) for beam in self.run.beams]
+        for bound in self.pool.bound:
+            if bound.horizon == "long":
+                verdicts = self._verdicts(bound, range(len(nodes)), lambda rows: whole().take(rows))
+                nodes = with_verdicts(bound, nodes, verdicts, self._earlier(bound))
+        self.pool.offload()
         return [node.long if node.is_valid else math.nan for node in nodes]
 
-    def _stage(
-        self, run: Run, parts: Mapping[Named, RewardPart], candidates: list[Candidate], seen: views.Views
-    ) -> list[Candidate]:
-        """One stage's rewards for the candidates still in the running; all of them in the first stage."""
+    def _stage(self, stage: Sequence[BoundReward], candidates: Sequence[Candidate], inputs: Inputs) -> list[Candidate]:
+        """One stage's rewards for the candidates that no earlier stage has pruned."""
         judged = list(candidates)
         rows = [row for row, candidate in enumerate(candidates) if candidate.is_eligible]
-        run.cost.readings_saved += len(parts) * sum(candidate.stage is not None for candidate in candidates)
-        if not rows:
-            return judged
-        for (horizon, name), part in parts.items():
-            asked = [judged[row] for row in rows]
-            show = partial(seen.some, horizon, self.rewards[horizon, name].lead_frames, asked)
-            answers = self._answers(run, (horizon, name), part, [each.ordinal for each in asked], show)
-            earlier = [] if seen.are_drafts else _earlier(run, horizon, name)
-            read = _with_answers((horizon, name), part, asked, answers, earlier)
-            for row, candidate in zip(rows, read, strict=True):
+        self.run.cost.readings_saved += len(stage) * sum(candidate.stage is not None for candidate in candidates)
+        for bound in stage if rows else ():
+            chosen = [judged[row] for row in rows]
+            verdicts = self._verdicts(bound, [each.ordinal for each in chosen], _shown(inputs, bound, chosen))
+            earlier = [] if inputs.are_drafts else self._earlier(bound)
+            for row, candidate in zip(rows, with_verdicts(bound, chosen, verdicts, earlier), strict=True):
                 judged[row] = candidate
         return judged
 
-    def _answers(
-        self,
-        run: Run,
-        named: Named,
-        part: RewardPart,
-        ordinals: Sequence[int],
-        show: Callable[[list[int]], RewardInput],
-    ) -> list[Answer] | None:
-        """What one reward says of candidates, each asked about where it was made; None where it is left out."""
-        (_, name), reward = named, self.rewards[named]
+    def _verdicts(
+        self, bound: BoundReward, ordinals: Sequence[int], show: Callable[[list[int]], RewardInput]
+    ) -> list[Verdict] | None:
+        """One reward's verdicts, each from the process that has the frames; None where the reward was left out."""
+        chunk = self.run.chunk.index if self.run.chunk else 0
 
-        def work(rows: list[int]) -> list[Answer | None]:
-            run.team.doing(f"asking reward {name!r} about " + names(run, [ordinals[row] for row in rows]))
-            answers = ask(run, name, reward, part, show(rows), lambda: self._load(run, name, part, reward))
-            return [None] * len(rows) if answers is None else [*answers]
+        def work(rows: list[int]) -> list[Verdict | None]:
+            names = ", ".join(node_id(chunk, ordinals[row]) for row in rows)
+            self.workers.set_status(f"evaluating candidate {names} with reward {bound.name!r}")
+            found = RewardCalls(self.run, self.pool).verdicts(bound, show(rows))
+            return [None] * len(rows) if found is None else [*found]
 
-        answers = run.team.share(run, ordinals, work)
-        found = [answer for answer in answers if answer is not None]
-        return found if len(found) == len(answers) else None
+        verdicts = self.workers.map(self.run, ordinals, work)
+        known = [verdict for verdict in verdicts if verdict is not None]
+        return known if len(known) == len(verdicts) else None
 
-    def _load(self, run: Run, name: str, part: RewardPart, reward: Reward) -> None:
-        if id(reward) not in self._loaded:
-            with foreign_code(f"Loading reward {name!r}"):
-                reward.load(run.device if part.device == "auto" else part.device)
-            self._loaded[id(reward)] = reward
-
-    def _offload(self, run: Run) -> None:
-        for (horizon, name), reward in self.rewards.items():
-            if _part(run, horizon, name).offload and id(reward) in self._loaded:
-                del self._loaded[id(reward)]
-                with foreign_code(f"Offloading reward {name!r}"):
-                    reward.offload()
-
-    def _remember(self, run: Run) -> None:
-        """Frame keys name other pixels in another run: what rewards keep by them is dropped when the run changes."""
-        if self._run is not run:
-            self._run = run
-            for (_, name), reward in self.rewards.items():
-                with foreign_code(f"Resetting reward {name!r}"):
-                    reward.reset()
+    def _earlier(self, bound: BoundReward) -> list[float]:
+        """The reward's raw scores of finished candidates so far in the run."""
+        finished = [node.readings.get(bound.horizon, {}) for node in self.run.tree if node.is_finished]
+        return [readings[bound.name].raw for readings in finished if bound.name in readings]
 
 
-def _part(run: Run, horizon: Horizon, name: str) -> RewardPart:
-    part: RewardPart = getattr(run.recipe.rewards, horizon)[name]
-    return part
+def _shown(inputs: Inputs, bound: BoundReward, chosen: Sequence[Candidate]) -> Callable[[list[int]], RewardInput]:
+    """The reward's input for some of the `chosen` candidates, by their index."""
+
+    def show(rows: list[int]) -> RewardInput:
+        return inputs.of_candidates(bound.horizon, bound.reward.lead_frames, [chosen[row] for row in rows])
+
+    return show
 
 
-def _check(run: Run, horizon: Horizon, name: str, reward: Reward) -> None:
-    if horizon not in reward.horizons:
-        raise RecipeError(f"rewards.{horizon}.{name}: {name!r} serves only the horizons {', '.join(reward.horizons)}.")
-    if reward.needs_prompt and not run.prompt.strip():
-        raise InputError(f"Reward {name!r} judges by the prompt, and the prompt is empty. Give one, or leave it out.")
-    if not reward.deterministic:
-        run.tree.note(f"Reward {name!r} is not deterministic: the same seed may give another video.")
-
-
-def _earlier(run: Run, horizon: Horizon, name: str) -> list[float]:
-    """What a reward has said of finished candidates so far in the run."""
-    finished = [node.readings.get(horizon, {}) for node in run.tree if node.is_finished]
-    return [readings[name].raw for readings in finished if name in readings]
-
-
-def _with_answers(
-    named: Named,
-    part: RewardPart,
-    nodes: Sequence[AnyNode],
-    answers: Sequence[Answer] | None,
-    earlier: Sequence[float],
+def with_verdicts(
+    bound: BoundReward, nodes: Sequence[AnyNode], verdicts: Sequence[Verdict] | None, earlier: Sequence[float]
 ) -> list[AnyNode]:
-    """One reward's readings for all nodes, and what they make of the horizon's mean; `earlier` raw ones calibrate."""
-    if answers is None:
+    """The nodes with one reward's readings and the horizon's new mean; `earlier` raw scores count in calibration."""
+    if verdicts is None:
         return list(nodes)
-    raws = [raw for raw, _ in answers]
-    values = calibrate(raws, earlier, part.calibration)
-    readings = [Reading(raw, value, part.weight) for raw, value in zip(raws, values, strict=True)]
-    problems = [problem for _, problem in answers]
-    return [_with_reading(*row, named) for row in zip(nodes, readings, problems, strict=True)]
+    values = calibrate([verdict.raw for verdict in verdicts], earlier, bound.settings.calibration)
+    rows = zip(nodes, verdicts, values, strict=True)
+    return [_with_verdict(bound, node, verdict, value) for node, verdict, value in rows]
 
 
-def _with_reading(node: AnyNode, reading: Reading, problem: str | None, named: Named) -> AnyNode:
-    horizon, name = named
-    readings = {**node.readings.get(horizon, {}), name: reading}
-    if problem is None and reading.weight > 0 and not math.isfinite(reading.value):
-        problem = f"Reward {name!r} gave a value that is not finite."
-    changed = replace(node, readings={**node.readings, horizon: readings}, problem=node.problem or problem)
-    value = combine(readings)
-    return replace(changed, short=value) if horizon == "short" else replace(changed, long=value)
+def _with_verdict(bound: BoundReward, node: AnyNode, verdict: Verdict, value: float) -> AnyNode:
+    reading = Reading(verdict.raw, value, bound.settings.weight)
+    readings = {**node.readings.get(bound.horizon, {}), bound.name: reading}
+    problem = verdict.problem
+    if problem is None and reading.weight > 0 and not math.isfinite(value):
+        problem = f"Reward {bound.name!r} gave a value that is not finite."
+    changed = replace(node, readings={**node.readings, bound.horizon: readings}, problem=node.problem or problem)
+    mean = combine(readings)
+    return replace(changed, short=mean) if bound.horizon == "short" else replace(changed, long=mean)

@@ -1,4 +1,4 @@
-"""What rewards are shown: the frames of the two horizons and of whole videos, with the keys that name them."""
+"""The inputs of rewards: frames of the two horizons and of whole videos, with the keys that identify each frame."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def quantise(video: Tensor) -> Tensor:
 
 
 @dataclass
-class Views:
-    """The inputs of one chunk's candidates. Each is made once, for all rewards that ask for it.
+class Inputs:
+    """The inputs of one chunk's candidates. Each is made once, for all rewards that need it.
 
-    `are_drafts`: their frames are previews, which other frames will replace, and have names of their own.
+    `are_drafts`: their frames are previews, which other frames will replace, and get keys of their own.
     """
 
     run: Run
@@ -41,29 +41,24 @@ class Views:
 
     def of(self, horizon: Horizon, lead: int = 0) -> RewardInput:
         """The input of a horizon; `lead` frames before the new chunk on the short one, as far as there are any."""
-        lead = lead if horizon == "short" and not self._is_cold and self._has_past else 0
+        lead = lead if horizon == "short" and not _is_cold(self.run) and self._has_past else 0
         if (horizon, lead) not in self._made:
             self._made[horizon, lead] = self._with_lead(lead) if lead else self._make(horizon)
         return self._made[horizon, lead]
 
-    def some(self, horizon: Horizon, lead: int, asked: Sequence[Candidate], rows: Sequence[int]) -> RewardInput:
-        """The input of those of the `asked` candidates that `rows` picks."""
-        places = {candidate.ordinal: place for place, candidate in enumerate(self.candidates)}
-        return self.of(horizon, lead).take([places[asked[row].ordinal] for row in rows])
-
-    @property
-    def _is_cold(self) -> bool:
-        return self.run.recipe.rewards.decode == "cold"
+    def of_candidates(self, horizon: Horizon, lead: int, chosen: Sequence[Candidate]) -> RewardInput:
+        """The input of the `chosen` candidates alone."""
+        rows = {candidate.ordinal: row for row, candidate in enumerate(self.candidates)}
+        return self.of(horizon, lead).take([rows[candidate.ordinal] for candidate in chosen])
 
     @property
     def _has_past(self) -> bool:
-        """Whether frames come before this chunk: generated ones, or those the call continues."""
+        """Whether frames come before this chunk: generated ones, or those that the call continues."""
         return bool(self.candidates[0].beam.history.frames)
 
     def _make(self, horizon: Horizon) -> RewardInput:
         window = 1 if horizon == "short" else self.run.recipe.rewards.window
-        look = _cold if self._is_cold else _carried
-        videos = torch.stack([look(self.run, candidate, window) for candidate in self.candidates])
+        videos = torch.stack([self._video(candidate, window) for candidate in self.candidates])
         new = min(len(self.candidates[0].decoded.frames), videos.shape[1])
         return RewardInput(
             video=pixels(self.run, videos),
@@ -73,8 +68,17 @@ class Views:
             chunk_count=self.chunk.count,
             new_frames=slice(videos.shape[1] - new, videos.shape[1]),
             anchor=_anchor([candidate.beam for candidate in self.candidates]) if self._has_past else None,
-            frame_ids=tuple(self._window_ids(c, window) for c in self.candidates) if have_names(self.run) else (),
+            frame_ids=tuple(self._window_ids(c, window) for c in self.candidates) if have_keys(self.run) else (),
         )
+
+    def _video(self, candidate: Candidate, window: int) -> Tensor:
+        """The last `window` chunks of a candidate's branch, its own included."""
+        history = candidate.beam.history
+        if not _is_cold(self.run):
+            return torch.cat([*_tail(history.frames, window - 1), candidate.decoded.frames])
+        latents = torch.cat([*_tail(history.latents, window - 1), candidate.latents], dim=2)
+        self.run.cost.latent_frames_decoded += int(latents.shape[2])
+        return _cold_frames(self.run, latents)
 
     def _window_ids(self, candidate: Candidate, window: int) -> tuple[FrameKey, ...]:
         name = candidate.id + ".preview" * self.are_drafts
@@ -97,54 +101,45 @@ class Views:
 
 def whole_videos(run: Run) -> RewardInput:
     """The whole videos of the surviving beams, every frame of them to be judged."""
-    beams = run.beams
-    cold = run.recipe.rewards.decode == "cold"
-    videos = torch.stack([_whole(run, beam, cold) for beam in beams])
+    videos = torch.stack([_whole(run, beam) for beam in run.beams])
     return RewardInput(
         video=pixels(run, videos),
-        prompts=(run.prompt,) * len(beams),
+        prompts=(run.prompt,) * len(run.beams),
         fps=run.session.fps,
-        chunk=beams[0].history.index - 1,
+        chunk=run.beams[0].history.index - 1,
         chunk_count=run.session.num_chunks,
         new_frames=slice(0, videos.shape[1]),
-        anchor=_anchor(beams),
-        frame_ids=tuple(_path_ids(beam) for beam in beams) if have_names(run) else (),
+        anchor=_anchor(run.beams),
+        frame_ids=tuple(_path_ids(beam) for beam in run.beams) if have_keys(run) else (),
     )
 
 
-def have_names(run: Run) -> bool:
-    """Whether a frame of a node always has the same pixels: not when decoded anew, nor when later chunks revise it."""
+def have_keys(run: Run) -> bool:
+    """Whether a frame key always means the same pixels: not when decoded anew, nor when later chunks revise it."""
     return run.recipe.rewards.decode == "carried" and run.session.capabilities.decode != "blended"
 
 
 def pixels(run: Run, video: Tensor) -> Tensor:
-    """Frames as the recipe lets rewards see them, float32 whatever the decoder works in."""
+    """Frames with the precision that the recipe gives to rewards, float32 whatever the decoder works in."""
     video = video.float()
     return quantise(video) if run.recipe.rewards.pixels == "uint8" else video
 
 
-def _whole(run: Run, beam: Beam, cold: bool) -> Tensor:
-    if not cold:
-        return torch.cat(beam.history.frames)
-    return _from_nothing(run, torch.cat(beam.history.latents, dim=2))
+def _is_cold(run: Run) -> bool:
+    return run.recipe.rewards.decode == "cold"
+
+
+def _whole(run: Run, beam: Beam) -> Tensor:
+    history = beam.history
+    return _cold_frames(run, torch.cat(history.latents, dim=2)) if _is_cold(run) else torch.cat(history.frames)
 
 
 def _tail(items: tuple[Tensor, ...], count: int) -> tuple[Tensor, ...]:
     return items[len(items) - min(count, len(items)) :]
 
 
-def _carried(run: Run, candidate: Candidate, window: int) -> Tensor:
-    return torch.cat([*_tail(candidate.beam.history.frames, window - 1), candidate.decoded.frames])
-
-
-def _cold(run: Run, candidate: Candidate, window: int) -> Tensor:
-    latents = torch.cat([*_tail(candidate.beam.history.latents, window - 1), candidate.latents], dim=2)
-    run.cost.latent_frames_decoded += int(latents.shape[2])
-    return _from_nothing(run, latents)
-
-
-def _from_nothing(run: Run, latents: Tensor) -> Tensor:
-    """Frames from an empty decoder; where a call continues frames, its root is not empty."""
+def _cold_frames(run: Run, latents: Tensor) -> Tensor:
+    """Frames decoded with an empty decoder; where a call continues frames, its root is not empty."""
     beam = run.beams[0]
     is_continued = beam.history.index > len(beam.path)
     return run.session.decode(History() if is_continued else run.session.root(), latents)[0].frames
@@ -159,7 +154,7 @@ def _path_ids(beam: Beam) -> tuple[FrameKey, ...]:
 
 
 def _counted(beam: Beam) -> list[tuple[str, int]]:
-    """The chunks of a branch with the number of their frames; those the call continues have no candidate."""
+    """The chunks of a branch with the number of their frames; those that the call continues have no candidate."""
     given = len(beam.history.frames) - len(beam.path)
     names = [*(f"given.{index}" for index in range(given)), *(node.id for node in beam.path)]
     return [(name, len(frames)) for name, frames in zip(names, beam.history.frames, strict=True)]

@@ -1,4 +1,4 @@
-"""Watches a reward while it looks: inputs and torch's random state must be the same afterwards."""
+"""The purity check of a reward: its inputs and torch's random state must be the same after a call as before."""
 
 from __future__ import annotations
 
@@ -16,27 +16,29 @@ if TYPE_CHECKING:
 
     from streamt1_plugins.api.reward import RewardInput
 
-SAMPLE = 4096  # numbers compared where torch does not count changes for us
+SAMPLE = 4096  # numbers compared where torch does not count changes
 
 
 @contextmanager
-def watched(who: str, inp: RewardInput) -> Iterator[None]:
-    """Raises `ContractError` naming `who` if what runs inside changes its input or draws global random numbers.
+def purity_check(source: str, inp: RewardInput) -> Iterator[None]:
+    """Raise `ContractError`, naming `source`, if the code inside changes `inp` or draws global random numbers.
 
-    Either would make results depend on which rewards a recipe names, silently. The random state is put back first.
+    Either would silently make results depend on which rewards a recipe names. The random state is restored first.
     """
     tensors = [tensor for tensor in (inp.video, inp.anchor) if tensor is not None]
-    before, random = [_Look(tensor) for tensor in tensors], _random_state()
+    before, random = [_Snapshot(tensor) for tensor in tensors], _random_state()
     yield
     if not all(map(torch.equal, random, _random_state())):
         _restore(random)
-        raise ContractError(f"{who} drew from torch's global random generator; give it a torch.Generator of its own.")
-    if any(look.is_changed() for look in before):
-        raise ContractError(f"{who} changed its input in place; it must work on a copy.")
+        raise ContractError(
+            f"{source} drew from torch's global random generator; give it a torch.Generator of its own."
+        )
+    if any(snapshot.is_changed() for snapshot in before):
+        raise ContractError(f"{source} changed its input in place; it must work on a copy.")
 
 
-class _Look:
-    """What a tensor was like: its version counter, where it has one, and some of its numbers."""
+class _Snapshot:
+    """A tensor's version counter, where it has one, and a sample of its numbers."""
 
     def __init__(self, tensor: Tensor) -> None:
         self._tensor, self._version, self._sample = tensor, _version(tensor), _sample(tensor)

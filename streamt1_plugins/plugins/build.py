@@ -1,15 +1,16 @@
-"""From names in a recipe to objects: every part is a dataclass whose fields are its options."""
+"""From names in a recipe to objects: every plugin is a dataclass whose fields are its options."""
 
 from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from streamt1_plugins.api.types import HORIZONS
-from streamt1_plugins.errors import PluginError, RecipeError, foreign_code, guess
+from streamt1_plugins.errors import InputError, PluginError, RecipeError, foreign_code, guess
 from streamt1_plugins.plugins.discovery import discovery
 
 if TYPE_CHECKING:
@@ -18,9 +19,9 @@ if TYPE_CHECKING:
     from streamt1_plugins.api.adapter import Adapter
     from streamt1_plugins.api.register import PolicyKind
     from streamt1_plugins.api.reward import Reward
-    from streamt1_plugins.api.types import Horizon
     from streamt1_plugins.config.rewards import RewardPart, RewardSettings
     from streamt1_plugins.config.schema import Recipe
+    from streamt1_plugins.evaluation.pool import BoundReward
     from streamt1_plugins.plugins.registry import Entry
 
 POLICY_SECTIONS: tuple[PolicyKind, ...] = ("width", "noise", "scoring", "selection", "memory")
@@ -32,8 +33,32 @@ REMEDIES: dict[PolicyKind, str] = {
 """What compares no chunks, by kind of policy."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Given:
+    """Plugins that the caller gives as objects: rewards by name, policies by kind. They need not be registered."""
+
+    rewards: Mapping[str, Reward] = dataclasses.field(default_factory=dict)
+    policies: Mapping[PolicyKind, object] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Raise `InputError` for an unknown kind of policy, and for what is no reward."""
+        from streamt1_plugins.api.reward import Reward
+
+        for kind in self.policies:
+            if kind not in POLICY_SECTIONS:
+                known = ", ".join(POLICY_SECTIONS)
+                raise InputError(f"policies: unknown kind {kind!r}.{guess(kind, POLICY_SECTIONS)} Known: {known}.")
+        for name, reward in self.rewards.items():
+            if not isinstance(reward, Reward):
+                hint = " Create one: add parentheses." if inspect.isclass(reward) else ""
+                raise InputError(f"rewards[{name!r}] must be a `Reward` object, got {reward!r}.{hint}")
+
+
+NOTHING_GIVEN = Given()
+
+
 def instance(entry: Entry, options: Mapping[str, Any], where: str) -> Any:
-    """Make the part `entry` names. Raises `RecipeError` for an unknown option (with a guess) or a bad value."""
+    """The plugin that `entry` names. Raises `RecipeError` for an unknown option (with a guess) or a bad value."""
     kind = entry.load()
     if not (inspect.isclass(kind) and dataclasses.is_dataclass(kind)):
         raise PluginError(
@@ -54,17 +79,35 @@ def instance(entry: Entry, options: Mapping[str, Any], where: str) -> Any:
             raise RecipeError(f"{where} ({entry.name}): {problems}") from error
 
 
-def options_of(part: Any) -> dict[str, Any]:
-    """All options of a built part, defaults included."""
-    return {field.name: getattr(part, field.name) for field in dataclasses.fields(part) if field.init}
+def options_of(plugin: Any) -> dict[str, Any]:
+    """All options of a plugin, defaults included; none where it is no dataclass."""
+    if not dataclasses.is_dataclass(plugin):
+        return {}
+    return {field.name: getattr(plugin, field.name) for field in dataclasses.fields(plugin) if field.init}
 
 
-def policies(recipe: Recipe) -> dict[PolicyKind, Any]:
+def plain_options(plugin: Any) -> dict[str, Any]:
+    """The options of an object that a recipe can record: those that JSON can hold."""
+    return {name: value for name, value in options_of(plugin).items() if _is_plain(value)}
+
+
+def _is_plain(value: Any) -> bool:
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def policies(recipe: Recipe, given: Given = NOTHING_GIVEN) -> dict[PolicyKind, Any]:
     """The width, noise, scoring, selection and memory policies of a recipe."""
     built: dict[PolicyKind, Any] = {}
     for kind in POLICY_SECTIONS:
-        part = getattr(recipe, kind)
-        built[kind] = instance(discovery().policies[kind][part.name], part.options, kind)
+        section = getattr(recipe, kind)
+        if kind in given.policies:
+            built[kind] = given.policies[kind]
+        else:
+            built[kind] = instance(discovery().policies[kind][section.name], section.options, kind)
     return built
 
 
@@ -74,29 +117,31 @@ def observers(recipe: Recipe) -> dict[str, Any]:
     return {name: instance(table[name], options, f"observers.{name}") for name, options in recipe.observers.items()}
 
 
-def rewards(recipe: Recipe) -> dict[tuple[Horizon, str], Reward]:
-    """The rewards of a recipe by (horizon, name); one object serves both horizons where name and options agree."""
+def rewards(recipe: Recipe, given: Given = NOTHING_GIVEN) -> tuple[BoundReward, ...]:
+    """The rewards of a recipe, short horizon first; one object serves both where name and options agree."""
+    from streamt1_plugins.evaluation.pool import BoundReward, wrong_horizon
+
     made: dict[str, Reward] = {}
-    built: dict[tuple[Horizon, str], Reward] = {}
+    bound: list[BoundReward] = []
     for horizon in HORIZONS:
-        for name, part in getattr(recipe.rewards, horizon).items():
-            key = f"{name} {part.device} {part.where!r} {sorted(part.options.items())!r}"
+        for name, settings in getattr(recipe.rewards, horizon).items():
+            key = f"{name} {settings.device} {settings.where!r} {sorted(settings.options.items())!r}"
             if key not in made:
-                made[key] = reward(name, part, f"rewards.{horizon}.{name}")
-            built[horizon, name] = _serving(made[key], name, horizon)
-    return built
+                made[key] = given.rewards.get(name) or reward(name, settings, f"rewards.{horizon}.{name}")
+            if horizon not in made[key].horizons:
+                raise RecipeError(wrong_horizon(name, horizon, made[key]))
+            bound.append(BoundReward(horizon, name, settings, made[key]))
+    return tuple(bound)
 
 
-def reward(name: str, part: RewardPart, where: str) -> Reward:
-    """One reward as the recipe has it, in this process or reached in another one; `where` stands in errors."""
-    if part.where is None:
-        built: Reward = instance(discovery().rewards[name], part.options, where)
+def reward(name: str, settings: RewardPart, where: str) -> Reward:
+    """One reward as the recipe has it, in this process or in another one; `where` stands in errors."""
+    if settings.where is None:
+        built: Reward = instance(discovery().rewards[name], settings.options, where)
         return built
-    from streamt1_plugins.evaluation.remote.client import (
-        RemoteReward,  # here: checking a recipe must not cost torch's import
-    )
+    from streamt1_plugins.evaluation.remote.client import RemoteReward  # here: checking a recipe must not import torch
 
-    return RemoteReward(name, part.where, part.options)
+    return RemoteReward(name, settings.where, settings.options)
 
 
 def adapter(recipe: Recipe) -> Adapter:
@@ -105,40 +150,35 @@ def adapter(recipe: Recipe) -> Adapter:
     return built
 
 
-def with_reward_options(recipe: Recipe) -> dict[str, Any]:
-    """The recipe's data with every option of its rewards written out, so that no later default can change it.
+def reward_sections(recipe: Recipe, given: Given = NOTHING_GIVEN) -> dict[str, Any]:
+    """The recipe's `rewards` as data, with every option written out, so that no later default can change it.
 
-    A reward in another environment keeps what the recipe says: its defaults are those of what is installed there.
+    A reward in another environment keeps what the recipe has: its defaults are those of what is installed there.
     """
-    data = recipe.model_dump(mode="json")
+    data: dict[str, Any] = recipe.rewards.model_dump(mode="json")
     for horizon in HORIZONS:
-        for name, part in getattr(recipe.rewards, horizon).items():
-            if part.where is None:
-                built = reward(name, part, f"rewards.{horizon}.{name}")
-                data["rewards"][horizon][name]["options"] = options_of(built)
+        for name, settings in getattr(recipe.rewards, horizon).items():
+            if settings.where is None:
+                own = given.rewards.get(name)
+                options = plain_options(own) if own else options_of(reward(name, settings, f"rewards.{horizon}.{name}"))
+                data[horizon][name]["options"] = options
     return data
 
 
-def check_mixing(recipe: Recipe) -> None:
-    """Refuse calibrations the recipe's policies cannot use. Raises `RecipeError` with the reason."""
-    for kind, policy in policies(recipe).items():
+def check_mixing(recipe: Recipe, given: Given = NOTHING_GIVEN) -> None:
+    """Raise `RecipeError` for calibrations that the recipe's policies cannot use."""
+    for kind, policy in policies(recipe, given).items():
         if getattr(policy, "compares_chunks", False):
             refuse_incomparable(recipe.rewards, f"{kind} {getattr(recipe, kind).name!r}", REMEDIES.get(kind, ""))
 
 
-def _serving(reward: Reward, name: str, horizon: Horizon) -> Reward:
-    if horizon not in reward.horizons:
-        raise RecipeError(f"rewards.{horizon}.{name}: {name!r} serves only the horizons {', '.join(reward.horizons)}.")
-    return reward
-
-
-def refuse_incomparable(settings: RewardSettings, who: str, remedy: str) -> None:
-    """Refuse calibrations that say nothing across chunks where `who` compares chunks. Raises `RecipeError`."""
+def refuse_incomparable(settings: RewardSettings, policy: str, remedy: str) -> None:
+    """Raise `RecipeError` for calibrations that mean nothing across chunks where `policy` compares chunks."""
     for horizon in HORIZONS:
         for name, part in getattr(settings, horizon).items():
             if part.weight > 0 and not part.is_comparable:
                 raise RecipeError(
-                    f"rewards.{horizon}.{name}.calibration = {part.calibration!r} cannot be used with {who}, which "
+                    f"rewards.{horizon}.{name}.calibration = {part.calibration!r} cannot be used with {policy}, which "
                     "compares the rewards of different chunks: `group` and `rank` only compare the candidates of one. "
                     f"Use none, running or fixed numbers{remedy}."
                 )

@@ -1,7 +1,7 @@
-"""The typed face of the hooks and the only file that touches a pluggy manager.
+"""The plugins of this process, and the tables of the names that they register.
 
-`Discovery` lives once per process and fills name tables. `RunHooks` lives once per run and holds only the parts its
-recipe names, so installing a plugin never changes a result.
+Plugins are found by their entry points and in STREAMT1_PLUGINS. They only fill tables: what takes part in a run is
+named by its recipe, so installing a plugin never changes a result.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import pluggy
 from streamt1_plugins.api import hookspecs
 from streamt1_plugins.api.register import PolicyKind
 from streamt1_plugins.errors import PluginError, foreign_code
+from streamt1_plugins.plugins.named import load_plugin, named
 from streamt1_plugins.plugins.registry import AdapterEntry, Entry, Table
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     import typer
 
+    from streamt1_plugins.api.register import Target
 
 log = logging.getLogger("streamt1")
 
@@ -32,7 +34,7 @@ TRACE = "STREAMT1_TRACE_HOOKS"
 
 
 def new_manager() -> pluggy.PluginManager:
-    """A pluggy manager that knows the hooks; with STREAMT1_TRACE_HOOKS set it logs every call."""
+    """A pluggy manager with the hooks' specifications; with STREAMT1_TRACE_HOOKS set it logs every call."""
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
     if os.environ.get(TRACE):
@@ -83,6 +85,26 @@ class Discovery:
         for point in points:
             if point.name not in self.disabled and point.name not in self.plugins:
                 self._load(point)
+        self.add_named(named())
+
+    def add_named(self, sources: Iterable[str]) -> None:
+        """Register plugins by file or module, unless they are registered already.
+
+        Raises `PluginError` for a file or module that does not load, or that implements no hook.
+        """
+        for source in sources:
+            plugin = load_plugin(source)
+            name, origin = plugin.__name__, str(plugin.__file__ or plugin.__name__)
+            if name in self.disabled or self._manager.is_registered(plugin):
+                continue
+            if name in self.plugins:
+                raise PluginError(f"{origin}: there is a plugin {name!r} already, of {self.plugins[name]}. Rename one.")
+            self.add(plugin, name=name, origin=origin)
+            if not self._manager.get_hookcallers(plugin):
+                raise PluginError(
+                    f"{origin} implements no hook, so it is no plugin. Decorate a function such as "
+                    "streamt1_register_rewards(register) with @streamt1_plugins.hookimpl."
+                )
 
     def _load(self, point: EntryPoint) -> None:
         origin = _origin(point)
@@ -105,16 +127,16 @@ class Discovery:
             raise PluginError(f"Plugin {name!r} of {origin} implements a hook that does not exist: {error}") from error
 
     def _collect(self, plugin: object, origin: str) -> None:
-        """Ask only this plugin, so that every name gets the right origin."""
+        """Call the discovery hooks of this plugin alone, so that every name gets the right origin."""
         others = [p for p in self._manager.get_plugins() if p is not plugin]
 
-        def adapter(name: str, *, target: str, **declared: Any) -> None:
+        def adapter(name: str, *, target: Target, **declared: Any) -> None:
             self.adapters.add(AdapterEntry(name, target, origin, **declared))
 
-        def reward(name: str, *, target: str, extra: str | None = None) -> None:
+        def reward(name: str, *, target: Target, extra: str | None = None) -> None:
             self.rewards.add(Entry(name, target, origin, extra))
 
-        def policy(name: str, *, kind: PolicyKind, target: str) -> None:
+        def policy(name: str, *, kind: PolicyKind, target: Target) -> None:
             self.policies[kind].add(Entry(name, target, origin))
 
         for hook, register in (("adapters", adapter), ("rewards", reward), ("policies", policy)):

@@ -1,4 +1,4 @@
-"""Name tables: what a recipe may name, who offers it, and where its code is. Nothing is imported until it is used."""
+"""Name tables: what a recipe may name, which plugin offers it, and where its code is. Imports happen on first use."""
 
 from __future__ import annotations
 
@@ -10,17 +10,23 @@ from streamt1_plugins.errors import PluginError, foreign_code, unknown_name
 
 if TYPE_CHECKING:
     from streamt1_plugins.api.adapter import Capabilities
-    from streamt1_plugins.api.register import Rewards
+    from streamt1_plugins.api.register import Rewards, Target
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One registered name: `target` is "module:attr", `origin` the distribution that offers it."""
+    """One registered name: `target` is "module:attr" or a class, `origin` the distribution or file that offers it."""
 
     name: str
-    target: str
+    target: Target
     origin: str
     extra: str | None = None
+
+    @property
+    def path(self) -> str:
+        """Where the code is, as "module:attr"."""
+        target = self.target
+        return target if isinstance(target, str) else f"{target.__module__}:{target.__qualname__}"
 
     def load(self) -> Any:
         """Import the target. Raises `PluginError` naming the origin and, where there is one, the extra to install."""
@@ -41,8 +47,10 @@ class AdapterEntry(Entry):
 E_co = TypeVar("E_co", bound=Entry)
 
 
-def load_target(target: str, who: str, extra: str | None = None) -> Any:
-    """Import ``"module:attr"``; every failure becomes a `PluginError` that says who asked for what."""
+def load_target(target: Target, who: str, extra: str | None = None) -> Any:
+    """The class itself, or what ``"module:attr"`` imports. Raises `PluginError`, which names `who`, if that fails."""
+    if not isinstance(target, str):
+        return target
     module, _, attribute = target.partition(":")
     with foreign_code(f"Importing {module!r} for {who}"):
         try:
@@ -59,7 +67,10 @@ def load_target(target: str, who: str, extra: str | None = None) -> Any:
 
 @dataclass
 class Table(Generic[E_co]):
-    """Names of one kind. Adding a taken name is an error that names both origins; so is asking for an unknown one."""
+    """The registered names of one kind.
+
+    Adding a taken name raises `PluginError` with both origins; reading an unknown one raises `UnknownNameError`.
+    """
 
     kind: str
     entries: dict[str, E_co] = field(default_factory=dict)
@@ -68,8 +79,8 @@ class Table(Generic[E_co]):
         taken = self.entries.get(entry.name)
         if taken is not None:
             raise PluginError(
-                f"Two plugins register the {self.kind} {entry.name!r}: {taken.origin} ({taken.target}) and "
-                f"{entry.origin} ({entry.target}). Rename one, or skip one with STREAMT1_DISABLE_PLUGINS=<plugin name>."
+                f"Two plugins register the {self.kind} {entry.name!r}: {taken.origin} ({taken.path}) and "
+                f"{entry.origin} ({entry.path}). Rename one, or skip one with STREAMT1_DISABLE_PLUGINS=<plugin name>."
             )
         self.entries[entry.name] = entry
 

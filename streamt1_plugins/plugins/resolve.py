@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from streamt1_plugins.api.types import HORIZONS
 from streamt1_plugins.config import load as recipes
 from streamt1_plugins.errors import RecipeError, UnsupportedPipelineError
 from streamt1_plugins.plugins import build
+from streamt1_plugins.plugins.build import NOTHING_GIVEN, Given
 from streamt1_plugins.plugins.discovery import discovery
 from streamt1_plugins.plugins.registry import load_target
 
@@ -17,9 +19,8 @@ if TYPE_CHECKING:
     from streamt1_plugins.config.schema import Recipe
     from streamt1_plugins.plugins.registry import AdapterEntry
 
-
 BUNDLED = "tinyworld"
-"""The model used when nobody names one: small, trained, inside the package."""
+"""The model used when the caller and the recipe name none: small, trained, inside the package."""
 
 
 def place_of(model: str) -> str:
@@ -34,8 +35,9 @@ def resolve(
     *,
     adapter: str | None = None,
     overrides: Sequence[str] = (),
+    given: Given = NOTHING_GIVEN,
 ) -> Recipe:
-    """The recipe as `load` runs it: model and adapter decided, every option of its parts written out; no weights."""
+    """The recipe as `load` runs it: model and adapter decided, every option written out; no weights are loaded."""
     loaded = recipes.load(recipe, overrides)
     model = model or loaded.model or BUNDLED
     bundled = discovery().adapters.entries.get(model)
@@ -44,11 +46,11 @@ def resolve(
         raise UnsupportedPipelineError(
             f"Which adapter drives {model!r}? Name it with adapter=... (command line: --adapter NAME). {_known()}"
         )
-    return completed(loaded.model_copy(update={"model": model}), discovery().adapters[name])
+    return completed(loaded.model_copy(update={"model": model}), discovery().adapters[name], given)
 
 
 def resolve_adapter(pipe: Any, name: str | None) -> AdapterEntry:
-    """The adapter a user named, or the only one that claims the pipeline's class."""
+    """The adapter called `name`, or the only one that claims the pipeline's class."""
     adapters = discovery().adapters
     if name is not None:
         return adapters[name]
@@ -71,22 +73,31 @@ def _known() -> str:
     return f"Adapters: {'; '.join(lines) or 'none installed'}."
 
 
-def completed(recipe: Recipe, entry: AdapterEntry) -> Recipe:
-    """The recipe with every default of its parts written out: it alone reproduces the run."""
+def completed(recipe: Recipe, entry: AdapterEntry, given: Given = NOTHING_GIVEN) -> Recipe:
+    """The recipe with every default written out: with the `given` objects it reproduces the run."""
     data = recipe.model_dump(mode="json")
-    data["adapter"] = {"name": entry.name, **build.options_of(build.instance(entry, recipe.adapter.options, "adapter"))}
-    for kind, policy in build.policies(recipe).items():
-        data[kind] = {"name": getattr(recipe, kind).name, **build.options_of(policy)}
-    if recipe.search.is_wide and not recipe.rewards.are_named:
-        data["rewards"] |= _suggested(entry)
-    data = build.with_reward_options(recipes.load(data))
+    options = build.options_of(build.instance(entry, recipe.adapter.options, "adapter"))
+    data["adapter"] = {"name": entry.name, **options}
+    for kind, policy in build.policies(recipe, given).items():
+        if kind in given.policies:
+            data[kind] = {"name": type(policy).__name__, **build.plain_options(policy)}
+        else:
+            data[kind] = {"name": getattr(recipe, kind).name, **build.options_of(policy)}
+    for name, reward in given.rewards.items():
+        if not any(name in data["rewards"][horizon] for horizon in HORIZONS):
+            for horizon in reward.horizons:
+                data["rewards"][horizon][name] = {}
+    loaded = recipes.load(data)
+    if loaded.search.is_wide and not loaded.rewards.are_named:
+        loaded = recipes.load({**data, "rewards": data["rewards"] | _suggested(entry)})
+    data = loaded.model_dump(mode="json") | {"rewards": build.reward_sections(loaded, given)}
     full = recipes.load(recipes.load(data))  # twice: options as YAML gives them back, lists instead of tuples
-    build.check_mixing(full)
+    build.check_mixing(full, given)
     return full
 
 
 def _suggested(entry: AdapterEntry) -> dict[str, Any]:
-    """What the adapter's author judges its videos by, where the recipe leaves it open."""
+    """The rewards that the adapter's author suggests, where the recipe names none."""
     if not entry.rewards:
         known = ", ".join(discovery().rewards.entries) or "none"
         raise RecipeError(

@@ -1,4 +1,4 @@
-"""The hooks of one run, answered only by the parts that its recipe names."""
+"""The hooks of one run, implemented only by the plugins that its recipe names."""
 
 from __future__ import annotations
 
@@ -19,86 +19,96 @@ if TYPE_CHECKING:
 
 
 DECISIONS = (
+    "streamt1_width",
     "streamt1_propose_noise",
     "streamt1_score",
     "streamt1_select",
     "streamt1_route_memory",
-    "streamt1_width",
 )
+"""Hooks with exactly one answer in a run."""
 
 
-class _Part:
-    """A part's hooks as pluggy sees them: told apart by identity, so that equal and unhashable parts are fine too."""
+class _Implementations:
+    """The hook implementations of one object, for pluggy: equal and unhashable objects stay distinct."""
 
-    def __init__(self, part: object) -> None:
-        self._shown = repr(part)
-        for name in dir(part):
+    def __init__(self, plugin: object) -> None:
+        self._shown = repr(plugin)
+        for name in dir(plugin):
             if name.startswith(f"{hookspecs.PROJECT}_"):
-                setattr(self, name, getattr(part, name))
+                setattr(self, name, getattr(plugin, name))
 
     def __repr__(self) -> str:
         return self._shown
 
 
-def decides(part: object) -> bool:
-    """Whether a part answers a decision, or wraps one: the search then needs it wherever it runs."""
-    return any(hasattr(part, hook) for hook in DECISIONS)
+def decides(plugin: object) -> bool:
+    """Whether a plugin answers a decision, or wraps one: every process of a search then needs it."""
+    return any(hasattr(plugin, hook) for hook in DECISIONS)
 
 
 class RunHooks:
-    """The hooks of one run, answered only by the parts its recipe names."""
+    """The hooks of one run, typed. Only the plugins given here implement them."""
 
-    def __init__(self, parts: Iterable[tuple[str, object]]) -> None:
-        """`parts`: (name shown in errors, object with hook implementations)."""
+    def __init__(self, run: Run, plugins: Iterable[tuple[str, object]]) -> None:
+        """`plugins`: (name shown in errors, object with hook implementations).
+
+        Raises `PluginError` for a hook that does not exist, and for two answers to one decision.
+        """
+        self._run = run
         self._manager = new_manager()
-        for name, part in parts:
+        for name, plugin in plugins:
             try:
-                self._manager.register(_Part(part), name=name)
+                self._manager.register(_Implementations(plugin), name=name)
                 self._manager.check_pending()
             except (pluggy.PluginValidationError, ValueError) as error:
                 raise PluginError(f"{name!r} cannot take part in the run: {error}") from error
         for hook in DECISIONS:
             self._reject_rivals(hook)
 
-    def width(self, run: Run, chunk: Chunk, beam: Beam) -> int:
-        """Raises `PluginError` for a width that is no number of candidates."""
-        width = self._decide(DECISIONS[4], run=run, chunk=chunk, beam=beam)
+    def width(self, chunk: Chunk, beam: Beam) -> int:
+        """How many candidates a beam branches into. Raises `PluginError` for an answer that is no such number."""
+        width = self._decide("streamt1_width", chunk=chunk, beam=beam)
         if not isinstance(width, int) or width < 1:
-            raise PluginError(f"streamt1_width answered {width!r}; a beam needs one candidate or more.")
+            raise PluginError(f"streamt1_width returned {width!r}; expected a whole number of candidates, at least 1.")
         return width
 
-    def propose_noise(self, run: Run, chunk: Chunk, beam: Beam, count: int) -> Sequence[Proposal]:
-        return cast("Sequence[Proposal]", self._decide(DECISIONS[0], run=run, chunk=chunk, beam=beam, count=count))
+    def propose_noise(self, chunk: Chunk, beam: Beam, count: int) -> Sequence[Proposal]:
+        """The noise proposals of a beam, about `count` of them."""
+        found = self._decide("streamt1_propose_noise", chunk=chunk, beam=beam, count=count)
+        return cast("Sequence[Proposal]", found)
 
-    def score(self, run: Run, chunk: Chunk, candidate: Candidate) -> float:
-        return float(self._decide(DECISIONS[1], run=run, chunk=chunk, candidate=candidate))
+    def score(self, chunk: Chunk, candidate: Candidate) -> float:
+        """The score of an evaluated candidate; higher is better."""
+        return float(self._decide("streamt1_score", chunk=chunk, candidate=candidate))
 
-    def select(self, run: Run, chunk: Chunk, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
-        return cast("Sequence[Candidate]", self._decide(DECISIONS[2], run=run, chunk=chunk, candidates=candidates))
+    def select(self, chunk: Chunk, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
+        """The candidates that survive, best first."""
+        return cast("Sequence[Candidate]", self._decide("streamt1_select", chunk=chunk, candidates=candidates))
 
-    def route_memory(self, run: Run, chunk: Chunk, candidate: Candidate) -> MemoryRoute:
-        return cast("MemoryRoute", self._decide(DECISIONS[3], run=run, chunk=chunk, candidate=candidate))
+    def route_memory(self, chunk: Chunk, candidate: Candidate) -> MemoryRoute:
+        """What the candidate's context becomes when it leaves the memory window."""
+        return cast("MemoryRoute", self._decide("streamt1_route_memory", chunk=chunk, candidate=candidate))
 
-    def run_started(self, run: Run) -> None:
-        self._manager.hook.streamt1_run_started(run=run)
+    def run_started(self) -> None:
+        self._manager.hook.streamt1_run_started(run=self._run)
 
-    def candidate_scored(self, run: Run, chunk: Chunk, candidate: Candidate) -> None:
-        self._manager.hook.streamt1_candidate_scored(run=run, chunk=chunk, candidate=candidate)
+    def candidate_scored(self, chunk: Chunk, candidate: Candidate) -> None:
+        self._manager.hook.streamt1_candidate_scored(run=self._run, chunk=chunk, candidate=candidate)
 
-    def chunk_selected(self, run: Run, chunk: Chunk, kept: Sequence[Candidate], pruned: Sequence[Candidate]) -> None:
-        self._manager.hook.streamt1_chunk_selected(run=run, chunk=chunk, kept=kept, pruned=pruned)
+    def chunk_selected(self, chunk: Chunk, kept: Sequence[Candidate], pruned: Sequence[Candidate]) -> None:
+        self._manager.hook.streamt1_chunk_selected(run=self._run, chunk=chunk, kept=kept, pruned=pruned)
 
-    def run_finished(self, run: Run, error: BaseException | None) -> None:
-        """Tell every part, also when one of them fails: what the others keep must not depend on a full disk.
+    def run_finished(self, error: BaseException | None) -> None:
+        """Inform every plugin, even when one of them fails: what the others save must not depend on a full disk.
 
-        Raises the first failure of a part; after an `error` it only logs them, so that the error is what the user sees.
+        Raises the first failure of a plugin; after an `error` failures are only logged, so that users see the error.
         """
         failures: list[StreamT1Error] = []
-        for name, part in self._manager.list_name_plugin():
-            others = [other for other in self._manager.get_plugins() if other is not part]
+        for name, plugin in self._manager.list_name_plugin():
+            others = [other for other in self._manager.get_plugins() if other is not plugin]
             try:
                 with foreign_code(f"{name!r} at the end of the run"):
-                    self._manager.subset_hook_caller("streamt1_run_finished", others)(run=run, error=error)
+                    self._manager.subset_hook_caller("streamt1_run_finished", others)(run=self._run, error=error)
             except StreamT1Error as failure:
                 failures.append(failure)
         if failures and error is None:
@@ -107,10 +117,10 @@ class RunHooks:
             log.warning("%s", hidden)
 
     def _decide(self, hook: str, **arguments: object) -> Any:
-        answer = getattr(self._manager.hook, hook)(**arguments)
+        answer = getattr(self._manager.hook, hook)(run=self._run, **arguments)
         if answer is None:
-            asked = ", ".join(sorted(name for name, _ in self._manager.list_name_plugin())) or "none"
-            raise PluginError(f"No part of this run answered {hook}. Parts asked: {asked}.")
+            called = ", ".join(sorted(name for name, _ in self._manager.list_name_plugin())) or "none"
+            raise PluginError(f"No plugin of this run answered {hook}. Its plugins: {called}.")
         return answer
 
     def _reject_rivals(self, hook: str) -> None:

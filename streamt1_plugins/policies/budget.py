@@ -34,7 +34,7 @@ SHORT = "Less of width.forwards is left than the least width takes: the run exce
 
 
 @dataclass(frozen=True)
-class Purse:
+class RemainingBudget:
     """What is `left` for candidates, and what a width of one costs `now`, in this chunk, and `later`, in all others."""
 
     left: float
@@ -51,9 +51,9 @@ class Purse:
         return (self.left - least * self.later) / self.now
 
 
-def affordable(purse: Purse, wish: float, least: int, most: int) -> int:
+def affordable(budget: RemainingBudget, wish: float, least: int, most: int) -> int:
     """`wish` times the even share, in whole candidates: no more than leaves the `least` for later, no less than it."""
-    return max(least, math.floor(min(wish * purse.share, purse.most(least), most)))
+    return max(least, math.floor(min(wish * budget.share, budget.most(least), most)))
 
 
 def spread(values: Iterable[float]) -> float | None:
@@ -113,21 +113,18 @@ class Budget:
 
     @hookimpl
     def streamt1_width(self, run: Run, chunk: Chunk, beam: Beam) -> int:
-        width = self._per_beam(run, chunk, beam)
-        if self.seconds is not None:  # clocks differ between processes
-            width = run.team.exchange(width)[0]
-        return width * places(beam, run.recipe.search)
+        return self._per_beam(run, chunk, beam) * places(beam, run.recipe.search)
 
     def _per_beam(self, run: Run, chunk: Chunk, beam: Beam) -> int:
         least, most = self.bounds(run.recipe.search)
-        purse = self._purse(run, chunk)
-        if purse is None:  # of the two only forwards are a promise
+        budget = self._remaining(run, chunk)
+        if budget is None:  # of the two only forwards are a promise
             return least if self.seconds is None else min(max(least, run.recipe.search.candidates), most)
-        if self.forwards is not None and purse.most(least) < least:
+        if self.forwards is not None and budget.most(least) < least:
             run.tree.note(SHORT)
-        return affordable(purse, self.wish(run, beam), least, most)
+        return affordable(budget, self.wish(run, beam), least, most)
 
-    def _purse(self, run: Run, chunk: Chunk) -> Purse | None:
+    def _remaining(self, run: Run, chunk: Chunk) -> RemainingBudget | None:
         if self.seconds is not None:
             return in_seconds(run, chunk, self.seconds)
         return in_forwards(run, chunk, self.forwards or 0)
@@ -150,7 +147,7 @@ def by_chunk(run: Run) -> Iterator[list[Node]]:
         yield [node for node in run.tree.chunk(index) if node.is_eligible]
 
 
-def in_forwards(run: Run, chunk: Chunk, budget: int) -> Purse | None:
+def in_forwards(run: Run, chunk: Chunk, budget: int) -> RemainingBudget | None:
     """What is left of `budget` forwards, clean passes to come set aside; None where a candidate's price is not known.
 
     Prices are those the session tells. Of one that does not, a candidate costs what it has cost so far, clean passes
@@ -158,21 +155,21 @@ def in_forwards(run: Run, chunk: Chunk, budget: int) -> Purse | None:
     """
     kept, outline = run.recipe.search.top_k, outline_of(run)
     if outline is not None:
-        left = budget - run.session.forwards - kept * sum(outline.commit[chunk.index :])
-        return _purse(run, left, outline.generate[chunk.index :])
+        left = budget - run.cost.forwards - kept * sum(outline.commit[chunk.index :])
+        return _remaining(run, left, outline.generate[chunk.index :])
     if not run.cost.candidates:
         return None
-    price = run.session.forwards / run.cost.candidates
-    return _purse(run, budget - run.session.forwards, [price] * (chunk.count - chunk.index))
+    price = run.cost.forwards / run.cost.candidates
+    return _remaining(run, budget - run.cost.forwards, [price] * (chunk.count - chunk.index))
 
 
-def in_seconds(run: Run, chunk: Chunk, budget: float) -> Purse | None:
+def in_seconds(run: Run, chunk: Chunk, budget: float) -> RemainingBudget | None:
     """What is left of `budget` seconds, at what a candidate has taken so far with everything around it."""
     spent = sum(run.cost.seconds.values())
     if not run.cost.candidates or not spent:
         return None
     price = spent / run.cost.candidates
-    return _purse(run, budget - spent, [price] * (chunk.count - chunk.index))
+    return _remaining(run, budget - spent, [price] * (chunk.count - chunk.index))
 
 
 def outline_of(run: Run) -> Outline | None:
@@ -180,8 +177,8 @@ def outline_of(run: Run) -> Outline | None:
     return run.session.outline() if isinstance(run.session, OutlinedSession) else None
 
 
-def _purse(run: Run, left: float, prices: Sequence[float]) -> Purse:
+def _remaining(run: Run, left: float, prices: Sequence[float]) -> RemainingBudget:
     """`prices`: of a candidate in this chunk and in each one after it."""
     kept = run.recipe.search.top_k
     beams = sum(places(beam, run.recipe.search) for beam in run.beams)
-    return Purse(left, beams * prices[0], kept * sum(prices[1:]))
+    return RemainingBudget(left, beams * prices[0], kept * sum(prices[1:]))

@@ -53,7 +53,6 @@ class Propagate:
 
     sigma: weight of the parent's noise, 0 is fresh noise only. seeds: `fresh` (collision free) or `release` (parity).
     device: where noise is drawn; on "cpu" every machine draws the same.
-    A search of one candidate draws from the plain pipeline's own stream, so that "off" is exactly the plain pipeline.
     """
 
     sigma: Annotated[float, Field(ge=-1, le=1)] = -0.1
@@ -62,19 +61,17 @@ class Propagate:
 
     @hookimpl
     def streamt1_propose_noise(self, run: Run, chunk: Chunk, beam: Beam, count: int) -> list[Proposal]:
-        if run.is_plain and self.seeds == "fresh":
-            return [self._proposal(run, beam, run.seed, None)]
-        seeds = [self._seed(run.seed, chunk, beam, index) for index in range(count)]
-        return [self._proposal(run, beam, seed, torch.Generator(self.device).manual_seed(seed)) for seed in seeds]
+        return [self._proposal(run, beam, self._seed(run.seed, chunk, beam, index)) for index in range(count)]
 
     def _seed(self, base: int, chunk: Chunk, beam: Beam, index: int) -> int:
         if self.seeds == "fresh":
             return fresh_seed(base, chunk.index, beam.rank, index)
         return release_seed(base, chunk.index, beam.rank, index, beam.last.seed if beam.last else None)
 
-    def _proposal(self, run: Run, beam: Beam, seed: int, generator: torch.Generator | None) -> Proposal:
+    def _proposal(self, run: Run, beam: Beam, seed: int) -> Proposal:
+        generator = torch.Generator(self.device).manual_seed(seed)
         fresh = run.session.draw(beam.history, generator)
-        # Chunks of another length (a short last one) cannot inherit: their noise stays fresh and the tree says so.
+        # Chunks of another length (a short last one) cannot inherit: their noise stays fresh, as the tree records.
         inherits = self.sigma != 0 and beam.noise is not None and beam.noise.shape == fresh.shape
         noise = propagate(beam.noise, fresh, self.sigma) if inherits and beam.noise is not None else fresh
         return Proposal(seed, noise, generator, propagated=inherits)

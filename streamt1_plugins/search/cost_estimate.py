@@ -1,4 +1,4 @@
-"""What a run will cost, counted before it starts and without weights: the counters of `contracts.Cost`."""
+"""The cost of a run, counted before it starts and without weights: the counters of `api.run.Cost`."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from typing import TYPE_CHECKING
 from streamt1_plugins.api.adapter import HasOutline
 from streamt1_plugins.config.schema import cannot_draft
 from streamt1_plugins.errors import foreign_code
-from streamt1_plugins.evaluation.calls import limit
-from streamt1_plugins.evaluation.cascade import places, stages
+from streamt1_plugins.evaluation.calls import call_limit
+from streamt1_plugins.evaluation.cascade import passing, stages
 from streamt1_plugins.policies.width import Bounded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from streamt1_plugins.api.adapter import Adapter, Outline
-    from streamt1_plugins.api.reward import Reward
     from streamt1_plugins.api.types import Horizon
-    from streamt1_plugins.config.rewards import RewardPart
     from streamt1_plugins.config.schema import Recipe
-    from streamt1_plugins.evaluation.cascade import Named
+    from streamt1_plugins.evaluation.pool import BoundReward
+
+Rewards = tuple["BoundReward", ...]
 
 
 @dataclass(frozen=True)
-class Forecast:
+class CostEstimate:
     """The cost of one video where nothing fails: no candidate invalid, no reward left out, no process to share with.
 
     A reward in another process is counted with one candidate per call, unless candidates are denoised together: how
-    many it takes is known only when it is reached.
+    many it takes is found out only when it is reached.
     """
 
     chunks: int
@@ -46,43 +46,39 @@ class Forecast:
         )
 
 
-def described(
-    recipe: Recipe,
-    adapter: Adapter,
-    rewards: Mapping[Named, Reward],
-    num_frames: int | None = None,
-    width: object = None,
+def describe(
+    recipe: Recipe, adapter: Adapter, rewards: Rewards, num_frames: int | None = None, width: object = None
 ) -> str:
-    """The forecast in a line, or what is known per chunk where the adapter cannot tell the length of a call.
+    """The estimate in a line; per chunk where the adapter does not know the length of a call.
 
     width: the width policy. Where it decides for itself, there are two lines, the least and the most it may cost.
     """
     if isinstance(width, Bounded):
-        least, most = (sized(recipe, count) for count in width.bounds(recipe.search))
+        least, most = (with_candidates(recipe, count) for count in width.bounds(recipe.search))
     else:
         least = most = recipe
     if not isinstance(adapter, HasOutline):
         return ("at most, " if least != most else "") + _per_chunk(most, rewards)
-    with foreign_code(f"Adapter {recipe.adapter.name!r}, asked what a call takes,"):
+    with foreign_code(f"The outline of adapter {recipe.adapter.name!r}"):
         outline = adapter.outline(num_frames)
     if least == most:
-        return str(forecast(recipe, rewards, outline))
-    low, high = (forecast(each, rewards, outline) for each in (least, most))
+        return str(estimate(recipe, rewards, outline))
+    low, high = (estimate(each, rewards, outline) for each in (least, most))
     limit = getattr(width, "forwards", None) or high.forwards
     high = replace(high, forwards=max(low.forwards, min(limit, high.forwards)))
     return f"at least {low}\n       at most {high}"
 
 
-def sized(recipe: Recipe, candidates: int) -> Recipe:
+def with_candidates(recipe: Recipe, candidates: int) -> Recipe:
     """The recipe with that many candidates per beam."""
     return recipe.model_copy(update={"search": recipe.search.model_copy(update={"candidates": candidates})})
 
 
-def _per_chunk(recipe: Recipe, rewards: Mapping[Named, Reward]) -> str:
+def _per_chunk(recipe: Recipe, rewards: Rewards) -> str:
     width, finished, kept = _width(recipe), _finished(recipe), recipe.search.top_k
     early = width > finished
-    looks, asked = _asked_of_previews(recipe, rewards, early), _asked(recipe, rewards, finished)
-    calls, readings = (sum(each) for each in zip(looks, asked, strict=True))
+    previewed, evaluated = _preview_calls(recipe, rewards, early), _stage_calls(recipe, rewards, finished)
+    calls, readings = (sum(each) for each in zip(previewed, evaluated, strict=True))
     steps = f"{width * recipe.early.steps} + {finished} (S - {recipe.early.steps})" if early else f"{width} S"
     return (
         f"per chunk: {width} candidates, {steps} + {kept} transformer forwards (S steps, and a clean pass for each "
@@ -91,23 +87,24 @@ def _per_chunk(recipe: Recipe, rewards: Mapping[Named, Reward]) -> str:
     )
 
 
-def forecast(recipe: Recipe, rewards: Mapping[Named, Reward], outline: Outline) -> Forecast:
+def estimate(recipe: Recipe, rewards: Rewards, outline: Outline) -> CostEstimate:
     """The cost of one video of a complete recipe with these rewards.
 
-    Raises `RecipeError` where the recipe wants an early look and the adapter's sessions make no drafts.
+    Raises `RecipeError` where the recipe wants early pruning and the adapter's sessions make no drafts.
     """
-    width, chunks, looks = _width(recipe), len(outline.generate), _looks(recipe, outline)
-    finished = [_finished(recipe) if look else width for look in looks]
-    asked = [_asked_of_previews(recipe, rewards, look) for look in looks]
-    asked += [_asked(recipe, rewards, count) for count in finished]
-    asked += [_asked_of_whole_videos(recipe, rewards)]
-    return Forecast(
+    width, chunks, early = _width(recipe), len(outline.generate), _pruned_early(recipe, outline)
+    finished = [_finished(recipe) if each else width for each in early]
+    calls = [_preview_calls(recipe, rewards, each) for each in early]
+    calls += [_stage_calls(recipe, rewards, count) for count in finished]
+    calls += [_whole_video_calls(recipe, rewards)]
+    decodes = sum(_decodes(recipe, rewards, *each) for each in enumerate(early))
+    return CostEstimate(
         chunks=chunks,
         candidates=width * chunks,
-        forwards=_denoising(recipe, outline, looks) + recipe.search.top_k * sum(outline.commit),
-        latent_frames_decoded=outline.latent_frames * sum(_decodes(recipe, *each) for each in enumerate(looks)),
-        reward_calls=sum(calls for calls, _ in asked),
-        readings=sum(readings for _, readings in asked),
+        forwards=_denoising(recipe, outline, early) + recipe.search.top_k * sum(outline.commit),
+        latent_frames_decoded=outline.latent_frames * decodes,
+        reward_calls=sum(each for each, _ in calls),
+        readings=sum(readings for _, readings in calls),
     )
 
 
@@ -116,14 +113,14 @@ def _width(recipe: Recipe) -> int:
 
 
 def _finished(recipe: Recipe) -> int:
-    """Candidates of a chunk that are finished where there is an early look."""
+    """Candidates of a chunk that are finished where they are pruned early."""
     width = _width(recipe)
-    has_look = recipe.early.steps and recipe.rewards.are_named
-    return places(recipe, recipe.early.keep, width) if has_look else width
+    prunes = recipe.early.steps and recipe.rewards.are_named
+    return passing(recipe.early.keep, width, recipe.search) if prunes else width
 
 
-def _looks(recipe: Recipe, outline: Outline) -> list[bool]:
-    """Whether a chunk's candidates are looked at early, chunk by chunk."""
+def _pruned_early(recipe: Recipe, outline: Outline) -> list[bool]:
+    """Whether a chunk's candidates are pruned early, chunk by chunk."""
     if _finished(recipe) == _width(recipe):
         return [False] * len(outline.generate)
     if not outline.steps:
@@ -131,56 +128,56 @@ def _looks(recipe: Recipe, outline: Outline) -> list[bool]:
     return [steps > recipe.early.steps for steps in outline.steps]
 
 
-def _denoising(recipe: Recipe, outline: Outline, looks: Sequence[bool]) -> int:
-    """Transformer forwards of all candidates; those left behind take the first steps alone."""
+def _denoising(recipe: Recipe, outline: Outline, early: Sequence[bool]) -> int:
+    """Transformer forwards of all candidates; those pruned early take the first steps alone."""
     total = _width(recipe) * sum(outline.generate)
-    for forwards, steps, look in zip(outline.generate, outline.steps or looks, looks, strict=True):
-        saved = forwards * (steps - recipe.early.steps) // steps if look else 0
+    for forwards, steps, pruned in zip(outline.generate, outline.steps or early, early, strict=True):
+        saved = forwards * (steps - recipe.early.steps) // steps if pruned else 0
         total -= saved * (_width(recipe) - _finished(recipe))
     return total
 
 
-def _decodes(recipe: Recipe, index: int, look: bool) -> int:
+def _decodes(recipe: Recipe, rewards: Rewards, index: int, early: bool) -> int:
     """Chunks decoded for a chunk of the video: candidates, previews, windows of a cold decode, survivors once more."""
-    finished, previews = (_finished(recipe), _width(recipe)) if look else (_width(recipe), 0)
-    again = recipe.search.top_k if recipe.search.park == "recompute" else 0
+    finished, previews = (_finished(recipe), _width(recipe)) if early else (_width(recipe), 0)
+    again = recipe.search.top_k if recipe.search.offload == "recompute" else 0
     if recipe.rewards.decode == "carried":
         return finished + previews + again
     sizes: dict[Horizon, int] = {"short": 1, "long": min(recipe.rewards.window, index + 1)}
-    every, first = (_horizons(some) for some in (stages(recipe.rewards), stages(recipe.rewards)[:1]))
+    every, first = (_horizons(some) for some in (stages(rewards), stages(rewards)[:1]))
     cold = finished * sum(sizes[each] for each in every) + previews * sum(sizes[each] for each in first)
     return finished + previews + again + cold
 
 
-def _horizons(some: Sequence[Mapping[Named, RewardPart]]) -> set[Horizon]:
-    return {horizon for stage in some for horizon, _ in stage}
+def _horizons(some: Sequence[Sequence[BoundReward]]) -> set[Horizon]:
+    return {bound.horizon for stage in some for bound in stage}
 
 
-def _asked_of_previews(recipe: Recipe, rewards: Mapping[Named, Reward], look: bool) -> tuple[int, int]:
-    """(calls, readings) of an early look, where there is one."""
-    if not look:
+def _preview_calls(recipe: Recipe, rewards: Rewards, early: bool) -> tuple[int, int]:
+    """(calls, readings) of the previews, where there are any."""
+    if not early:
         return 0, 0
-    first = stages(recipe.rewards)[0]
-    return _calls(recipe, (rewards[named] for named in first), _width(recipe)), _width(recipe) * len(first)
+    first = stages(rewards)[0]
+    return _calls(recipe, first, _width(recipe)), _width(recipe) * len(first)
 
 
-def _asked(recipe: Recipe, rewards: Mapping[Named, Reward], left: int) -> tuple[int, int]:
+def _stage_calls(recipe: Recipe, rewards: Rewards, left: int) -> tuple[int, int]:
     """(calls, readings) of the candidates of one chunk that are finished, through all stages of the rewards."""
     calls, readings = 0, 0
-    for stage in stages(recipe.rewards):
-        calls += _calls(recipe, (rewards[named] for named in stage), left)
+    for stage in stages(rewards):
+        calls += _calls(recipe, stage, left)
         readings += left * len(stage)
-        left = places(recipe, recipe.rewards.keep, left)
+        left = passing(recipe.rewards.keep, left, recipe.search)
     return calls, readings
 
 
-def _asked_of_whole_videos(recipe: Recipe, rewards: Mapping[Named, Reward]) -> tuple[int, int]:
+def _whole_video_calls(recipe: Recipe, rewards: Rewards) -> tuple[int, int]:
     """(calls, readings) of the final choice."""
-    long, kept = [reward for (horizon, _), reward in rewards.items() if horizon == "long"], recipe.search.top_k
+    long, kept = [bound for bound in rewards if bound.horizon == "long"], recipe.search.top_k
     if recipe.search.final != "whole_video" or kept == 1:
         return 0, 0
     return _calls(recipe, long, kept), kept * len(long)
 
 
-def _calls(recipe: Recipe, rewards: Iterable[Reward], candidates: int) -> int:
-    return sum(-(-candidates // (limit(recipe, reward) or candidates)) for reward in rewards)
+def _calls(recipe: Recipe, rewards: Iterable[BoundReward], candidates: int) -> int:
+    return sum(-(-candidates // (call_limit(recipe.search, bound.reward) or candidates)) for bound in rewards)

@@ -1,8 +1,8 @@
-"""Early pruning: a look at every candidate after its first denoising steps, and only the best share is finished.
+"""Early pruning: every candidate is previewed after its first denoising steps, and only the best share is finished.
 
-What is decoded of an unfinished candidate is its preview: the frames of the clean chunk as the model guesses them so
-far. Previews are judged by the first stage of rewards and by the run's own scoring, among themselves. Candidates left
-behind stay in the tree, with the stage `EARLY`; those that go on are measured anew when they are finished.
+The preview of an unfinished candidate is what decoding the model's estimate of the clean chunk gives. Previews are
+judged by the first stage of rewards and by the run's own scoring, among themselves. Candidates that are pruned here
+stay in the tree, with the stage `EARLY`; the others are evaluated anew when they are finished.
 """
 
 from __future__ import annotations
@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING
 import torch
 
 from streamt1_plugins.api.adapter import HasDraft
-from streamt1_plugins.api.run import names
 from streamt1_plugins.api.types import EARLY
 from streamt1_plugins.config.schema import cannot_draft
 from streamt1_plugins.evaluation import cascade
-from streamt1_plugins.search import expand as branching
+from streamt1_plugins.search.expand import generators, noise
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,92 +28,96 @@ if TYPE_CHECKING:
     from streamt1_plugins.api.candidate import Beam, Candidate
     from streamt1_plugins.api.run import Run
     from streamt1_plugins.api.types import Chunk
-    from streamt1_plugins.evaluation.evaluator import Measurer
-    from streamt1_plugins.plugins.run_hooks import RunHooks
-    from streamt1_plugins.search.expand import Branch, Numbered
-    from streamt1_plugins.search.offload import Parking
+    from streamt1_plugins.evaluation.evaluator import Evaluator
+    from streamt1_plugins.search.expand import Branch, Expander
 
 
 def check(run: Run) -> None:
-    """Raise `RecipeError` where a search wants an early look and the session only makes whole candidates."""
+    """Raise `RecipeError` where a recipe wants early pruning and the session only makes whole candidates."""
     if run.recipe.early.steps and run.recipe.search.is_wide and not isinstance(run.session, HasDraft):
         raise cannot_draft(run.recipe.adapter.name)
 
 
-def generate(run: Run, hooks: RunHooks, measurer: Measurer, parking: Parking, chunk: Chunk) -> list[Candidate]:
-    """Every beam's candidates, denoised and decoded; with an early look only the best of them."""
-    branches = branching.branch(run, hooks, chunk)
-    session = _drafting(run, parking, branches) if measurer.rewards else None
-    if session is None:
-        return branching.generate(run, chunk, parking, branches)
-    steps = _Steps(session, run.recipe.early.steps)
-    drafts = branching.generate(run, chunk, parking, branches, step=steps.draft)
-    looked = look(run, hooks, measurer, chunk, drafts)
-    rows = [each.ordinal for each in looked if each.is_finished]
-    finished = branching.generate(run, chunk, parking, branches, rows, steps.finish)
-    whole = {each.ordinal: replace(each, seconds=each.seconds + looked[each.ordinal].seconds) for each in finished}
-    return [whole.get(each.ordinal, each) for each in looked]
+@dataclass
+class EarlyPruning:
+    """Makes the candidates of a chunk, and finishes only the best of them where the recipe wants early pruning."""
 
+    expander: Expander
+    evaluator: Evaluator
 
-def look(run: Run, hooks: RunHooks, measurer: Measurer, chunk: Chunk, drafts: Sequence[Candidate]) -> list[Candidate]:
-    """The drafts with readings of their previews, those to be left behind marked as `EARLY`.
+    def candidates(self, chunk: Chunk) -> list[Candidate]:
+        """Every beam's candidates, denoised and decoded; those pruned early with their previews."""
+        branches = self.expander.branches(chunk)
+        session = self._drafting(branches)
+        if session is None:
+            return self.expander.expand(chunk, branches)
+        steps = _Steps(self.expander, session)
+        previewed = self._prune(chunk, self.expander.expand(chunk, branches, steps.draft))
+        chosen = [branches[each.ordinal] for each in previewed if each.is_finished]
+        finished = self.expander.expand(chunk, chosen, steps.finish)
+        whole = {c.ordinal: replace(c, seconds=c.seconds + previewed[c.ordinal].seconds) for c in finished}
+        return [whole.get(each.ordinal, each) for each in previewed]
 
-    A preview that cannot be judged comes last, and makes nobody invalid: the frames it stands for are yet to come.
-    """
-    with run.cost.timing("reward"):
-        seen = measurer.previews(run, chunk, drafts)
-        judged = {each.ordinal for each in seen if each.is_valid and each.readings}
-        scores = {c.ordinal: hooks.score(run, chunk, c) if c.ordinal in judged else math.nan for c in seen}
-    if not any(map(math.isfinite, scores.values())):
-        run.tree.note(f"Chunk {chunk.index}: no preview could be judged, so every candidate was finished.")
-        return [*drafts]
-    best = cascade.best(run, scores, run.recipe.early.keep)
-    return [replace(each, stage=None if each.ordinal in best else EARLY, problem=None) for each in seen]
+    def _prune(self, chunk: Chunk, drafts: Sequence[Candidate]) -> list[Candidate]:
+        """The drafts with readings of their previews, those to be pruned marked as `EARLY`.
 
+        A preview that cannot be judged comes last, and makes no candidate invalid: its final frames are yet to come.
+        """
+        run = self.expander.run
+        with run.cost.timing("reward"):
+            judged = self.evaluator.evaluate_previews(chunk, drafts)
+            scores = {c.ordinal: self._score(chunk, c) for c in judged}
+        if not any(map(math.isfinite, scores.values())):
+            run.tree.note(f"Chunk {chunk.index}: no preview could be judged, so every candidate was finished.")
+            return [*drafts]
+        best = cascade.best(scores, run.recipe.early.keep, run.recipe.search)
+        return [replace(each, stage=None if each.ordinal in best else EARLY, problem=None) for each in judged]
 
-def _drafting(run: Run, parking: Parking, branches: Sequence[Branch]) -> HasDraft | None:
-    """The session, where this chunk's candidates can be looked at early and some of them left behind."""
-    early, session = run.recipe.early, run.session
-    if not early.steps or not isinstance(session, HasDraft) or branching.are_plain(branches):
-        return None
-    if cascade.places(run.recipe, early.keep, len(branches)) == len(branches):
-        return None
-    if session.steps(parking.awake(branches[0][0]).history) <= early.steps:
-        run.tree.note(f"Chunks of {early.steps} denoising steps or fewer had no early look (early.steps).")
-        return None
-    return session
+    def _score(self, chunk: Chunk, draft: Candidate) -> float:
+        return self.expander.hooks.score(chunk, draft) if draft.is_valid and draft.readings else math.nan
+
+    def _drafting(self, branches: Sequence[Branch]) -> HasDraft | None:
+        """The session, where this chunk's candidates can be previewed and some of them pruned."""
+        run = self.expander.run
+        early, session = run.recipe.early, run.session
+        if not early.steps or not isinstance(session, HasDraft) or run.is_plain or not self.evaluator.has_rewards:
+            return None
+        if cascade.passing(early.keep, len(branches), run.recipe.search) == len(branches):
+            return None
+        if session.steps(self.expander.offload.onload_beam(branches[0].beam).history) <= early.steps:
+            run.tree.note(f"Chunks of {early.steps} denoising steps or fewer were not pruned early (early.steps).")
+            return None
+        return session
 
 
 @dataclass
 class _Steps:
-    """The two halves of `branching.denoise`, and the drafts between them by candidate, this process's own."""
+    """The two halves of `Expander.denoise`, and the drafts between them by candidate, this process's own."""
 
+    expander: Expander
     session: HasDraft
-    count: int
     drafts: dict[int, Draft] = field(default_factory=dict)
 
-    def draft(self, run: Run, chunk: Chunk, beam: Beam, batch: Sequence[Numbered]) -> list[Candidate]:
-        """Candidates with the latents and frames of their previews; nobody goes on from these, so without a state."""
-        ordinals = [ordinal for ordinal, _ in batch]
-        run.team.doing("drafting " + names(run, ordinals))
+    def draft(self, chunk: Chunk, beam: Beam, batch: Sequence[Branch]) -> list[Candidate]:
+        """Candidates with the latents and frames of their previews; none is committed, so they keep no state."""
+        self.expander.set_status("drafting", chunk, batch)
+        run = self.expander.run
 
-        def denoised() -> Tensor:
-            noise, generators = branching.noise(batch), branching.generators(batch)
-            found = self.session.draft(beam.history, noise, generators, self.count)
-            self.drafts.update(zip(ordinals, found, strict=True))
+        def denoise() -> Tensor:
+            found = self.session.draft(beam.history, noise(batch), generators(batch), run.recipe.early.steps)
+            self.drafts.update(zip([branch.ordinal for branch in batch], found, strict=True))
             return torch.cat([draft.latents for draft in found])
 
-        made = branching.decoded(run, chunk, beam, batch, denoised)
+        made = self.expander.decode(chunk, beam, batch, denoise)
         run.cost.candidates += len(batch)
         return [replace(each, decoded=replace(each.decoded, state=None)) for each in made]
 
-    def finish(self, run: Run, chunk: Chunk, beam: Beam, batch: Sequence[Numbered]) -> list[Candidate]:
+    def finish(self, chunk: Chunk, beam: Beam, batch: Sequence[Branch]) -> list[Candidate]:
         """Whole candidates from their drafts."""
-        ordinals = [ordinal for ordinal, _ in batch]
-        run.team.doing("finishing " + names(run, ordinals))
+        self.expander.set_status("finishing", chunk, batch)
 
-        def denoised() -> Tensor:
-            drafts = [self.drafts[ordinal] for ordinal in ordinals]
-            return self.session.finish_drafts(beam.history, drafts, branching.generators(batch))
+        def denoise() -> Tensor:
+            drafts = [self.drafts[branch.ordinal] for branch in batch]
+            return self.session.finish_drafts(beam.history, drafts, generators(batch))
 
-        return branching.decoded(run, chunk, beam, batch, denoised)
+        return self.expander.decode(chunk, beam, batch, denoise)

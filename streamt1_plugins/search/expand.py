@@ -1,18 +1,23 @@
-"""Branching the beams: noise proposals to decoded candidates, as many at once as the recipe and the memory allow."""
+"""Expansion: every beam branches into candidates, from noise proposals to decoded frames.
+
+Candidates are denoised in batches as large as the recipe, the adapter and the device's memory allow.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import groupby
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from streamt1_plugins.api.candidate import Candidate, Preview
-from streamt1_plugins.api.run import names
+from streamt1_plugins.api.candidate import Candidate
+from streamt1_plugins.api.types import Proposal, node_id
 from streamt1_plugins.api.workers import SingleProcess
-from streamt1_plugins.search.thumbnails import Trace, trace
+from streamt1_plugins.errors import PluginError
+from streamt1_plugins.search.thumbnails import Summary, placeholder, summarize
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -21,157 +26,171 @@ if TYPE_CHECKING:
 
     from streamt1_plugins.api.candidate import Beam
     from streamt1_plugins.api.run import Run
-    from streamt1_plugins.api.types import Chunk, Proposal
+    from streamt1_plugins.api.types import Chunk
     from streamt1_plugins.api.workers import Workers
     from streamt1_plugins.plugins.run_hooks import RunHooks
-    from streamt1_plugins.search.offload import Parking
-
-Branch = tuple["Beam", "Proposal"]
-Numbered = tuple[int, "Proposal"]
-Step = Callable[["Run", "Chunk", "Beam", "Sequence[Numbered]"], list[Candidate]]
-"""Makes decoded candidates of a batch of one beam's proposals."""
+    from streamt1_plugins.search.offload import Offload
 
 
-def branch(run: Run, hooks: RunHooks, chunk: Chunk) -> list[Branch]:
-    """The proposals of all beams; a place in the list is the number of a candidate."""
-    return [(beam, proposal) for beam in run.beams for proposal in _proposals(run, hooks, chunk, beam)]
+class Branch(NamedTuple):
+    """A candidate to be made: number `ordinal` of its chunk, from a proposal for a beam."""
+
+    ordinal: int
+    beam: Beam
+    proposal: Proposal
 
 
-def generate(
-    run: Run,
-    chunk: Chunk,
-    parking: Parking,
-    branches: Sequence[Branch],
-    rows: Sequence[int] | None = None,
-    step: Step | None = None,
-) -> list[Candidate]:
-    """Denoise and decode the branches, or those at `rows` alone, or as another `step` does it than `denoise`.
-
-    Candidates carry their tensors and their beam. In a team, each process makes its own candidates and knows the
-    others' as `Preview`.
-    """
-    numbers = range(len(branches)) if rows is None else rows
-    made: dict[int, Candidate] = {}
-
-    def work(places: list[int]) -> list[Trace]:
-        mine = [numbers[place] for place in places]
-        for beam, batch in _batches(run, branches, mine):
-            new = within_memory(run, chunk, parking.awake(beam), batch, step or denoise)
-            made.update({candidate.ordinal: parking.waiting(candidate, beam) for candidate in new})
-        return [trace(made[row], run.team.size > 1 and run.recipe.parallel.previews) for row in mine]
-
-    traces = _team(run, branches).share(run, numbers, work)
-    return [
-        made.get(row) or _absent(chunk, row, branches[row], told) for row, told in zip(numbers, traces, strict=True)
-    ]
+Step = Callable[["Chunk", "Beam", "Sequence[Branch]"], list[Candidate]]
+"""Makes decoded candidates of a batch of one beam's branches. The beam is the one on the device."""
 
 
-def _proposals(run: Run, hooks: RunHooks, chunk: Chunk, beam: Beam) -> Sequence[Proposal]:
-    return hooks.propose_noise(run, chunk, beam, hooks.width(run, chunk, beam))
+@dataclass
+class Expander:
+    """Makes the candidates of a run. `batch_limit`: how many at once fit into memory, None until it has run out."""
 
+    run: Run
+    hooks: RunHooks
+    offload: Offload
+    workers: Workers
+    batch_limit: int | None = None
 
-def _team(run: Run, branches: Sequence[Branch]) -> Workers:
-    """The run's team. Proposals from the pipeline's own stream are everybody's, for it has to advance everywhere."""
-    return SingleProcess() if are_plain(branches) else run.team
+    def branches(self, chunk: Chunk) -> list[Branch]:
+        """The branches of all beams, numbered."""
+        beams = self.run.beams
+        if self.run.is_plain:
+            widths = [1] * len(beams)
+        else:
+            # The first process decides for all: a width policy may follow a clock.
+            widths = self.workers.all_gather([self.hooks.width(chunk, beam) for beam in beams])[0]
+        pairs = [(beam, p) for beam, width in zip(beams, widths, strict=True) for p in self.propose(chunk, beam, width)]
+        return [Branch(ordinal, *pair) for ordinal, pair in enumerate(pairs)]
 
+    def propose(self, chunk: Chunk, beam: Beam, width: int) -> Sequence[Proposal]:
+        """The noise proposals of one beam.
 
-def are_plain(branches: Sequence[Branch]) -> bool:
-    """Whether proposals come from the pipeline's own noise stream, which has to be drawn from in its order."""
-    return any(proposal.generator is None for _, proposal in branches)
+        A plain run takes the pipeline's own noise stream, whatever the noise policy: off means off.
+        """
+        session = self.run.session
+        if self.run.is_plain:
+            own = session.generator
+            return [Proposal(self.run.seed, session.draw(beam.history, own), own)]
+        proposals = self.hooks.propose_noise(chunk, beam, width)
+        if not proposals:
+            raise PluginError("streamt1_propose_noise returned no proposals; a beam needs at least one.")
+        return proposals
 
+    def expand(self, chunk: Chunk, branches: Sequence[Branch], step: Step | None = None) -> list[Candidate]:
+        """Decoded candidates of the branches, made by `step` (default: `denoise`).
 
-def _batches(run: Run, branches: Sequence[Branch], rows: Sequence[int]) -> Iterator[tuple[Beam, list[Numbered]]]:
-    """The proposals of `rows`, beam by beam, in batches. The limit is read anew: it falls when memory runs out."""
-    for _, group in groupby(rows, key=lambda row: id(branches[row][0])):
-        left = [(row, branches[row][1]) for row in group]
-        beam = branches[left[0][0]][0]
-        while left:
-            limit = _limit(run)
-            yield beam, left[:limit]
-            left = left[limit:]
+        Of those that other processes made there are thumbnails only (location `elsewhere`).
+        """
+        made: dict[int, Candidate] = {}
 
+        def work(indices: list[int]) -> list[Summary]:
+            mine = [branches[index] for index in indices]
+            for beam, batch in self._batches(mine):
+                new = self._within_memory(chunk, self.offload.onload_beam(beam), batch, step or self.denoise)
+                made.update({candidate.ordinal: self.offload.offload(candidate, beam) for candidate in new})
+            return [self._summary(made[branch.ordinal]) for branch in mine]
 
-def _limit(run: Run) -> int:
-    limits = (run.recipe.search.batch, run.session.capabilities.max_batch, run.batch_limit)
-    return min(limit for limit in limits if limit is not None)
+        # A plain run is made by every process: the pipeline's own noise stream has to advance in each.
+        workers = SingleProcess() if self.run.is_plain else self.workers
+        summaries = workers.map(self.run, [branch.ordinal for branch in branches], work)
+        limits = (self.batch_limit, *(summary.batch_limit for summary in summaries))
+        self.batch_limit = min((limit for limit in limits if limit is not None), default=None)
+        return [
+            made.get(branch.ordinal) or placeholder(chunk.index, *branch, summary)
+            for branch, summary in zip(branches, summaries, strict=True)
+        ]
 
-
-def within_memory(run: Run, chunk: Chunk, beam: Beam, batch: Sequence[Numbered], step: Step) -> list[Candidate]:
-    """`step`, in halves where a batch is more than the device's memory holds; the rest of the run keeps to that."""
-    streams = [stream for stream in generators(batch) if stream is not None]
-    before = [stream.get_state() for stream in streams]
-    try:
-        return step(run, chunk, beam, batch)
-    except torch.OutOfMemoryError:
-        if len(batch) == 1:
-            raise
-    # Here and not above: the exception keeps the tensors of the failed attempt alive.
-    for stream, state in zip(streams, before, strict=True):
-        stream.set_state(state)
-    half = run.batch_limit = len(batch) // 2
-    run.tree.note(f"Memory ran out with {len(batch)} candidates at once; from chunk {chunk.index} on {half} are.")
-    parts = [batch[start : start + half] for start in range(0, len(batch), half)]
-    return [candidate for part in parts for candidate in within_memory(run, chunk, beam, part, step)]
-
-
-def denoise(run: Run, chunk: Chunk, beam: Beam, batch: Sequence[Numbered]) -> list[Candidate]:
-    """Denoise and decode proposals of one beam together; each comes with the number of its candidate."""
-    run.team.doing("generating " + names(run, [ordinal for ordinal, _ in batch]))
-    made = decoded(run, chunk, beam, batch, lambda: run.session.generate(beam.history, noise(batch), generators(batch)))
-    run.cost.candidates += len(batch)
-    return made
-
-
-def noise(batch: Sequence[Numbered]) -> Tensor:
-    """``[N, C, F, h, w]``."""
-    return torch.cat([proposal.noise for _, proposal in batch])
-
-
-def generators(batch: Sequence[Numbered]) -> list[Generator | None]:
-    """One for each proposal, None for the pipeline's own stream."""
-    return [proposal.generator for _, proposal in batch]
-
-
-def decoded(
-    run: Run, chunk: Chunk, beam: Beam, batch: Sequence[Numbered], denoised: Callable[[], Tensor]
-) -> list[Candidate]:
-    """Candidates of a batch from the latents ``[N, C, F, h, w]`` that `denoised` makes."""
-    start = perf_counter()
-    with run.cost.timing("generate"):
-        latents = denoised()
-    with run.cost.timing("decode"):
-        frames = run.session.decode(beam.history, latents)
-    run.cost.latent_frames_decoded += int(latents.shape[0] * latents.shape[2])
-    seconds = (perf_counter() - start) / len(batch)
-    return [
-        Candidate(
-            chunk=chunk.index,
-            ordinal=ordinal,
-            parent=beam.last.id if beam.last else None,
-            seed=proposal.seed,
-            propagated=proposal.propagated,
-            seconds=seconds,
-            noise=proposal.noise,
-            latents=latents[i : i + 1],
-            decoded=frames[i],
-            beam=beam,
+    def denoise(self, chunk: Chunk, beam: Beam, batch: Sequence[Branch]) -> list[Candidate]:
+        """Denoise and decode branches of one beam together."""
+        self.set_status("generating", chunk, batch)
+        made = self.decode(
+            chunk, beam, batch, lambda: self.run.session.generate(beam.history, noise(batch), generators(batch))
         )
-        for i, (ordinal, proposal) in enumerate(batch)
-    ]
+        self.run.cost.candidates += len(batch)
+        return made
+
+    def decode(
+        self, chunk: Chunk, beam: Beam, batch: Sequence[Branch], denoise: Callable[[], Tensor]
+    ) -> list[Candidate]:
+        """Candidates of a batch from the latents ``[N, C, F, h, w]`` that `denoise` returns."""
+        start, cost = perf_counter(), self.run.cost
+        with self.run.spending("generate"):
+            latents = denoise()
+        with self.run.spending("decode"):
+            decoded = self.run.session.decode(beam.history, latents)
+        cost.latent_frames_decoded += int(latents.shape[0] * latents.shape[2])
+        seconds = (perf_counter() - start) / len(batch)
+        return [
+            Candidate(
+                chunk=chunk.index,
+                ordinal=branch.ordinal,
+                parent=beam.last.id if beam.last else None,
+                seed=branch.proposal.seed,
+                propagated=branch.proposal.propagated,
+                seconds=seconds,
+                noise=branch.proposal.noise,
+                latents=latents[row : row + 1],
+                decoded=decoded[row],
+                beam=beam,
+            )
+            for row, branch in enumerate(batch)
+        ]
+
+    def set_status(self, activity: str, chunk: Chunk, batch: Sequence[Branch]) -> None:
+        """Publish what is done to the candidates of a batch, for error messages of other processes."""
+        names = ", ".join(node_id(chunk.index, branch.ordinal) for branch in batch)
+        self.workers.set_status(f"{activity} candidate {names}")
+
+    def _summary(self, candidate: Candidate) -> Summary:
+        shows = self.workers.size > 1 and self.run.recipe.parallel.thumbnails
+        return summarize(candidate, shows, self.batch_limit)
+
+    def _batches(self, branches: Sequence[Branch]) -> Iterator[tuple[Beam, Sequence[Branch]]]:
+        """Branches beam by beam, in batches. The limit is read anew: it falls when memory runs out."""
+        for _, group in groupby(branches, key=lambda branch: id(branch.beam)):
+            left = list(group)
+            while left:
+                limit = self._limit()
+                yield left[0].beam, left[:limit]
+                left = left[limit:]
+
+    def _limit(self) -> int:
+        limits = (self.run.recipe.search.batch, self.run.session.capabilities.max_batch, self.batch_limit)
+        return min(limit for limit in limits if limit is not None)
+
+    def _within_memory(self, chunk: Chunk, beam: Beam, batch: Sequence[Branch], step: Step) -> list[Candidate]:
+        """`step`, in halves where a batch is more than the device's memory holds; later batches keep to that size."""
+        before = [stream.get_state() for stream in generators(batch)]
+        try:
+            return step(chunk, beam, batch)
+        except RuntimeError as error:
+            if len(batch) == 1 or not _is_out_of_memory(error):
+                raise
+        # Here and not above: the exception keeps the tensors of the failed attempt alive.
+        for stream, state in zip(generators(batch), before, strict=True):
+            stream.set_state(state)
+        half = self.batch_limit = len(batch) // 2
+        self.run.tree.note(
+            f"Memory ran out with {len(batch)} candidates at once; from chunk {chunk.index} on {half} are."
+        )
+        parts = [batch[start : start + half] for start in range(0, len(batch), half)]
+        return [candidate for part in parts for candidate in self._within_memory(chunk, beam, part, step)]
 
 
-def _absent(chunk: Chunk, ordinal: int, branch: Branch, told: Trace) -> Candidate:
-    """A candidate that another process made."""
-    beam, proposal = branch
-    return Candidate(
-        chunk=chunk.index,
-        ordinal=ordinal,
-        parent=beam.last.id if beam.last else None,
-        seed=proposal.seed,
-        propagated=proposal.propagated,
-        seconds=told.seconds,
-        noise=proposal.noise,
-        latents=proposal.noise[:, :, :0],
-        decoded=Preview(told.frames.float() / 255),
-        beam=beam,
-    )
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    from accelerate.utils.memory import should_reduce_batch_size  # here: it costs a second to import
+
+    return bool(should_reduce_batch_size(error))
+
+
+def noise(batch: Sequence[Branch]) -> Tensor:
+    """The initial noise of a batch, ``[N, C, F, h, w]``."""
+    return torch.cat([branch.proposal.noise for branch in batch])
+
+
+def generators(batch: Sequence[Branch]) -> list[Generator]:
+    """The noise streams of a batch, one per branch."""
+    return [branch.proposal.generator for branch in batch]

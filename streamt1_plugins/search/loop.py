@@ -1,161 +1,173 @@
-"""The main path: chunk by chunk, branch the beams, measure the candidates, keep the best, commit the survivors."""
+"""The search: chunk by chunk, expand the beams, evaluate the candidates, keep the best, commit the survivors."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
-from streamt1_plugins.api.candidate import Beam, Candidate, is_here
+from streamt1_plugins.api.candidate import Beam, Candidate
 from streamt1_plugins.errors import PluginError
-from streamt1_plugins.search import early_pruning as early
-from streamt1_plugins.search.offload import Parking
+from streamt1_plugins.search.early_pruning import EarlyPruning
+from streamt1_plugins.search.expand import Expander
+from streamt1_plugins.search.offload import Offload, released
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Sequence
 
     from streamt1_plugins.api.run import Run
     from streamt1_plugins.api.types import Chunk, Fate, MemoryRoute
-    from streamt1_plugins.evaluation.evaluator import Measurer
+    from streamt1_plugins.api.workers import Workers
+    from streamt1_plugins.evaluation.evaluator import Evaluator
     from streamt1_plugins.plugins.run_hooks import RunHooks
 
 CLOSE = 1e-5  # scores; what batching changes in float32 is a tenth of it
 
 
-def search(run: Run, hooks: RunHooks, measurer: Measurer) -> Generator[Chunk, None, None]:
-    """Run the search, yielding each chunk after its survivors are committed to ``run.beams``, best first.
+@dataclass
+class Search:
+    """The search of one video, and everything it works with."""
 
-    A run that has beams already goes on from them; ``run.stop`` ends it early.
-    """
-    parking = Parking(run)
-    run.beams = tuple(map(parking.resting, run.beams or (Beam(run.session.root()),)))
-    hooks.run_started(run)
-    for chunk in run.chunks():
-        run.chunk = chunk
-        candidates = early.generate(run, hooks, measurer, parking, chunk)
-        candidates = measure(run, hooks, measurer, candidates)
-        candidates = [judge(run, hooks, chunk, candidate) for candidate in candidates]
-        kept, pruned = settle(run, candidates, select(run, hooks, chunk, candidates))
-        del candidates  # the states of those pruned are not needed while the others are committed
-        kept = run.team.deliver(run, kept)
-        run.beams = tuple(parking.resting(commit(run, decoded(run, parking.selected(each)))) for each in kept)
-        hooks.chunk_selected(run, chunk, kept, pruned)
-        del kept, pruned  # nor their tensors while the next chunk is generated
-        yield chunk
-        run.stop = any(run.team.exchange(run.stop))
-        if run.stop:
-            break
-    choose(run, measurer)
+    run: Run
+    hooks: RunHooks
+    evaluator: Evaluator
+    workers: Workers
 
+    @cached_property
+    def offload(self) -> Offload:
+        return Offload(self.run)
 
-def measure(run: Run, hooks: RunHooks, measurer: Measurer, candidates: list[Candidate]) -> list[Candidate]:
-    """Let the rewards look at the candidates, where there is anything to decide."""
-    chunk = run.chunk
-    if not measurer.rewards or chunk is None:
-        return candidates
-    with run.cost.timing("reward"):
-        return measurer.measure(run, chunk, candidates, partial(hooks.score, run, chunk))
+    @cached_property
+    def expander(self) -> Expander:
+        return Expander(self.run, self.hooks, self.offload, self.workers)
 
+    def chunks(self) -> Generator[Chunk, None, None]:
+        """Search, yielding each chunk after its survivors are committed to ``run.beams``, best first.
 
-def judge(run: Run, hooks: RunHooks, chunk: Chunk, candidate: Candidate) -> Candidate:
-    """Score a candidate that can survive and decide its route; a score that is not finite makes it invalid."""
-    if candidate.is_eligible:
-        candidate = replace(candidate, score=hooks.score(run, chunk, candidate))
-        if not math.isfinite(candidate.score):
-            candidate = replace(candidate, problem=f"The score is not finite ({candidate.score}).")
-        elif run.session.capabilities.routes and candidate.beam.path:
-            candidate = replace(candidate, route=_route(run, hooks, chunk, candidate))
-    run.tree.add(candidate.node())
-    hooks.candidate_scored(run, chunk, candidate)
-    return candidate
+        A run that has beams already continues from them; ``run.stop`` ends it early.
+        """
+        run, early = self.run, EarlyPruning(self.expander, self.evaluator)
+        run.beams = tuple(map(self.offload.offload_beam, run.beams or (self._root(),)))
+        self.hooks.run_started()
+        for chunk in run.chunks():
+            run.chunk = chunk
+            # Nested, so that the states of pruned candidates are free while the survivors are committed.
+            kept, pruned = self._survivors(chunk, self._judged(chunk, early.candidates(chunk)))
+            kept = self.workers.gather_survivors(run, kept)
+            run.beams = tuple(self.offload.offload_beam(self.commit(self.offload.onload(each))) for each in kept)
+            self.hooks.chunk_selected(chunk, kept, pruned)
+            del kept, pruned  # nor are their tensors needed while the next chunk is generated
+            yield chunk
+            run.stop = any(self.workers.all_gather(run.stop))
+            if run.stop:
+                break
+        self._choose()
 
+    def commit(self, candidate: Candidate) -> Beam:
+        """The beam that a survivor becomes: the clean pass writes its context, stored with its route."""
+        beam, session = candidate.beam, self.run.session
+        with self.run.spending("commit"):
+            history = session.commit(beam.history, candidate.latents, candidate.decoded, candidate.route or "discard")
+        return Beam(history, (*beam.path, candidate.node()), candidate.noise, candidate.rank or 0)
 
-def _route(run: Run, hooks: RunHooks, chunk: Chunk, candidate: Candidate) -> MemoryRoute:
-    route = hooks.route_memory(run, chunk, candidate)
-    if route not in run.session.capabilities.routes:
-        known = ", ".join(sorted(run.session.capabilities.routes))
-        raise PluginError(f"streamt1_route_memory answered {route!r}; this pipeline's memory knows {known}.")
-    return route
+    def _root(self) -> Beam:
+        with self.run.spending("commit"):  # of the chunks that the call continues
+            return Beam(self.run.session.root())
 
+    def _judged(self, chunk: Chunk, candidates: list[Candidate]) -> list[Candidate]:
+        """The candidates with readings, scores and routes."""
+        if self.evaluator.has_rewards:
+            with self.run.cost.timing("reward"):
+                candidates = self.evaluator.evaluate(chunk, candidates, lambda each: self.hooks.score(chunk, each))
+        return [self._judge(chunk, candidate) for candidate in candidates]
 
-def select(run: Run, hooks: RunHooks, chunk: Chunk, candidates: list[Candidate]) -> list[Candidate]:
-    """The survivors, best first. When every candidate is invalid the first one goes on and the tree says so."""
-    valid = [candidate for candidate in candidates if candidate.is_eligible]
-    if not valid:
-        why = next((candidate.problem for candidate in candidates if candidate.problem), None)
-        run.tree.note(f"Chunk {chunk.index}: no valid candidate ({why}); the first one was kept.")
-        # Where a stage of rewards failed on all it was asked about, one that the stage before put behind is still good,
-        # if only it is finished.
+    def _judge(self, chunk: Chunk, candidate: Candidate) -> Candidate:
+        """Score a candidate that can survive and decide its route; a score that is not finite makes it invalid."""
+        if candidate.is_eligible:
+            candidate = replace(candidate, score=self.hooks.score(chunk, candidate))
+            if not math.isfinite(candidate.score):
+                candidate = replace(candidate, problem=f"The score is not finite ({candidate.score}).")
+            elif self.run.session.capabilities.routes and candidate.beam.path:
+                candidate = replace(candidate, route=self._route(chunk, candidate))
+        self.hooks.candidate_scored(chunk, candidate)
+        return candidate
+
+    def _route(self, chunk: Chunk, candidate: Candidate) -> MemoryRoute:
+        route, known = self.hooks.route_memory(chunk, candidate), self.run.session.capabilities.routes
+        if route not in known:
+            raise PluginError(
+                f"streamt1_route_memory returned {route!r}; this pipeline's memory has the routes "
+                f"{', '.join(sorted(known))}."
+            )
+        return route
+
+    def _survivors(self, chunk: Chunk, candidates: list[Candidate]) -> tuple[list[Candidate], list[Candidate]]:
+        """(kept, pruned), survivors best first; all of them enter the tree."""
+        settled = settle(candidates, self._select(chunk, candidates))
+        for candidate in settled:
+            self.run.tree.add(candidate.node())
+        kept = sorted((each for each in settled if each.rank is not None), key=lambda each: each.rank or 0)
+        return kept, [released(each) for each in settled if each.rank is None]
+
+    def _select(self, chunk: Chunk, candidates: list[Candidate]) -> list[Candidate]:
+        """The survivors, best first. When every candidate is invalid, the first one is kept and the tree notes it."""
+        valid = [candidate for candidate in candidates if candidate.is_eligible]
+        if not valid:
+            return [self._fallback(chunk, candidates)]
+        kept = list(self.hooks.select(chunk, valid))
+        known = {candidate.ordinal for candidate in valid}
+        chosen = [candidate.ordinal for candidate in kept]
+        if not kept or len(set(chosen)) < len(chosen) or not known.issuperset(chosen):
+            names = ", ".join(candidate.id for candidate in kept) or "none"
+            raise PluginError(
+                f"streamt1_select returned {names}; at least one of the candidates it was given has to survive a chunk, "
+                "each of them once."
+            )
+        if self.run.recipe.search.batch > 1 and is_close_call(valid, kept):
+            self.run.tree.note(
+                f"Chunk {chunk.index}: a close call, which another size or sharing of batches may decide otherwise."
+            )
+        return kept
+
+    def _fallback(self, chunk: Chunk, candidates: Sequence[Candidate]) -> Candidate:
+        """The candidate to keep where none can survive.
+
+        Where a stage of rewards failed on all candidates that reached it, one that the stage before pruned is still
+        good, if it is finished.
+        """
+        problem = next((candidate.problem for candidate in candidates if candidate.problem), None)
+        self.run.tree.note(f"Chunk {chunk.index}: no valid candidate ({problem}); the first one was kept.")
         finished = [candidate for candidate in candidates if candidate.is_finished]
-        return [next((candidate for candidate in finished if candidate.is_valid), finished[0])]
-    kept = list(hooks.select(run, chunk, valid))
-    if not kept:
-        raise PluginError("streamt1_select kept nobody; at least one candidate must survive a chunk.")
-    if run.recipe.search.batch > 1:
-        _note_close_call(run, chunk, valid, kept)
-    return kept
+        return next((candidate for candidate in finished if candidate.is_valid), finished[0])
+
+    def _choose(self) -> None:
+        """Put the winner first: the best whole video by the long rewards (first on ties), or the best rank."""
+        run, beams = self.run, list(self.run.beams)
+        has_long = any(bound.horizon == "long" for bound in self.evaluator.pool.bound)
+        if run.recipe.search.final == "whole_video" and has_long and len(beams) > 1:
+            with run.cost.timing("reward"):
+                scores = self.evaluator.evaluate_whole_videos()
+            run.tree.final = {beam.path[-1].id: score for beam, score in zip(beams, scores, strict=True)}
+            finite = [score if math.isfinite(score) else -math.inf for score in scores]
+            beams.insert(0, beams.pop(finite.index(max(finite))))
+        run.beams = tuple(beams)
+        run.tree.winner = tuple(node.id for node in beams[0].path)
 
 
-def _note_close_call(run: Run, chunk: Chunk, valid: list[Candidate], kept: list[Candidate]) -> None:
-    """Batches change last bits, so say where those may have decided who survives."""
+def is_close_call(valid: Sequence[Candidate], kept: Sequence[Candidate]) -> bool:
+    """Whether the last bits of scores, which batches change, may have decided which candidates survive."""
     survivors = {candidate.ordinal for candidate in kept}
     pruned = [candidate.score for candidate in valid if candidate.ordinal not in survivors]
     # Any pair, not only the two at the cut: a selection policy may keep a candidate below one it prunes.
-    if any(abs(candidate.score - score) <= CLOSE for candidate in kept for score in pruned):
-        run.tree.note(
-            f"Chunk {chunk.index}: a close call, which another size or sharing of batches may decide otherwise."
-        )
+    return any(abs(candidate.score - score) <= CLOSE for candidate in kept for score in pruned)
 
 
-def decoded(run: Run, candidate: Candidate) -> Candidate:
-    """A survivor with frames and decoder state; those another process made are decoded here again, to the same bits."""
-    if is_here(candidate):
-        return candidate
-    if run.recipe.search.park == "recompute":  # one process would do it too, so it is part of the search's cost
-        run.cost.latent_frames_decoded += int(candidate.latents.shape[2])
-    with run.cost.timing("decode"):
-        return replace(candidate, decoded=run.session.decode(candidate.beam.history, candidate.latents)[0])
-
-
-def commit(run: Run, candidate: Candidate) -> Beam:
-    """Advance a survivor: the clean pass writes its context, stored with its route."""
-    beam, route = candidate.beam, candidate.route or "discard"
-    with run.cost.timing("commit"):
-        history = run.session.commit(beam.history, candidate.latents, candidate.decoded, route)
-    run.cost.forwards = run.session.forwards
-    return Beam(history, (*beam.path, candidate.node()), candidate.noise, candidate.rank or 0)
-
-
-def settle(run: Run, candidates: list[Candidate], kept: list[Candidate]) -> tuple[list[Candidate], list[Candidate]]:
-    """Write every candidate's fate into the tree; returns (kept, pruned), survivors best first."""
+def settle(candidates: Sequence[Candidate], kept: Sequence[Candidate]) -> list[Candidate]:
+    """The candidates with their fate and, for survivors, their rank among the `kept`."""
     ranks = {candidate.ordinal: rank for rank, candidate in enumerate(kept)}
-    settled = [_with_fate(candidate, ranks.get(candidate.ordinal)) for candidate in candidates]
-    for candidate in settled:
-        run.tree.add(candidate.node())
-    survivors = sorted((c for c in settled if c.rank is not None), key=lambda c: ranks[c.ordinal])
-    return survivors, [_released(c) for c in settled if c.rank is None]
 
+    def fate(candidate: Candidate) -> Fate:
+        return "kept" if candidate.ordinal in ranks else "pruned" if candidate.is_valid else "invalid"
 
-def _released(candidate: Candidate) -> Candidate:
-    """Nobody continues a pruned candidate, so its decoder state can go."""
-    return replace(candidate, decoded=replace(candidate.decoded, state=None))
-
-
-def _with_fate(candidate: Candidate, rank: int | None) -> Candidate:
-    fate: Fate = "kept" if rank is not None else "pruned" if candidate.is_valid else "invalid"
-    return replace(candidate, fate=fate, rank=rank)
-
-
-def choose(run: Run, measurer: Measurer) -> None:
-    """The winner among the last survivors: best whole video by the long rewards (first on ties), or the best rank."""
-    beams = list(run.beams)
-    whole = run.recipe.search.final == "whole_video" and any(horizon == "long" for horizon, _ in measurer.rewards)
-    if whole and len(beams) > 1:
-        with run.cost.timing("reward"):
-            scores = measurer.whole_videos(run)
-        run.tree.final = {beam.path[-1].id: score for beam, score in zip(beams, scores, strict=True)}
-        finite = [score if math.isfinite(score) else -math.inf for score in scores]
-        beams.insert(0, beams.pop(finite.index(max(finite))))
-    run.beams = tuple(beams)
-    run.tree.winner = tuple(candidate.id for candidate in beams[0].path)
+    return [replace(each, fate=fate(each), rank=ranks.get(each.ordinal)) for each in candidates]

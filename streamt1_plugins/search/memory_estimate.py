@@ -1,118 +1,53 @@
-"""The memory a search will take on its device, estimated from a recipe: sums of what is kept, without activations."""
+"""The memory that a search will take on its device: from a recipe alone, or measured on the loaded pipeline."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import humanize
 import torch
 
-from streamt1_plugins.api.adapter import History, MemoryPlan, OutlinedSession
+from streamt1_plugins.api.adapter import Footprint, History, MemoryPlan, OutlinedSession
 from streamt1_plugins.errors import PluginError, RecipeError, foreign_code
 from streamt1_plugins.policies.width import widest
-from streamt1_plugins.search.offload import mapped
+from streamt1_plugins.search.offload import map_leaves
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from typing import Any
+    from collections.abc import Iterable
 
     from torch import Tensor
 
-    from streamt1_plugins.api.adapter import Footprint
-    from streamt1_plugins.api.reward import Reward
     from streamt1_plugins.api.run import Run
     from streamt1_plugins.config.schema import Recipe, SearchSettings
+    from streamt1_plugins.evaluation.pool import BoundReward
+    from streamt1_plugins.search.loop import Search
 
-UNITS = ("B", "kB", "MB", "GB")
-
-
-@dataclass(frozen=True)
-class Held:
-    """How many of each are on the device at once: candidates made here, those of them that wait with a decoder state,
-    and beams with their memory.
-    """
-
-    candidates: int
-    waiting: int
-    beams: int
-
-    @classmethod
-    def by(cls, search: SearchSettings, width: int, processes: int = 1) -> Held:
-        """`width`: candidates per beam at most, which `processes` share."""
-        candidates = -(-width * search.top_k // processes)
-        waiting = candidates if search.park == "device" else min(candidates, search.batch)
-        return cls(candidates, waiting, 1 if search.park == "cpu" else search.top_k)
+MEGABYTE = 10**6
+PROBE = 4  # latent pixels a side: a decoder's state grows with the area, so a small picture is enough to measure it
+KNOBS = {
+    "model": "Offload components of the model: placement.offload.",
+    "memory": "Choose a smaller search.top_k or sinks.window_chunks, or search.offload=cpu.",
+    "states": "Choose search.offload=recompute, or fewer search.candidates.",
+    "frames": "Choose a smaller search.top_k, fewer search.candidates or a shorter video.",
+    "rewards": "Give a reward another device, or offload: true.",
+}
+"""What makes each part of an estimate smaller."""
 
 
 @dataclass(frozen=True)
-class Peak:
-    """Bytes at the peak. Memory that branches share is counted for each of them, so this is rather too much.
+class MemoryEstimate:
+    """Bytes at the peak of a search, without activations.
 
-    model: weights. context: keys and values of the beams, and those a forward pass reads. candidates: noise, latents,
-    frames and decoder states of a chunk. videos: latents, frames and decoder states of the beams. rewards: weights they
-    declare.
+    Memory that branches share is counted for each of them, so this is an upper estimate of what is listed.
+
+    model: weights of the pipeline. memory: keys and values of the beams, and those that a forward pass reads. states:
+    decoder states of a chunk's candidates and of the beams. frames: noise, latents and frames of a chunk's candidates,
+    latents and frames of the beams' videos. rewards: weights that the rewards declare.
     """
 
     model: int
-    context: int
-    candidates: int
-    videos: int
-    rewards: int
-
-    @property
-    def total(self) -> int:
-        return sum(getattr(self, item.name) for item in fields(self))
-
-    def __str__(self) -> str:
-        parts = ", ".join(f"{item.name} {sized(getattr(self, item.name))}" for item in fields(self))
-        return f"about {sized(self.total)} of memory, activations aside ({parts})"
-
-
-def peak(search: SearchSettings, each: Footprint, width: int, rewards: int = 0) -> Peak:
-    """`each`: what one of everything takes. `width`: candidates per beam at most. `rewards`: bytes of their weights."""
-    held = Held.by(search, width)
-    return Peak(
-        model=each.weights,
-        context=held.beams * each.memory + each.reading,
-        candidates=held.candidates * (2 * each.latents + each.frames) + held.waiting * each.state,
-        videos=search.top_k * (each.chunks * (each.latents + each.frames) + each.state),
-        rewards=rewards,
-    )
-
-
-def memory_plan(recipe: Recipe) -> MemoryPlan:
-    """The largest memory a branch of this recipe can have: without routes no sinks are added and none is averaged."""
-    sinks = recipe.sinks
-    if recipe.memory.name == "fixed" and recipe.memory.options.get("route", "discard") == "discard":
-        sinks = sinks.model_copy(update={"max_sink_chunks": sinks.sink_chunks, "sink_precision": "model"})
-    return MemoryPlan(**sinks.model_dump())
-
-
-def sized(count: float) -> str:
-    """Bytes for people, in powers of 1000."""
-    unit = 0
-    while count >= 1000 and unit < len(UNITS) - 1:
-        count, unit = count / 1000, unit + 1
-    return f"{count:.3g} {UNITS[unit]}"
-
-
-GIB, MB = 2**30, 10**6
-
-
-PROBE = (
-    4  # latent pixels a side: a decoder's state grows with the area, so a small picture tells the size of a large one
-)
-
-
-@dataclass(frozen=True)
-class Needs:
-    """Bytes a run will take besides the model's weights. Memory shared by branches is counted for each of them.
-
-    memory: keys and values of all beams. states: decoder states of this process's candidates of a chunk. frames: of
-    those candidates, and of the beams' videos. rewards: weights the rewards declare. Activations are not counted.
-    """
-
     memory: int
     states: int
     frames: int
@@ -120,64 +55,103 @@ class Needs:
 
     @property
     def total(self) -> int:
-        return self.memory + self.states + self.frames + self.rewards
+        """The sum of all parts."""
+        return sum(size for _, size in self.parts())
+
+    def parts(self) -> list[tuple[str, int]]:
+        """(name, bytes) of every part."""
+        return [(item.name, getattr(self, item.name)) for item in fields(self)]
+
+    def __str__(self) -> str:
+        listed = ", ".join(f"{name} {as_text(size)}" for name, size in self.parts())
+        return f"about {as_text(self.total)} of memory, activations aside ({listed})"
 
 
-def check(run: Run, pipe: Any, rewards: Iterable[Reward], width: object = None) -> None:
-    """Raise `RecipeError` where a run cannot fit into the free memory of its device, which is known for GPUs only.
+def estimate(
+    search: SearchSettings, each: Footprint, width: int, processes: int = 1, rewards: int = 0
+) -> MemoryEstimate:
+    """The estimate for a search on one device.
+
+    each: what one beam, one candidate, one chunk takes. width: candidates per beam at most, which `processes` share.
+    rewards: bytes of their weights.
+    """
+    candidates = -(-width * search.top_k // processes)
+    waiting = candidates if search.offload == "none" else min(candidates, search.batch)
+    beams = 1 if search.offload == "cpu" else search.top_k
+    return MemoryEstimate(
+        model=each.weights,
+        memory=beams * each.memory + each.reading,
+        states=(waiting + search.top_k) * each.state,
+        frames=candidates * (2 * each.latents + each.frames)
+        + search.top_k * each.chunks * (each.latents + each.frames),
+        rewards=rewards,
+    )
+
+
+def reward_bytes(rewards: Iterable[BoundReward]) -> int:
+    """The weights that the rewards declare, each object counted once."""
+    declared = {id(bound.reward): bound.reward.weights_mb for bound in rewards}
+    return int(sum(declared.values()) * MEGABYTE)
+
+
+def memory_plan(recipe: Recipe) -> MemoryPlan:
+    """The largest memory a branch of this recipe can have: without routes no sinks are added and none is averaged."""
+    if recipe.memory.name == "fixed" and recipe.memory.options.get("route", "discard") == "discard":
+        changes = {"max_sink_chunks": recipe.sinks.sink_chunks, "sink_precision": "model"}
+        return recipe.sinks.model_copy(update=changes)
+    return recipe.sinks
+
+
+def check(search: Search, pipe: Any, width: object = None) -> None:
+    """Raise `RecipeError` where a search cannot fit into the free memory of its device, which is known for GPUs only.
 
     width: the run's width policy, which may want more candidates than `search.candidates`.
     """
+    run = search.run
     free = free_bytes(run.device)
     if free is None or not run.recipe.placement.check:
         return
-    found = needs(run, pipe, rewards, width)
+    found = measured(search, pipe, width)
     if found.total > free:
-        parts = {name: getattr(found, name) for name in ("memory", "states", "frames", "rewards")}
-        listed = ", ".join(f"{name} {size / GIB:.1f}" for name, size in parts.items() if size)
+        listed = ", ".join(f"{name} {as_text(size)}" for name, size in found.parts() if size)
+        largest = max(found.parts(), key=lambda part: part[1])[0]
         raise RecipeError(
-            f"The run needs about {found.total / GIB:.1f} GiB on {run.device} besides the model ({listed}), and "
-            f"{free / GIB:.1f} GiB are free. {_knob(parts)} placement.check=false tries it all the same."
+            f"The run needs about {as_text(found.total)} on {run.device} besides the model ({listed}), and "
+            f"{as_text(free)} are free. {KNOBS[largest]} placement.check=false runs it without this check."
         )
 
 
-def _knob(parts: Mapping[str, int]) -> str:
-    """What makes the largest part smaller."""
-    knobs = {
-        "memory": "Choose a smaller search.top_k or sinks.window_chunks, or search.park=cpu.",
-        "states": "Choose search.park=recompute, or fewer search.candidates.",
-        "frames": "Choose a smaller search.top_k, fewer search.candidates or a shorter video.",
-        "rewards": "Give a reward another device, or offload: true.",
-    }
-    return knobs[max(parts, key=lambda name: parts[name])]
+def measured(search: Search, pipe: Any, width: object = None) -> MemoryEstimate:
+    """The estimate for a loaded pipeline, besides its weights; what cannot be found out counts as nothing."""
+    run, settings = search.run, search.run.recipe.search
+    each, rewards = footprint_of(run, pipe), reward_bytes(search.evaluator.pool.bound)
+    return estimate(settings, each, widest(width, settings), search.workers.size, rewards)
 
 
 def free_bytes(device: str) -> int | None:
-    """What is free on a GPU, None for other devices."""
+    """Free memory of a GPU, None for other devices."""
     if not device.startswith("cuda"):
         return None
     free: int = torch.cuda.mem_get_info(device)[0]
     return free
 
 
-def needs(run: Run, pipe: Any, rewards: Iterable[Reward], width: object = None) -> Needs:
-    """The bytes a run will take, as far as the model tells: what cannot be known counts as nothing."""
-    search = run.recipe.search
-    spent = run.session.forwards
-    shape = run.session.draw(run.session.root(), torch.Generator().manual_seed(0)).shape
-    run.session.forwards = spent  # a look beforehand is no part of what the search takes
-    state, frames = _decoded(run, pipe, shape)
-    held = Held.by(search, widest(width, search), run.team.size)
-    loaded = {id(reward): reward.weights_mb for reward in rewards}
-    return Needs(
-        memory=held.beams * _memory(run, pipe, shape),
-        states=held.waiting * state,
-        frames=(held.candidates + search.top_k * run.session.num_chunks) * frames,
-        rewards=int(sum(loaded.values()) * MB),
+def footprint_of(run: Run, pipe: Any) -> Footprint:
+    """What one beam and one candidate of an open run take, measured with a small picture and a seed of its own."""
+    noise = run.session.draw(run.session.root(), torch.Generator().manual_seed(0))
+    state, frames = _decoded(run, pipe, noise.shape)
+    return Footprint(
+        weights=0,
+        memory=_beam_memory(run, pipe, noise.shape),
+        reading=0,
+        latents=noise.numel() * noise.element_size(),
+        frames=frames,
+        state=state,
+        chunks=run.session.num_chunks,
     )
 
 
-def _memory(run: Run, pipe: Any, shape: torch.Size) -> int:
+def _beam_memory(run: Run, pipe: Any, shape: torch.Size) -> int:
     """Keys and values of one beam: a transformer that routes its memory keeps both, per layer and token."""
     config: Any = getattr(getattr(pipe, "transformer", None), "config", None)
     if not run.session.capabilities.routes or getattr(config, "num_layers", None) is None:
@@ -203,18 +177,25 @@ def _decoded(run: Run, pipe: Any, shape: torch.Size) -> tuple[int, int]:
     except PluginError:
         return 0, 0
     scale = prod(shape[3:]) / PROBE**2
-    later = _bytes(both.frames) - _bytes(first.frames)  # a first chunk may have fewer frames than those after it
-    return int(scale * _bytes(first.state)), int(scale * later)
+    later = tensor_bytes(both.frames) - tensor_bytes(
+        first.frames
+    )  # a first chunk may have fewer frames than later ones
+    return int(scale * tensor_bytes(first.state)), int(scale * later)
 
 
-def _bytes(item: Any) -> int:
+def tensor_bytes(item: Any) -> int:
     """The bytes of all tensors inside, each counted once."""
     found: dict[int, Tensor] = {}
 
-    def look(leaf: Any) -> Any:
+    def note(leaf: Any) -> Any:
         if isinstance(leaf, torch.Tensor):
             found[id(leaf)] = leaf
         return leaf
 
-    mapped(item, look)
+    map_leaves(item, note)
     return sum(tensor.numel() * tensor.element_size() for tensor in found.values())
+
+
+def as_text(count: float) -> str:
+    """Bytes for people, in powers of 1000."""
+    return str(humanize.naturalsize(count, format="%.3g"))

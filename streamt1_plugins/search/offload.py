@@ -1,20 +1,20 @@
-"""Where things wait: decoder states of candidates until the selection, memories of beams while another one is used.
+"""Offloading: where decoder states wait for the selection, and the memories of beams while another one is used.
 
-Both can be gigabytes per candidate or beam. `search.park` decides between memory and time:
+Both can be gigabytes per candidate or beam. `search.offload` trades memory for time:
 
-* ``device``: everything stays where it is. Nothing is computed or copied twice.
-* ``recompute``: a candidate keeps its frames and latents alone; a survivor is decoded once more for its decoder state.
+* ``none``: everything stays on the device. Nothing is computed or copied twice.
+* ``recompute``: a candidate keeps only its frames and latents; a survivor is decoded once more for its decoder state.
   Costs one decode per survivor and chunk.
-* ``cpu``: decoder states and the memories of waiting beams go to CPU memory and come back when their turn comes.
-  Costs the copies, and the host waits for them. A block of memory is sent out once, however long it is remembered.
+* ``cpu``: decoder states and the memories of waiting beams go to CPU memory and come back when they are used.
+  Costs the copies, and the host waits for them. A block of memory is copied out once, however long it is kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import optree
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
@@ -23,95 +23,103 @@ if TYPE_CHECKING:
 
     from torch import device
 
+    from streamt1_plugins.api.adapter import Decoded
     from streamt1_plugins.api.candidate import Beam, Candidate
     from streamt1_plugins.api.run import Run
 
 
-class _Dropped:
-    """Stands for a decoder state that can be decoded again."""
-
-
-_DROPPED = _Dropped()
-
-
 @dataclass(frozen=True, slots=True, eq=False)
-class Parked:
-    """A tensor that waits on the CPU, and where it belongs."""
+class Offloaded:
+    """A tensor in CPU memory, and the device it belongs to."""
 
     host: Tensor
     home: device
 
 
 @dataclass
-class Parking:
-    """Puts aside what waits in a run and brings it back; with `search.park: device` it does nothing."""
+class Offload:
+    """Moves what waits in a run off the device and back; with ``search.offload: none`` it does nothing."""
 
     run: Run
     _sent: Any = field(default_factory=WeakIdKeyDictionary)
     _last: tuple[Beam, Beam] | None = None
 
-    def waiting(self, candidate: Candidate, beam: Beam) -> Candidate:
-        """A candidate until it is selected; `beam` is its parent as it waits itself."""
-        return replace(candidate, beam=beam, decoded=replace(candidate.decoded, state=self._aside(candidate)))
+    def offload(self, candidate: Candidate, beam: Beam) -> Candidate:
+        """A new candidate while it waits for the selection; `beam` is its parent in its waiting form."""
+        candidate = replace(candidate, beam=beam)
+        if candidate.decoded.state is None or self._mode == "none":
+            return candidate
+        if self._mode == "recompute":
+            return released(candidate)
+        return _with_state(candidate, map_leaves(candidate.decoded.state, self._out), "offloaded")
 
-    def selected(self, candidate: Candidate) -> Candidate:
-        """A survivor with its parent and its decoder state, ready to be committed."""
-        candidate = replace(candidate, beam=self.awake(candidate.beam))
-        state = candidate.decoded.state
-        state = self._decoded_again(candidate) if state is _DROPPED else self._back(state)
-        return replace(candidate, decoded=replace(candidate.decoded, state=state))
+    def onload(self, candidate: Candidate) -> Candidate:
+        """A survivor with its parent, frames and decoder state on this device, ready to be committed.
 
-    def resting(self, beam: Beam) -> Beam:
-        """A beam while others are worked on."""
-        return self._moved(beam, self._out) if self._spills else beam
+        What was dropped, or is in another process, is decoded again: the same latents after the same frames give the
+        same bits.
+        """
+        candidate = replace(candidate, beam=self.onload_beam(candidate.beam))
+        if candidate.location == "here":
+            return candidate
+        if candidate.location == "offloaded":
+            return _with_state(candidate, map_leaves(candidate.decoded.state, self._back), "here")
+        decoded = self._decode_again(candidate)
+        if candidate.location == "dropped":
+            return _with_state(candidate, decoded.state, "here")
+        return replace(candidate, decoded=decoded, location="here")
 
-    def awake(self, beam: Beam) -> Beam:
-        """A beam whose candidates are generated, or committed, now; it stays until another one is asked for."""
-        if not self._spills:
+    def offload_beam(self, beam: Beam) -> Beam:
+        """A beam while others are used."""
+        return self._moved(beam, self._out) if self._mode == "cpu" else beam
+
+    def onload_beam(self, beam: Beam) -> Beam:
+        """A beam whose candidates are generated or committed next; it stays on the device until another is needed."""
+        if self._mode != "cpu":
             return beam
         if self._last is None or self._last[0] is not beam:
-            self._last = None  # it makes room before the next one comes
-            self._last = beam, self._moved(beam, self._fetched)
+            self._last = None  # frees its memory before the next one comes
+            self._last = beam, self._moved(beam, self._back)
         return self._last[1]
 
     @property
-    def _spills(self) -> bool:
-        return self.run.recipe.search.park == "cpu"
+    def _mode(self) -> str:
+        return self.run.recipe.search.offload
 
-    def _aside(self, candidate: Candidate) -> Any:
-        state = candidate.decoded.state
-        if state is None or self.run.recipe.search.park == "device":
-            return state
-        return mapped(state, self._out) if self._spills else _DROPPED
-
-    def _back(self, state: Any) -> Any:
-        return mapped(state, self._fetched) if self._spills else state
-
-    def _decoded_again(self, candidate: Candidate) -> Any:
-        """The same latents after the same frames give the same state; the frames that were judged are kept."""
+    def _decode_again(self, candidate: Candidate) -> Decoded:
+        """Counted where a search in one process would decode again too, so that costs do not depend on the number."""
+        if self._mode == "recompute":
+            self.run.cost.latent_frames_decoded += int(candidate.latents.shape[2])
         with self.run.cost.timing("decode"):
-            decoded = self.run.session.decode(candidate.beam.history, candidate.latents)[0]
-        self.run.cost.latent_frames_decoded += int(candidate.latents.shape[2])
-        return decoded.state
+            return self.run.session.decode(candidate.beam.history, candidate.latents)[0]
 
     def _moved(self, beam: Beam, move: Callable[[Any], Any]) -> Beam:
         history = beam.history
-        memory, decoder = mapped((history.memory, history.decoder), move)
+        memory, decoder = map_leaves((history.memory, history.decoder), move)
         return replace(beam, history=replace(history, memory=memory, decoder=decoder))
 
     def _out(self, leaf: Any) -> Any:
         if not isinstance(leaf, Tensor) or is_host(leaf):
             return leaf
         if leaf not in self._sent:
-            self._sent[leaf] = Parked(leaf.to("cpu"), leaf.device)
+            self._sent[leaf] = Offloaded(leaf.to("cpu"), leaf.device)
         return self._sent[leaf]
 
-    def _fetched(self, leaf: Any) -> Any:
-        if not isinstance(leaf, Parked):
+    def _back(self, leaf: Any) -> Any:
+        if not isinstance(leaf, Offloaded):
             return leaf
         tensor = leaf.host.to(leaf.home)
         self._sent[tensor] = leaf  # it need not be copied out again
         return tensor
+
+
+def released(candidate: Candidate) -> Candidate:
+    """The candidate without its decoder state."""
+    return _with_state(candidate, None, "elsewhere" if candidate.location == "elsewhere" else "dropped")
+
+
+def _with_state(candidate: Candidate, state: Any, location: Any) -> Candidate:
+    return replace(candidate, decoded=replace(candidate.decoded, state=state), location=location)
 
 
 def is_host(tensor: Tensor) -> bool:
@@ -119,27 +127,27 @@ def is_host(tensor: Tensor) -> bool:
     return tensor.device.type == "cpu"
 
 
-def mapped(item: Any, function: Callable[[Any], Any]) -> Any:
-    """`function` on every leaf of tuples, lists, mappings and dataclasses; what is met twice stays one object."""
+def map_leaves(tree: Any, function: Callable[[Any], Any]) -> Any:
+    """`tree` with `function` applied to every leaf of its tuples, lists, dicts and dataclasses.
+
+    A leaf that occurs several times is mapped once and stays one object.
+    """
     seen: dict[int, Any] = {}
 
-    def visit(item: Any) -> Any:
-        if id(item) not in seen:
-            seen[id(item)] = _rebuilt(item, visit) if _is_branch(item) else function(item)
-        return seen[id(item)]
+    def visit(leaf: Any) -> Any:
+        if id(leaf) not in seen:
+            seen[id(leaf)] = _rebuilt(leaf) if _is_record(leaf) else function(leaf)
+        return seen[id(leaf)]
 
-    return visit(item)
+    def _rebuilt(record: Any) -> Any:
+        names = [each.name for each in fields(record) if each.init]
+        return replace(record, **{name: walk(getattr(record, name)) for name in names})
+
+    def walk(item: Any) -> Any:
+        return optree.tree_map(visit, item, none_is_leaf=True)
+
+    return walk(tree)
 
 
-def _is_branch(item: Any) -> bool:
-    return isinstance(item, (tuple, list, Mapping)) or (is_dataclass(item) and not isinstance(item, (type, Parked)))
-
-
-def _rebuilt(item: Any, visit: Callable[[Any], Any]) -> Any:
-    if isinstance(item, Mapping):
-        return {key: visit(value) for key, value in item.items()}
-    if isinstance(item, (tuple, list)):
-        found = [visit(value) for value in item]
-        return type(item)(*found) if hasattr(item, "_fields") else type(item)(found)
-    names = [each.name for each in fields(item) if each.init]
-    return replace(item, **{name: visit(getattr(item, name)) for name in names})
+def _is_record(item: Any) -> bool:
+    return is_dataclass(item) and not isinstance(item, (type, Offloaded))

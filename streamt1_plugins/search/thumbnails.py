@@ -1,4 +1,4 @@
-"""What a process knows of a candidate that another one made: its record, its noise, and a few small frames."""
+"""Thumbnails: a few small frames that stand for a candidate in the processes that do not have its tensors."""
 
 from __future__ import annotations
 
@@ -8,29 +8,39 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn.functional import interpolate
 
+from streamt1_plugins.api.adapter import Decoded
+from streamt1_plugins.api.candidate import Candidate
+
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from streamt1_plugins.api.candidate import Candidate
+    from streamt1_plugins.api.candidate import Beam
+    from streamt1_plugins.api.types import Proposal
 
 FRAMES, HEIGHT = 12, 112
-"""The most a preview shows: enough for the film strips of a run's page."""
+"""The most that a thumbnail shows: enough for the film strips of a run's page."""
 
 
 @dataclass(frozen=True, slots=True)
-class Trace:
-    """What the others are told of a candidate: the seconds it took and its preview, ``[T, 3, h, w]`` bytes."""
+class Summary:
+    """What other processes get of a candidate before the selection.
+
+    `seconds`: how long it took. `frames`: its thumbnail, ``[T, 3, h, w]`` bytes. `batch_limit`: how many candidates at
+    once turned out to fit into the process's memory, None where all did.
+    """
 
     seconds: float
     frames: Tensor
+    batch_limit: int | None = None
 
 
-def trace(candidate: Candidate, with_frames: bool) -> Trace:
-    """A candidate's trace, without pictures where nobody looks at them."""
-    return Trace(candidate.seconds, shrunk(candidate.decoded.frames if with_frames else torch.empty(0, 3, 1, 1)))
+def summarize(candidate: Candidate, with_frames: bool, batch_limit: int | None) -> Summary:
+    """A candidate's summary; without frames where no page or tracker shows them."""
+    frames = candidate.decoded.frames if with_frames else torch.empty(0, 3, 1, 1)
+    return Summary(candidate.seconds, thumbnail(frames), batch_limit)
 
 
-def shrunk(frames: Tensor) -> Tensor:
+def thumbnail(frames: Tensor) -> Tensor:
     """At most `FRAMES` of the frames, evenly chosen, at most `HEIGHT` pixels high, as bytes on the CPU."""
     count = min(len(frames), FRAMES)
     chosen = frames[[round(i * (len(frames) - 1) / max(1, count - 1)) for i in range(count)]].float()
@@ -38,3 +48,20 @@ def shrunk(frames: Tensor) -> Tensor:
     if count and height > HEIGHT:
         chosen = interpolate(chosen, (HEIGHT, max(1, round(width * HEIGHT / height))), mode="area")
     return (chosen.clamp(0, 1) * 255).round().byte().cpu()
+
+
+def placeholder(chunk: int, ordinal: int, beam: Beam, proposal: Proposal, summary: Summary) -> Candidate:
+    """A candidate whose tensors another process has."""
+    return Candidate(
+        chunk=chunk,
+        ordinal=ordinal,
+        parent=beam.last.id if beam.last else None,
+        seed=proposal.seed,
+        propagated=proposal.propagated,
+        seconds=summary.seconds,
+        noise=proposal.noise,
+        latents=proposal.noise[:, :, :0],
+        decoded=Decoded(summary.frames.float() / 255),
+        location="elsewhere",
+        beam=beam,
+    )

@@ -75,7 +75,7 @@ class AdapterCase:
         with self.session(**changes) as session:
             history = session.root()
             for _ in range(history.index, session.num_chunks):
-                history = grown(session, history, None)
+                history = grown(session, history, session.generator)
             return session.finish(history)
 
     def plain(self, **changes: Any) -> Any:
@@ -109,9 +109,9 @@ def seeded(seed: int) -> Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def candidate(session: Session, history: History, seed: int | None) -> tuple[Tensor, Decoded]:
-    """One candidate's latents and frames; a seed of None is the plain stream."""
-    generator = None if seed is None else seeded(seed)
+def candidate(session: Session, history: History, seed: int | Generator) -> tuple[Tensor, Decoded]:
+    """One candidate's latents and frames, from a seed or a generator."""
+    generator = seeded(seed) if isinstance(seed, int) else seed
     latents = session.generate(history, session.draw(history, generator), [generator])
     return latents, session.decode(history, latents)[0]
 
@@ -124,7 +124,7 @@ def candidates(session: Session, history: History, count: int) -> tuple[Tensor, 
     return latents, session.decode(history, latents)
 
 
-def grown(session: Session, history: History, seed: int | None, route: MemoryRoute = "discard") -> History:
+def grown(session: Session, history: History, seed: int | Generator, route: MemoryRoute = "discard") -> History:
     """The history with one more chunk."""
     return session.commit(history, *candidate(session, history, seed), route)
 

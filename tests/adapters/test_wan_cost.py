@@ -185,23 +185,23 @@ class States:
         self.waiting.append(tensor_bytes(candidate.decoded.state))
 
 
-@pytest.mark.parametrize("park", ["device", "recompute"])
+@pytest.mark.parametrize("park", ["none", "recompute"])
 def test_waiting_candidates_hold_decoder_states_only_where_asked(park: str, pipe: WanPipeline) -> None:
     states = States()
-    search = wrapped(pipe, {"candidates": 4, "top_k": 1, "park": park}, {"states": states})
+    search = wrapped(pipe, {"candidates": 4, "top_k": 1, "offload": park}, {"states": states})
     search(**CALL, num_frames=frames(2))
     assert len(states.waiting) == 8
-    assert all(states.waiting) if park == "device" else not any(states.waiting)
+    assert all(states.waiting) if park == "none" else not any(states.waiting)
 
 
 @pytest.mark.parametrize("park", ["cpu", "recompute"])
 def test_parking_changes_no_bit(park: str, pipe: WanPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     def video(park: str) -> tuple[torch.Tensor, list[float]]:
-        search = wrapped(pipe, {"candidates": 2, "top_k": 2, "park": park})
+        search = wrapped(pipe, {"candidates": 2, "top_k": 2, "offload": park})
         frames_found = search(**CALL, num_frames=frames(5), output_type="pt").frames
         return frames_found, [node.score for node in search.tree]
 
-    expected = video("device")
+    expected = video("none")
     sent: list[torch.Tensor] = []
     if park == "cpu":  # make believe that the CPU is another device, so that everything that waits is really put aside
         monkeypatch.setattr(parking, "is_host", lambda tensor: sent.append(tensor))
@@ -229,7 +229,7 @@ def test_eight_candidates_need_at_most_a_third_more_than_one() -> None:
     for name, search in {
         "plain": {"candidates": 1, "top_k": 1},
         "device": {"candidates": 8, "top_k": 1},
-        "recompute": {"candidates": 8, "top_k": 1, "park": "recompute"},
+        "recompute": {"candidates": 8, "top_k": 1, "offload": "recompute"},
     }.items():
         pipe = tiny_pipeline(vae=tiny_vae(base_dim=48, num_res_blocks=2))
         weights = sum(x.numel() * x.element_size() for part in (pipe.transformer, pipe.vae) for x in part.parameters())

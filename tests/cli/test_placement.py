@@ -81,7 +81,9 @@ def test_rewards_count_with_what_they_declare() -> None:
     run.session.close()
 
 
-@pytest.mark.parametrize(("override", "smaller"), [("search.park=recompute", "states"), ("search.top_k=1", "memory")])
+@pytest.mark.parametrize(
+    ("override", "smaller"), [("search.offload=recompute", "states"), ("search.top_k=1", "memory")]
+)
 def test_the_knobs_it_names_help(override: str, smaller: str) -> None:
     found = []
     for overrides in ((), (override,)):

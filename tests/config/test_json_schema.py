@@ -49,6 +49,7 @@ def test_every_shipped_recipe_passes(name: str) -> None:
         "rewards: {long: {hpsv3: {where: 'http://127.0.0.1:8000'}}}",
         "rewards: {long: {basic: {calibration: {mean: 1}}}}",
         "extends: mine.yaml\nnoise: {name: theirs, depth: 3}",
+        "search: {park: device}\nparallel: {previews: false}",
     ],
 )
 def test_what_the_code_takes_passes(text: str) -> None:
@@ -61,6 +62,8 @@ def test_what_the_code_takes_passes(text: str) -> None:
         "searchh: {}",
         "search: {top_k: 0}",
         "search: {final: best}",
+        "search: {offload: device}",
+        "search: {park: none}",
         "rewards: {long: {basic: {weight: -1}}}",
         "seed: -1",
     ],

@@ -213,7 +213,7 @@ def test_wrong_overrides_say_what_is_wrong(override: str, message: str) -> None:
         ),
         (
             {"search": {"topk": 1}},
-            r"'search\.topk'\. Did you mean 'top_k'\? Known: candidates, top_k, batch, final, park\.",
+            r"'search\.topk'\. Did you mean 'top_k'\? Known: candidates, top_k, batch, final, offload\.",
         ),
         ({"sinks": {"decay": 1}}, r"'sinks\.decay'\. Did you mean 'ema_decay'\?"),
         ({"rewards": {"shrt": {}}}, r"'rewards\.shrt'\. Did you mean 'short'\?"),

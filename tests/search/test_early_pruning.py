@@ -284,7 +284,7 @@ def test_settings_that_make_no_sense_are_refused(override: str, message: str) ->
 # Together with the rest.
 
 
-@pytest.mark.parametrize("override", ["search.batch=3", "search.park=cpu", "search.park=recompute"])
+@pytest.mark.parametrize("override", ["search.batch=3", "search.offload=cpu", "search.offload=recompute"])
 def test_batches_and_parking_change_nothing(override: str) -> None:
     alone, other = run("early.steps=2"), run("early.steps=2", override)
     assert nodes(other) == nodes(alone)

@@ -21,9 +21,9 @@ def search(**changes: object) -> SearchSettings:
     [
         ({}, 1, Held(candidates=6, waiting=6, beams=2)),
         ({}, 4, Held(candidates=2, waiting=2, beams=2)),
-        ({"park": "recompute"}, 1, Held(candidates=6, waiting=1, beams=2)),
-        ({"park": "recompute", "batch": 4}, 1, Held(candidates=6, waiting=4, beams=2)),
-        ({"park": "cpu"}, 1, Held(candidates=6, waiting=1, beams=1)),
+        ({"offload": "recompute"}, 1, Held(candidates=6, waiting=1, beams=2)),
+        ({"offload": "recompute", "batch": 4}, 1, Held(candidates=6, waiting=4, beams=2)),
+        ({"offload": "cpu"}, 1, Held(candidates=6, waiting=1, beams=1)),
     ],
 )
 def test_how_many_are_held_at_once(changes: dict[str, object], processes: int, held: Held) -> None:
@@ -43,7 +43,7 @@ def test_the_peak_is_the_sum_of_what_is_kept() -> None:
     assert str(found).startswith("about 1.89 kB of memory, activations aside (model 1 kB, context 320 B, ")
 
 
-@pytest.mark.parametrize("knob", [{"park": "recompute"}, {"park": "cpu"}, {"top_k": 1}])
+@pytest.mark.parametrize("knob", [{"offload": "recompute"}, {"offload": "cpu"}, {"top_k": 1}])
 def test_knobs_lower_it(knob: dict[str, object]) -> None:
     assert peak(search(**knob), EACH, width=3).total < peak(search(), EACH, width=3).total
     assert peak(search(), EACH, width=2).total < peak(search(), EACH, width=3).total

@@ -59,7 +59,7 @@ class Device:
 
 
 def parked_by(park: str) -> parking.Parking:
-    return parking.Parking(cast("Any", SimpleNamespace(recipe=recipe.load("stream-t1", [f"search.park={park}"]))))
+    return parking.Parking(cast("Any", SimpleNamespace(recipe=recipe.load("stream-t1", [f"search.offload={park}"]))))
 
 
 def test_a_tensor_is_sent_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,8 +95,8 @@ def test_cpu_tensors_are_left_alone() -> None:
 def test_the_search_is_the_same(park: str, monkeypatch: pytest.MonkeyPatch) -> None:
     fresh_discovery(monkeypatch)
     results, costs = [], []
-    for mode in ("device", park):
-        search = {"candidates": 3, "top_k": 2, "park": mode}
+    for mode in ("none", park):
+        search = {"candidates": 3, "top_k": 2, "offload": mode}
         pipe = streamt1.wrap(ToyPipeline(), {"extends": "stream-t1", "search": search})
         results.append((pipe("x"), pipe.tree.to_dict()))
         costs.append(pipe.last_run.cost.latent_frames_decoded)

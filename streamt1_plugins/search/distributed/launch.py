@@ -1,4 +1,4 @@
-"""From the `parallel` section of a recipe to the team of this process."""
+"""From the `parallel` section of a recipe to the workers of this process."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Group:
-    """This process's place: `team` searches one video; the team is number `index` of `count` that take prompts."""
+    """This process's group: its `workers` search one video; it is number `index` of `count` that take prompts."""
 
-    team: Workers
+    workers: Workers
     index: int = 0
     count: int = 1
 
@@ -68,11 +68,13 @@ def join(settings: ParallelSettings, device: str | None = None, *, many_prompts:
     if not is_launched():
         sizes(settings, 1, many_prompts=many_prompts)
         return Group(SingleProcess())
-    from streamt1_plugins.search.distributed.workers import Processes
+    from streamt1_plugins.search.distributed.workers import DistributedWorkers
     from streamt1_plugins.search.distributed.world import world
 
     here = world(device)
     groups, each = sizes(settings, here.size, many_prompts=many_prompts)
-    teams = [Processes(here, range(g * each, (g + 1) * each), settings.timeout) for g in range(groups) if each > 1]
+    made = [
+        DistributedWorkers(here, range(g * each, (g + 1) * each), settings.timeout) for g in range(groups) if each > 1
+    ]
     index = here.rank // each
-    return Group(teams[index] if teams else SingleProcess(), index, groups)
+    return Group(made[index] if made else SingleProcess(), index, groups)

@@ -1,4 +1,4 @@
-"""A board where every process leaves word of what it is at: read when one of them does not come back."""
+"""A board with the status of every process, read when one of them does not answer."""
 
 from __future__ import annotations
 
@@ -20,50 +20,50 @@ CONNECT = timedelta(seconds=60)
 
 
 @dataclass(frozen=True)
-class Word:
-    """What a process was at.
+class Status:
+    """What a process does: its `activity` and how many `exchanges` it has reached.
 
-    `meetings`: exchanges it has come to. `failed`: at what and why it ended. `told`: the user knows.
+    `failed`: during what and why it ended, None while it runs. `reported`: the user has been shown that error.
     """
 
-    at: str = "starting"
-    meetings: int = 0
+    activity: str = "starting"
+    exchanges: int = 0
     failed: str | None = None
-    told: bool = False
+    reported: bool = False
 
 
-class Board:
-    """The words of all processes, in the store the launcher started."""
+class StatusBoard:
+    """The status of all processes, in the store that the launcher started."""
 
     def __init__(self, rank: int, store: Store | None = None) -> None:
         """`store`: by default the one at MASTER_ADDR and MASTER_PORT, which serves all processes."""
         self.rank = rank
         self._store = PrefixStore(PREFIX, store or _store())
-        self.mine = Word()
-        self.say()
+        self.mine = Status()
+        self.update()
 
-    def say(self, **changes: object) -> None:
-        """Change this process's word."""
+    def update(self, **changes: object) -> None:
+        """Change and publish this process's status."""
         self.mine = replace(self.mine, **changes)  # type: ignore[arg-type]
         self._store.set(str(self.rank), json.dumps(asdict(self.mine)))
 
-    def meeting(self) -> int:
-        """Say that this process has come to one more exchange; returns how many that are."""
-        self.say(meetings=self.mine.meetings + 1)
-        return self.mine.meetings
+    def count_exchange(self) -> int:
+        """Publish that this process has reached one more exchange; returns their number."""
+        self.update(exchanges=self.mine.exchanges + 1)
+        return self.mine.exchanges
 
-    def word(self, rank: int) -> Word:
-        """What a process said last. Raises `RuntimeError` where the store is gone."""
+    def status(self, rank: int) -> Status:
+        """The last status of a process. Raises `RuntimeError` where the store is gone."""
         if not self._store.check([str(rank)]):
-            return Word()
-        return Word(**json.loads(self._store.get(str(rank))))
+            return Status()
+        return Status(**json.loads(self._store.get(str(rank))))
 
-    def failed(self, ranks: Iterable[int]) -> bool:
-        """Whether one of `ranks` has said that it failed."""
-        return any(self.word(rank).failed for rank in ranks)
+    def any_failed(self, ranks: Iterable[int]) -> bool:
+        """Whether one of `ranks` has published a failure."""
+        return any(self.status(rank).failed for rank in ranks)
 
     def count(self, name: str, more: int = 0) -> int:
-        """A number all processes can add to."""
+        """A counter that all processes can add to."""
         return int(self._store.add(name, more))
 
 

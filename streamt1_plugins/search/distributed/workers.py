@@ -1,9 +1,9 @@
-"""Several processes that search one video: each makes and measures its share of the candidates, all decide alike.
+"""Several processes that search one video: each makes and evaluates its share of the candidates, all decide alike.
 
-Bits cannot depend on how many there are: seeds belong to candidates and not to processes, every process selects from
-the same readings, and survivors travel as they are. Memory is not sent but computed again from their latents, by every
-process, exactly as a resumed run does; so, by default, are frames and decoder states. Latents are kilobytes where
-those are gigabytes.
+Results do not depend on the number of processes: seeds belong to candidates, every process selects from the same
+readings, and survivors travel bit by bit. Memory is not sent but computed again from their latents, in every process,
+exactly as in a resumed run; so, by default, are frames and decoder states. Latents are kilobytes where those are
+gigabytes.
 """
 
 from __future__ import annotations
@@ -18,8 +18,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 import torch.distributed as dist
 
-from streamt1_plugins.api.candidate import is_here
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
@@ -30,67 +28,65 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
-COUNTS = ("candidates", "latent_frames_decoded", "reward_calls", "readings", "readings_saved")
-
 
 @dataclass
 class Traffic:
-    """What this process has sent, and how long it took: `waited` for others to be as far, `sending` after that."""
+    """Bytes this process has sent, and seconds it took: `waited` for others to arrive, `sending` after that."""
 
     bytes: int = 0
     waited: float = 0.0
     sending: float = 0.0
 
 
-class Processes:
-    """A `team.Workers` of processes `ranks` of the world, in this order. All processes of the world have to make it."""
+class DistributedWorkers:
+    """`Workers` of processes `ranks` of the world, in this order. All processes of the world have to construct it."""
 
     def __init__(self, world: World, ranks: Sequence[int], timeout: float) -> None:
+        """`timeout`: seconds to wait for another process before it counts as lost."""
         self._world = world
         self.rank, self.size = ranks.index(world.rank) if world.rank in ranks else -1, len(ranks)
         self._timeout = timeout
         self._connection = world.connect(ranks, timeout)
         self.traffic = Traffic()
 
-    def together(self) -> AbstractContextManager[None]:
-        return self._world.attended()
+    def fail_together(self) -> AbstractContextManager[None]:
+        return self._world.fail_together()
 
-    def doing(self, what: str) -> None:
-        self._world.board.say(at=what)
+    def set_status(self, activity: str) -> None:
+        self._world.status_board.update(activity=activity)
 
-    def share(self, run: Run, ordinals: Sequence[int], work: Callable[[list[int]], list[Result]]) -> list[Result]:
+    def map(self, run: Run, ordinals: Sequence[int], work: Callable[[list[int]], list[Result]]) -> list[Result]:
         rows = [[row for row, number in enumerate(ordinals) if number % self.size == r] for r in range(self.size)]
-        before, notes = _spent(run), len(run.tree.notes)
+        before, notes = run.cost.counts(), len(run.tree.notes)
         mine = work(rows[self.rank]) if rows[self.rank] else []
-        spent = {name: count - before[name] for name, count in _spent(run).items()}
-        told = self._exchange(run, (mine, spent, run.tree.notes[notes:], run.batch_limit))
+        spent = {name: count - before[name] for name, count in run.cost.counts().items()}
+        shares = self._timed_gather(run, (mine, spent, run.tree.notes[notes:]))
         results: dict[int, Result] = {}
-        for rank, (found, theirs, new, limit) in enumerate(told):
+        for rank, (found, counts, new_notes) in enumerate(shares):
             results.update(zip(rows[rank], found, strict=True))
-            if rank != self.rank:
-                _add(run, theirs, new)
-            run.batch_limit = min((each for each in (run.batch_limit, limit) if each is not None), default=None)
+            if rank != self.rank:  # costs and notes of all processes belong to the run
+                run.cost.add(counts)
+                for note in new_notes:
+                    run.tree.note(note)
         return [results[row] for row in range(len(ordinals))]
 
-    def deliver(self, run: Run, kept: list[Candidate]) -> list[Candidate]:
-        whole = run.recipe.parallel.send == "decoded" and run.recipe.search.park == "device"
+    def gather_survivors(self, run: Run, kept: list[Candidate]) -> list[Candidate]:
+        whole = run.recipe.parallel.send == "decoded" and run.recipe.search.offload == "none"
         own = [candidate for candidate in kept if candidate.ordinal % self.size == self.rank]
         sent = _packed({c.ordinal: (c.latents, c.decoded if whole else None) for c in own})
         found: dict[int, Any] = {}
-        for parcel in self._exchange(run, sent):
+        for parcel in self._timed_gather(run, sent):
             found |= torch.load(io.BytesIO(parcel), map_location=run.device, weights_only=False)
-        return [
-            candidate if is_here(candidate) else _arrived(candidate, *found[candidate.ordinal]) for candidate in kept
-        ]
+        return [_arrived(c, *found[c.ordinal]) if c.location == "elsewhere" else c for c in kept]
 
-    def exchange(self, value: Result) -> list[Result]:
-        """One value from every process, in order of rank; all have to call it.
+    def all_gather(self, value: Result) -> list[Result]:
+        """The values of all processes, in order of rank; all have to call it.
 
-        Raises `LostProcessError` where one of them failed, has ended or does not come within the timeout.
+        Raises `LostProcessError` where one of them failed, has ended or does not arrive within the timeout.
         """
-        meeting, start = self._world.board.meeting(), time.monotonic()
+        exchange, start = self._world.status_board.count_exchange(), time.monotonic()
         found: list[Any] = [None] * self.size
-        with self._meeting(meeting, start):
+        with self._lost_processes(exchange, start):
             dist.barrier(group=self._world.group(self._connection))
             self.traffic.waited += time.monotonic() - start
             start = time.monotonic()
@@ -100,31 +96,18 @@ class Processes:
             self.traffic.bytes += len(parcel)
         return [pickle.loads(each) for each in found]
 
-    def _exchange(self, run: Run, value: Result) -> list[Result]:
+    def _timed_gather(self, run: Run, value: Result) -> list[Result]:
         with run.cost.timing("exchange"):
-            return self.exchange(value)
+            return self.all_gather(value)
 
     @contextmanager
-    def _meeting(self, meeting: int, start: float) -> Iterator[None]:
+    def _lost_processes(self, exchange: int, start: float) -> Iterator[None]:
         try:
             yield
         except RuntimeError as error:  # what gloo raises, whatever happened
             is_late = time.monotonic() - start >= self._timeout
             cause = f"did not answer for {self._timeout:g} s" if is_late else "has ended"
-            raise self._world.lost(f"lost its connection ({error})", meeting, cause) from error
-
-
-def _spent(run: Run) -> dict[str, int]:
-    return {name: getattr(run.cost, name) for name in COUNTS} | {"forwards": run.session.forwards}
-
-
-def _add(run: Run, spent: dict[str, int], notes: Sequence[str]) -> None:
-    """What another process spent and noted is part of the run: the record does not tell how many processes made it."""
-    for name in COUNTS:
-        setattr(run.cost, name, getattr(run.cost, name) + spent[name])
-    run.session.forwards += spent["forwards"]
-    for note in notes:
-        run.tree.note(note)
+            raise self._world.lost(f"lost its connection ({error})", exchange, cause) from error
 
 
 def _packed(parcel: Any) -> bytes:
@@ -134,4 +117,6 @@ def _packed(parcel: Any) -> bytes:
 
 
 def _arrived(candidate: Candidate, latents: torch.Tensor, decoded: Any) -> Candidate:
-    return replace(candidate, latents=latents, decoded=decoded or candidate.decoded)
+    if decoded is None:
+        return replace(candidate, latents=latents)
+    return replace(candidate, latents=latents, decoded=decoded, location="here")

@@ -1,7 +1,7 @@
-"""The processes a launcher started: how many, which one this is, and how they end together.
+"""The processes that a launcher started: how many, which one this is, and how they end together.
 
-What they send each other goes over gloo, whatever the device: it is small, a process that is gone or late raises an
-error here instead of hanging a GPU, and two processes may share one card.
+They communicate over gloo, whatever the device: messages are small, a process that is lost or late raises an error
+here instead of hanging a GPU, and two processes may share one card.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import torch.distributed.nn.functional  # imported once connected, its default a
 from accelerate import PartialState
 
 from streamt1_plugins.errors import StreamT1Error
-from streamt1_plugins.search.distributed.status_board import Board, Word
+from streamt1_plugins.search.distributed.status_board import Status, StatusBoard
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,15 +31,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("streamt1")
 
-GRACE = 3.0  # seconds a process that failed waits for a lower one to tell the user
+GRACE = 3.0  # seconds a process that failed waits for one of lower rank to report it
 
 
 class LostProcessError(StreamT1Error, RuntimeError):
-    """Another process of the run failed, ended or does not answer. `told`: it has told the user itself."""
+    """Another process of the run failed, ended or does not answer. `reported`: the user has seen its own error."""
 
-    def __init__(self, message: str, *, told: bool = False) -> None:
+    def __init__(self, message: str, *, reported: bool = False) -> None:
         super().__init__(message)
-        self.told = told
+        self.reported = reported
 
 
 @dataclass
@@ -49,12 +49,12 @@ class World:
     rank: int
     size: int
     device: str
-    board: Board
+    status_board: StatusBoard
     is_over: bool = field(default=False, repr=False)
     _groups: list[dist.ProcessGroup] = field(default_factory=list, repr=False)
 
     def connect(self, ranks: Sequence[int], timeout: float) -> int:
-        """Connect these processes and give the connection's number; all processes of the world have to call it.
+        """Connect these processes and return the connection's number; all processes of the world have to call it.
 
         timeout: seconds a process waits for the others, after which it gets an error.
         """
@@ -71,37 +71,39 @@ class World:
         """Close all connections.
 
         Each has threads, which end with the last reference to it. Those still there when Python ends can abort the
-        process, so nobody else keeps one.
+        process, so only this object keeps one.
         """
         self._groups.clear()
         if dist.is_initialized():
             dist.destroy_process_group()
 
     @contextmanager
-    def attended(self) -> Iterator[None]:
-        """Whatever ends this process inside, the others learn, and end too."""
+    def fail_together(self) -> Iterator[None]:
+        """A context in which an error that ends this process ends the others too, with a message that names it."""
         with ExitStack() as stack:
-            stack.enter_context(self._told_to_stop())
-            stack.push(self._left)
+            stack.enter_context(self._raise_on_sigterm())
+            stack.push(self._publish_failure)
             yield
 
-    def _left(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Leave word of an error, then close the connections: whoever waits for this process wakes up and reads it."""
+    def _publish_failure(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Publish an error, then close the connections: processes that wait for this one wake up and read it."""
         if error is None or self.is_over:
             return
         self.is_over = True
         expected = isinstance(error, StreamT1Error) or not isinstance(error, Exception)
-        if not expected:  # nobody catches it, so nobody would say where it happened
-            log.error("%s: %s: %s", self._doing(self.rank, self.board.mine), type(error).__name__, error)
+        if not expected:  # it is not caught anywhere, so this is the only place that can name the activity
+            log.error("%s: %s: %s", self._during(self.rank, self.status_board.mine), type(error).__name__, error)
         try:
-            self.board.say(failed=self._account(error), told=not expected)
+            self.status_board.update(failed=self._account(error), reported=not expected)
         except RuntimeError as gone:
-            log.debug("Nobody is left to be told: %s", gone)
+            log.debug("The status board is gone: %s", gone)
         self.close()
 
     @contextmanager
-    def _told_to_stop(self) -> Iterator[None]:
-        """Launchers end the others with SIGTERM when one process dies: an error then, so that the run is kept."""
+    def _raise_on_sigterm(self) -> Iterator[None]:
+        """Launchers end the others with SIGTERM when one process dies: an error then, so that the run is saved."""
 
         def stop(number: int, frame: FrameType | None) -> None:
             if not self.is_over:  # else it is about to end by itself, after saving what there is
@@ -116,67 +118,67 @@ class World:
         finally:
             signal.signal(signal.SIGTERM, signal.SIG_IGN if self.is_over else before)
 
-    def lost(self, otherwise: str, meeting: int | None = None, cause: str = "has ended") -> LostProcessError:
-        """The error for this process when another is to blame: one that said why, or that missed a `meeting`.
+    def lost(self, otherwise: str, exchange: int | None = None, cause: str = "has ended") -> LostProcessError:
+        """The error for this process when another one is to blame: one that failed, or that missed an `exchange`.
 
-        otherwise: what to say of this process where no culprit is found. cause: what became of those who missed it.
+        otherwise: what happened to this process, where no culprit is found. cause: what became of those who missed it.
         """
         try:
-            words = {rank: self.board.word(rank) for rank in range(self.size) if rank != self.rank}
+            others = {rank: self.status_board.status(rank) for rank in range(self.size) if rank != self.rank}
         except RuntimeError as error:
-            return LostProcessError(f"The process that others meet at is gone ({error}).")
-        for word in words.values():
-            if word.failed:
-                return LostProcessError(word.failed, told=word.told)
-        late = {rank: word for rank, word in words.items() if meeting is not None and word.meetings < meeting}
+            return LostProcessError(f"The process that the others meet at is gone ({error}).")
+        for status in others.values():
+            if status.failed:
+                return LostProcessError(status.failed, reported=status.reported)
+        late = {r: status for r, status in others.items() if exchange is not None and status.exchanges < exchange}
         if late:
-            return LostProcessError("; ".join(f"{self._doing(rank, word)}: it {cause}" for rank, word in late.items()))
-        others = "; ".join(self._doing(rank, word) for rank, word in words.items())
-        return LostProcessError(f"{self._doing(self.rank, self.board.mine)}: it {otherwise}. {others}")
+            return LostProcessError("; ".join(f"{self._during(r, status)}: it {cause}" for r, status in late.items()))
+        listed = "; ".join(self._during(rank, status) for rank, status in others.items())
+        return LostProcessError(f"{self._during(self.rank, self.status_board.mine)}: it {otherwise}. {listed}")
 
-    def placed(self, error: StreamT1Error) -> StreamT1Error:
-        """`error`, with what this process was at where that adds something."""
-        if isinstance(error, LostProcessError) or self.board.mine.at == Word.at:
+    def located(self, error: StreamT1Error) -> StreamT1Error:
+        """`error`, with this process and its activity where that adds something."""
+        if isinstance(error, LostProcessError) or self.status_board.mine.activity == Status.activity:
             return error
-        return LostProcessError(f"{self._doing(self.rank, self.board.mine)}: {error}", told=True)
+        return LostProcessError(f"{self._during(self.rank, self.status_board.mine)}: {error}", reported=True)
 
     def _account(self, error: BaseException) -> str:
-        """What this process says of its end: in the words of whoever tells the user, they are the same."""
-        if isinstance(error, LostProcessError):  # says already which process was at what
+        """This process's error for the user, in the same words whichever process reports it."""
+        if isinstance(error, LostProcessError):  # names the process and its activity already
             return str(error)
         kind = "" if isinstance(error, StreamT1Error) else type(error).__name__
-        return f"{self._doing(self.rank, self.board.mine)}: " + ": ".join(filter(None, (kind, str(error))))
+        return f"{self._during(self.rank, self.status_board.mine)}: " + ": ".join(filter(None, (kind, str(error))))
 
-    def _doing(self, rank: int, word: Word) -> str:
-        return f"Process {rank} of {self.size} while {word.at}"
+    def _during(self, rank: int, status: Status) -> str:
+        return f"Process {rank} of {self.size} while {status.activity}"
 
-    def tells(self, error: BaseException) -> bool:
-        """Whether this process is the one to tell the user of `error`: the first of those that can."""
-        if isinstance(error, LostProcessError) and error.told:
+    def reports(self, error: BaseException) -> bool:
+        """Whether this process should report `error` to the user: the lowest-ranked one that can does."""
+        if isinstance(error, LostProcessError) and error.reported:
             return False
         end = time.monotonic() + GRACE
         try:
-            while self.rank and not self.board.failed(range(self.rank)):
+            while self.rank and not self.status_board.any_failed(range(self.rank)):
                 if time.monotonic() > end:
                     break
                 time.sleep(0.05)
             else:
                 if self.rank:
                     return False
-            self.board.say(told=True)
+            self.status_board.update(reported=True)
         except RuntimeError:
-            log.debug("Nobody is left to ask who tells the user of %s", error)
+            log.debug("The status board is gone, so this process reports %s", error)
         return True
 
 
 @cache
 def world(device: str | None = None) -> World:
-    """The processes of this launch; they find each other on the first call, which all have to make.
+    """The processes of this launch; they connect on the first call, which all have to make.
 
     device: where to run, by default the GPU of this process's number on its machine, or the CPU where there is none.
     """
     state = PartialState(cpu=device is not None or not torch.cuda.is_available())
     where = device or ("cpu" if state.device.type == "cpu" else str(state.device))
-    here = World(state.process_index, state.num_processes, where, Board(state.process_index))
+    here = World(state.process_index, state.num_processes, where, StatusBoard(state.process_index))
     atexit.register(here.close)
     return here

@@ -51,7 +51,8 @@ class RollingSession:
     )
 
     def __init__(self, pipe, call):
-        self.num_chunks, self.fps, self.prompt, self.forwards = call["num_chunks"], 8.0, call["prompt"], 0
+        self.num_chunks, self.fps, self.prompt = call["num_chunks"], 8.0, call["prompt"]
+        self.generator, self.forwards = call["generator"], 0
         self._pipe, self._call = pipe, call
         self._texts = [pipe.encode_prompt(self.prompt)]
         if call["guidance_scale"] > 1:
@@ -61,7 +62,7 @@ class RollingSession:
         return History(memory=torch.zeros(1, 4, 1, 1, 1))
 
     def draw(self, history, generator):
-        return self._pipe.prepare_latents(generator or self._call["generator"])
+        return self._pipe.prepare_latents(generator)
 
     @torch.no_grad()
     def generate(self, history, noise, generators):
