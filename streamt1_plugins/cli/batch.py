@@ -44,17 +44,16 @@ def folder_of(out: Path, index: int, prompt: str) -> Path:
 
 def state_of(folder: Path, prompt: str, recipe: Mapping[str, Any]) -> State:
     """How far a prompt's run is. Raises `InputError` where the folder holds a run of something else."""
-    from streamt1_plugins.config import load as recipes
-    from streamt1_plugins.runs import journal
+    from streamt1_plugins.runs.journal import JOURNAL
+    from streamt1_plugins.runs.recorded import RecordedRun
 
-    if not (folder / journal.JOURNAL).exists():
+    if not (folder / JOURNAL).exists():
         return "new"
-    events = journal.read(folder)
-    then = recipes.recorded(events[0]["recipe"]).model_dump(mode="json")
-    if events[0]["prompt"] != prompt or _comparable(then) != _comparable(recipe):
+    recorded = RecordedRun.read(folder)
+    then = recorded.recipe.model_dump(mode="json")
+    if recorded.start["prompt"] != prompt or _comparable(then) != _comparable(recipe):
         raise InputError(f"{folder} holds a run of another prompt or recipe. Choose another --out.")
-    last = events[-1]
-    return "done" if last["event"] == "finished" and last["error"] is None else "begun"
+    return "done" if recorded.status == "finished" else "begun"
 
 
 def _comparable(recipe: Mapping[str, Any]) -> dict[str, Any]:
