@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from streamt1_plugins import InputError
-from streamt1_plugins.cli.launched import attended, check_processes, device_here
+from streamt1_plugins.cli.launched import as_one_process, check_processes, device_here
 from tests.launching import CLI, launch
 
 
@@ -31,7 +31,7 @@ def test_another_number_is_refused(started: str, words: str, monkeypatch: pytest
 def test_without_a_launcher_there_is_no_world(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)
-    with attended(None) as world:
+    with as_one_process(None) as world:
         assert world is None
     assert device_here() in ("cpu", "cuda")
 

@@ -239,7 +239,6 @@ def test_the_worked_examples_survivors_are_the_best() -> None:
 # The README's reward.
 
 
-@pytest.mark.xfail(strict=False, raises=TypeError, reason="wrap(rewards=...) is not there yet")
 def test_the_reward_of_the_readme_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     module = ModuleType("my_rewards")
     monkeypatch.setitem(sys.modules, "my_rewards", module)

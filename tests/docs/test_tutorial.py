@@ -38,7 +38,6 @@ def test_the_python_block_prints_the_winner(capsys: pytest.CaptureFixture[str]) 
     assert capsys.readouterr().out == f"8 candidates, winner {pipe.tree.winner}\n"
 
 
-@pytest.mark.xfail(strict=False, raises=TypeError, reason="wrap(rewards=...) is not there yet")
 def test_the_reward_gives_every_candidate_a_reading(capsys: pytest.CaptureFixture[str]) -> None:
     names = run_first_block()
     exec(REWARD.replace('right")', 'right", num_frames=9)'), names)

@@ -57,7 +57,6 @@ def writers(paths: list[Path]) -> list[str]:
     ]
 
 
-@pytest.mark.xfail(strict=False, reason="the core still sets the counter back")
 def test_only_a_session_counts_its_forwards() -> None:
     """`Session.forwards` is read-only: a run counts by differences."""
     assert writers([*CORE, *ADAPTERS]) == []
@@ -73,14 +72,12 @@ def test_a_write_to_the_counter_is_found(tmp_path: Path, monkeypatch: pytest.Mon
     assert writers([path]) == [f"module.py:{line}" for line in (1, 2, 3, 4)]
 
 
-@pytest.mark.xfail(strict=False, reason="functions of the search still take the whole run")
 def test_few_functions_take_the_whole_run() -> None:
     """A function takes what it reads. Hooks take `run`, because a plugin decides what it reads."""
     taking = [place(path, each) for path in CORE for each in functions(path) if "run" in arguments(each)]
     assert len(taking) <= MOST_WITH_RUN, f"{len(taking)} functions take `run`:\n" + "\n".join(taking)
 
 
-@pytest.mark.xfail(strict=False, reason="functions of the search still take more")
 def test_functions_on_the_search_path_take_few_arguments() -> None:
     paths = [path for path in CORE if path.relative_to(ROOT).parts[1] in SEARCH_PATH]
     long = [place(path, each) for path in paths for each in functions(path) if len(arguments(each)) > MOST_ARGUMENTS]
