@@ -228,7 +228,7 @@ class StreamPipeline:
         with ExitStack() as stack:
             stack.push(lambda kind, error, trace: search.hooks.run_finished(error))
             stack.enter_context(search.workers.fail_together())
-            early_pruning.check(run)
+            early_pruning.check(run.recipe, run.session)
             memory_estimate.check(search, self.pipe, self._policies["width"])
             self._rewards.start(run)
             stack.callback(self._rewards.finish)
