@@ -179,7 +179,7 @@ def _decoded(session: Session, small: Tensor) -> tuple[int, int]:
         return 0, 0
     later = tensor_bytes(both.frames) - tensor_bytes(
         first.frames
-    )  # a first chunk may have fewer frames than later ones
+    )  # a first chunk may have fewer
     return tensor_bytes(first.state), later
 
 
