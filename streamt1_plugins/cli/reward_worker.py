@@ -17,7 +17,6 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from streamt1_plugins.errors import StreamT1Error, foreign_code
-from streamt1_plugins.evaluation.remote import serve_extra
 from streamt1_plugins.evaluation.remote.wire import MAX_MB, offer, shared_token
 from streamt1_plugins.plugins import build
 from streamt1_plugins.plugins.discovery import discovery
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from streamt1_plugins.evaluation.remote.server import RewardServer
-
-MIB = 2**20
 
 
 @dataclass(frozen=True)
@@ -44,15 +41,11 @@ class ServerSettings:
 
 @contextmanager
 def reward_server(settings: ServerSettings) -> Iterator[RewardServer]:
-    """A server bound to its address, with the reward loaded; `run` makes it serve. The reward is freed at the end.
+    """A server bound to its address, with the reward loaded; `run` makes it serve. The reward is freed at the end."""
+    from streamt1_plugins.evaluation.remote.server import RewardServer  # here: its libraries are optional
 
-    Raises `StreamT1Error` for an unknown reward, a wrong option, weights that do not load, an address in use, or a
-    missing library.
-    """
-    with serve_extra():
-        from streamt1_plugins.evaluation.remote.server import RewardServer  # here: its libraries are optional
     reward = build.instance(discovery().rewards[settings.name], settings.options, "option")
-    offered = offer(settings.name, reward, settings.max_mb * MIB)
+    offered = offer(settings.name, reward, settings.max_mb * 2**20)
     address = settings.host, settings.port
     with closing(RewardServer(address, reward, offered, settings.device, shared_token())) as server:
         with foreign_code(f"Loading reward {settings.name!r}"):

@@ -10,8 +10,6 @@ from streamt1_plugins.errors import PluginError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-EXTRA = ("starlette", "uvicorn", "httpx")
-
 
 @contextmanager
 def serve_extra() -> Iterator[None]:
@@ -20,8 +18,6 @@ def serve_extra() -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         library = str(error.name).partition(".")[0]
-        if library not in EXTRA:
-            raise
         raise PluginError(
             f"A reward in another process needs {library}: pip install 'streamt1-plugins[serve]'."
         ) from error
