@@ -15,7 +15,7 @@ from streamt1_plugins.cli.batch import read_prompts
 from streamt1_plugins.errors import InputError, OutputError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from streamt1_plugins.compare.comparison import Comparison
     from streamt1_plugins.compare.run import Pipelines
@@ -63,12 +63,22 @@ def compare(options: CompareOptions) -> None:
     """Compare recipes on the same prompts and seeds, with paired 95 % bootstrap intervals."""
     from streamt1_plugins.cli.running import quiet_libraries, stoppable
     from streamt1_plugins.compare import plots, progress, run
+    from streamt1_plugins.compare.comparison import Comparison
 
     plots.require_matplotlib()
     quiet_libraries()
-    pipelines = run.Pipelines(options.model)
-    comparison = _sized(options, _comparison(options), pipelines)
-    comparison = replace(comparison, prompts=_shard([*comparison.prompts], options.shard))
+    pipelines, prompts = run.Pipelines(options.model), read_prompts(options.prompts)
+    own_prompts = _shard(prompts, options.shard)
+    comparison = Comparison(
+        recipes=_recipes(options),
+        prompts=prompts,
+        seeds=range(options.seeds),
+        judge=options.judge,
+        model=options.model,
+        call={} if options.num_frames is None else {"num_frames": options.num_frames},
+        allow_circular=options.circular,
+    )
+    comparison = replace(comparison, recipes=_sized(options, comparison, pipelines), prompts=own_prompts)
     wanted = len(run.missing(comparison, options.out))
     progress.print_plan(comparison, wanted)
     with stoppable():
@@ -77,35 +87,19 @@ def compare(options: CompareOptions) -> None:
         _write(options, rows)
 
 
-def _comparison(options: CompareOptions) -> Comparison:
-    from streamt1_plugins.compare.comparison import Comparison
-
-    return Comparison(
-        recipes=_recipes(options),
-        prompts=read_prompts(options.prompts),
-        seeds=range(options.seeds),
-        judge=options.judge,
-        model=options.model,
-        call={} if options.num_frames is None else {"num_frames": options.num_frames},
-        allow_circular=options.circular,
-    )
-
-
-def _sized(options: CompareOptions, comparison: Comparison, pipelines: Pipelines) -> Comparison:
-    """The comparison with its recipes at the widths of the options, which are all checked before anything is made."""
+def _sized(options: CompareOptions, comparison: Comparison, pipelines: Pipelines) -> Mapping[str, Recipe]:
+    """The recipes at the widths of the options. These and the judge are checked before anything is generated."""
     from streamt1_plugins.compare import forwards, progress, run, widths
 
     if options.match and options.candidates is not None:
         raise InputError("--match and --candidates both set the widths of the recipes: use one of the two.")
     run.circular_recipes(comparison)
-    _shard([], options.shard)
-    recipes = comparison.recipes
     if options.candidates is not None:
-        recipes = widths.at_widths(recipes, _numbers(options.candidates))
+        return widths.at_widths(comparison.recipes, _numbers(options.candidates))
     if options.match:
         count = progress.printing_counts(forwards.counter(comparison, options.out, pipelines))
-        recipes = widths.matched(recipes, count)
-    return replace(comparison, recipes=recipes)
+        return widths.matched(comparison.recipes, count)
+    return comparison.recipes
 
 
 def _write(options: CompareOptions, rows: list[dict[str, Any]]) -> None:
@@ -113,9 +107,10 @@ def _write(options: CompareOptions, rows: list[dict[str, Any]]) -> None:
     from streamt1_plugins.runs.files import write_atomically
 
     found = table.summary(rows)
+    tables = table.markdown(found)
     files = {
         "summary.json": json.dumps(found, indent=1) + "\n",
-        "summary.md": table.markdown(found),
+        "summary.md": tables,
         page.PAGE: page.render(rows, options.out, options.judge, [MATCHED] if options.match else []),
     }
     for name, text in files.items():
@@ -123,7 +118,7 @@ def _write(options: CompareOptions, rows: list[dict[str, Any]]) -> None:
             write_atomically(options.out / name, text)
         except OSError as error:
             raise OutputError(f"{options.out / name} cannot be written: {error.strerror or error}.") from error
-    typer.echo(table.markdown(found))
+    typer.echo(tables)
     typer.echo(f"page    {options.out / page.PAGE}")
     typer.echo(f"folder  {options.out}  ({run.RESULTS}, summary.json, summary.md)")
 
@@ -139,17 +134,16 @@ def _numbers(text: str) -> list[int]:
 
 
 def _recipes(options: CompareOptions) -> Mapping[str, Recipe]:
-    from streamt1_plugins.config import load as recipe
+    from streamt1_plugins.config.load import load
 
     labels = [Path(name).stem for name in options.recipes]
     for label in labels:
         if labels.count(label) > 1:
             raise InputError(f"Two of the recipes are called {label!r}: list it once, or rename one of the files.")
-    loaded = (recipe.load(name, options.override or ()) for name in options.recipes)
-    return dict(zip(labels, loaded, strict=True))
+    return {label: load(name, options.override or ()) for label, name in zip(labels, options.recipes, strict=True)}
 
 
-def _shard(prompts: list[str], shard: str) -> list[str]:
+def _shard(prompts: Sequence[str], shard: str) -> Sequence[str]:
     try:
         index, count = (int(part) for part in shard.split("/"))
     except ValueError as error:

@@ -81,7 +81,6 @@ def _style() -> str:
 
 def _strips(out: Path, found: Sequence[pairs.Extremes]) -> dict[str, str]:
     """The strips of the pairs in base64, by the name that rows have for them; missing files are left out."""
-    sides = [side for each in found for pair in (*each.best, *each.worst) for side in (pair.base, pair.other)]
-    names = dict.fromkeys(side.strip for side in sides if side.strip)
-    files = {name: out / strips.FOLDER / Path(name).name for name in names}
+    sides = [row for each in found for pair in (*each.best, *each.worst) for row in (pair.base, pair.other)]
+    files = {row["strip"]: out / strips.FOLDER / Path(row["strip"]).name for row in sides if row.get("strip")}
     return {name: base64.b64encode(file.read_bytes()).decode() for name, file in files.items() if file.is_file()}
