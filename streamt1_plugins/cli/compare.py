@@ -62,10 +62,9 @@ class CompareOptions:
 def compare(options: CompareOptions) -> None:
     """Compare recipes on the same prompts and seeds, with paired 95 % bootstrap intervals."""
     from streamt1_plugins.cli.running import quiet_libraries, stoppable
-    from streamt1_plugins.compare import plots, progress, run
+    from streamt1_plugins.compare import page, progress, run, table  # first: `page` needs matplotlib
     from streamt1_plugins.compare.comparison import Comparison
 
-    plots.require_matplotlib()
     quiet_libraries()
     pipelines, prompts = run.Pipelines(options.model), read_prompts(options.prompts)
     own_prompts = _shard(prompts, options.shard)
@@ -84,7 +83,9 @@ def compare(options: CompareOptions) -> None:
     with stoppable():
         progress.show(run.run(comparison, options.out, pipelines), wanted)
     if rows := run.read(options.out):
-        _write(options, rows)
+        found = table.summary(rows)
+        notes = [MATCHED] if options.match else []
+        _write(options.out, found, page.render(rows, options.out, options.judge, notes))
 
 
 def _sized(options: CompareOptions, comparison: Comparison, pipelines: Pipelines) -> Mapping[str, Recipe]:
@@ -102,25 +103,20 @@ def _sized(options: CompareOptions, comparison: Comparison, pipelines: Pipelines
     return comparison.recipes
 
 
-def _write(options: CompareOptions, rows: list[dict[str, Any]]) -> None:
+def _write(out: Path, found: Mapping[str, Any], html: str) -> None:
     from streamt1_plugins.compare import page, run, table
     from streamt1_plugins.runs.files import write_atomically
 
-    found = table.summary(rows)
     tables = table.markdown(found)
-    files = {
-        "summary.json": json.dumps(found, indent=1) + "\n",
-        "summary.md": tables,
-        page.PAGE: page.render(rows, options.out, options.judge, [MATCHED] if options.match else []),
-    }
+    files = {"summary.json": json.dumps(found, indent=1) + "\n", "summary.md": tables, page.PAGE: html}
     for name, text in files.items():
         try:
-            write_atomically(options.out / name, text)
+            write_atomically(out / name, text)
         except OSError as error:
-            raise OutputError(f"{options.out / name} cannot be written: {error.strerror or error}.") from error
+            raise OutputError(f"{out / name} cannot be written: {error.strerror or error}.") from error
     typer.echo(tables)
-    typer.echo(f"page    {options.out / page.PAGE}")
-    typer.echo(f"folder  {options.out}  ({run.RESULTS}, summary.json, summary.md)")
+    typer.echo(f"page    {out / page.PAGE}")
+    typer.echo(f"folder  {out}  ({run.RESULTS}, summary.json, summary.md)")
 
 
 def _numbers(text: str) -> list[int]:

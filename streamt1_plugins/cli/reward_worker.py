@@ -17,7 +17,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from streamt1_plugins.errors import StreamT1Error, foreign_code
-from streamt1_plugins.evaluation.remote.wire import MAX_MB, offer, shared_token
+from streamt1_plugins.evaluation.remote.wire import offer, shared_token
 from streamt1_plugins.plugins import build
 from streamt1_plugins.plugins.discovery import discovery
 
@@ -36,7 +36,7 @@ class ServerSettings:
     device: str = "cpu"
     host: str = "127.0.0.1"
     port: int = 0
-    max_mb: int = MAX_MB
+    max_mb: int = 1024  # 47 chunks of 12 frames of 480 x 832
 
 
 @contextmanager

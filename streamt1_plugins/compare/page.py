@@ -6,6 +6,8 @@ import base64
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
 from streamt1_plugins.compare import drift, pairs, plots, table
 from streamt1_plugins.runs import report
 from streamt1_plugins.runs.report import strips
@@ -19,10 +21,7 @@ _HERE = Path(__file__).parent
 
 
 def render(rows: Sequence[Mapping[str, Any]], out: Path, judge: str, notes: Sequence[str] = ()) -> str:
-    """The page as HTML; strips are read from `out`. Needs matplotlib, and raises `OutputError` without it."""
-    plots.require_matplotlib()
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
+    """The page as HTML; strips are read from `out`."""
     environment = Environment(
         loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

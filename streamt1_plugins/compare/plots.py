@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import html
 import re
-from importlib.util import find_spec
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 from streamt1_plugins.compare import drift
 from streamt1_plugins.compare.stats import bootstrap, column, grouped
-from streamt1_plugins.errors import OutputError
+from streamt1_plugins.errors import needs_extra
+
+with needs_extra("compare", "The page of a comparison"):
+    from matplotlib import style
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullLocator
+    from matplotlib.transforms import ScaledTranslation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from matplotlib.axes import Axes
 
@@ -30,20 +35,13 @@ STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "streamt1",
     "font.size": 12,
-    "axes.axisbelow": True,
     "axes.formatter.useoffset": False,
     "axes.labelcolor": INKS["soft"],
-    "lines.linewidth": 2,
     "lines.markeredgecolor": INKS["raised"],
     "xaxis.labellocation": "right",
 }
-
-
-def require_matplotlib() -> None:
-    """Raise `OutputError` with the command that installs matplotlib, where it is missing."""
-    if find_spec("matplotlib") is None:
-        why = "The page of a comparison needs 'matplotlib', which is not installed."
-        raise OutputError(f"{why} Install it with: pip install 'streamt1-plugins[compare]'")
+DRAWN = style.context(["default", STYLE])
+"""Decorator of the functions that draw: their plots do not depend on matplotlib's settings, and leave them alone."""
 
 
 def family(label: str) -> str:
@@ -70,79 +68,72 @@ def dashes(labels: Iterable[str]) -> dict[str, int]:
     return {label: index % len(DASHES) for own in groups(labels).values() for index, label in enumerate(own[::-1])}
 
 
+@DRAWN
 def scaling(found: Mapping[str, Any], metric: str) -> str:
     """A metric against transformer forwards, on a logarithmic axis; empty without a single value."""
     means = {label: e["metrics"][metric]["mean"] for label, e in found["recipes"].items() if e["metrics"][metric]}
     costs = {label: found["recipes"][label]["cost"]["forwards"] for label in means}
     families, colour = list(groups(means).values()), colours(found["recipes"])
-
-    def draw(axes: Axes) -> None:
-        from matplotlib.ticker import LogLocator, NullLocator
-        from matplotlib.transforms import ScaledTranslation
-
-        axes.set_xlabel("forwards per video, logarithmic")
-        axes.set_xscale("log")
-        axes.xaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), major_formatter="{x:g}", minor_locator=NullLocator())
-        axes.update_datalim([(costs[label], mean[end]) for label, mean in means.items() for end in ("low", "high")])
-        axes.margins(x=0.1)
-        for place, labels in enumerate(families):
-            points = ASIDE * (place - (len(families) - 1) / 2)
-            aside = axes.transData + ScaledTranslation(points / 72, 0, axes.figure.dpi_scale_trans)
-            own: dict[str, Any] = {"color": INKS[f"c{colour[labels[0]]}"], "transform": aside}
-            ordered = sorted(labels, key=costs.__getitem__)
-            axes.plot([costs[label] for label in ordered], [means[label]["mean"] for label in ordered], **own)
-            for label in ordered:
-                mean, low, high = (means[label][key] for key in ("mean", "low", "high"))
-                axes.vlines(costs[label], low, high, linewidth=1.5, **own)
-                text = f"{label}: {mean:.3f} [{low:.3f}, {high:.3f}], {costs[label]:g} forwards"
-                axes.plot(costs[label], mean, "o", markersize=9, gid=_tooltip(text), **own)
-
-    return _svg(draw) if means else ""
+    axes = _axes()
+    axes.set_xlabel("forwards per video, logarithmic")
+    axes.set_xscale("log")
+    axes.xaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), major_formatter="{x:g}", minor_locator=NullLocator())
+    axes.update_datalim([(costs[label], mean[end]) for label, mean in means.items() for end in ("low", "high")])
+    axes.margins(x=0.1)
+    for place, labels in enumerate(families):
+        inches = ASIDE / 72 * (place - (len(families) - 1) / 2)
+        aside = axes.transData + ScaledTranslation(inches, 0, axes.figure.dpi_scale_trans)
+        own: dict[str, Any] = {"color": INKS[f"c{colour[labels[0]]}"], "transform": aside}
+        ordered = sorted(labels, key=costs.__getitem__)
+        axes.plot([costs[label] for label in ordered], [means[label]["mean"] for label in ordered], **own)
+        for label in ordered:
+            mean, low, high = (means[label][key] for key in ("mean", "low", "high"))
+            axes.vlines(costs[label], low, high, **own)
+            text = f"{label}: {mean:.3f} [{low:.3f}, {high:.3f}], {costs[label]:g} forwards"
+            axes.plot(costs[label], mean, "o", markersize=9, gid=_tooltip(text), **own)
+    return _svg(axes) if means else ""
 
 
+@DRAWN
 def by_chunk(rows: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> str:
     """The judge's score of every chunk; empty where it does not score single chunks."""
     chunks = {drift.number_of(chunk): chunk for chunk in drift.chunks(rows)}
     values = {(label, n): grouped(column(rows, label, chunks[n])) for label in labels for n in chunks}
     known = {key: bootstrap(value) for key, value in values.items() if value}
     colour, dash = colours(labels), dashes(labels)
-
-    def draw(axes: Axes) -> None:
-        axes.set_xlabel("chunk")
-        axes.locator_params(axis="x", integer=True)
-        axes.margins(x=0.02)
-        for label in labels:
-            own = {number: known[label, number] for number in chunks if (label, number) in known}
-            ink = INKS[f"c{colour[label]}"]
-            if len(labels) <= BANDS:
-                low, high = [mean.low for mean in own.values()], [mean.high for mean in own.values()]
-                axes.fill_between([*own], low, high, color=ink, alpha=0.13, linewidth=0)
-            axes.plot([*own], [mean.mean for mean in own.values()], color=ink, linestyle=DASHES[dash[label]])
-            for number, mean in own.items():
-                text = f"{label}, chunk {number}: {mean.mean:.3f}"
-                axes.plot(number, mean.mean, "o", color=ink, markersize=5, gid=_tooltip(text))
-
-    return _svg(draw) if len(chunks) > 1 and known else ""
+    axes = _axes()
+    axes.set_xlabel("chunk")
+    axes.locator_params(axis="x", integer=True)
+    axes.margins(x=0.02)
+    for label in labels:
+        own = {number: known[label, number] for number in chunks if (label, number) in known}
+        ink = INKS[f"c{colour[label]}"]
+        if len(labels) <= BANDS:
+            low, high = [mean.low for mean in own.values()], [mean.high for mean in own.values()]
+            axes.fill_between([*own], low, high, color=ink, alpha=0.13, linewidth=0)
+        axes.plot([*own], [mean.mean for mean in own.values()], color=ink, linestyle=DASHES[dash[label]])
+        for number, mean in own.items():
+            text = f"{label}, chunk {number}: {mean.mean:.3f}"
+            axes.plot(number, mean.mean, "o", color=ink, markersize=5, gid=_tooltip(text))
+    return _svg(axes) if len(chunks) > 1 and known else ""
 
 
+@DRAWN
 def gains(found: Mapping[str, Any], metric: str) -> dict[str, str]:
     """The gain of each recipe with its interval, all on the same axis, with a line at zero."""
     each = {label: entry["metrics"][metric] for label, entry in found["recipes"].items()}
     known = {label: value["gain"] for label, value in each.items() if value and value["gain"]}
     ends = [0.0, *(gain[end] for gain in known.values() for end in ("low", "high"))]
-    colour = colours(found["recipes"])
-
-    def drawn(label: str, gain: Mapping[str, float]) -> str:
-        def draw(axes: Axes) -> None:
-            axes.set_axis_off()
-            axes.plot(ends, [0] * len(ends), linestyle="none")  # the axis holds every recipe's interval
-            axes.axvline(0, color=INKS["edge-kept"], linewidth=1)
-            axes.hlines(0, gain["low"], gain["high"], color=INKS[f"c{colour[label]}"])
-            axes.plot(gain["mean"], 0, "o", color=INKS[f"c{colour[label]}"], markersize=9, markeredgewidth=0)
-
-        return _svg(draw, 170, 20)
-
-    return {label: drawn(label, gain) for label, gain in known.items()}
+    colour, drawn = colours(found["recipes"]), {}
+    for label, gain in known.items():
+        axes, ink = _axes(170, 20), INKS[f"c{colour[label]}"]
+        axes.set_axis_off()
+        axes.plot(ends, [0] * len(ends), linestyle="none")  # the axis holds every recipe's interval
+        axes.axvline(0, color=INKS["edge-kept"], linewidth=1)
+        axes.hlines(0, gain["low"], gain["high"], color=ink)
+        axes.plot(gain["mean"], 0, "o", color=ink, markersize=9, markeredgewidth=0)
+        drawn[label] = _svg(axes)
+    return drawn
 
 
 def _tooltip(text: str) -> str:
@@ -150,19 +141,17 @@ def _tooltip(text: str) -> str:
     return f"tooltip:{html.escape(text)}"
 
 
-def _svg(draw: Callable[[Axes], None], width: int = 640, height: int = 320) -> str:
-    """What `draw` puts on the axes; the same text on every call."""
-    from matplotlib import style
-    from matplotlib.figure import Figure
+def _axes(width: int = 640, height: int = 320) -> Axes:
+    axes = Figure((width / 72, height / 72), frameon=False, layout="constrained").add_subplot(frameon=False)
+    axes.tick_params(length=0, pad=8, labelcolor=INKS["soft"])
+    axes.grid(axis="y", color=INKS["line"], linewidth=1)
+    return axes
 
+
+def _svg(axes: Axes) -> str:
+    """The plot as SVG with the style sheet's colors; the same text on every call."""
     file = StringIO()
-    with style.context(["default", STYLE]):
-        figure = Figure((width / 72, height / 72), frameon=False, layout="constrained")
-        axes = figure.add_subplot(frameon=False)
-        axes.tick_params(length=0, pad=8, labelcolor=INKS["soft"])
-        axes.grid(axis="y", color=INKS["line"], linewidth=1)
-        draw(axes)
-        figure.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    axes.figure.canvas.print_figure(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     drawn = file.getvalue()[file.getvalue().index("<svg") :]
     names = {ink: f"var(--{name})" for name, ink in INKS.items()}
     coloured = re.sub("|".join(names), lambda ink: names[ink[0]], drawn)

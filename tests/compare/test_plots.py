@@ -11,7 +11,6 @@ import matplotlib
 import pytest
 
 from streamt1_plugins.compare import plots, table
-from streamt1_plugins.errors import OutputError
 from tests.compare.examples import NASTY, row
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -159,10 +158,3 @@ def test_plots_do_not_depend_on_the_settings_of_matplotlib_and_leave_them_alone(
     with matplotlib.rc_context({"svg.fonttype": "path", "lines.linewidth": 9, "svg.hashsalt": None}):
         assert plots.scaling(given, "score") == expected
     assert matplotlib.rcParams.copy() == before
-
-
-def test_without_matplotlib_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    plots.require_matplotlib()
-    monkeypatch.setitem(sys.modules, "matplotlib", None)  # as if it were not installed
-    with pytest.raises(OutputError, match=re.escape("pip install 'streamt1-plugins[compare]'")):
-        plots.require_matplotlib()

@@ -15,8 +15,7 @@ import torch
 from pydantic import ValidationError
 
 from streamt1_plugins.api.reward import DECLARED, Reward, RewardInput, RewardOutput
-from streamt1_plugins.errors import PluginError, UnreachableError
-from streamt1_plugins.evaluation.remote import serve_extra
+from streamt1_plugins.errors import PluginError, UnreachableError, needs_extra
 from streamt1_plugins.evaluation.remote.process import ServerProcess
 from streamt1_plugins.evaluation.remote.wire import Failure, Offer, pack_input, shared_token, unpack_output
 
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
     from streamt1_plugins.config.rewards import Place
 
-with serve_extra():
+with needs_extra("serve", "A reward in another process"):
     import httpx
 
 HEADER = 2**16  # bytes of a request reserved for everything but frames
@@ -59,8 +58,7 @@ class RemoteReward(Reward):
         if offer.name != self.name:
             raise PluginError(f"{self._label}: the server at {self._url} offers {offer.name!r} instead.")
         self._max_bytes = offer.max_bytes
-        for key in DECLARED:
-            setattr(self, key, getattr(offer, key))
+        vars(self).update(offer.model_dump(include=set(DECLARED)))
 
     def score(self, inp: RewardInput) -> RewardOutput:
         """The server's scores, in several requests where one with all candidates would be too large for it."""
@@ -113,7 +111,13 @@ class RemoteReward(Reward):
         """
         self._raise_if_dead()
         if self._http is None:
-            token = shared_token() if self.place.url else self._start()
+            token = shared_token()
+            if self.place.url is None:
+                if self._starts_left < 1:
+                    raise UnreachableError(f"{self._label}: its process died {1 + self.place.retries} times.")
+                self._starts_left -= 1
+                self.process = ServerProcess(self.name, self.place, self.options, self._device)
+                self._url, token = self.process.url, self.process.token
             headers = {b"Authorization": b"Bearer " + token.encode()} if token else {}
             # The context trusts what the system trusts, and SSL_CERT_FILE. No proxy: the frames are for this server.
             tls = ssl.create_default_context()
@@ -123,15 +127,6 @@ class RemoteReward(Reward):
                 why = f"{self._url!r} is not a URL ({error}). Example: http://127.0.0.1:8700."
                 raise PluginError(f"{self._label}: {why}") from error
         return self._http
-
-    def _start(self) -> str:
-        """Start an interpreter; returns its token."""
-        if self._starts_left < 1:
-            raise UnreachableError(f"{self._label}: its process died {1 + self.place.retries} times.")
-        self._starts_left -= 1
-        self.process = ServerProcess(self.name, self.place, self.options, self._device)
-        self._url = self.process.url
-        return self.process.token
 
     def _raise_if_dead(self) -> None:
         if self._is_dead:

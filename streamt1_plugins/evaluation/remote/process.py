@@ -46,7 +46,12 @@ class ServerProcess:
         end = time.monotonic() + place.start_timeout
         while not port.exists():
             if not self.is_alive or time.monotonic() > end:
-                raise UnreachableError(f"Reward {name!r}: its process {self._failure(place.start_timeout, log)}.")
+                code, lines = self.popen.poll(), log.read_text(encoding="utf-8", errors="replace").splitlines()
+                why = f"was not ready in {place.start_timeout:g} s" if code is None else f"ended with code {code}"
+                self.popen.kill()
+                self.stop()
+                shown = " | ".join(map(str.strip, lines[-LAST_LINES:])) or "none"
+                raise UnreachableError(f"Reward {name!r}: its process {why}. Its last output: {shown}.")
             time.sleep(POLL)
         self.url = port.read_text(encoding="utf-8")
 
@@ -64,11 +69,3 @@ class ServerProcess:
             self.popen.kill()
             self.popen.wait()
         self._folder.cleanup()
-
-    def _failure(self, seconds: float, log: Path) -> str:
-        """Why the process is not ready, and the end of its output; a process that still runs is killed."""
-        code, lines = self.popen.poll(), log.read_text(encoding="utf-8", errors="replace").splitlines()
-        why = f"was not ready in {seconds:g} s" if code is None else f"ended with code {code}"
-        self.popen.kill()
-        self.stop()
-        return f"{why}. Its last output: {' | '.join(map(str.strip, lines[-LAST_LINES:])) or 'none'}"

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from streamt1_plugins.errors import InputError, StreamT1Error, foreign_code
-from streamt1_plugins.evaluation.remote import serve_extra
+from streamt1_plugins.errors import InputError, StreamT1Error, foreign_code, needs_extra
 from streamt1_plugins.evaluation.remote.wire import TOKEN, Offer, pack_output, unpack_input
 
-with serve_extra():
+with needs_extra("serve", "A reward in another process"):
     import uvicorn
     from starlette.applications import Starlette
     from starlette.exceptions import HTTPException
@@ -67,9 +66,9 @@ class RewardServer:
         failures = dict.fromkeys((HTTPException, StreamT1Error, ClientDisconnect, Exception), _failed)
         self._routes = Starlette(routes=routes, exception_handlers=failures)
         # Failures are in the answers: a line for each candidate would bury the rest of the output.
-        quiet: dict[str, Any] = {"log_config": None, "log_level": "critical", "access_log": False}
-        times: dict[str, Any] = {"timeout_keep_alive": KEEP, "timeout_graceful_shutdown": GRACE}
-        self._uvicorn = uvicorn.Server(uvicorn.Config(self._checked, interface="asgi3", lifespan="off", **quiet, **times))
+        settings: dict[str, Any] = {"log_config": None, "log_level": "critical", "access_log": False}
+        settings |= {"timeout_keep_alive": KEEP, "timeout_graceful_shutdown": GRACE, "lifespan": "off", "ws": "none"}
+        self._uvicorn = uvicorn.Server(uvicorn.Config(self._checked, interface="asgi3", **settings))
 
     def run(self) -> None:
         """Serve until `stop` or Ctrl-C."""
@@ -100,15 +99,12 @@ class RewardServer:
         if int(declared) > limit:
             raise HTTPException(413, f"The request has {declared} bytes, more than the {limit} allowed (--max-mb).")
         body = await request.body()
-        return Response(await self._alone(lambda: self._packed_scores(body)), media_type="application/octet-stream")
+        score = torch.inference_mode()(lambda: pack_output(self.reward.score(unpack_input(body).to(self.device))))
+        return Response(await self._alone(score), media_type="application/octet-stream")
 
     async def _reset(self, _: Request) -> Response:
         """Reset the reward before another run, whose frame keys name other pixels."""
         return Response(await self._alone(self.reward.reset))
-
-    def _packed_scores(self, body: bytes) -> bytes:
-        with torch.inference_mode():
-            return pack_output(self.reward.score(unpack_input(body).to(self.device)))
 
     async def _alone(self, work: Callable[[], bytes | None]) -> bytes | None:
         """The result of `work`, run while no other work runs, in a thread that does not keep the process alive."""

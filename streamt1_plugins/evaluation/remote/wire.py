@@ -19,7 +19,6 @@ from streamt1_plugins.api.reward import DECLARED, Reward, RewardInput, RewardOut
 from streamt1_plugins.errors import PluginError, foreign_code
 
 TOKEN = "STREAMT1_REWARD_TOKEN"  # the environment variable with the secret that client and server share
-MAX_MB = 1024  # default of the largest request: 47 chunks of 12 frames of 480 x 832
 PART = "part."
 
 
