@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 COLOURS, DASHES = 8, ("-", (0, (3.5, 2)), (0, (1, 1.5)))
 BANDS = 3  # the most recipes whose intervals are drawn as bands by chunk
-ASIDE = 8  # points between the intervals of two recipes at the same cost
+ASIDE = 6  # points between the intervals of two recipes at the same cost
 
 INKS = {
     name: f"#0000{place:02x}"
@@ -73,7 +73,7 @@ def scaling(found: Mapping[str, Any], metric: str) -> str:
     """A metric against transformer forwards, on a logarithmic axis; empty without a single value."""
     means = {label: e["metrics"][metric]["mean"] for label, e in found["recipes"].items() if e["metrics"][metric]}
     costs = {label: found["recipes"][label]["cost"]["forwards"] for label in means}
-    families, colour = list(groups(means).values()), colours(found["recipes"])
+    families, colour = sorted(groups(means).values(), key=lambda own: costs[own[0]]), colours(found["recipes"])
     axes = _axes()
     axes.set_xlabel("forwards per video, logarithmic")
     axes.set_xscale("log")
@@ -90,7 +90,7 @@ def scaling(found: Mapping[str, Any], metric: str) -> str:
             mean, low, high = (means[label][key] for key in ("mean", "low", "high"))
             axes.vlines(costs[label], low, high, **own)
             text = f"{label}: {mean:.3f} [{low:.3f}, {high:.3f}], {costs[label]:g} forwards"
-            axes.plot(costs[label], mean, "o", markersize=9, gid=_tooltip(text), **own)
+            axes.plot(costs[label], mean, "o", markersize=7, gid=_tooltip(text), **own)
     return _svg(axes) if means else ""
 
 

@@ -55,9 +55,12 @@ def test_equal_ratios_of_forwards_are_equally_far_apart() -> None:
 
 
 def test_recipes_of_the_same_cost_stand_side_by_side() -> None:
-    svg = plots.scaling(found(a=(10, 0.5, 0.4, 0.6), b=(40, 0.5, 0.4, 0.6), c=(40, 0.5, 0.1, 0.9)), "score")
-    _, (left, _), (right, _) = points(svg).values()
-    assert right - left == pytest.approx(plots.ASIDE)
+    svg = plots.scaling(found(a=(41, 0.5, 0.4, 0.6), b=(40, 0.5, 0.4, 0.6), c=(40, 0.5, 0.1, 0.9)), "score")
+    (left, middle, right) = (
+        points(svg)[text][0] for text in sorted(points(svg), key=lambda each: "bca".index(each[0]))
+    )
+    assert middle - left == pytest.approx(plots.ASIDE)
+    assert right - middle > plots.ASIDE
 
 
 @pytest.mark.parametrize(("low", "high"), [(46, 46), (46, 47), (26, 100), (1, 40000)])

@@ -94,14 +94,13 @@ class RemoteReward(Reward):
     def _fitting(self, inp: RewardInput) -> list[RewardInput]:
         """The input in parts of at most the size that the server accepts."""
         count = len(inp.prompts)
-        frames = inp.video.nbytes + (0 if inp.anchor is None else inp.anchor.nbytes)
-        each = frames // count + HEADER
+        each = (inp.video.nbytes + (0 if inp.anchor is None else inp.anchor.nbytes)) // count + HEADER
         rows = self._max_bytes // each
         if rows < 1:
-            raise PluginError(
-                f"{self._label}: a candidate has {each} bytes, its server accepts {self._max_bytes}. "
-                "Start it with a larger --max-mb."
+            why = (
+                f"a candidate has {each} bytes, its server accepts {self._max_bytes}. Start it with a larger --max-mb."
             )
+            raise PluginError(f"{self._label}: {why}")
         return [inp.take(range(start, min(start + rows, count))) for start in range(0, count, rows)]
 
     def _connected(self) -> httpx.Client:

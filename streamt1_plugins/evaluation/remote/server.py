@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from streamt1_plugins.api.reward import Reward
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-KEEP = 60  # seconds that a connection stays open between two requests
 GRACE = 2  # seconds that requests in progress have to end when the server stops
 
 
@@ -65,9 +64,9 @@ class RewardServer:
         ]
         failures = dict.fromkeys((HTTPException, StreamT1Error, ClientDisconnect, Exception), _failed)
         self._routes = Starlette(routes=routes, exception_handlers=failures)
-        # Failures are in the answers: a line for each candidate would bury the rest of the output.
+        # No lines of output, as failures are in the answers. A connection stays open for a minute between two requests.
         settings: dict[str, Any] = {"log_config": None, "log_level": "critical", "access_log": False}
-        settings |= {"timeout_keep_alive": KEEP, "timeout_graceful_shutdown": GRACE, "lifespan": "off", "ws": "none"}
+        settings |= {"timeout_keep_alive": 60, "timeout_graceful_shutdown": GRACE, "lifespan": "off", "ws": "none"}
         self._uvicorn = uvicorn.Server(uvicorn.Config(self._checked, interface="asgi3", **settings))
 
     def run(self) -> None:
