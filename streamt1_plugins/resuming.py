@@ -11,7 +11,7 @@ import torch
 
 from streamt1_plugins import pipeline
 from streamt1_plugins.errors import InputError
-from streamt1_plugins.runs.checkpoint import load_checkpoint, restore
+from streamt1_plugins.runs.checkpoint import load_checkpoint, restored_beams
 from streamt1_plugins.runs.events import versions
 from streamt1_plugins.runs.observers.record import record_to
 from streamt1_plugins.runs.recorded import RecordedRun
@@ -19,6 +19,7 @@ from streamt1_plugins.runs.recorded import RecordedRun
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from streamt1_plugins.api.adapter import Session
     from streamt1_plugins.api.run import Run
     from streamt1_plugins.config.schema import Recipe
     from streamt1_plugins.pipeline import StreamPipeline
@@ -64,9 +65,12 @@ def open_interrupted(
     recipe = placed(recorded.recipe, recorded.folder, append=True)
     wrapped = wrap_again(recorded, recipe, pipe, device, {**_recorders(recorded), **(observers or {})})
     run = begin_again(recorded, wrapped, call)
-    with closing_on_error(run):
+    with closing_on_error(run.session):
         if saved:
-            restore(run, saved, recorded.tree(chunks), recorded.folder)
+            run.tree = recorded.tree(chunks)
+            run.beams = restored_beams(saved, recorded.folder, run.tree, run.session, run.device)
+            # Last, so that nothing above can advance it.
+            run.call["generator"].set_state(saved.generator)
         run.cost = recorded.cost(chunks)
     return wrapped
 
@@ -138,12 +142,10 @@ def _warn_of_other_versions(recorded: RecordedRun) -> None:
 
 
 @contextmanager
-def closing_on_error(run: Run) -> Iterator[None]:
+def closing_on_error(session: Session) -> Iterator[None]:
     """Give the pipeline back as it was when the run cannot even start."""
-    done = False
     try:
         yield
-        done = True
-    finally:
-        if not done:
-            run.session.close()
+    except BaseException:
+        session.close()
+        raise

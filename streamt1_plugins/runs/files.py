@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import os
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 from streamt1_plugins.errors import OutputError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from filelock import BaseFileLock
@@ -35,6 +36,15 @@ def _finite(data: Any) -> Any:
     if isinstance(data, list):
         return [_finite(value) for value in data]
     return None if isinstance(data, float) and not math.isfinite(data) else data
+
+
+@contextmanager
+def writing(problem: str) -> Iterator[None]:
+    """Turn an `OSError` raised inside into an `OutputError` that starts with `problem`."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"{problem}: {error.strerror or error}.") from error
 
 
 def check_writable(folder: Path) -> None:

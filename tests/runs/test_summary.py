@@ -9,7 +9,6 @@ import pytest
 
 from streamt1_plugins.runs.observers.record import record_to
 from streamt1_plugins.runs.recorded import RecordedRun
-from streamt1_plugins.runs.summary import summary
 from tests.runs.shared import recorded, run
 
 OLD = Path(__file__).parents[1] / "data" / "runs-0.1"
@@ -17,7 +16,7 @@ OLD = Path(__file__).parents[1] / "data" / "runs-0.1"
 
 def test_the_journal_gives_the_summary_that_is_in_the_folder(tmp_path: Path) -> None:
     recorded(tmp_path)
-    found, written = summary(RecordedRun.read(tmp_path)), json.loads((tmp_path / "summary.json").read_text())
+    found, written = RecordedRun.read(tmp_path).summary(), json.loads((tmp_path / "summary.json").read_text())
     for each in (found, written):
         del each["seconds"]["wall"]  # two clocks
     assert found == written
@@ -25,7 +24,7 @@ def test_the_journal_gives_the_summary_that_is_in_the_folder(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("name", ["finished", "interrupted", "toy"])
 def test_a_journal_of_version_0_1_gives_the_summary_of_its_time(name: str) -> None:
-    found, written = summary(RecordedRun.read(OLD / name)), json.loads((OLD / name / "summary.json").read_text())
+    found, written = RecordedRun.read(OLD / name).summary(), json.loads((OLD / name / "summary.json").read_text())
     assert abs(found["seconds"].pop("wall") - written["seconds"].pop("wall")) < 0.1  # two clocks
     for size in ("height", "width"):  # not in those journals
         assert found["video"].pop(size) is None

@@ -14,6 +14,7 @@ from streamt1_plugins.runs.files import write_atomically
 if TYPE_CHECKING:
     from collections.abc import Container
 
+    import numpy
     from PIL.Image import Image
     from torch import Tensor
 
@@ -53,8 +54,9 @@ def draw(frames: Tensor, count: int, height: int) -> Image:
     """`count` of the frames ``[T, 3, H, W]``, first and last among them, at most `height` pixels high."""
     from PIL import Image
 
-    chosen = _evenly(len(frames), count)
-    pixels = (frames[chosen].detach().float().clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    count = min(len(frames), count)
+    chosen = [round(i * (len(frames) - 1) / max(1, count - 1)) for i in range(count)]
+    pixels = to_bytes(frames[chosen])
     tall = min(height, pixels.shape[1])
     wide = max(1, round(pixels.shape[2] * tall / pixels.shape[1]))
     strip = Image.new("RGB", (wide * len(chosen), tall))
@@ -64,14 +66,15 @@ def draw(frames: Tensor, count: int, height: int) -> Image:
     return strip
 
 
-def _evenly(total: int, count: int) -> list[int]:
-    count = min(total, count)
-    return [round(i * (total - 1) / max(1, count - 1)) for i in range(count)]
+def to_bytes(frames: Tensor) -> numpy.ndarray[Any, Any]:
+    """Frames ``[..., 3, H, W]`` in ``[0, 1]`` as bytes ``[..., H, W, 3]``."""
+    return (frames.detach().float().clamp(0, 1) * 255).round().byte().movedim(-3, -1).cpu().numpy()
 
 
-def _encoded(strip: Image) -> bytes:
+def encoded(picture: Image, kind: str, **options: Any) -> bytes:
+    """The bytes of a picture file; kind: `WEBP`, `JPEG`."""
     buffer = BytesIO()
-    strip.save(buffer, "WEBP", quality=QUALITY, method=4)
+    picture.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
@@ -105,12 +108,7 @@ class StripKeeper:
     def _smallest_needed(self, frames: Tensor, share: float) -> tuple[bytes, int]:
         while True:
             count, height = LEVELS[self._level]
-            content = _encoded(draw(frames, count, height))
+            content = encoded(draw(frames, count, height), "WEBP", quality=QUALITY, method=4)
             if len(content) <= share or self._level == len(LEVELS) - 1:
                 return content, min(count, len(frames))
             self._level += 1
-
-
-def expected_candidates(search: Any, chunks: int) -> int:
-    """About how many candidates a search of `chunks` chunks will make: every survivor branches again."""
-    return int(search.candidates * search.top_k * chunks)
