@@ -76,7 +76,10 @@ def branch(
     run = begin_again(recorded, wrapped, call)
     with closing_on_error(run.session):
         follow(wrapped.search(run), recorded.tree(), [*path, picked])
-        run.tree = _picked(recorded.tree(picked.chunk + 1), picked)
+        run.tree = recorded.tree(picked.chunk + 1)
+        for other in run.tree.chunk(picked.chunk):  # the picked node alone survives
+            run.tree.add(replace(other, fate="pruned" if other.is_valid else "invalid", rank=None))
+        run.tree.add(picked)
         strips.copy(recorded.folder, Path(out), run.tree.nodes)
         run.tree.note(f"Continues node {node} of {recorded.folder}, picked by hand.")
     return wrapped
@@ -92,14 +95,6 @@ def path_to(recorded: RecordedRun, node: str | None) -> list[Node]:
     if node not in tree.nodes:
         raise unknown_name(f"node of {recorded.folder}", node, tree.nodes)
     return list(tree.path(node))
-
-
-def _picked(tree: Tree, picked: Node) -> Tree:
-    """The tree up to the picked node's chunk, in which it alone survives."""
-    for node in tree.chunk(picked.chunk):
-        tree.add(replace(node, fate="pruned" if node.is_valid else "invalid", rank=None))
-    tree.add(picked)
-    return tree
 
 
 def follow(search: Search, tree: Tree, path: Sequence[Node]) -> None:

@@ -63,7 +63,10 @@ def open_interrupted(
     saved = load_checkpoint(recorded.folder)
     chunks = saved.chunks if saved else 0
     recipe = placed(recorded.recipe, recorded.folder, append=True)
-    wrapped = wrap_again(recorded, recipe, pipe, device, {**_recorders(recorded), **(observers or {})})
+    recorders = record_to(recorded.folder, append=True)
+    if "video" in recipe.observers:
+        del recorders["video"]  # the recipe has it written elsewhere
+    wrapped = wrap_again(recorded, recipe, pipe, device, {**recorders, **(observers or {})})
     run = begin_again(recorded, wrapped, call)
     with closing_on_error(run.session):
         if saved:
@@ -84,8 +87,13 @@ def wrap_again(
         return pipeline.wrap(pipe, recipe, adapter=recipe.adapter.name, observers=observers)
     if recipe.model is None:
         raise InputError(f"{recorded.folder} was made with a pipeline loaded elsewhere: pass that pipeline.")
-    loaded = pipeline.load(recipe=recipe, observers=observers)
-    device = device or _device(recorded)
+    recorded_device = str(recorded.start["device"])
+    if device is None and recorded_device.startswith("cuda") and not torch.cuda.is_available():
+        raise InputError(
+            f"{recorded.folder} was made on {recorded_device}, which this machine does not have. Name another device "
+            "for results that are close but not the same."
+        )
+    loaded, device = pipeline.load(recipe=recipe, observers=observers), device or recorded_device
     return loaded if device == "cpu" else loaded.to(device)  # models are loaded on the CPU
 
 
@@ -107,31 +115,12 @@ def placed(recipe: Recipe, folder: Path, *, append: bool = False) -> Recipe:
 
     `append`: continue what the run logged to wandb.
     """
-    observers = {
-        name: {**options, "folder": str(folder), "append": append}
-        if name == "wandb" and options.get("folder")
-        else options
-        for name, options in recipe.observers.items()
-    }
+    observers = dict(recipe.observers)
+    if observers.get("wandb", {}).get("folder"):
+        observers["wandb"] = {**observers["wandb"], "folder": str(folder), "append": append}
     # A run may be resumed with any number of processes.
     parallel = recipe.parallel.model_copy(update={"candidates": None, "prompts": None})
     return recipe.model_copy(update={"observers": observers, "parallel": parallel})
-
-
-def _recorders(recorded: RecordedRun) -> dict[str, object]:
-    """Observers that continue the record in the run's own folder, except a video the recipe wants elsewhere."""
-    found = record_to(recorded.folder, append=True)
-    return {name: each for name, each in found.items() if name != "video" or name not in recorded.recipe.observers}
-
-
-def _device(recorded: RecordedRun) -> str:
-    device = str(recorded.start["device"])
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise InputError(
-            f"{recorded.folder} was made on {device}, which this machine does not have. Name another device for "
-            "results that are close but not the same."
-        )
-    return device
 
 
 def _warn_of_other_versions(recorded: RecordedRun) -> None:

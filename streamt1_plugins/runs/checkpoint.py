@@ -75,12 +75,7 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
     path = _file(folder / STATE, HEAD)
     if not path.exists():
         return None
-    try:
-        with safe_open(path, framework="pt") as file:
-            facts = file.metadata() or {}
-        tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from error
+    tensors, facts = _read(path)
     if facts.get("schema") != str(SCHEMA):
         raise InputError(f"{path} has schema {facts.get('schema')}; this version of streamt1-plugins reads {SCHEMA}.")
     generator = tensors.pop("generator")
@@ -97,7 +92,7 @@ def restored_beams(saved: Checkpoint, folder: Path, tree: Tree, session: Session
         beam = made[ROOT]
         for node in tree.path(name):
             if node.id not in made:
-                latents = _latents(folder / STATE, node.id).to(device)
+                latents = _read(_file(folder / STATE, node.id))[0]["latents"].to(device)
                 decoded = session.decode(beam.history, latents)[0]
                 history = session.commit(beam.history, latents, decoded, node.route or "discard")
                 noise = saved.noise[node.id].to(device) if node.id in saved.noise else None
@@ -106,11 +101,10 @@ def restored_beams(saved: Checkpoint, folder: Path, tree: Tree, session: Session
     return tuple(made[name] for name in saved.beams)
 
 
-def _latents(state: Path, name: str) -> Tensor:
-    path = _file(state, name)
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
-        latents: Tensor = load_file(path)["latents"]
-        return latents
+        with safe_open(path, framework="pt") as file:
+            return load_file(path), file.metadata() or {}
     except (OSError, SafetensorError) as error:
         raise InputError(f"The checkpoint is not complete: {path} cannot be read ({error}).") from error
 

@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from rich.console import Console as Terminal
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from streamt1_plugins.api.hookspecs import hookimpl
@@ -75,9 +75,7 @@ class _Bar(Progress):
 
     def __init__(self, run: Run, terminal: Terminal) -> None:
         self._run = run
-        self._task: TaskID | None = None
-        self._done = self._before = 0
-        self._best = "-"
+        self._done, self._before = run.beams[0].history.index, run.cost.candidates
         super().__init__(
             TextColumn("chunk {task.fields[chunk]}/{task.total:.0f}"),
             BarColumn(bar_width=20),
@@ -89,30 +87,22 @@ class _Bar(Progress):
             transient=True,
             speed_estimate_period=_HOUR,
         )
-        self._task = self.add_task("", total=run.session.num_chunks, chunk=1, candidates=0, best="-")
+        self.add_task("", total=run.session.num_chunks, chunk=1, candidates=0, best="-")
 
     def chunk_done(self, chunk: Chunk) -> None:
         """The chunk's candidates are judged and its survivors committed."""
-        self._done = chunk.index + 1
-        self._before = self._run.cost.candidates
-        self._best = _number(max(self._run.tree.scores(chunk.index), default=math.nan))
+        self._done, self._before = chunk.index + 1, self._run.cost.candidates
+        best = max(self._run.tree.scores(chunk.index), default=math.nan)
+        self.update(self.task_ids[0], best=_number(best))
 
     def get_renderables(self) -> Iterable[RenderableType]:
         """The lines of the bar; called for every frame of the display, the first time before there is a task."""
-        if self._task is not None:
-            self._advance(self._task)
+        search, total, candidates = self._run.recipe.search, self._run.session.num_chunks, self._run.cost.candidates
+        part = min((candidates - self._before) / (search.candidates * search.top_k), 1.0)
+        for task in self.task_ids:
+            completed, chunk = min(self._done + part, total), min(self._done + 1, total)
+            self.update(task, completed=completed, chunk=chunk, candidates=candidates)
         return super().get_renderables()
-
-    def _advance(self, task: TaskID) -> None:
-        search, total = self._run.recipe.search, self._run.session.num_chunks
-        part = (self._run.cost.candidates - self._before) / (search.candidates * search.top_k)
-        self.update(
-            task,
-            completed=min(self._done + min(part, 1.0), total),
-            chunk=min(self._done + 1, total),
-            candidates=self._run.cost.candidates,
-            best=self._best,
-        )
 
 
 def chunk_line(chunk: Chunk, tree: Tree) -> str:

@@ -2,70 +2,80 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from streamt1_plugins.api.hookspecs import hookimpl
 from streamt1_plugins.runs import journal
-from streamt1_plugins.runs.files import to_json, write_atomically
-from streamt1_plugins.runs.observers.recorder import Recorder
+from streamt1_plugins.runs.events import RunEvents
+from streamt1_plugins.runs.files import Claim, to_json, warned, write_atomically, writing
 from streamt1_plugins.runs.recorded import RecordedRun
 
 if TYPE_CHECKING:
-    from streamt1_plugins.runs.events import RunEvents
+    from streamt1_plugins.api.candidate import Candidate
+    from streamt1_plugins.api.run import Run
     from streamt1_plugins.runs.journal import Event
-
-log = logging.getLogger("streamt1")
 
 RECIPE, TREE, SUMMARY = "recipe.yaml", "tree.json", "summary.json"
 
 
 @dataclass(eq=False)
-class Folder(Recorder):
+class Folder:
     """Keeps the record of a run in the folder `path`; `tree.json` is complete again after every chunk.
 
     path: the run folder, made when the run starts. A folder that already holds a run is refused.
     append: continue the record of the run that the folder holds.
     """
 
-    MARK = RECIPE
+    path: str
+    append: bool = False
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        self._claim: Claim | None = None
+        self._made: RunEvents | None = None
         self._events: list[Event] = []
 
-    def start(self, made: RunEvents, exists: bool) -> None:
-        """Write the recipe, and take over the events of the run that the folder holds."""
-        if not exists:
-            write_atomically(self.folder / RECIPE, made.run.recipe.to_yaml())
-        if self.append and (self.folder / journal.JOURNAL).exists():
-            self._events = [*journal.read(self.folder), *made.resumed()]
+    @hookimpl
+    def streamt1_run_started(self, run: Run) -> None:
+        folder = Path(self.path)
+        self._claim = Claim(folder, None if self.append else RECIPE)
+        if not (folder / RECIPE).exists():
+            with writing(f"The run folder {folder} cannot be used"):
+                write_atomically(folder / RECIPE, run.recipe.to_yaml())
+        self._made = RunEvents(run)
+        if self.append and (folder / journal.JOURNAL).exists():
+            self._events = [*journal.read(folder), *self._made.resumed()]
         else:
-            self._events = list(made.started())
+            self._events = list(self._made.started())
 
-    def add(self, event: Event) -> None:
-        """Keep the event until the next file is derived."""
-        self._events.append(event)
+    @hookimpl
+    def streamt1_candidate_scored(self, candidate: Candidate) -> None:
+        if self._made is not None:
+            self._events.append(self._made.candidate(candidate))
 
     @hookimpl
     def streamt1_chunk_selected(self) -> None:
         if self._made is None:
             return
         self._events += self._made.committed()
-        try:
+        with warned(f"{Path(self.path) / TREE} was not updated"):  # space may be back before the end
             self._write_tree()
-        except OSError as error:
-            # Space may be back before the end, and only the end's failure loses anything.
-            log.warning("%s was not updated: %s", self.folder / TREE, error)
 
-    def finish(self, made: RunEvents, error: BaseException | None) -> None:
-        """Write the tree and the summary."""
-        self._events += [*made.committed(), made.finished(error)]
-        recorded = self._write_tree()
-        write_atomically(self.folder / SUMMARY, to_json(recorded.summary()))
+    @hookimpl
+    def streamt1_run_finished(self, error: BaseException | None) -> None:
+        made, self._made = self._made, None
+        try:
+            if made is not None:  # else the run ended before it started: nothing here is ours
+                self._events += [*made.committed(), made.finished(error)]
+                with writing(f"The record of the run could not be brought up to date in {self.path}"):
+                    write_atomically(Path(self.path) / SUMMARY, to_json(self._write_tree().summary()))
+        finally:
+            if self._claim is not None:
+                self._claim.release()
+            self._claim = None
 
     def _write_tree(self) -> RecordedRun:
-        recorded = RecordedRun(self.folder, self._events)
-        write_atomically(self.folder / TREE, to_json(recorded.tree().to_dict()))
+        recorded = RecordedRun(Path(self.path), self._events)
+        write_atomically(recorded.folder / TREE, to_json(recorded.tree().to_dict()))
         return recorded

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from streamt1_plugins.api.hookspecs import hookimpl
-from streamt1_plugins.runs.files import MEGABYTE, writing
+from streamt1_plugins.runs.files import MEGABYTE, warned, writing
 from streamt1_plugins.runs.journal import JOURNAL
 from streamt1_plugins.runs.report import PAGE, write_page
 from streamt1_plugins.runs.report.strips import StripKeeper
@@ -44,20 +44,16 @@ class ReportPage:
         chunks, search = run.session.num_chunks - run.beams[0].history.index, run.recipe.search
         expected = search.candidates * search.top_k * chunks  # about: every survivor branches again
         self._began = True
-        try:
+        with warned("The page of this run will have no pictures"):
             self._keeper = StripKeeper(Path(self.path), int(self.media_mb * MEGABYTE / BASE64), expected)
-        except OSError as error:
-            log.warning("The page of this run will have no pictures: %s", error)
 
     @hookimpl
     def streamt1_candidate_scored(self, candidate: Candidate) -> None:
-        if self._keeper is None or not len(candidate.decoded.frames):  # another process has them
-            return
-        try:
-            self._keeper.keep(candidate.id, candidate.decoded.frames)
-        except OSError as error:
-            self._keeper = None
-            log.warning("No more pictures for the page of this run: %s", error)
+        keeper, self._keeper = self._keeper, None  # until it has worked
+        with warned("No more pictures for the page of this run"):
+            if keeper is not None and len(candidate.decoded.frames):  # else another process has them
+                keeper.keep(candidate.id, candidate.decoded.frames)
+            self._keeper = keeper
 
     @hookimpl
     def streamt1_run_finished(self) -> None:

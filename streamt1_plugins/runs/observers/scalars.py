@@ -12,15 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from streamt1_plugins.api.types import HORIZONS
 from streamt1_plugins.errors import InputError, PluginError, foreign_code
-from streamt1_plugins.runs.report.memory import sink_count, timeline
+from streamt1_plugins.runs.report.memory import routes_of, sink_count, timeline
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from streamt1_plugins.api.candidate import Beam
     from streamt1_plugins.api.run import Run
     from streamt1_plugins.api.types import Chunk
-    from streamt1_plugins.config.schema import MemoryPlan
 
 log = logging.getLogger("streamt1")
 
@@ -72,12 +70,6 @@ def chunk_scalars(run: Run, chunk: Chunk) -> dict[str, float]:
     }
     if run.session.capabilities.routes:
         found |= {f"route/{route}": count for route, count in Counter(node.route or "discard" for node in kept).items()}
-        found["count/sinks"] = _sinks(run.beams[0], run.recipe.sinks)
+        routes = [*routes_of(run.beams[0].path), None]  # with a chunk to come, which looks back at what is there now
+        found["count/sinks"] = sink_count(timeline(routes, run.recipe.sinks)[-1])
     return found
-
-
-def _sinks(beam: Beam, plan: MemoryPlan) -> int:
-    """Sinks of a beam now. Chunks that the call continues came before the path and are routed to nowhere."""
-    given = beam.history.index - len(beam.path)
-    routes = [*[None] * given, *(node.route for node in beam.path), None]
-    return sink_count(timeline(routes, plan)[-1])

@@ -15,8 +15,7 @@ from av.codec.codec import UnknownCodecError
 from pydantic import Field
 
 from streamt1_plugins.api.hookspecs import hookimpl
-from streamt1_plugins.errors import OutputError
-from streamt1_plugins.runs.files import check_writable, write_atomically
+from streamt1_plugins.runs.files import check_writable, write_atomically, writing
 from streamt1_plugins.runs.observers.folder import TREE
 from streamt1_plugins.runs.report.strips import to_bytes
 
@@ -55,14 +54,11 @@ class Video:
         if not chunks:
             return
         path = Path(self.path)
-        try:
+        tree = path.parent / TREE
+        kept = f"in {tree}" if tree.exists() else "in memory, as `.tree` of the wrapped pipeline"
+        with writing(f"The tree is kept {kept}, but the video {path} could not be written"):
             path.parent.mkdir(parents=True, exist_ok=True)
             write_video(chain.from_iterable(chunks), path, run.session.fps, crf=self.crf, scale=self.scale)
-        except OSError as error:
-            tree = path.parent / TREE
-            kept = f"in {tree}" if tree.exists() else "in memory, as `.tree` of the wrapped pipeline"
-            what = f"The video {path} could not be written: {error.strerror or error}."
-            raise OutputError(f"{what} The tree is kept {kept}.") from error
 
 
 def write_video(frames: Iterable[Tensor], path: Path, fps: float, *, crf: int = 18, scale: Scale = "auto") -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -24,7 +24,7 @@ from streamt1_plugins.runs.report import render
 from streamt1_plugins.runs.report.strips import draw, encoded
 
 if TYPE_CHECKING:
-    from streamt1_plugins.api.candidate import Beam, Candidate
+    from streamt1_plugins.api.candidate import Candidate
     from streamt1_plugins.api.run import Run
     from streamt1_plugins.api.types import Chunk, Node
 
@@ -33,7 +33,8 @@ log = logging.getLogger("streamt1")
 START_SECONDS, END_SECONDS = 30, 300
 STRIP_FRAMES, STRIP_HEIGHT = 5, 64
 ID_FILE = "wandb.json"
-_COLUMNS = ("id", "chunk", "parent", "fate", "rank", "score", "short", "long", "route", "seed", "propagated", "problem")
+_FIELDS = ("id", "chunk", "parent", "fate", "rank", "score", "short", "long", "route", "seed", "propagated", "problem")
+_COLUMNS = [*_FIELDS, "strip"]
 
 
 @dataclass(eq=False)
@@ -62,26 +63,53 @@ class Wandb(Dashboard):
             recipe = run.recipe.model_dump(mode="json")
             start = {"prompt": run.prompt, "seed": run.seed, "chunks": run.session.num_chunks, "versions": versions()}
             with self._guarded("wandb"):
-                self._log = _WandbRun(self._opened({**recipe, **start}), run, self.media_mb * MEGABYTE)
+                self._log = self._opened({**recipe, **start})
             self._lap()
 
     @hookimpl
     def streamt1_candidate_scored(self, candidate: Candidate) -> None:
-        if self._log is not None:
-            with self._guarded("wandb"):
-                self._log.strip(candidate)
+        """Keep a small picture: the frames are gone when the chunk is over."""
+        frames = candidate.decoded.frames
+        if self._log is None or self._left <= 0 or not len(frames):  # another process has them
+            return
+        with self._guarded("wandb"):
+            picture = draw(frames, STRIP_FRAMES, STRIP_HEIGHT)
+            self._left -= len(encoded(picture, "JPEG"))
+            self._strips[candidate.id] = self._api.Image(picture, caption=candidate.id, file_type="jpg")
 
     @hookimpl
     def streamt1_chunk_selected(self, run: Run, chunk: Chunk) -> None:
-        if self._log is not None:
-            with self._guarded("wandb"):
-                self._log.chunk(chunk, {**chunk_scalars(run, chunk), "seconds": self._lap()})
+        if self._log is None:
+            return
+        with self._guarded("wandb"):
+            rows = [[*_row(node), self._strips.pop(node.id, None)] for node in run.tree.chunk(chunk.index)]
+            self._rows += rows
+            for row in rows:
+                self._table.add_data(*row)
+            logged: dict[str, Any] = {**chunk_scalars(run, chunk), "seconds": self._lap()}
+            if self._left > 0:
+                content = encode_video(run.beams[0].history.frames[-1], run.session.fps)
+                self._left -= len(content)
+                caption = run.beams[0].path[-1].id
+                logged["best_chunk"] = self._api.Video(BytesIO(content), format="mp4", caption=caption)
+            self._log.log({**logged, "candidates_by_chunk": self._table})
 
     @hookimpl
-    def streamt1_run_finished(self, error: BaseException | None) -> None:
-        if self._log is not None:
-            with self._guarded("wandb"):
-                self._log.finish(error, self.folder)
+    def streamt1_run_finished(self, run: Run, error: BaseException | None) -> None:
+        """Log the whole table, the page, the folder as an artifact, and the result as the summary."""
+        if self._log is None:
+            return
+        with self._guarded("wandb"):
+            self._log.log({"all_candidates": self._api.Table(columns=_COLUMNS, data=self._rows)})
+            if self.folder is not None and Path(self.folder).is_dir():
+                page = self._api.Html(render(self.folder), inject=False, data_is_not_path=True)
+                self._log.log({"tree": page})
+                self._log.log_artifact(self._artifact(Path(self.folder)))
+            winner = run.tree.winner
+            self._log.summary["winner"] = list(winner)
+            self._log.summary["whole_video"] = run.tree.final.get(winner[-1]) if winner else None
+            self._log.summary["error"] = None if error is None else f"{type(error).__name__}: {error}"
+            self._log.finish(exit_code=0 if error is None else 1)
         self._log = None
 
     def _opened(self, config: dict[str, Any]) -> Any:
@@ -110,6 +138,12 @@ class Wandb(Dashboard):
         if self.folder:
             Path(self.folder).mkdir(parents=True, exist_ok=True)
             write_atomically(Path(self.folder) / ID_FILE, json.dumps({"id": started.id}) + "\n")
+        started.define_metric("chunk")
+        started.define_metric("*", step_metric="chunk")
+        self._api, self._left = wandb, self.media_mb * MEGABYTE  # bytes of media that may still be logged
+        self._table = wandb.Table(columns=_COLUMNS, log_mode="INCREMENTAL")
+        self._rows: list[list[Any]] = []
+        self._strips: dict[str, Any] = {}
         return started
 
     def _same_run(self) -> dict[str, str]:
@@ -118,64 +152,9 @@ class Wandb(Dashboard):
             return {}
         return {"id": json.loads(path.read_text(encoding="utf-8"))["id"], "resume": "allow"}
 
-
-@dataclass
-class _WandbRun:
-    """An open wandb run that shows `run`. `left`: bytes of media that may still be logged."""
-
-    wandb_run: Any
-    run: Run
-    left: float
-    rows: list[list[Any]] = field(default_factory=list)
-    strips: dict[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        import wandb
-
-        self.api: Any = wandb
-        self.wandb_run.define_metric("chunk")
-        self.wandb_run.define_metric("*", step_metric="chunk")
-        self.table = wandb.Table(columns=[*_COLUMNS, "strip"], log_mode="INCREMENTAL")
-
-    def strip(self, candidate: Candidate) -> None:
-        """Keep a small picture: the frames are gone when the chunk is over."""
-        if self.left <= 0 or not len(candidate.decoded.frames):  # another process has them
-            return
-        picture = draw(candidate.decoded.frames, STRIP_FRAMES, STRIP_HEIGHT)
-        self.left -= len(encoded(picture, "JPEG"))
-        self.strips[candidate.id] = self.api.Image(picture, caption=candidate.id, file_type="jpg")
-
-    def chunk(self, chunk: Chunk, scalars: dict[str, float]) -> None:
-        """Scalars, the chunk's rows of the table, and its video."""
-        for node in self.run.tree.chunk(chunk.index):
-            row = [*_row(node), self.strips.pop(node.id, None)]
-            self.rows.append(row)
-            self.table.add_data(*row)
-        self.wandb_run.log({**scalars, "candidates_by_chunk": self.table, **self._video(self.run.beams[0])})
-
-    def _video(self, beam: Beam) -> dict[str, Any]:
-        if self.left <= 0:
-            return {}
-        content = encode_video(beam.history.frames[-1], self.run.session.fps)
-        self.left -= len(content)
-        video = self.api.Video(BytesIO(content), format="mp4", caption=beam.path[-1].id)
-        return {"best_chunk": video}
-
-    def finish(self, error: BaseException | None, folder: str | None) -> None:
-        """The whole table, the page, the folder as an artifact, and the result as the summary."""
-        tree, table = self.run.tree, self.api.Table(columns=[*_COLUMNS, "strip"], data=self.rows)
-        self.wandb_run.log({"all_candidates": table})
-        if folder is not None and Path(folder).is_dir():
-            self.wandb_run.log({"tree": self.api.Html(render(folder), inject=False, data_is_not_path=True)})
-            self.wandb_run.log_artifact(self._artifact(Path(folder)))
-        self.wandb_run.summary["winner"] = list(tree.winner)
-        self.wandb_run.summary["whole_video"] = tree.final.get(tree.winner[-1]) if tree.winner else None
-        self.wandb_run.summary["error"] = None if error is None else f"{type(error).__name__}: {error}"
-        self.wandb_run.finish(exit_code=0 if error is None else 1)
-
     def _artifact(self, folder: Path) -> Any:
         """The run folder, without the checkpoint, which only resuming needs."""
-        artifact = self.api.Artifact(f"run-{self.wandb_run.id}", type="streamt1-run")
+        artifact = self._api.Artifact(f"run-{self._log.id}", type="streamt1-run")
         for path in sorted(folder.rglob("*")):
             place = path.relative_to(folder)
             if path.is_file() and place.parts[0] != STATE and not path.name.startswith("."):
@@ -186,4 +165,4 @@ class _WandbRun:
 def _row(node: Node) -> list[Any]:
     record = node_record(node)
     # Seeds have 63 bits, and a table that JavaScript reads keeps only 53 of a number.
-    return [str(record[name]) if name == "seed" else record[name] for name in _COLUMNS]
+    return [str(record[name]) if name == "seed" else record[name] for name in _FIELDS]

@@ -75,7 +75,6 @@ def costs(cost: Cost) -> dict[str, Any]:
 def record(start: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What is needed to make the run again, besides the recipe."""
     call = {name: value for name, value in start["call"].items() if name != "prompt"}
-    rows = [("Seed", str(start["seed"])), ("Device", str(start["device"])), ("Started", str(start["time"])[:19])]
-    if call:
-        rows.append(("Arguments", json.dumps(call, ensure_ascii=False)[1:-1]))
-    return rows + [(name, version) for name, version in start["versions"].items()]
+    rows = {"Seed": start["seed"], "Device": start["device"], "Started": start["time"][:19]}
+    rows |= {"Arguments": json.dumps(call, ensure_ascii=False)[1:-1]} if call else {}
+    return [(name, str(value)) for name, value in (rows | start["versions"]).items()]

@@ -76,9 +76,7 @@ def held(recorded: RecordedRun, tree: Tree) -> list[memory.Held]:
     """The memory along the winning path; empty where the memory was not routed."""
     if not any(node.route for node in tree):
         return []
-    winner = recorded.winner
-    given = winner[0].chunk if winner else 0  # chunks the call continued came first
-    return memory.timeline([*[None] * given, *(node.route for node in winner)], recorded.recipe.sinks)
+    return memory.timeline(memory.routes_of(recorded.winner), recorded.recipe.sinks)
 
 
 def film(found: dict[str, strips.Strip]) -> dict[str, float | int]:

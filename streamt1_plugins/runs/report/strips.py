@@ -31,21 +31,19 @@ class Strip:
     """A file with `frames` pictures in a row."""
 
     path: Path
-    node: str
     frames: int
 
 
 def find(folder: Path) -> dict[str, Strip]:
     """The strips of a run folder by node id."""
     names = ((path, _NAME.fullmatch(path.name)) for path in sorted((folder / FOLDER).glob("*.webp")))
-    strips = [Strip(path, match["node"], int(match["frames"])) for path, match in names if match]
-    return {strip.node: strip for strip in strips}
+    return {match["node"]: Strip(path, int(match["frames"])) for path, match in names if match}
 
 
 def copy(source: Path, target: Path, nodes: Container[str]) -> None:
     """Bring the strips of `nodes` to another run folder."""
-    for strip in find(source).values():
-        if strip.node in nodes:
+    for node, strip in find(source).items():
+        if node in nodes:
             (target / FOLDER).mkdir(parents=True, exist_ok=True)
             shutil.copy(strip.path, target / FOLDER)
 
