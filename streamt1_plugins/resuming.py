@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -133,8 +133,7 @@ def _warn_of_other_versions(recorded: RecordedRun) -> None:
 @contextmanager
 def closing_on_error(session: Session) -> Iterator[None]:
     """Give the pipeline back as it was when the run cannot even start."""
-    try:
+    with ExitStack() as stack:
+        stack.callback(session.close)
         yield
-    except BaseException:
-        session.close()
-        raise
+        stack.pop_all()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Protocol
 
 import typer
@@ -81,13 +81,16 @@ def best_device() -> str:
 @contextmanager
 def kept(pipe: StreamPipeline, out: Path) -> Iterator[None]:
     """Where the run ends early, print where its record is: the observers have written it by then."""
-    try:
-        with stoppable():
-            yield
-    except BaseException:
+
+    def show_folder() -> None:
         if pipe.run is not None and len(pipe.tree) and pipe.workers.rank == 0:
             typer.echo(f"What was generated so far is kept in {out}", err=True)
-        raise
+
+    with ExitStack() as stack:
+        stack.callback(show_folder)
+        with stoppable():
+            yield
+        stack.pop_all()
 
 
 @contextmanager

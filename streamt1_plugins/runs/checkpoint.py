@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 STATE, HEAD = "state", "head"
 SCHEMA = 1
-ROOT = ""
-"""The id, among those of nodes, of what all branches start from."""
 
 
 @dataclass(frozen=True)
@@ -87,9 +85,9 @@ def restored_beams(saved: Checkpoint, folder: Path, tree: Tree, session: Session
 
     Branches share the chunks they have in common, as they did before.
     """
-    made = {ROOT: Beam(session.root())}
+    root, made = Beam(session.root()), dict[str, Beam]()
     for name in saved.beams:
-        beam = made[ROOT]
+        beam = root
         for node in tree.path(name):
             if node.id not in made:
                 latents = _read(_file(folder / STATE, node.id))[0]["latents"].to(device)

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from streamt1_plugins.api.tree import Tree
     from streamt1_plugins.api.types import Chunk
 
-_HOUR = 3600.0
-
 
 @dataclass(eq=False)
 class Console:
@@ -85,7 +83,7 @@ class _Bar(Progress):
             TimeRemainingColumn(),
             console=terminal,
             transient=True,
-            speed_estimate_period=_HOUR,
+            speed_estimate_period=3600.0,
         )
         self.add_task("", total=run.session.num_chunks, chunk=1, candidates=0, best="-")
 

@@ -14,12 +14,7 @@ from streamt1_plugins.runs.files import Claim, warned, writing
 from streamt1_plugins.runs.journal import JOURNAL, JournalFile
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from contextlib import AbstractContextManager
-
-    from torch import Generator
-
-    from streamt1_plugins.api.candidate import Beam, Candidate
+    from streamt1_plugins.api.candidate import Candidate
     from streamt1_plugins.api.run import Run
 
 log = logging.getLogger("streamt1")
@@ -54,12 +49,13 @@ class Journal:
                 self._file.add(event, sync=event["event"] != "candidate")
         self._made = made
         if run.beams[0].path and not exists:
-            self._save(run.beams, run.call["generator"])
+            self._save(made)
 
     @hookimpl
     def streamt1_candidate_scored(self, candidate: Candidate) -> None:
         if self._made is not None and self._file is not None:
-            with self._later():
+            # The line is written with the next one, or the end reports that it is lost.
+            with warned(f"The journal in {self.path} was not updated"):
                 self._file.add(self._made.candidate(candidate))
 
     @hookimpl(trylast=True)
@@ -69,9 +65,9 @@ class Journal:
             return
         for event in self._made.committed():
             # The line first: a checkpoint is never ahead of the journal, and a chunk without one is searched again.
-            with self._later():
+            with warned(f"The journal in {self.path} was not updated"):
                 self._file.add(event, sync=True)
-                self._save(self._made.run.beams, self._made.run.call["generator"])
+                self._save(self._made)
 
     @hookimpl
     def streamt1_run_finished(self, error: BaseException | None) -> None:
@@ -91,11 +87,7 @@ class Journal:
                 self._claim.release()
             self._file = self._claim = None
 
-    def _later(self) -> AbstractContextManager[None]:
-        """For a line that can wait: it is written with the next one, or the end reports that it is lost."""
-        return warned(f"The journal in {self.path} was not updated")
-
-    def _save(self, beams: Sequence[Beam], generator: Generator) -> None:
+    def _save(self, made: RunEvents) -> None:
         if self.state:
             with warned(f"{self.path}: this chunk would be searched again after an interruption"):
-                save_checkpoint(Path(self.path), beams, generator)
+                save_checkpoint(Path(self.path), made.run.beams, made.run.call["generator"])
