@@ -109,7 +109,8 @@ def write_atomically(path: Path, content: str | bytes, *, durable: bool = False)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with temporary.open("wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
+            # Lone surrogates (a prompt typed in another encoding) cannot be written as UTF-8.
+            file.write(content.encode("utf-8", "replace") if isinstance(content, str) else content)
             if durable:
                 file.flush()
                 os.fsync(file.fileno())

@@ -43,11 +43,12 @@ class Folder:
         if not (folder / RECIPE).exists():
             with writing(f"The run folder {folder} cannot be used"):
                 write_atomically(folder / RECIPE, run.recipe.to_yaml())
-        self._made = RunEvents(run)
+        made = RunEvents(run)
         if self.append and (folder / journal.JOURNAL).exists():
-            self._events = [*journal.read(folder), *self._made.resumed()]
+            self._events = [*journal.read(folder), *made.resumed()]
         else:
-            self._events = list(self._made.started())
+            self._events = list(made.started())
+        self._made = made
 
     @hookimpl
     def streamt1_candidate_scored(self, candidate: Candidate) -> None:
