@@ -177,9 +177,7 @@ def _decoded(session: Session, small: Tensor) -> tuple[int, int]:
             first, both = (session.decode(History(), torch.cat([small] * count, dim=2))[0] for count in (1, 2))
     except PluginError:
         return 0, 0
-    later = tensor_bytes(both.frames) - tensor_bytes(
-        first.frames
-    )  # a first chunk may have fewer
+    later = tensor_bytes(both.frames) - tensor_bytes(first.frames)  # a first chunk may have fewer
     return tensor_bytes(first.state), later
 
 
