@@ -118,7 +118,6 @@ class Session(Protocol):
     @property
     def forwards(self) -> int:
         """Transformer forwards so far, every candidate of a batch counted. Read-only: callers count by differences."""
-        ...
 
     @property
     def generator(self) -> Generator:
@@ -127,22 +126,18 @@ class Session(Protocol):
         Candidates drawn and generated with this object, chunk after chunk, are those the plain pipeline makes. A
         session recognises it by identity, where the plain pipeline draws otherwise than a candidate does.
         """
-        ...
 
     def root(self) -> History:
         """What every branch starts from: the empty history, or one with the frames the call continues (`index` > 0)."""
-        ...
 
     def draw(self, history: History, generator: Generator) -> Tensor:
         """Fresh noise ``[1, C, F, h, w]`` for the next chunk, from a candidate's generator or `self.generator`."""
-        ...
 
     def generate(self, history: History, noise: Tensor, generators: Sequence[Generator]) -> Tensor:
         """Denoise N candidates of the next chunk, ``[N, C, F, h, w]``; memory is read only.
 
         The result has as many frames as the noise, or fewer where part of the noise covers frames that are there.
         """
-        ...
 
     def decode(self, history: History, latents: Tensor) -> list[Decoded]:
         """Frames of THIS chunk for N candidates, continuing the history's decoder state.
@@ -150,19 +145,15 @@ class Session(Protocol):
         With an empty `root()` as history this is a cold decode, and then `latents` may hold any number of latent
         frames. A session whose root is not empty takes a plain `History()` for it.
         """
-        ...
 
     def commit(self, history: History, latents: Tensor, decoded: Decoded, route: MemoryRoute) -> History:
         """Append one survivor ``[1, C, F, h, w]``: the clean pass that writes its context, stored with its route."""
-        ...
 
     def finish(self, history: History) -> Any:
         """What the plain pipeline returns for these chunks, in the caller's output type."""
-        ...
 
     def close(self) -> None:
         """Give the pipeline back as it was."""
-        ...
 
 
 @runtime_checkable
@@ -175,15 +166,12 @@ class HasDraft(Protocol):
 
     def steps(self, history: History) -> int:
         """Denoising steps of the next chunk."""
-        ...
 
     def draft(self, history: History, noise: Tensor, generators: Sequence[Generator], steps: int) -> list[Draft]:
         """The first `steps` of N candidates, at least one and fewer than all; memory is read only."""
-        ...
 
     def finish_drafts(self, history: History, drafts: Sequence[Draft], generators: Sequence[Generator]) -> Tensor:
         """The other steps of N drafts of one history, ``[N, C, F, h, w]``; not always those drafted together."""
-        ...
 
 
 class Adapter(Protocol):
@@ -194,11 +182,9 @@ class Adapter(Protocol):
 
         Raises `UnsupportedPipelineError` for a pipeline it cannot drive, `InputError` for arguments it cannot use.
         """
-        ...
 
     def load(self, model: str) -> Any:
         """Load a pipeline of this family from a folder or a hub id."""
-        ...
 
 
 @runtime_checkable
@@ -210,7 +196,6 @@ class HasOutline(Protocol):
 
         Raises `InputError` for a length it cannot make.
         """
-        ...
 
 
 @runtime_checkable
@@ -222,7 +207,6 @@ class HasFootprint(Protocol):
 
         Raises `InputError` for a length it cannot make.
         """
-        ...
 
 
 @runtime_checkable
@@ -231,4 +215,3 @@ class OutlinedSession(Protocol):
 
     def outline(self) -> Outline:
         """The call at hand; chunks that it continues count as chunks."""
-        ...

@@ -39,7 +39,6 @@ class RegisterAdapter(Protocol):
         `rewards`: as in a recipe's `rewards`, {"short": {name: {...}}, "long": {...}}, for recipes that name none.
         `capabilities`: those of its ordinary session, for `streamt1 plugins`.
         """
-        ...
 
 
 class RegisterReward(Protocol):
@@ -47,7 +46,6 @@ class RegisterReward(Protocol):
 
     def __call__(self, name: str, *, target: Target, extra: str | None = None) -> None:
         """`extra`: the pip extra (or distribution) to install when the reward's imports are missing."""
-        ...
 
 
 class RegisterPolicy(Protocol):
@@ -55,4 +53,3 @@ class RegisterPolicy(Protocol):
 
     def __call__(self, name: str, *, kind: PolicyKind, target: Target) -> None:
         """`kind`: which section of a recipe may name it."""
-        ...
