@@ -10,7 +10,7 @@ import logging
 import os
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import pluggy
 
@@ -75,8 +75,7 @@ class Discovery:
         self.adapters: Table[AdapterEntry] = Table("adapter")
         self.rewards: Table[Entry] = Table("reward")
         self.policies: dict[PolicyKind, Table[Entry]] = {
-            kind: Table(f"{kind} policy" if kind != "observer" else kind)
-            for kind in ("width", "noise", "scoring", "selection", "memory", "observer")
+            kind: Table(f"{kind} policy" if kind != "observer" else kind) for kind in get_args(PolicyKind)
         }
         self.plugins: dict[str, str] = {}
         self.disabled = tuple(name.strip() for name in os.environ.get(DISABLE, "").split(",") if name.strip())
