@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from streamt1_plugins.api.adapter import Decoded, Draft
-from streamt1_plugins.testing import AdapterContract, AdapterNumerics
+from streamt1_plugins.testing import AdapterContract
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "third_party" / "streamt1_example_adapter"))
 
@@ -298,11 +298,3 @@ def test_a_careless_adapter_fails(changes: dict[str, Any]) -> None:
         contract(Careless()).test_unusable_arguments_are_named(changes, "prompt")
     with pytest.raises((pytest.fail.Exception, AttributeError)):
         contract(Careless()).test_other_pipelines_are_refused()
-
-
-def test_a_variant_repeats_a_part_of_the_contract() -> None:
-    def tests(kind: type) -> set[str]:
-        return {name for name in dir(kind) if name.startswith("test_")}
-
-    assert tests(AdapterNumerics) < tests(AdapterContract)
-    assert {test for _, test, _ in DRAFTS} <= tests(AdapterNumerics), "what is denoised depends on the variant"
