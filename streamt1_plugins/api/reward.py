@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 FrameKey = tuple[str, int]
 """(id of the candidate a frame belongs to, frame inside its chunk): in one run the same key means the same pixels.
 
-The frames of a preview, which an early look takes, have ``.preview`` after the id.
+The frames of a preview, which early pruning judges, have ``.preview`` after the id.
 """
 
 
@@ -112,7 +112,7 @@ class Reward(ABC):
 
     @abstractmethod
     def score(self, inp: RewardInput) -> RewardOutput:
-        """Judge N candidates at once; the result must not depend on which candidates share the batch."""
+        """Scores of N candidates; they must not depend on which candidates share the batch."""
 
     def offload(self) -> None:
         """Give the device's memory back until the next `load`. Override it to keep the weights in main memory."""

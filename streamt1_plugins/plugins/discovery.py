@@ -55,7 +55,7 @@ def _origin(point: EntryPoint) -> str:
     return point.dist.name if point.dist else "an unknown distribution"
 
 
-def _reject_shared_names(points: Iterable[EntryPoint]) -> None:
+def _reject_shared_names(points: Sequence[EntryPoint]) -> None:
     """Pluggy would silently keep one of two distributions that use the same entry-point name."""
     seen: dict[str, EntryPoint] = {}
     for point in points:
@@ -79,10 +79,11 @@ class Discovery:
         }
         self.plugins: dict[str, str] = {}
         self.disabled = tuple(name.strip() for name in os.environ.get(DISABLE, "").split(",") if name.strip())
-        points = sorted(entry_points(group=hookspecs.PROJECT), key=lambda point: point.name)
-        _reject_shared_names(point for point in points if point.name not in self.disabled)
+        found = sorted(entry_points(group=hookspecs.PROJECT), key=lambda point: point.name)
+        points = [point for point in found if point.name not in self.disabled]
+        _reject_shared_names(points)
         for point in points:
-            if point.name not in self.disabled and point.name not in self.plugins:
+            if point.name not in self.plugins:
                 self._load(point)
         self.add_named(named())
 

@@ -10,7 +10,7 @@ from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from streamt1_plugins.errors import PluginError, foreign_code
+from streamt1_plugins.errors import PluginError, StreamT1Error, foreign_code
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -85,7 +85,7 @@ def _executed(name: str, path: Path) -> ModuleType:
     try:
         with foreign_code(f"Loading the plugin file {path}"):
             spec.loader.exec_module(module)
-    except BaseException:
+    except StreamT1Error:
         del sys.modules[name]
         raise
     return module

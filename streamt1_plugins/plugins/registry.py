@@ -47,22 +47,22 @@ class AdapterEntry(Entry):
 E_co = TypeVar("E_co", bound=Entry)
 
 
-def load_target(target: Target, who: str, extra: str | None = None) -> Any:
-    """The class itself, or what ``"module:attr"`` imports. Raises `PluginError`, which names `who`, if that fails."""
+def load_target(target: Target, what: str, extra: str | None = None) -> Any:
+    """The class itself, or what ``"module:attr"`` imports. Raises `PluginError`, which names `what`, if that fails."""
     if not isinstance(target, str):
         return target
     module, _, attribute = target.partition(":")
-    with foreign_code(f"Importing {module!r} for {who}"):
+    with foreign_code(f"Importing {module!r} for {what}"):
         try:
             found = import_module(module)
         except ImportError as error:
             hint = f" Install it with: pip install {extra!r}." if extra else ""
             missing = error.name or module
-            raise PluginError(f"{who} needs {missing!r}, which cannot be imported ({error}).{hint}") from error
+            raise PluginError(f"{what} needs {missing!r}, which cannot be imported ({error}).{hint}") from error
     try:
         return getattr(found, attribute)
     except AttributeError as error:
-        raise PluginError(f"{who} points to {target!r}, but {module!r} has no {attribute!r}.") from error
+        raise PluginError(f"{what} points to {target!r}, but {module!r} has no {attribute!r}.") from error
 
 
 @dataclass
