@@ -147,7 +147,7 @@ class Session(Protocol):
         """
 
     def commit(self, history: History, latents: Tensor, decoded: Decoded, route: MemoryRoute) -> History:
-        """The history with one survivor ``[1, C, F, h, w]``, whose context the clean pass writes, stored with its route."""
+        """The history with one survivor ``[1, C, F, h, w]`` and its route; the clean pass writes its context."""
 
     def finish(self, history: History) -> Any:
         """What the plain pipeline returns for these chunks, in the caller's output type."""

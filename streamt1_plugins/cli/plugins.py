@@ -55,21 +55,21 @@ def offers(found: Discovery) -> dict[str, list[dict[str, Any]]]:
                 "suggested rewards": sorted({name for named in (entry.rewards or {}).values() for name in named}),
                 "explicit": entry.explicit,
             }
-            for entry in found.adapters.entries.values()
+            for entry in found.adapters.values()
         ],
         "capabilities": [
             {"adapter": entry.name, **capabilities(entry.capabilities)}
-            for entry in found.adapters.entries.values()
+            for entry in found.adapters.values()
             if entry.capabilities is not None
         ],
         "rewards": [
             {"name": entry.name, "origin": entry.origin, "extra": entry.extra, "target": entry.path}
-            for entry in found.rewards.entries.values()
+            for entry in found.rewards.values()
         ],
         "policies": [
             {"kind": kind, "name": entry.name, "origin": entry.origin, "target": entry.path}
             for kind, table in found.policies.items()
-            for entry in table.entries.values()
+            for entry in table.values()
         ],
         "disabled": [{"name": name} for name in found.disabled],
     }
