@@ -1,34 +1,34 @@
-"""A candidate is a node with tensors; a beam is a path of nodes."""
+"""A candidate is its node, its tensors, and where these are."""
 
 from __future__ import annotations
 
-from dataclasses import FrozenInstanceError, fields
+from dataclasses import FrozenInstanceError
 
 import pytest
 import torch
 
+import streamt1_plugins as streamt1
 from streamt1_plugins.api.candidate import Beam, Candidate
-from streamt1_plugins.api.types import Node
 
 
-def test_a_candidate_is_a_node_with_tensors_and_leaves_them_behind() -> None:
-    tensor = torch.zeros(1)
-    candidate = Candidate(
-        chunk=1, ordinal=2, parent="000.00", seed=7, score=1.5, beam=None, noise=tensor, latents=tensor, decoded=None
+def test_the_node_of_a_candidate_has_its_record_and_no_tensor() -> None:
+    decoded = streamt1.Decoded(torch.zeros(1, 3, 2, 2))
+    beam, noise = Beam(streamt1.History()), torch.zeros(1)
+    made = Candidate(
+        chunk=2, ordinal=3, parent="001.00", seed=9, score=0.5, beam=beam, noise=noise, latents=noise, decoded=decoded
     )
-    node = candidate.node()
-    assert type(node) is Node
-    assert all(
-        getattr(node, item.name) == getattr(candidate, item.name)
-        for item in fields(Node)
-        if item.name not in ("short", "long")
-    )
-    assert "tensor" not in repr(candidate)
+    assert made.location == "here"
+    assert made.node() == streamt1.Node(chunk=2, ordinal=3, parent="001.00", seed=9, score=0.5)
+    assert made.node().id == made.id == "002.03"
+    assert "tensor" not in repr(made)
 
 
-def test_a_beam_ends_with_its_newest_node_and_cannot_be_changed() -> None:
-    nodes = tuple(Node(chunk=index, ordinal=0, parent=None, seed=index) for index in range(2))
-    assert Beam(None).last is None
-    assert Beam(None, nodes).last is nodes[1]
+def test_the_last_node_of_a_beam() -> None:
+    node = streamt1.Node(chunk=0, ordinal=0, parent=None, seed=1)
+    assert Beam(streamt1.History()).last is None
+    assert Beam(streamt1.History(), (node,)).last is node
+
+
+def test_a_beam_cannot_be_changed() -> None:
     with pytest.raises(FrozenInstanceError):
-        Beam(None).rank = 3
+        Beam(streamt1.History()).rank = 3  # type: ignore[misc]

@@ -1,18 +1,79 @@
-"""Plugins are found, named in errors, and never change a result unasked."""
+"""Every hook is called as its docstring says; plugins are found, named in errors, and never change a result unasked."""
 
 from __future__ import annotations
 
 import logging
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+import typer
 
+import streamt1_plugins as streamt1
 from streamt1_plugins.errors import PluginError
 from streamt1_plugins.plugins.discovery import DISABLE, TRACE, Discovery
-from tests.parts import declare_parts, hookimpl, run
 from tests.third_party.fresh import distribution, fresh_discovery, plugin
+from tests.toy import ToyPipeline
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+hookimpl = streamt1.hookimpl
+
+
+def run(*overrides: str, observers: dict[str, object] | None = None, **call: Any) -> streamt1.StreamPipeline:
+    pipe = streamt1.wrap(ToyPipeline(), "stream-t1", overrides=overrides, observers=observers)
+    pipe.video = pipe("a prompt", **call)
+    return pipe
+
+
+# The hooks, one test each.
+
+
+def test_hook_register_adapters() -> None:
+    @hookimpl
+    def declare(register: Any) -> None:
+        register("acme", pipelines=("AcmePipeline",), target="acme:Adapter", explicit="because.")
+
+    found = Discovery()
+    found.add(plugin(streamt1_register_adapters=declare), name="acme", origin="acme-video")
+    entry = found.adapters["acme"]
+    assert (entry.pipelines, entry.origin, entry.explicit) == (("AcmePipeline",), "acme-video", "because.")
+
+
+def test_hook_register_rewards() -> None:
+    @hookimpl
+    def declare(register: Any) -> None:
+        register("acme", target="acme:Reward", extra="acme[gpu]")
+
+    found = Discovery()
+    found.add(plugin(streamt1_register_rewards=declare), name="acme", origin="acme-video")
+    assert (found.rewards["acme"].target, found.rewards["acme"].extra) == ("acme:Reward", "acme[gpu]")
+
+
+def test_hook_register_policies() -> None:
+    @hookimpl
+    def declare(register: Any) -> None:
+        for kind in ("width", "noise", "scoring", "selection", "memory", "observer"):
+            register("acme", kind=kind, target="acme:Part")
+
+    found = Discovery()
+    found.add(plugin(streamt1_register_policies=declare), name="acme", origin="acme-video")
+    assert all("acme" in table for table in found.policies.values())
+
+
+def test_hook_add_commands() -> None:
+    @hookimpl
+    def add(cli: typer.Typer) -> None:
+        cli.command("hello")(lambda: None)
+
+    found, cli = Discovery(), typer.Typer()
+    found.add(plugin(streamt1_add_commands=add), name="acme", origin="acme-video")
+    found.add_commands(cli)
+    assert "hello" in [command.name for command in cli.registered_commands]
+
+
+# Discovery.
 
 
 def test_a_broken_plugin_is_named_with_its_distribution_and_the_off_switch(
@@ -104,8 +165,8 @@ def test_calls_can_be_traced(monkeypatch: pytest.MonkeyPatch, caplog: pytest.Log
 
 @hookimpl
 def answer_everything(register: Any) -> None:
-    declare_parts(register)
-    register("rogue", kind="observer", target="tests.parts:Misspelt")
+    for kind in ("width", "noise", "scoring", "selection", "memory", "observer"):
+        register("rogue", kind=kind, target="tests.no_such_module:Rogue")
 
 
 def rogue_select(candidates: Any) -> Any:
