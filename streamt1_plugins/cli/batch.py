@@ -102,7 +102,7 @@ class Batch:
             yield index
 
     def _make(self, folder: Path, prompt: str) -> bool:
-        """Whether there was anything to do: makes or finishes the run of one prompt."""
+        """Make or finish the run of one prompt; returns False where it was finished before."""
         from streamt1_plugins.resuming import open_interrupted
         from streamt1_plugins.runs.observers.record import record_to
 

@@ -60,7 +60,7 @@ def offers(found: Discovery) -> dict[str, list[dict[str, Any]]]:
         "capabilities": [
             {"adapter": entry.name, **capabilities(entry.capabilities)}
             for entry in found.adapters.values()
-            if entry.capabilities is not None
+            if entry.capabilities
         ],
         "rewards": [
             {"name": entry.name, "origin": entry.origin, "extra": entry.extra, "target": entry.path}

@@ -50,7 +50,7 @@ class Place(Section):
 
 
 class RewardPart(Section):
-    """How one reward takes part: its weight in the horizon's mean, its calibration and its own options.
+    """One reward: its weight in the horizon's mean, its calibration, where it runs and its own options.
 
     weight: 0 records the reward without letting it decide. calibration: `none` keeps raw values; `running`
     standardises by every candidate measured so far; `group` by the candidates of this chunk; `rank` gives 0..1 by
@@ -86,7 +86,7 @@ class RewardPart(Section):
 
 
 class RewardSettings(Section):
-    """What is measured, and on which pixels.
+    """The rewards of a run, and the frames that they score.
 
     window: length of the long horizon in chunks. decode: `carried` scores the frames the video will contain; `cold`
     decodes the chunk (short) and the window (long) from an empty decoder, as the authors' release does.

@@ -140,7 +140,7 @@ class ParallelSettings(Section):
 
 
 class PlacementSettings(Section):
-    """Where a model's weights are kept when the command line loads it; nothing here changes a result.
+    """CPU offload of a model that the command line loads; nothing here changes a result.
 
     offload: components of the pipeline whose weights stay in CPU memory and come to the device when they run. check:
     whether a run that cannot fit into the GPU's free memory is refused before it starts. Rewards have devices of their

@@ -1,4 +1,4 @@
-"""What the search relies on in every adapter, as tests to inherit.
+"""Tests for adapters to inherit: everything that the search relies on.
 
 class TestMine(AdapterContract):
     name = "mine"
@@ -27,7 +27,7 @@ from streamt1_plugins.testing.state import footprint, tensor_bytes, tensors_in
 
 
 class AdapterContract(AdapterNumerics):
-    """What the search relies on, one test per promise; see `AdapterCase` for what to give it.
+    """Everything that the search relies on, one test per promise; `AdapterCase` lists what to override.
 
     A further variant of the same adapter (guidance, an image to start from) repeats `AdapterNumerics` alone.
     """

@@ -1,4 +1,4 @@
-"""What the search relies on in every reward, as tests to inherit.
+"""Tests for rewards to inherit: everything that the search relies on.
 
 class TestMine(RewardContract):
     def make_reward(self) -> Reward:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class RewardContract:
-    """What the search relies on in every reward. Called as in a run: loaded once, under ``torch.inference_mode``.
+    """Everything that the search relies on. Calls are as in a run: loaded once, under ``torch.inference_mode``.
 
     tolerance: how far scores of the same candidate may differ between batches (0 for bit-exact rewards).
     device: where it is tested. size: height and width of the test frames. prompts: the candidates' prompts.
