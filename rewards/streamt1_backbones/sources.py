@@ -68,7 +68,7 @@ def find_file(reward: str, source: str, name: str, revision: str | None = None) 
 
 
 def installed_file(reward: str, package: str, name: str, install: str) -> Path:
-    """Path of the file `name` in an installed package, without importing it. Raises `PluginError` where it is missing."""
+    """Path of the file `name` in an installed package, not imported. Raises `PluginError` where it is missing."""
     try:
         path = Path(str(distribution(package).locate_file(name)))
     except PackageNotFoundError as error:
