@@ -50,6 +50,7 @@ CONTENTS = {
     "Reference": [
         "recipes",
         "cli",
+        "cli-help",
         "stability",
         "api/public",
         "api/hooks",
@@ -166,5 +167,6 @@ def modules(*patterns: str) -> list[str]:
 
 
 def _documented(name: str) -> str:
-    kind = "class" if isinstance(getattr(streamt1, name), type) else "function"
+    value = getattr(streamt1, name)
+    kind = "class" if isinstance(value, type) else "function" if callable(value) else "data"
     return f".. auto{kind}:: streamt1_plugins.{name}"

@@ -71,3 +71,13 @@ def foreign_code(who: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise PluginError(f"{who} failed: {type(error).__name__}: {error}") from error
+
+
+@contextmanager
+def needs_extra(extra: str, use: str) -> Iterator[None]:
+    """Import libraries of an extra: where one is missing, `PluginError` has the command that installs it."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        library = str(error.name).partition(".")[0]
+        raise PluginError(f"{use} needs {library}: pip install 'streamt1-plugins[{extra}]'.") from error

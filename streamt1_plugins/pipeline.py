@@ -53,7 +53,8 @@ def wrap(
     """A diffusers pipeline with test-time scaling: the same call, the same output, a search inside.
 
     recipe: a shipped name, a YAML file, plain data or a `Recipe`. overrides: single keys, ``"search.top_k=3"``.
-    adapter: needed where the pipeline's class is ambiguous (a `WanPipeline` may be causal or not).
+    pipe: a diffusers pipeline, or one that is wrapped already, which keeps its adapter. adapter: needed where the
+    pipeline's class is ambiguous (a `WanPipeline` may be causal or not).
     rewards: `Reward` objects by name. The recipe's settings of that name apply; one that the recipe does not name
     counts with weight 1 on every horizon it serves. policies: objects by kind (`width`, `noise`, `scoring`,
     `selection`, `memory`) that take the place of the recipe's. observers: objects with event hooks, by name, besides
@@ -63,7 +64,7 @@ def wrap(
     """
     given = Given(rewards or {}, policies or {})
     if isinstance(pipe, StreamPipeline):
-        pipe = pipe.pipe
+        pipe, adapter = pipe.pipe, adapter or pipe.recipe.adapter.name
     loaded = recipes.load(recipe, overrides)
     entry = resolve_adapter(pipe, adapter or loaded.adapter.name)
     return StreamPipeline(pipe, completed(loaded, entry, given), observers or {}, given)
@@ -94,18 +95,19 @@ def load(
 class StreamPipeline:
     """A pipeline that searches. Call it like the pipeline inside, whose attributes it shares.
 
-    `recipe` is complete (defaults written out). `workers` may be set to processes that share the candidates
+    `recipe` is complete (defaults written out). `given` holds the plugins that came as objects. `workers` may be set to processes that share the candidates
     (`search.distributed.launch.join`). `run` and `tree` belong to the last call; ``run.recipe`` has the seed of that
     call too, so it alone reproduces the search.
     """
 
-    _OWN = frozenset({"pipe", "recipe", "run", "workers"})
+    _OWN = frozenset({"given", "pipe", "recipe", "run", "workers"})
 
     def __init__(
         self, pipe: Any, recipe: Recipe, observers: Mapping[str, object], given: Given = NOTHING_GIVEN
     ) -> None:
         self.pipe = pipe
         self.recipe = recipe
+        self.given = given
         self.run: Run | None = None
         self._workers: Workers | None = None
         self._adapter = build.adapter(recipe)
@@ -228,7 +230,7 @@ class StreamPipeline:
         with ExitStack() as stack:
             stack.push(lambda kind, error, trace: search.hooks.run_finished(error))
             stack.enter_context(search.workers.fail_together())
-            early_pruning.check(run)
+            early_pruning.check(run.recipe, run.session)
             memory_estimate.check(search, self.pipe, self._policies["width"])
             self._rewards.start(run)
             stack.callback(self._rewards.finish)

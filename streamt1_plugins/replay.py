@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from streamt1_plugins.api.run import Run
     from streamt1_plugins.api.tree import Tree
-    from streamt1_plugins.api.types import Proposal
     from streamt1_plugins.pipeline import StreamPipeline
     from streamt1_plugins.search.loop import Search
 
@@ -70,14 +69,17 @@ def branch(
     `resume`.
     """
     recorded = RecordedRun.read(folder)
-    path = path_to(recorded, node)
+    *path, last = path_to(recorded, node)
+    picked = replace(last, fate="kept", rank=0)
     recipe = placed(recorded.recipe, Path(out))
     wrapped = wrap_again(recorded, recipe, pipe, device, {**record_to(out), **(observers or {})})
     run = begin_again(recorded, wrapped, call)
-    with closing_on_error(run):
-        path = [*path[:-1], replace(path[-1], fate="kept", rank=0)]
-        follow(wrapped.search(run), recorded.tree(), path)
-        run.tree = _picked(recorded.tree(path[-1].chunk + 1), path[-1])
+    with closing_on_error(run.session):
+        follow(wrapped.search(run), recorded.tree(), [*path, picked])
+        run.tree = recorded.tree(picked.chunk + 1)
+        for other in run.tree.chunk(picked.chunk):  # the picked node alone survives
+            run.tree.add(replace(other, fate="pruned" if other.is_valid else "invalid", rank=None))
+        run.tree.add(picked)
         strips.copy(recorded.folder, Path(out), run.tree.nodes)
         run.tree.note(f"Continues node {node} of {recorded.folder}, picked by hand.")
     return wrapped
@@ -95,14 +97,6 @@ def path_to(recorded: RecordedRun, node: str | None) -> list[Node]:
     return list(tree.path(node))
 
 
-def _picked(tree: Tree, picked: Node) -> Tree:
-    """The tree up to the picked node's chunk, in which it alone survives."""
-    for node in tree.chunk(picked.chunk):
-        tree.add(replace(node, fate="pruned" if node.is_valid else "invalid", rank=None))
-    tree.add(picked)
-    return tree
-
-
 def follow(search: Search, tree: Tree, path: Sequence[Node]) -> None:
     """Regenerate a `path` of the recorded `tree` (oldest first) from the root, without any reward.
 
@@ -117,17 +111,12 @@ def follow(search: Search, tree: Tree, path: Sequence[Node]) -> None:
         beam = run.beams[0]
         # As wide as it was: what decided that (a budget, a clock) is gone.
         proposals = search.expander.propose(chunk, beam, len(tree.children(node.parent)))
-        branch = Branch(node.ordinal, beam, _recorded(run, proposals, node))
-        candidate = search.expander.denoise(chunk, beam, [branch])[0]
+        proposal = next((each for each in proposals if each.seed == node.seed), None)
+        if proposal is None:
+            raise InputError(
+                f"Node {node.id} was made from seed {node.seed}, which this recipe and seed {run.seed} do not lead to. "
+                "Replay with the recipe and the versions that the run folder records."
+            )
+        candidate = search.expander.denoise(chunk, beam, [Branch(node.ordinal, beam, proposal)])[0]
         recorded = {item.name: getattr(node, item.name) for item in fields(Node)}
         run.beams = (search.commit(replace(candidate, **recorded)),)
-
-
-def _recorded(run: Run, proposals: Sequence[Proposal], node: Node) -> Proposal:
-    for proposal in proposals:
-        if proposal.seed == node.seed:
-            return proposal
-    raise InputError(
-        f"Node {node.id} was made from seed {node.seed}, which this recipe and seed {run.seed} do not lead to. "
-        "Replay with the recipe and the versions that the run folder records."
-    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ import torch
 
 from streamt1_plugins import pipeline
 from streamt1_plugins.errors import InputError
-from streamt1_plugins.runs.checkpoint import load_checkpoint, restore
+from streamt1_plugins.runs.checkpoint import load_checkpoint, restored_beams
 from streamt1_plugins.runs.events import versions
 from streamt1_plugins.runs.observers.record import record_to
 from streamt1_plugins.runs.recorded import RecordedRun
@@ -19,6 +19,7 @@ from streamt1_plugins.runs.recorded import RecordedRun
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from streamt1_plugins.api.adapter import Session
     from streamt1_plugins.api.run import Run
     from streamt1_plugins.config.schema import Recipe
     from streamt1_plugins.pipeline import StreamPipeline
@@ -62,11 +63,17 @@ def open_interrupted(
     saved = load_checkpoint(recorded.folder)
     chunks = saved.chunks if saved else 0
     recipe = placed(recorded.recipe, recorded.folder, append=True)
-    wrapped = wrap_again(recorded, recipe, pipe, device, {**_recorders(recorded), **(observers or {})})
+    recorders = record_to(recorded.folder, append=True)
+    if "video" in recipe.observers:
+        del recorders["video"]  # the recipe has it written elsewhere
+    wrapped = wrap_again(recorded, recipe, pipe, device, {**recorders, **(observers or {})})
     run = begin_again(recorded, wrapped, call)
-    with closing_on_error(run):
+    with closing_on_error(run.session):
         if saved:
-            restore(run, saved, recorded.tree(chunks), recorded.folder)
+            run.tree = recorded.tree(chunks)
+            run.beams = restored_beams(saved, recorded.folder, run.tree, run.session, run.device)
+            # Last, so that nothing above can advance it.
+            run.call["generator"].set_state(saved.generator)
         run.cost = recorded.cost(chunks)
     return wrapped
 
@@ -80,8 +87,13 @@ def wrap_again(
         return pipeline.wrap(pipe, recipe, adapter=recipe.adapter.name, observers=observers)
     if recipe.model is None:
         raise InputError(f"{recorded.folder} was made with a pipeline loaded elsewhere: pass that pipeline.")
-    loaded = pipeline.load(recipe=recipe, observers=observers)
-    device = device or _device(recorded)
+    recorded_device = str(recorded.start["device"])
+    if device is None and recorded_device.startswith("cuda") and not torch.cuda.is_available():
+        raise InputError(
+            f"{recorded.folder} was made on {recorded_device}, which this machine does not have. Name another device "
+            "for results that are close but not the same."
+        )
+    loaded, device = pipeline.load(recipe=recipe, observers=observers), device or recorded_device
     return loaded if device == "cpu" else loaded.to(device)  # models are loaded on the CPU
 
 
@@ -103,31 +115,12 @@ def placed(recipe: Recipe, folder: Path, *, append: bool = False) -> Recipe:
 
     `append`: continue what the run logged to wandb.
     """
-    observers = {
-        name: {**options, "folder": str(folder), "append": append}
-        if name == "wandb" and options.get("folder")
-        else options
-        for name, options in recipe.observers.items()
-    }
+    observers = dict(recipe.observers)
+    if observers.get("wandb", {}).get("folder"):
+        observers["wandb"] = {**observers["wandb"], "folder": str(folder), "append": append}
     # A run may be resumed with any number of processes.
     parallel = recipe.parallel.model_copy(update={"candidates": None, "prompts": None})
     return recipe.model_copy(update={"observers": observers, "parallel": parallel})
-
-
-def _recorders(recorded: RecordedRun) -> dict[str, object]:
-    """Observers that continue the record in the run's own folder, except a video the recipe wants elsewhere."""
-    found = record_to(recorded.folder, append=True)
-    return {name: each for name, each in found.items() if name != "video" or name not in recorded.recipe.observers}
-
-
-def _device(recorded: RecordedRun) -> str:
-    device = str(recorded.start["device"])
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise InputError(
-            f"{recorded.folder} was made on {device}, which this machine does not have. Name another device for "
-            "results that are close but not the same."
-        )
-    return device
 
 
 def _warn_of_other_versions(recorded: RecordedRun) -> None:
@@ -138,12 +131,9 @@ def _warn_of_other_versions(recorded: RecordedRun) -> None:
 
 
 @contextmanager
-def closing_on_error(run: Run) -> Iterator[None]:
+def closing_on_error(session: Session) -> Iterator[None]:
     """Give the pipeline back as it was when the run cannot even start."""
-    done = False
-    try:
+    with ExitStack() as stack:
+        stack.callback(session.close)
         yield
-        done = True
-    finally:
-        if not done:
-            run.session.close()
+        stack.pop_all()

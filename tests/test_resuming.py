@@ -22,7 +22,6 @@ from streamt1_plugins.runs import journal
 from streamt1_plugins.runs.files import to_json
 from streamt1_plugins.runs.observers.record import record_to
 from streamt1_plugins.runs.recorded import RecordedRun
-from streamt1_plugins.runs.summary import summary
 from tests.toy import ToyPipeline
 
 CHUNKS = 8
@@ -212,7 +211,7 @@ def test_the_summary_of_a_resumed_run_counts_both_parts(tmp_path: Path) -> None:
         wrapped(tmp_path, stop=StopAfter(1))("a prompt")
     streamt1.resume(tmp_path, ToyPipeline())
     found = json.loads((tmp_path / "summary.json").read_text())
-    assert found == json.loads(to_json(summary(RecordedRun.read(tmp_path)))) | {"seconds": found["seconds"]}
+    assert found == json.loads(to_json(RecordedRun.read(tmp_path).summary())) | {"seconds": found["seconds"]}
     assert (found["chunks"], found["error"]) == ({"done": 4, "of": 4}, None)
     assert found["cost"]["candidates"] == 16
 

@@ -41,6 +41,18 @@ class Tree:
         """The candidates of one chunk, in order."""
         return [node for node in self.nodes.values() if node.chunk == index]
 
+    def chunks(self) -> list[int]:
+        """The indices of the chunks that have candidates, in order."""
+        return sorted({node.chunk for node in self.nodes.values()})
+
+    def kept(self, index: int) -> list[Node]:
+        """The survivors of one chunk, best first."""
+        return sorted((node for node in self.chunk(index) if node.rank is not None), key=lambda node: node.rank or 0)
+
+    def scores(self, index: int) -> list[float]:
+        """The scores of one chunk's candidates, without those that no reward judged and those that are not finite."""
+        return [node.score for node in self.chunk(index) if node.is_scored]
+
     def children(self, node_id: str | None) -> list[Node]:
         """The candidates that continue a node (None: those of the first chunk)."""
         return [node for node in self.nodes.values() if node.parent == node_id]

@@ -133,6 +133,11 @@ class Node:
         return self.problem is None
 
     @property
+    def is_scored(self) -> bool:
+        """Whether its score counts: a reward judged it, and the score is finite."""
+        return bool(self.readings) and math.isfinite(self.score)
+
+    @property
     def is_finished(self) -> bool:
         """Whether its latents, frames and readings are those of a whole candidate."""
         return self.stage != EARLY

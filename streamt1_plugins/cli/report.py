@@ -7,17 +7,14 @@ from typing import Annotated
 
 import typer
 
-from streamt1_plugins.errors import OutputError
-
 
 def report(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a recorded run.", show_default=False)],
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a recorded run.", show_default=False)],
     out: Annotated[Path | None, typer.Option(help="The file. Default: RUN/report.html.", show_default=False)] = None,
 ) -> None:
     """Write the page of RUN: its tree, candidates, scores and memory in one HTML file that needs nothing else."""
+    from streamt1_plugins.runs.files import writing
     from streamt1_plugins.runs.report import write_page
 
-    try:
-        typer.echo(str(write_page(run, out)))
-    except OSError as error:
-        raise OutputError(f"The page {out or run} cannot be written: {error.strerror or error}.") from error
+    with writing(f"The page {out or folder} cannot be written"):
+        typer.echo(str(write_page(folder, out)))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
-from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, Protocol
+from contextlib import ExitStack, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Protocol
 
 import typer
 
@@ -81,14 +81,16 @@ def best_device() -> str:
 @contextmanager
 def kept(pipe: StreamPipeline, out: Path) -> Iterator[None]:
     """Where the run ends early, print where its record is: the observers have written it by then."""
-    done = False
-    try:
+
+    def show_folder() -> None:
+        if pipe.run is not None and len(pipe.tree) and pipe.workers.rank == 0:
+            typer.echo(f"What was generated so far is kept in {out}", err=True)
+
+    with ExitStack() as stack:
+        stack.callback(show_folder)
         with stoppable():
             yield
-        done = True
-    finally:
-        if not done and pipe.run is not None and len(pipe.tree) and pipe.workers.rank == 0:
-            typer.echo(f"What was generated so far is kept in {out}", err=True)
+        stack.pop_all()
 
 
 @contextmanager
@@ -112,25 +114,20 @@ def stoppable() -> Iterator[None]:
 def show_result(output: Output, pipe: StreamPipeline, out: Path) -> None:
     """Print the table, the summary as JSON, or the path alone."""
     from streamt1_plugins.runs.files import to_json
-    from streamt1_plugins.runs.observers.folder import SUMMARY
-
-    found = json.loads((out / SUMMARY).read_text(encoding="utf-8"))
-    if output.json:
-        typer.echo(to_json({**found, "out": str(out), "video_file": str(out / VIDEO)}), nl=False)
-    elif output.quiet:
-        typer.echo(str(out / VIDEO))
-    else:
-        _show_table(found, pipe, out)
-
-
-def _show_table(found: dict[str, Any], pipe: StreamPipeline, out: Path) -> None:
     from streamt1_plugins.runs.observers.console import counted, tree_table
     from streamt1_plugins.runs.observers.folder import RECIPE, SUMMARY, TREE
     from streamt1_plugins.runs.report import PAGE
 
+    found = json.loads((out / SUMMARY).read_text(encoding="utf-8"))
+    if output.json:
+        typer.echo(to_json({**found, "out": str(out), "video_file": str(out / VIDEO)}), nl=False)
+        return
+    if output.quiet:
+        typer.echo(str(out / VIDEO))
+        return
     terminal().print(tree_table(pipe.tree))
-    cost, seconds = found["cost"], found["seconds"]
-    typer.echo(f"\n{counted(cost['candidates'], 'candidate')} in {seconds['wall']:.1f} s, seed {found['seed']}")
+    candidates, seconds = counted(found["cost"]["candidates"], "candidate"), found["seconds"]["wall"]
+    typer.echo(f"\n{candidates} in {seconds:.1f} s, seed {found['seed']}")
     typer.echo(f"video   {out / VIDEO}")
     if (out / PAGE).exists():
         typer.echo(f"page    {out / PAGE}")

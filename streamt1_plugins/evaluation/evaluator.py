@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, TypeVar
 
 from streamt1_plugins.api.types import Node, Reading, node_id
 from streamt1_plugins.evaluation import cascade
 from streamt1_plugins.evaluation.calibration import calibrate, combine
 from streamt1_plugins.evaluation.calls import RewardCalls, Verdict
-from streamt1_plugins.evaluation.inputs import Inputs, whole_videos
+from streamt1_plugins.evaluation.inputs import Frames, Inputs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from streamt1_plugins.api.candidate import Candidate
     from streamt1_plugins.api.reward import RewardInput
     from streamt1_plugins.api.run import Run
-    from streamt1_plugins.api.types import Chunk
     from streamt1_plugins.api.workers import Workers
     from streamt1_plugins.evaluation.pool import BoundReward, RewardPool
 
@@ -42,9 +41,7 @@ class Evaluator:
         """Whether the recipe names any reward."""
         return bool(self.pool.bound)
 
-    def evaluate(
-        self, chunk: Chunk, candidates: Sequence[Candidate], score: Callable[[Candidate], float]
-    ) -> list[Candidate]:
+    def evaluate(self, candidates: Sequence[Candidate], score: Callable[[Candidate], float]) -> list[Candidate]:
         """The candidates with `readings`, `short` and `long`.
 
         Those that a reward failed on get a `problem`. Those that an early stage of rewards pruned, by `score`, get its
@@ -52,16 +49,18 @@ class Evaluator:
         """
         self.pool.serve(self.run)
         here = [each for each in candidates if each.location != "elsewhere" and each.is_finished]
-        inputs, judged = Inputs(self.run, chunk, here), list(candidates)
+        inputs, judged = Inputs(Frames(self.run), here), list(candidates)
         stages = cascade.stages(self.pool.bound)
         for number, stage in enumerate(stages, 1):
-            judged = cascade.veto(self.run, self._stage(stage, judged, inputs), stage)
+            judged = self._without_vetoed(stage, self._stage(stage, judged, inputs))
             if number < len(stages):
-                judged = cascade.thin(self.run, judged, stage[0].settings.stage, score)
+                scores = {each.ordinal: score(each) for each in judged if each.is_eligible}
+                passing = cascade.best(scores, self.run.recipe.rewards.keep, self.run.recipe.search)
+                judged = cascade.thinned(judged, scores.keys() - passing, stage[0].settings.stage)
         self.pool.offload()
         return judged
 
-    def evaluate_previews(self, chunk: Chunk, drafts: Sequence[Candidate]) -> list[Candidate]:
+    def evaluate_previews(self, drafts: Sequence[Candidate]) -> list[Candidate]:
         """Unfinished candidates with the readings that the first stage of rewards takes of their previews.
 
         Previews are blurred in a way of their own, so they are calibrated among themselves alone, and vetoes, which are
@@ -69,15 +68,14 @@ class Evaluator:
         """
         self.pool.serve(self.run)
         here = [each for each in drafts if each.location != "elsewhere"]
-        inputs = Inputs(self.run, chunk, here, are_drafts=True)
-        judged = self._stage(cascade.stages(self.pool.bound)[0], drafts, inputs)
+        judged = self._stage(cascade.stages(self.pool.bound)[0], drafts, Inputs(Frames(self.run), here, True))
         self.pool.offload()
         return judged
 
     def evaluate_whole_videos(self) -> list[float]:
         """The long reward of each surviving beam's whole video; NaN where there is none."""
         self.pool.serve(self.run)
-        whole = cache(lambda: whole_videos(self.run))
+        whole = cache(Frames(self.run).whole_videos)
         nodes = [replace(beam.path[-1], readings={}, problem=None) for beam in self.run.beams]
         for bound in self.pool.bound:
             if bound.horizon == "long":
@@ -86,6 +84,17 @@ class Evaluator:
         self.pool.offload()
         return [node.long if node.is_valid else math.nan for node in nodes]
 
+    def _without_vetoed(self, stage: Sequence[BoundReward], candidates: list[Candidate]) -> list[Candidate]:
+        """The candidates, those below a reward's `veto` made invalid; a veto that would leave none is only noted."""
+        for bound in stage:
+            vetoed = cascade.vetoed(candidates, bound)
+            if any(each.is_eligible for each in vetoed) or not any(each.is_eligible for each in candidates):
+                candidates = vetoed
+            else:
+                note = f"reward {bound.name!r} vetoed every candidate, so its veto was ignored."
+                self.run.tree.note(f"Chunk {candidates[0].chunk}: {note}")
+        return candidates
+
     def _stage(self, stage: Sequence[BoundReward], candidates: Sequence[Candidate], inputs: Inputs) -> list[Candidate]:
         """One stage's rewards for the candidates that no earlier stage has pruned."""
         judged = list(candidates)
@@ -93,7 +102,7 @@ class Evaluator:
         self.run.cost.readings_saved += len(stage) * sum(candidate.stage is not None for candidate in candidates)
         for bound in stage if rows else ():
             chosen = [judged[row] for row in rows]
-            verdicts = self._verdicts(bound, [each.ordinal for each in chosen], _shown(inputs, bound, chosen))
+            verdicts = self._verdicts(bound, [each.ordinal for each in chosen], partial(_input, inputs, bound, chosen))
             earlier = [] if inputs.are_drafts else self._earlier(bound)
             for row, candidate in zip(rows, with_verdicts(bound, chosen, verdicts, earlier), strict=True):
                 judged[row] = candidate
@@ -121,13 +130,9 @@ class Evaluator:
         return [readings[bound.name].raw for readings in finished if bound.name in readings]
 
 
-def _shown(inputs: Inputs, bound: BoundReward, chosen: Sequence[Candidate]) -> Callable[[list[int]], RewardInput]:
-    """The reward's input for some of the `chosen` candidates, by their index."""
-
-    def show(rows: list[int]) -> RewardInput:
-        return inputs.of_candidates(bound.horizon, bound.reward.lead_frames, [chosen[row] for row in rows])
-
-    return show
+def _input(inputs: Inputs, bound: BoundReward, chosen: Sequence[Candidate], rows: Sequence[int]) -> RewardInput:
+    """A reward's input for those of the `chosen` candidates that `rows` picks."""
+    return inputs.of(bound.horizon, bound.reward.lead_frames, [chosen[row] for row in rows])
 
 
 def with_verdicts(

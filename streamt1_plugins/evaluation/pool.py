@@ -23,21 +23,11 @@ class BoundReward:
     settings: RewardPart
     reward: Reward
 
-    def check(self, run: Run) -> None:
-        """Raise `RecipeError` for a horizon the reward does not serve, `InputError` where it lacks a prompt."""
+    def check_horizon(self) -> None:
+        """Raise `RecipeError` where the reward does not serve the horizon; a remote one is known once it is loaded."""
         if self.horizon not in self.reward.horizons:
-            raise RecipeError(wrong_horizon(self.name, self.horizon, self.reward))
-        if self.reward.needs_prompt and not run.prompt.strip():
-            raise InputError(
-                f"Reward {self.name!r} judges by the prompt, and the prompt is empty. Give one, or leave it out."
-            )
-        if not self.reward.deterministic:
-            run.tree.note(f"Reward {self.name!r} is not deterministic: the same seed may give another video.")
-
-
-def wrong_horizon(name: str, horizon: Horizon, reward: Reward) -> str:
-    """The message for a reward that a recipe names on a horizon it does not serve."""
-    return f"rewards.{horizon}.{name}: {name!r} serves only the horizons {', '.join(reward.horizons)}."
+            served = ", ".join(self.reward.horizons)
+            raise RecipeError(f"rewards.{self.horizon}.{self.name}: {self.name!r} serves only the horizons {served}.")
 
 
 @dataclass
@@ -52,11 +42,20 @@ class RewardPool:
     _run: Run | None = field(default=None, repr=False)
 
     def start(self, run: Run) -> None:
-        """Check that the rewards can serve `run`, and load those that stay on their device between chunks."""
+        """Load the rewards that stay on their device between chunks, and check that all can serve `run`.
+
+        Raises `RecipeError` for a horizon that a reward does not serve, `InputError` where one lacks a prompt.
+        """
         for bound in self.bound:
             if not bound.settings.offload:
                 self.load(bound, run.device)
-            bound.check(run)
+            bound.check_horizon()
+            if bound.reward.needs_prompt and not run.prompt.strip():
+                raise InputError(
+                    f"Reward {bound.name!r} judges by the prompt, and the prompt is empty. Give one, or leave it out."
+                )
+            if not bound.reward.deterministic:
+                run.tree.note(f"Reward {bound.name!r} is not deterministic: the same seed may give another video.")
         self.serve(run)
 
     def serve(self, run: Run) -> None:

@@ -119,7 +119,7 @@ def observers(recipe: Recipe) -> dict[str, Any]:
 
 def rewards(recipe: Recipe, given: Given = NOTHING_GIVEN) -> tuple[BoundReward, ...]:
     """The rewards of a recipe, short horizon first; one object serves both where name and options agree."""
-    from streamt1_plugins.evaluation.pool import BoundReward, wrong_horizon
+    from streamt1_plugins.evaluation.pool import BoundReward
 
     made: dict[str, Reward] = {}
     bound: list[BoundReward] = []
@@ -128,9 +128,8 @@ def rewards(recipe: Recipe, given: Given = NOTHING_GIVEN) -> tuple[BoundReward, 
             key = f"{name} {settings.device} {settings.where!r} {sorted(settings.options.items())!r}"
             if key not in made:
                 made[key] = given.rewards.get(name) or reward(name, settings, f"rewards.{horizon}.{name}")
-            if horizon not in made[key].horizons:
-                raise RecipeError(wrong_horizon(name, horizon, made[key]))
             bound.append(BoundReward(horizon, name, settings, made[key]))
+            bound[-1].check_horizon()
     return tuple(bound)
 
 

@@ -1,7 +1,6 @@
 """A budget per video: few candidates while their scores agree, more when a branch drifts, never more than is left.
 
-A width is what one beam branches into. What decides it is in the run's own record (tree and cost), so a resumed run
-and every process of a team decide alike.
+The decision depends on the run's tree and cost alone, so a resumed run makes the same one.
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ from streamt1_plugins.errors import RecipeError
 from streamt1_plugins.policies.width import places
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
-    from streamt1_plugins.api.adapter import Outline
     from streamt1_plugins.api.candidate import Beam
     from streamt1_plugins.api.run import Run
-    from streamt1_plugins.api.types import Chunk, Node
+    from streamt1_plugins.api.tree import Tree
+    from streamt1_plugins.api.types import Chunk
     from streamt1_plugins.config.schema import SearchSettings
 
 AGREEING, DRIFTING = 0.5, 2.0
@@ -113,25 +112,19 @@ class Budget:
 
     @hookimpl
     def streamt1_width(self, run: Run, chunk: Chunk, beam: Beam) -> int:
-        return self._per_beam(run, chunk, beam) * places(beam, run.recipe.search)
+        (least, most), search = self.bounds(run.recipe.search), run.recipe.search
+        remaining = Account(run, chunk).remaining(self)
+        if remaining is None:  # of the two only forwards are a promise
+            width = least if self.seconds is None else min(max(least, search.candidates), most)
+        else:
+            if self.forwards is not None and remaining.most(least) < least:
+                run.tree.note(SHORT)
+            width = affordable(remaining, self.wish(run.tree, beam), least, most)
+        return width * places(beam, search)
 
-    def _per_beam(self, run: Run, chunk: Chunk, beam: Beam) -> int:
-        least, most = self.bounds(run.recipe.search)
-        budget = self._remaining(run, chunk)
-        if budget is None:  # of the two only forwards are a promise
-            return least if self.seconds is None else min(max(least, run.recipe.search.candidates), most)
-        if self.forwards is not None and budget.most(least) < least:
-            run.tree.note(SHORT)
-        return affordable(budget, self.wish(run, beam), least, most)
-
-    def _remaining(self, run: Run, chunk: Chunk) -> RemainingBudget | None:
-        if self.seconds is not None:
-            return in_seconds(run, chunk, self.seconds)
-        return in_forwards(run, chunk, self.forwards or 0)
-
-    def wish(self, run: Run, beam: Beam) -> float:
+    def wish(self, tree: Tree, beam: Beam) -> float:
         """How much of its even share the next chunk of `beam` should have. Drift comes first: it needs a way out."""
-        chunks = list(by_chunk(run))
+        chunks = [[n for n in tree.chunk(i) if n.is_eligible] for i in sorted({node.chunk for node in tree})]
         usual = [each for each in (spread(node.long for node in nodes) for nodes in chunks) if each is not None]
         if usual and drifts([node.long for node in beam.path], self.drift * fmean(usual)):
             return DRIFTING
@@ -141,44 +134,42 @@ class Budget:
         return AGREEING if last_is_known and agree(known, self.agree) else 1.0
 
 
-def by_chunk(run: Run) -> Iterator[list[Node]]:
-    """The candidates of each chunk that all rewards have seen, oldest chunk first."""
-    for index in sorted({node.chunk for node in run.tree}):
-        yield [node for node in run.tree.chunk(index) if node.is_eligible]
+@dataclass(frozen=True)
+class Account:
+    """What a run has spent before a chunk, and the prices of what is to come."""
 
+    run: Run
+    chunk: Chunk
 
-def in_forwards(run: Run, chunk: Chunk, budget: int) -> RemainingBudget | None:
-    """What is left of `budget` forwards, clean passes to come set aside; None where a candidate's price is not known.
+    def remaining(self, budget: Budget) -> RemainingBudget | None:
+        """What is left of a budget; None where the price of a candidate is not known."""
+        return self.seconds(budget.seconds) if budget.seconds else self.forwards(budget.forwards or 0)
 
-    Prices are those the session tells. Of one that does not, a candidate costs what it has cost so far, clean passes
-    included.
-    """
-    kept, outline = run.recipe.search.top_k, outline_of(run)
-    if outline is not None:
-        left = budget - run.cost.forwards - kept * sum(outline.commit[chunk.index :])
-        return _remaining(run, left, outline.generate[chunk.index :])
-    if not run.cost.candidates:
-        return None
-    price = run.cost.forwards / run.cost.candidates
-    return _remaining(run, budget - run.cost.forwards, [price] * (chunk.count - chunk.index))
+    def forwards(self, budget: int) -> RemainingBudget | None:
+        """What is left of `budget` forwards, clean passes to come set aside.
 
+        Prices are those of the session's outline. Without one, a candidate costs what it has cost so far, clean passes
+        included.
+        """
+        session, cost, index = self.run.session, self.run.cost, self.chunk.index
+        if not isinstance(session, OutlinedSession):
+            return self._at_mean_price(budget, cost.forwards)
+        outline = session.outline()
+        left = budget - cost.forwards - self.run.recipe.search.top_k * sum(outline.commit[index:])
+        return self._remaining(left, outline.generate[index:])
 
-def in_seconds(run: Run, chunk: Chunk, budget: float) -> RemainingBudget | None:
-    """What is left of `budget` seconds, at what a candidate has taken so far with everything around it."""
-    spent = sum(run.cost.seconds.values())
-    if not run.cost.candidates or not spent:
-        return None
-    price = spent / run.cost.candidates
-    return _remaining(run, budget - spent, [price] * (chunk.count - chunk.index))
+    def seconds(self, budget: float) -> RemainingBudget | None:
+        """What is left of `budget` seconds, at what a candidate has taken so far with everything around it."""
+        return self._at_mean_price(budget, sum(self.run.cost.seconds.values()))
 
+    def _at_mean_price(self, budget: float, spent: float) -> RemainingBudget | None:
+        candidates = self.run.cost.candidates
+        if not candidates or not spent:
+            return None
+        return self._remaining(budget - spent, [spent / candidates] * (self.chunk.count - self.chunk.index))
 
-def outline_of(run: Run) -> Outline | None:
-    """What the call at hand takes, where its session can tell."""
-    return run.session.outline() if isinstance(run.session, OutlinedSession) else None
-
-
-def _remaining(run: Run, left: float, prices: Sequence[float]) -> RemainingBudget:
-    """`prices`: of a candidate in this chunk and in each one after it."""
-    kept = run.recipe.search.top_k
-    beams = sum(places(beam, run.recipe.search) for beam in run.beams)
-    return RemainingBudget(left, beams * prices[0], kept * sum(prices[1:]))
+    def _remaining(self, left: float, prices: Sequence[float]) -> RemainingBudget:
+        """`prices`: of a candidate in this chunk and in each one after it."""
+        search = self.run.recipe.search
+        beams = sum(places(beam, search) for beam in self.run.beams)
+        return RemainingBudget(left, beams * prices[0], search.top_k * sum(prices[1:]))

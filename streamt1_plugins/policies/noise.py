@@ -16,6 +16,7 @@ from streamt1_plugins.api.types import Proposal
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from streamt1_plugins.api.adapter import Session
     from streamt1_plugins.api.candidate import Beam
     from streamt1_plugins.api.run import Run
     from streamt1_plugins.api.types import Chunk
@@ -61,16 +62,17 @@ class Propagate:
 
     @hookimpl
     def streamt1_propose_noise(self, run: Run, chunk: Chunk, beam: Beam, count: int) -> list[Proposal]:
-        return [self._proposal(run, beam, self._seed(run.seed, chunk, beam, index)) for index in range(count)]
+        seeds = [self._seed(run.seed, chunk, beam, index) for index in range(count)]
+        return [self._proposal(run.session, beam, seed) for seed in seeds]
 
     def _seed(self, base: int, chunk: Chunk, beam: Beam, index: int) -> int:
         if self.seeds == "fresh":
             return fresh_seed(base, chunk.index, beam.rank, index)
         return release_seed(base, chunk.index, beam.rank, index, beam.last.seed if beam.last else None)
 
-    def _proposal(self, run: Run, beam: Beam, seed: int) -> Proposal:
+    def _proposal(self, session: Session, beam: Beam, seed: int) -> Proposal:
         generator = torch.Generator(self.device).manual_seed(seed)
-        fresh = run.session.draw(beam.history, generator)
+        fresh = session.draw(beam.history, generator)
         # Chunks of another length (a short last one) cannot inherit: their noise stays fresh, as the tree records.
         inherits = self.sigma != 0 and beam.noise is not None and beam.noise.shape == fresh.shape
         noise = propagate(beam.noise, fresh, self.sigma) if inherits and beam.noise is not None else fresh

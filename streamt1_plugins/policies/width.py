@@ -1,4 +1,4 @@
-"""How many candidates a beam branches into: always as many as the recipe says. And how far a policy may go."""
+"""How many candidates a beam branches into: a fixed number, and the bounds of policies that decide for themselves."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 
 def places(beam: Beam, search: SearchSettings) -> int:
-    """The beams a beam stands for: the empty video for all of them, so that every chunk is equally wide."""
+    """How many beams a beam stands for: the empty video for all of them, so that every chunk is equally wide."""
     return 1 if beam.path else search.top_k
 
 
 @runtime_checkable
 class Bounded(Protocol):
-    """A width policy that can tell how far it goes. Optional: what is counted before a run asks for it."""
+    """A width policy with known bounds. Optional: cost estimates use them."""
 
     @property
     def forwards(self) -> int | None:
@@ -33,7 +33,7 @@ class Bounded(Protocol):
 
 
 def widest(policy: object, search: SearchSettings) -> int:
-    """The most candidates per beam, as far as the policy tells."""
+    """The most candidates per beam, `search.candidates` where the policy has no bounds."""
     return policy.bounds(search)[1] if isinstance(policy, Bounded) else search.candidates
 
 

@@ -19,17 +19,15 @@ from streamt1_plugins.errors import InputError
 from streamt1_plugins.runs.files import write_atomically
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    from torch import Tensor
+    from torch import Generator, Tensor
 
-    from streamt1_plugins.api.run import Run
+    from streamt1_plugins.api.adapter import Session
     from streamt1_plugins.api.tree import Tree
 
 STATE, HEAD = "state", "head"
 SCHEMA = 1
-ROOT = ""
-"""The id, among those of nodes, of what all branches start from."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,7 @@ class Checkpoint:
     generator: Tensor
 
 
-def save_checkpoint(run: Run, folder: Path) -> None:
+def save_checkpoint(folder: Path, beams: Sequence[Beam], generator: Generator) -> None:
     """Write the checkpoint of the last committed chunk; a kill at any moment leaves the old one or the new one.
 
     Raises `OSError` when it cannot be written; the checkpoint of the chunk before is then still there.
@@ -51,14 +49,17 @@ def save_checkpoint(run: Run, folder: Path) -> None:
     state.mkdir(exist_ok=True)
     needed = {
         node.id: latents
-        for beam in run.beams
+        for beam in beams
         # The chunks a call continues come first and are its own arguments.
         for node, latents in zip(reversed(beam.path), reversed(beam.history.latents), strict=False)
     }
     for name, latents in needed.items():
         if not _file(state, name).exists():
             _write(_file(state, name), {"latents": latents})
-    _write(_file(state, HEAD), _head_tensors(run), _head_facts(run))
+    names = [beam.path[-1].id for beam in beams]
+    noise = {name: beam.noise for name, beam in zip(names, beams, strict=True) if beam.noise is not None}
+    facts = {"schema": str(SCHEMA), "chunks": str(beams[0].history.index), "beams": json.dumps(names)}
+    _write(_file(state, HEAD), {**noise, "generator": generator.get_state()}, facts)
     for file in state.iterdir():
         if file.stem != HEAD and file.stem not in needed:
             file.unlink(missing_ok=True)
@@ -72,58 +73,38 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
     path = _file(folder / STATE, HEAD)
     if not path.exists():
         return None
-    try:
-        with safe_open(path, framework="pt") as file:
-            facts = file.metadata() or {}
-        tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from error
+    tensors, facts = _read(path)
     if facts.get("schema") != str(SCHEMA):
         raise InputError(f"{path} has schema {facts.get('schema')}; this version of streamt1-plugins reads {SCHEMA}.")
     generator = tensors.pop("generator")
     return Checkpoint(int(facts["chunks"]), tuple(json.loads(facts["beams"])), tensors, generator)
 
 
-def restore(run: Run, saved: Checkpoint, tree: Tree, folder: Path) -> None:
-    """Give a fresh run the beams, tree and generator of a checkpoint; the KV cache is computed again, bit by bit."""
-    run.tree = tree
-    made = {ROOT: Beam(run.session.root())}
-    run.beams = tuple(_beam(run, name, saved, made, folder) for name in saved.beams)
-    # Last, so that nothing above can advance it.
-    run.call["generator"].set_state(saved.generator)
+def restored_beams(saved: Checkpoint, folder: Path, tree: Tree, session: Session, device: str) -> tuple[Beam, ...]:
+    """The beams of a checkpoint in a run folder, best first; the KV cache is computed again, bit by bit.
+
+    Branches share the chunks they have in common, as they did before.
+    """
+    root, made = Beam(session.root()), dict[str, Beam]()
+    for name in saved.beams:
+        beam = root
+        for node in tree.path(name):
+            if node.id not in made:
+                latents = _read(_file(folder / STATE, node.id))[0]["latents"].to(device)
+                decoded = session.decode(beam.history, latents)[0]
+                history = session.commit(beam.history, latents, decoded, node.route or "discard")
+                noise = saved.noise[node.id].to(device) if node.id in saved.noise else None
+                made[node.id] = Beam(history, (*beam.path, node), noise, node.rank or 0)
+            beam = made[node.id]
+    return tuple(made[name] for name in saved.beams)
 
 
-def _beam(run: Run, name: str, saved: Checkpoint, made: dict[str, Beam], folder: Path) -> Beam:
-    """The branch that ends with node `name`; branches share the chunks they have in common, as they did before."""
-    beam = made[ROOT]
-    for node in run.tree.path(name):
-        if node.id not in made:
-            latents = _latents(folder / STATE, node.id).to(run.device)
-            decoded = run.session.decode(beam.history, latents)[0]
-            history = run.session.commit(beam.history, latents, decoded, node.route or "discard")
-            noise = saved.noise[node.id].to(run.device) if node.id in saved.noise else None
-            made[node.id] = Beam(history, (*beam.path, node), noise, node.rank or 0)
-        beam = made[node.id]
-    return beam
-
-
-def _latents(state: Path, name: str) -> Tensor:
-    path = _file(state, name)
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
-        latents: Tensor = load_file(path)["latents"]
-        return latents
+        with safe_open(path, framework="pt") as file:
+            return load_file(path), file.metadata() or {}
     except (OSError, SafetensorError) as error:
         raise InputError(f"The checkpoint is not complete: {path} cannot be read ({error}).") from error
-
-
-def _head_tensors(run: Run) -> dict[str, Tensor]:
-    noise = {beam.path[-1].id: beam.noise for beam in run.beams if beam.noise is not None}
-    return {**noise, "generator": run.call["generator"].get_state()}
-
-
-def _head_facts(run: Run) -> dict[str, str]:
-    beams = [beam.path[-1].id for beam in run.beams]
-    return {"schema": str(SCHEMA), "chunks": str(run.beams[0].history.index), "beams": json.dumps(beams)}
 
 
 def _file(state: Path, name: str) -> Path:

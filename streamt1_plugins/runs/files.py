@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import os
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 from streamt1_plugins.errors import OutputError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from filelock import BaseFileLock
@@ -37,6 +38,24 @@ def _finite(data: Any) -> Any:
     return None if isinstance(data, float) and not math.isfinite(data) else data
 
 
+@contextmanager
+def writing(problem: str) -> Iterator[None]:
+    """Turn an `OSError` raised inside into an `OutputError` that starts with `problem`."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"{problem}: {error.strerror or error}.") from error
+
+
+@contextmanager
+def warned(problem: str) -> Iterator[None]:
+    """Log an `OSError` raised inside, after `problem`: a full disk must not end a run."""
+    try:
+        yield
+    except OSError as error:
+        log.warning("%s: %s", problem, error)
+
+
 def check_writable(folder: Path) -> None:
     """Raise `OutputError` where `folder` cannot be made or written. Creates nothing."""
     nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
@@ -52,8 +71,11 @@ class Claim:
     The operating system holds the lock, so it ends with the process, however that ends.
     """
 
-    def __init__(self, folder: Path) -> None:
-        """Make `folder` and reserve it. Raises `OutputError` where it cannot be made or another process uses it."""
+    def __init__(self, folder: Path, refused: str | None = None) -> None:
+        """Make `folder` and reserve it. `refused`: a file that it must not hold.
+
+        Raises `OutputError` where the folder cannot be made, holds that file, or is in use by another process.
+        """
         check_writable(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -67,6 +89,9 @@ class Claim:
             log.warning("%s is on a disk without file locks: no other process may use it meanwhile.", folder)
         except OSError as error:
             raise OutputError(f"The run folder {folder} cannot be used: {error.strerror or error}.") from error
+        if refused and (folder / refused).exists():
+            self.release()
+            raise OutputError(f"The folder {folder} already holds a run. Choose another one, or resume that run.")
 
     def release(self) -> None:
         """Give the folder back; the last claim of this process removes the lock file."""
@@ -84,21 +109,16 @@ def write_atomically(path: Path, content: str | bytes, *, durable: bool = False)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with temporary.open("wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
+            # Lone surrogates (a prompt typed in another encoding) cannot be written as UTF-8.
+            file.write(content.encode("utf-8", "replace") if isinstance(content, str) else content)
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    if durable:
-        _sync(path.parent)
-
-
-def _sync(folder: Path) -> None:
-    """A rename is only safe on the disk when its folder is."""
-    if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
+    if durable and os.name == "posix":  # a rename is only safe on the disk when its folder is
+        handle = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(handle)
         finally:

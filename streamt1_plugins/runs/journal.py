@@ -18,7 +18,7 @@ from streamt1_plugins.api.types import HORIZONS
 from streamt1_plugins.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from streamt1_plugins.api.types import Fate
 
@@ -37,31 +37,32 @@ def read(folder: str | Path) -> list[Event]:
     path = Path(folder) / JOURNAL
     if not path.is_file():
         raise InputError(f"{folder} holds no run: it has no {JOURNAL}.")
-    events = list(_parsed(path))
+    whole = path.read_bytes().split(b"\n")[:-1]  # what follows the last newline is torn, or nothing
+    events = [_event(line, f"{path}, line {number},") for number, line in enumerate(whole, 1)]
     if not events or events[0].get("event") != "started":
         raise InputError(f"{path} is not a journal: its first line is not a `started` event.")
-    if events[0].get("schema") != SCHEMA:
-        raise InputError(
-            f"{path} has schema {events[0].get('schema')}; this version of streamt1-plugins reads schema {SCHEMA}."
-        )
+    schema = events[0].get("schema")
+    if schema != SCHEMA:
+        raise InputError(f"{path} has schema {schema}; this version of streamt1-plugins reads schema {SCHEMA}.")
     return events
 
 
-def _parsed(path: Path) -> Iterator[Event]:
-    whole = path.read_bytes().split(b"\n")[:-1]  # what follows the last newline is torn, or nothing
-    for number, line in enumerate(whole, 1):
-        try:
-            event = json.loads(line)
-        except ValueError as error:
-            raise InputError(f"{path}, line {number}, is not JSON: {error}.") from error
-        if not isinstance(event, dict):
-            raise InputError(f"{path}, line {number}, is not an event.")
-        yield event
+def _event(line: bytes, where: str) -> Event:
+    try:
+        event = json.loads(line)
+    except ValueError as error:
+        raise InputError(f"{where} is not JSON: {error}.") from error
+    if not isinstance(event, dict):
+        raise InputError(f"{where} is not an event.")
+    return event
 
 
 def tree_of(events: Sequence[Event], *, chunks: int | None = None) -> Tree:
     """The tree that these events record, equal to the run's own; with `chunks`, as it was after that many chunks."""
-    tree, weights = Tree(), _weights(events[0]["recipe"])
+    tree, rewards = Tree(), events[0]["recipe"]["rewards"]
+    weights: dict[tuple[str, str], float] = {
+        (horizon, name): reward["weight"] for horizon in HORIZONS for name, reward in rewards[horizon].items()
+    }
     for event in events:
         tree.notes = list(event.get("notes", tree.notes))
         if event["event"] == "candidate":
@@ -78,16 +79,12 @@ def tree_of(events: Sequence[Event], *, chunks: int | None = None) -> Tree:
     return tree
 
 
-def _weights(recipe: Mapping[str, Any]) -> dict[tuple[str, str], float]:
-    return {(h, name): part["weight"] for h in HORIZONS for name, part in recipe["rewards"][h].items()}
-
-
 def _settle(tree: Tree, event: Event) -> None:
     """Add the fates: a chunk's candidates were written when they were judged, before the selection."""
-    fates: dict[str, Fate] = {name: fate for fate in ("kept", "pruned", "invalid") for name in event[fate]}
-    ranks = {name: rank for rank, name in enumerate(event["kept"])}
-    for name, fate in fates.items():
-        tree.add(replace(tree.nodes[name], fate=fate, rank=ranks.get(name)))
+    fates: tuple[Fate, ...] = ("kept", "pruned", "invalid")
+    for fate in fates:
+        for place, name in enumerate(event[fate]):
+            tree.add(replace(tree.nodes[name], fate=fate, rank=place if fate == "kept" else None))
 
 
 def _cut(tree: Tree, chunks: int) -> None:
@@ -113,8 +110,7 @@ class JournalFile:
     def __init__(self, path: Path) -> None:
         """Open `path` for appending; a torn last line is cut off."""
         self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        content = path.read_bytes()
-        self._end = content.rfind(b"\n") + 1
+        self._end = path.read_bytes().rfind(b"\n") + 1
         os.ftruncate(self._file, self._end)
         self._pending = b""
 
@@ -122,20 +118,16 @@ class JournalFile:
         """Append one event. Raises `OSError` when it cannot be written; it is then written before the next one."""
         line = json.dumps(event, ensure_ascii=False, allow_nan=False) + "\n"
         self._pending += line.encode("utf-8", "surrogatepass")
+        done = 0
         try:
-            self._write()
+            while done < len(self._pending):
+                done += os.pwrite(self._file, self._pending[done:], self._end + done)
         except OSError:
             os.ftruncate(self._file, self._end)
             raise
+        self._end, self._pending = self._end + done, b""
         if sync:
             os.fsync(self._file)
-
-    def _write(self) -> None:
-        done = 0
-        while done < len(self._pending):
-            done += os.pwrite(self._file, self._pending[done:], self._end + done)
-        self._end += done
-        self._pending = b""
 
     def close(self) -> None:
         """Close the file."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from streamt1_plugins.api.run import Cost
@@ -55,6 +56,17 @@ class RecordedRun:
         best = [node for node in tree if node.rank == 0]
         return tree.path(best[-1].id) if best else ()
 
+    @property
+    def score(self) -> float | None:
+        """Mean score of the winner over its scored chunks, None where nothing was measured."""
+        scores = [node.score for node in self.winner if node.is_scored]
+        return fmean(scores) if scores else None
+
+    @property
+    def whole_video(self) -> float | None:
+        """The winner's score as a whole video, None where the recipe does not want it or the run did not get there."""
+        return self.tree().final.get(self.winner[-1].id) if self.winner else None
+
     def cost(self, chunks: int | None = None) -> Cost:
         """What the run cost; with `chunks`, what that many chunks cost."""
         counted = [event for event in self.events if "cost" in event]
@@ -98,7 +110,29 @@ class RecordedRun:
 
     @property
     def frames(self) -> dict[int, int]:
-        """Frames of video by chunk."""
+        """Frames of video by chunk, of the chunks that are done."""
         done = journal.chunks_done(self.events)
         found = {event["chunk"]: event["frames"] for event in self.events if event["event"] == "chunk"}
         return {chunk: frames for chunk, frames in found.items() if chunk < done}
+
+    def summary(self) -> dict[str, Any]:
+        """What `summary.json` holds, as plain data: what was run, where, at what cost and how it ended."""
+        start, cost, frames = self.start, asdict(self.cost()), self.frames
+        stages = {stage: round(value, 3) for stage, value in cost.pop("seconds").items()}
+        size = {"height": self.newest("height"), "width": self.newest("width")}  # None in journals of version 0.1
+        path = [node.id for node in self.winner]
+        return {
+            "prompt": start["prompt"],
+            "seed": start["seed"],
+            "model": start["recipe"]["model"],
+            "adapter": start["recipe"]["adapter"]["name"],
+            "device": self.device,
+            "versions": self.newest("versions"),
+            "chunks": {"done": len(frames), "of": start["chunks"]},
+            "video": {"frames": sum(frames.values()), **size, "fps": start["fps"]} if frames else {},
+            "error": self.error,
+            "winner": {"path": path, "score": self.score, "whole_video": self.whole_video},
+            "seconds": {"wall": round(self.seconds, 3)} | stages,
+            "cost": cost,
+            "notes": self.newest("notes") or [],
+        }

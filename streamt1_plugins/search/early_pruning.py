@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from streamt1_plugins.api.adapter import Draft
+    from streamt1_plugins.api.adapter import Draft, Session
     from streamt1_plugins.api.candidate import Beam, Candidate
-    from streamt1_plugins.api.run import Run
     from streamt1_plugins.api.types import Chunk
+    from streamt1_plugins.config.schema import Recipe
     from streamt1_plugins.evaluation.evaluator import Evaluator
     from streamt1_plugins.search.expand import Branch, Expander
 
 
-def check(run: Run) -> None:
+def check(recipe: Recipe, session: Session) -> None:
     """Raise `RecipeError` where a recipe wants early pruning and the session only makes whole candidates."""
-    if run.recipe.early.steps and run.recipe.search.is_wide and not isinstance(run.session, HasDraft):
-        raise cannot_draft(run.recipe.adapter.name)
+    if recipe.early.steps and recipe.search.is_wide and not isinstance(session, HasDraft):
+        raise cannot_draft(recipe.adapter.name)
 
 
 @dataclass
@@ -65,7 +65,7 @@ class EarlyPruning:
         """
         run = self.expander.run
         with run.cost.timing("reward"):
-            judged = self.evaluator.evaluate_previews(chunk, drafts)
+            judged = self.evaluator.evaluate_previews(drafts)
             scores = {c.ordinal: self._score(chunk, c) for c in judged}
         if not any(map(math.isfinite, scores.values())):
             run.tree.note(f"Chunk {chunk.index}: no preview could be judged, so every candidate was finished.")

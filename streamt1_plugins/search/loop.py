@@ -79,7 +79,7 @@ class Search:
         """The candidates with readings, scores and routes."""
         if self.evaluator.has_rewards:
             with self.run.cost.timing("reward"):
-                candidates = self.evaluator.evaluate(chunk, candidates, lambda each: self.hooks.score(chunk, each))
+                candidates = self.evaluator.evaluate(candidates, lambda each: self.hooks.score(chunk, each))
         return [self._judge(chunk, candidate) for candidate in candidates]
 
     def _judge(self, chunk: Chunk, candidate: Candidate) -> Candidate:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import humanize
 import torch
 
-from streamt1_plugins.api.adapter import Footprint, History, MemoryPlan, OutlinedSession
+from streamt1_plugins.api.adapter import Footprint, History, MemoryPlan, OutlinedSession, Session
 from streamt1_plugins.api.routed_memory import capacity
 from streamt1_plugins.errors import PluginError, RecipeError, foreign_code
 from streamt1_plugins.policies.width import widest
@@ -139,48 +139,46 @@ def free_bytes(device: str) -> int | None:
 
 def footprint_of(run: Run, pipe: Any) -> Footprint:
     """What one beam and one candidate of an open run take, measured with a small picture and a seed of its own."""
-    noise = run.session.draw(run.session.root(), torch.Generator().manual_seed(0))
-    state, frames = _decoded(run, pipe, noise.shape)
+    session = run.session
+    noise = session.draw(session.root(), torch.Generator().manual_seed(0))
+    vae = getattr(pipe, "vae", None)
+    is_measurable = vae is not None and session.capabilities.decode == "carried"
+    small = noise.new_zeros((*noise.shape[:3], PROBE, PROBE), device=run.device, dtype=getattr(vae, "dtype", None))
+    state, frames = _decoded(session, small) if is_measurable else (0, 0)
+    scale = prod(noise.shape[3:]) / PROBE**2
     return Footprint(
         weights=0,
-        memory=_beam_memory(run, pipe, noise.shape),
+        memory=_beam_memory(session, run.recipe.sinks, pipe, noise.shape),
         reading=0,
         latents=noise.numel() * noise.element_size(),
-        frames=frames,
-        state=state,
-        chunks=run.session.num_chunks,
+        frames=int(scale * frames),
+        state=int(scale * state),
+        chunks=session.num_chunks,
     )
 
 
-def _beam_memory(run: Run, pipe: Any, shape: torch.Size) -> int:
+def _beam_memory(session: Session, sinks: MemoryPlan, pipe: Any, shape: torch.Size) -> int:
     """Keys and values of one beam: a transformer that routes its memory keeps both, per layer and token."""
     config: Any = getattr(getattr(pipe, "transformer", None), "config", None)
-    if not run.session.capabilities.routes or getattr(config, "num_layers", None) is None:
+    if not session.capabilities.routes or getattr(config, "num_layers", None) is None:
         return 0
     tokens = prod(shape[2:]) // prod(getattr(config, "patch_size", (1, 1, 1)))
     width = config.num_attention_heads * config.attention_head_dim
-    chunks = sum(capacity(run.recipe.sinks, run.session.num_chunks))
+    chunks = sum(capacity(sinks, session.num_chunks))
     # With guidance a clean pass has a row per condition, and each leaves keys and values.
-    rows = max((1, *run.session.outline().commit)) if isinstance(run.session, OutlinedSession) else 1
+    rows = max((1, *session.outline().commit)) if isinstance(session, OutlinedSession) else 1
     return int(2 * rows * config.num_layers * tokens * width * chunks * pipe.transformer.dtype.itemsize)
 
 
-def _decoded(run: Run, pipe: Any, shape: torch.Size) -> tuple[int, int]:
-    """(decoder state, frames) of one candidate's chunk, in bytes, from decoding a small picture."""
-    vae = getattr(pipe, "vae", None)
-    if vae is None or run.session.capabilities.decode != "carried":
-        return 0, 0
-    small = torch.zeros((*shape[:3], PROBE, PROBE), device=run.device, dtype=vae.dtype)
+def _decoded(session: Session, small: Tensor) -> tuple[int, int]:
+    """(decoder state, frames) of a chunk with these latents, in bytes; nothing where they cannot be decoded."""
     try:
         with foreign_code("Decoding a small picture"), torch.inference_mode():
-            first, both = (run.session.decode(History(), torch.cat([small] * count, dim=2))[0] for count in (1, 2))
+            first, both = (session.decode(History(), torch.cat([small] * count, dim=2))[0] for count in (1, 2))
     except PluginError:
         return 0, 0
-    scale = prod(shape[3:]) / PROBE**2
-    later = tensor_bytes(both.frames) - tensor_bytes(
-        first.frames
-    )  # a first chunk may have fewer frames than later ones
-    return int(scale * tensor_bytes(first.state)), int(scale * later)
+    later = tensor_bytes(both.frames) - tensor_bytes(first.frames)  # a first chunk may have fewer
+    return tensor_bytes(first.state), later
 
 
 def tensor_bytes(item: Any) -> int:

@@ -32,6 +32,19 @@ def test_families(tree: Tree) -> None:
     assert len(tree) == 5
 
 
+def test_survivors_and_scores_of_a_chunk() -> None:
+    judged = {"short": {"bright": Reading(0.5, 0.5)}}
+    tree = Tree()
+    tree.add(node(3, 0, readings=judged, score=0.2, fate="kept", rank=1))
+    tree.add(node(3, 1, readings=judged, score=math.inf, fate="invalid", problem="The score is not finite."))
+    tree.add(node(3, 2, score=0.0, fate="kept", rank=0))
+    tree.add(node(1, 0, score=0.7))
+    assert tree.chunks() == [1, 3]
+    assert [each.id for each in tree.kept(3)] == ["003.02", "003.00"]
+    assert tree.scores(3) == [0.2]  # no reward judged the third one: its score is only a placeholder
+    assert (tree.kept(1), tree.scores(1)) == ([], [])
+
+
 def test_a_node_added_again_is_replaced_in_its_place(tree: Tree) -> None:
     tree.add(node(0, 1, fate="kept", rank=0))
     assert [n.id for n in tree][:2] == ["000.00", "000.01"]

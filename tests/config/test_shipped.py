@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import streamt1_plugins as streamt1
 from streamt1_plugins import pipeline
 from streamt1_plugins.config import load as recipe
 from streamt1_plugins.plugins import build
+from tests.toy import ToyPipeline
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "recipes").rglob("*.yaml"))
@@ -87,3 +89,25 @@ def test_early_pruning_is_one_key_away_from_a_search_without_it() -> None:
     early, wide = recipe.load("early-pruning", ["early.steps=0"]), recipe.load("stream-t1", ["search.candidates=4"])
     assert recipe.load("early-pruning").early.steps == 1
     assert early.model_copy(update={"description": wide.description}) == wide
+
+
+def run(*overrides: str, recipe: str = "stream-t1") -> streamt1.StreamPipeline:
+    pipe = streamt1.wrap(ToyPipeline(), recipe, overrides=overrides)
+    pipe.video = pipe("a prompt", chunks=6)
+    return pipe
+
+
+def test_the_options_are_off_unless_asked_for() -> None:
+    pipe = run()
+    off = run("scoring.window=1", "scoring.decay=0.5", "scoring.horizon=both", "selection.per_parent=null")
+    assert torch.equal(pipe.video, off.video)
+    assert [node.score for node in pipe.tree] == [node.score for node in off.tree]
+    assert pipe.recipe.scoring.options == {"cap": 0.4, "horizon": "both", "window": 1, "decay": 1.0}
+    assert pipe.recipe.selection.options == {"per_parent": None}
+
+
+def test_an_ablation_changes_one_unit() -> None:
+    assert not any(node.propagated for node in run(recipe="no-noise").tree)
+    assert {node.route for node in run(recipe="no-sinking").tree if node.chunk} == {"discard"}
+    assert {node.route for node in run(recipe="no-noise").tree if node.chunk} != {"discard"}
+    assert any(node.propagated for node in run(recipe="no-sinking").tree)

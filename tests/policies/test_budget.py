@@ -21,12 +21,12 @@ from streamt1_plugins.plugins import build
 from streamt1_plugins.policies.budget import (
     CLOCK,
     SHORT,
+    Account,
     Budget,
     RemainingBudget,
     affordable,
     agree,
     drifts,
-    in_seconds,
     spread,
 )
 from streamt1_plugins.policies.width import Fixed, widest
@@ -174,7 +174,7 @@ def test_each_beam_is_judged_by_its_own_branch() -> None:
             chosen.tree.add(streamt1.Node(chunk=chunk, ordinal=ordinal, parent=None, seed=0, long=long, score=long))
     nodes = chosen.tree.nodes
     steady, drifting = (Beam(None, (nodes[f"000.0{i}"], nodes[f"001.0{i}"])) for i in range(2))
-    assert [Budget(forwards=9, agree=0).wish(chosen, beam) for beam in (steady, drifting)] == [1.0, 2.0]
+    assert [Budget(forwards=9, agree=0).wish(chosen.tree, beam) for beam in (steady, drifting)] == [1.0, 2.0]
 
 
 def test_those_that_only_some_rewards_have_seen_do_not_count() -> None:
@@ -183,7 +183,7 @@ def test_those_that_only_some_rewards_have_seen_do_not_count() -> None:
         for ordinal, (each, stage) in enumerate([(1.0, None), (score, None), (50.0, 1)]):
             node = streamt1.Node(chunk=chunk, ordinal=ordinal, parent=None, seed=0, score=each, long=each, stage=stage)
             chosen.tree.add(node)
-    assert Budget(forwards=9).wish(chosen, Beam(None)) == 0.5
+    assert Budget(forwards=9).wish(chosen.tree, Beam(None)) == 0.5
 
 
 def test_one_candidate_alone_does_not_agree_with_itself() -> None:
@@ -254,8 +254,8 @@ def stand_in(seconds: float, candidates: int) -> Any:
 
 
 def test_seconds_are_counted_at_what_a_candidate_has_taken() -> None:
-    assert in_seconds(stand_in(6.0, 4), Chunk(1, 4), 20.0) == RemainingBudget(left=14.0, now=3.0, later=6.0)
-    assert in_seconds(stand_in(0.0, 0), Chunk(0, 4), 20.0) is None
+    assert Account(stand_in(6.0, 4), Chunk(1, 4)).seconds(20.0) == RemainingBudget(left=14.0, now=3.0, later=6.0)
+    assert Account(stand_in(0.0, 0), Chunk(0, 4)).seconds(20.0) is None
     chosen = stand_in(6.0, 4)
     assert Budget(seconds=20.0, most=4).streamt1_width(chosen, Chunk(1, 4), chosen.beams[0]) == 1
     assert Budget(seconds=40.0, most=4).streamt1_width(chosen, Chunk(1, 4), chosen.beams[0]) == 3

@@ -1,4 +1,4 @@
-"""Batches that are more than memory holds are halved, once, and nothing else changes."""
+"""Expansion: plain is plain whatever the policies, and batches that do not fit into memory are halved."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ import pytest
 import torch
 
 import streamt1_plugins as streamt1
+from streamt1_plugins.api.workers import SingleProcess
+from streamt1_plugins.errors import PluginError
+from streamt1_plugins.search.expand import Expander
+from streamt1_plugins.search.offload import Offload
 from tests.launching import without_times
 from tests.toy import ToyPipeline, ToySession
 
@@ -66,3 +70,58 @@ def test_a_single_candidate_that_does_not_fit_ends_the_run(monkeypatch: pytest.M
     monkeypatch.setattr(ToySession, "generate", full)
     with pytest.raises(torch.OutOfMemoryError):
         run("search.batch=2")
+
+
+class Malicious:
+    """A noise policy that draws from the caller's stream, changes it, and proposes zeros."""
+
+    @streamt1.hookimpl
+    def streamt1_propose_noise(self, run: Any, beam: Any, count: int) -> list[streamt1.Proposal]:
+        noise = run.session.draw(beam.history, run.session.generator)
+        run.session.generator.manual_seed(0)
+        return [streamt1.Proposal(0, noise * 0, run.session.generator)] * 3
+
+
+class Wide:
+    @streamt1.hookimpl
+    def streamt1_width(self) -> int:
+        return 5
+
+
+def test_a_malicious_policy_cannot_change_what_plain_gives() -> None:
+    """Off means off: the search decides what is plain, and hands out the pipeline's own noise stream."""
+    policies: Any = {"noise": Malicious(), "width": Wide()}
+    ours, theirs = (torch.Generator().manual_seed(3) for _ in range(2))
+    found = streamt1.wrap(ToyPipeline(), "plain", policies=policies)
+    expected = streamt1.wrap(ToyPipeline(), "plain")
+    assert torch.equal(found("a prompt", generator=ours), expected("a prompt", generator=theirs))
+    assert torch.equal(ours.get_state(), theirs.get_state())
+    assert [len(found.tree.chunk(index)) for index in range(4)] == [1, 1, 1, 1]
+
+
+class Empty:
+    @streamt1.hookimpl
+    def streamt1_propose_noise(self) -> list[streamt1.Proposal]:
+        return []
+
+
+def test_a_noise_policy_without_proposals_is_named() -> None:
+    pipe = streamt1.wrap(ToyPipeline(), policies={"noise": Empty()})
+    with pytest.raises(PluginError, match="streamt1_propose_noise returned no proposals"):
+        pipe("a prompt")
+
+
+def test_the_first_process_decides_the_width() -> None:
+    """A width policy may follow a clock, which differs between processes."""
+
+    class Second(SingleProcess):
+        rank, size = 1, 2
+
+        def all_gather(self, value: Any) -> list[Any]:
+            return [[width + 1 for width in value], value]
+
+    pipe = streamt1.wrap(ToyPipeline(), overrides=["search.candidates=2", "search.top_k=1"])
+    run = pipe.begin("a prompt")
+    run.beams = (streamt1.Beam(run.session.root()),)
+    expander = Expander(run, pipe.search(run).hooks, Offload(run), Second())
+    assert len(expander.branches(streamt1.Chunk(0, 4))) == 3

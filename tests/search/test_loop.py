@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 import torch
 
@@ -218,3 +221,25 @@ def test_a_search_goes_on_from_given_beams() -> None:
     follow(pipe.search(again), first.tree, first.run.beams[0].path[:2])
     chunks = [chunk.index for chunk in pipe.search(again).chunks()]
     assert chunks == [2, 3]
+
+
+class Greedy:
+    """Keeps the best candidate twice, or one that it was not given."""
+
+    def __init__(self, pick: Any) -> None:
+        self.pick = pick
+
+    @streamt1.hookimpl
+    def streamt1_select(self, candidates: list) -> list:
+        return self.pick(candidates)
+
+
+@pytest.mark.parametrize(
+    "pick",
+    [lambda given: [given[0], given[0]], lambda given: [replace(given[0], ordinal=99)]],
+    ids=["twice", "unknown"],
+)
+def test_a_selection_of_other_candidates_than_those_given_is_an_error(pick: Any) -> None:
+    pipe = streamt1.wrap(ToyPipeline(), policies={"selection": Greedy(pick)})
+    with pytest.raises(PluginError, match=r"streamt1_select returned .*each of them once"):
+        pipe("a prompt")

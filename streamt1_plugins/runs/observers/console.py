@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from rich.console import Console as Terminal
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from streamt1_plugins.api.hookspecs import hookimpl
@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 
     from streamt1_plugins.api.run import Run
     from streamt1_plugins.api.tree import Tree
-    from streamt1_plugins.api.types import Chunk, Node
-
-_HOUR = 3600.0
+    from streamt1_plugins.api.types import Chunk
 
 
 @dataclass(eq=False)
@@ -49,22 +47,22 @@ class Console:
     @hookimpl
     def streamt1_chunk_selected(self, run: Run, chunk: Chunk) -> None:
         if self._bar is None:
-            self._print(chunk_line(chunk, run.tree.chunk(chunk.index)))
+            self._print(chunk_line(chunk, run.tree))
         else:
             self._bar.chunk_done(chunk)
-        self._print_notes(run)
+        self._print_new(run.tree.notes)
 
     @hookimpl
     def streamt1_run_finished(self, run: Run) -> None:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
-        self._print_notes(run)
+        self._print_new(run.tree.notes)
 
-    def _print_notes(self, run: Run) -> None:
-        for note in run.tree.notes[self._noted :]:
+    def _print_new(self, notes: Sequence[str]) -> None:
+        for note in notes[self._noted :]:
             self._print(f"Note: {note}")
-        self._noted = len(run.tree.notes)
+        self._noted = len(notes)
 
     def _print(self, text: str) -> None:
         self._terminal.print(text, markup=False, soft_wrap=True)
@@ -75,9 +73,7 @@ class _Bar(Progress):
 
     def __init__(self, run: Run, terminal: Terminal) -> None:
         self._run = run
-        self._task: TaskID | None = None
-        self._done = self._before = 0
-        self._best = "-"
+        self._done, self._before = run.beams[0].history.index, run.cost.candidates
         super().__init__(
             TextColumn("chunk {task.fields[chunk]}/{task.total:.0f}"),
             BarColumn(bar_width=20),
@@ -87,41 +83,33 @@ class _Bar(Progress):
             TimeRemainingColumn(),
             console=terminal,
             transient=True,
-            speed_estimate_period=_HOUR,
+            speed_estimate_period=3600.0,
         )
-        self._task = self.add_task("", total=run.session.num_chunks, chunk=1, candidates=0, best="-")
+        self.add_task("", total=run.session.num_chunks, chunk=1, candidates=0, best="-")
 
     def chunk_done(self, chunk: Chunk) -> None:
         """The chunk's candidates are judged and its survivors committed."""
-        self._done = chunk.index + 1
-        self._before = self._run.cost.candidates
-        self._best = _number(max(_scores(self._run.tree.chunk(chunk.index)), default=math.nan))
+        self._done, self._before = chunk.index + 1, self._run.cost.candidates
+        best = max(self._run.tree.scores(chunk.index), default=math.nan)
+        self.update(self.task_ids[0], best=_number(best))
 
     def get_renderables(self) -> Iterable[RenderableType]:
         """The lines of the bar; called for every frame of the display, the first time before there is a task."""
-        if self._task is not None:
-            self._advance(self._task)
+        search, total, candidates = self._run.recipe.search, self._run.session.num_chunks, self._run.cost.candidates
+        part = min((candidates - self._before) / (search.candidates * search.top_k), 1.0)
+        for task in self.task_ids:
+            completed, chunk = min(self._done + part, total), min(self._done + 1, total)
+            self.update(task, completed=completed, chunk=chunk, candidates=candidates)
         return super().get_renderables()
 
-    def _advance(self, task: TaskID) -> None:
-        search, total = self._run.recipe.search, self._run.session.num_chunks
-        part = (self._run.cost.candidates - self._before) / (search.candidates * search.top_k)
-        self.update(
-            task,
-            completed=min(self._done + min(part, 1.0), total),
-            chunk=min(self._done + 1, total),
-            candidates=self._run.cost.candidates,
-            best=self._best,
-        )
 
-
-def chunk_line(chunk: Chunk, nodes: Sequence[Node]) -> str:
+def chunk_line(chunk: Chunk, tree: Tree) -> str:
     """One chunk in one line: candidates, best and mean score, the ids kept, seconds."""
-    row = _row(nodes)
-    seconds = sum(node.seconds for node in nodes)
+    nodes, (_, best, mean) = tree.chunk(chunk.index), _figures(tree, chunk.index)
+    seconds, kept = sum(node.seconds for node in nodes), " ".join(node.id for node in tree.kept(chunk.index))
     return (
-        f"chunk {chunk.index + 1}/{chunk.count}  {counted(len(nodes), 'candidate')}  best {row[1]}  mean {row[2]}  "
-        f"kept {row[3]}  {seconds:.1f} s"
+        f"chunk {chunk.index + 1}/{chunk.count}  {counted(len(nodes), 'candidate')}  best {best}  mean {mean}  "
+        f"kept {kept}  {seconds:.1f} s"
     )
 
 
@@ -137,30 +125,19 @@ def tree_table(tree: Tree) -> Table:
         table.add_column(name, justify="right")
     for name in ("kept", "route"):
         table.add_column(name)
-    for index in sorted({node.chunk for node in tree}):
-        candidates, best, mean, _ = _row(tree.chunk(index))
-        kept = _kept(tree.chunk(index))
+    for index in tree.chunks():
+        kept = tree.kept(index)
         ids = " ".join(f"[bold]{node.id}[/bold]" if node.id in tree.winner else node.id for node in kept)
-        routes = " ".join(node.route or "-" for node in kept)
-        table.add_row(str(index), candidates, best, mean, ids, routes)
+        table.add_row(str(index), *_figures(tree, index), ids, " ".join(node.route or "-" for node in kept))
     return table
 
 
-def _row(nodes: Sequence[Node]) -> tuple[str, str, str, str]:
-    scores = _scores(nodes)
-    best, mean = (max(scores), fmean(scores)) if scores else (math.nan, math.nan)
+def _figures(tree: Tree, index: int) -> tuple[str, str, str]:
+    """How many candidates a chunk has, their best score and their mean score."""
+    nodes, scores = tree.chunk(index), tree.scores(index) or [math.nan]
     invalid = sum(not node.is_valid for node in nodes)
     count = f"{len(nodes)} ({invalid} invalid)" if invalid else str(len(nodes))
-    return count, _number(best), _number(mean), " ".join(node.id for node in _kept(nodes))
-
-
-def _kept(nodes: Iterable[Node]) -> list[Node]:
-    return sorted((node for node in nodes if node.rank is not None), key=lambda node: node.rank or 0)
-
-
-def _scores(nodes: Iterable[Node]) -> list[float]:
-    """Finite scores of candidates that a reward has measured: without one, a score is only a placeholder."""
-    return [node.score for node in nodes if node.readings and math.isfinite(node.score)]
+    return count, _number(max(scores)), _number(fmean(scores))
 
 
 def _number(value: float) -> str:

@@ -8,16 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from streamt1_plugins.api.hookspecs import hookimpl
-from streamt1_plugins.errors import OutputError
 from streamt1_plugins.runs.checkpoint import save_checkpoint
 from streamt1_plugins.runs.events import RunEvents
-from streamt1_plugins.runs.files import Claim
+from streamt1_plugins.runs.files import Claim, warned, writing
 from streamt1_plugins.runs.journal import JOURNAL, JournalFile
 
 if TYPE_CHECKING:
     from streamt1_plugins.api.candidate import Candidate
     from streamt1_plugins.api.run import Run
-    from streamt1_plugins.runs.journal import Event
 
 log = logging.getLogger("streamt1")
 
@@ -43,78 +41,53 @@ class Journal:
     @hookimpl
     def streamt1_run_started(self, run: Run) -> None:
         path = Path(self.path) / JOURNAL
-        self._claim = Claim(path.parent)
-        exists = path.exists()
-        if exists and not self.append:
-            raise OutputError(f"The folder {self.path} already holds a run. Choose another one, or resume that run.")
-        self._made = RunEvents(run)
-        try:
+        self._claim = Claim(path.parent, None if self.append else JOURNAL)
+        exists, made = path.exists(), RunEvents(run)
+        with writing(f"The journal in {self.path} cannot be written"):
             self._file = JournalFile(path)
-            for event in self._made.resumed() if exists else self._made.started():
-                self._add(event)
-        except OSError as error:
-            raise OutputError(f"The journal in {self.path} cannot be written: {error.strerror or error}.") from error
+            for event in made.resumed() if exists else made.started():
+                self._file.add(event, sync=event["event"] != "candidate")
+        self._made = made
         if run.beams[0].path and not exists:
-            self._save(run)
+            self._save(made)
 
     @hookimpl
     def streamt1_candidate_scored(self, candidate: Candidate) -> None:
-        if self._made is not None:
-            self._try_add(self._made.candidate(candidate))
+        if self._made is not None and self._file is not None:
+            # The line is written with the next one, or the end reports that it is lost.
+            with warned(f"The journal in {self.path} was not updated"):
+                self._file.add(self._made.candidate(candidate))
 
     @hookimpl(trylast=True)
-    def streamt1_chunk_selected(self, run: Run) -> None:
-        self._commit(run)
+    def streamt1_chunk_selected(self) -> None:
+        """Write the line and the checkpoint of the chunk that was just committed, if any."""
+        if self._made is None or self._file is None:
+            return
+        for event in self._made.committed():
+            # The line first: a checkpoint is never ahead of the journal, and a chunk without one is searched again.
+            with warned(f"The journal in {self.path} was not updated"):
+                self._file.add(event, sync=True)
+                self._save(self._made)
 
     @hookimpl
-    def streamt1_run_finished(self, run: Run, error: BaseException | None) -> None:
+    def streamt1_run_finished(self, error: BaseException | None) -> None:
         try:
-            if self._file is not None and self._made is not None:  # else the run ended before it started
-                self._finish(run, self._made, error)
+            self.streamt1_chunk_selected()  # an interruption between a chunk's commit and its line
+            made, self._made = self._made, None
+            if made is not None and self._file is not None:  # else the run ended before it started
+                with writing(f"The journal in {self.path} could not be finished"):
+                    self._file.add(made.finished(error), sync=True)
+                if self.state and error is not None:
+                    stopped = f"Stopped after {made.chunks} of {made.run.session.num_chunks} chunks."
+                    log.warning("%s Resume with: streamt1 generate --resume %s", stopped, self.path)
         finally:
-            self._close()
+            if self._file is not None:
+                self._file.close()
+            if self._claim is not None:
+                self._claim.release()
+            self._file = self._claim = None
 
-    def _finish(self, run: Run, made: RunEvents, error: BaseException | None) -> None:
-        self._commit(run)  # an interruption between a chunk's commit and its line
-        try:
-            self._add(made.finished(error))
-        except OSError as failure:
-            raise OutputError(f"The journal in {self.path} could not be finished: {failure}.") from failure
-        if self.state and error is not None:
-            stopped = f"Stopped after {made.chunks} of {run.session.num_chunks} chunks."
-            log.warning("%s Resume with: streamt1 generate --resume %s", stopped, self.path)
-
-    def _close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-        if self._claim is not None:
-            self._claim.release()
-        self._file = self._made = self._claim = None
-
-    def _commit(self, run: Run) -> None:
-        """Line and checkpoint of a chunk that was just committed, if any."""
-        # The line first: a checkpoint is then never ahead of the journal, and a chunk without one is searched again.
-        for event in self._made.committed() if self._made is not None else ():
-            if self._try_add(event):
-                self._save(run)
-
-    def _add(self, event: Event) -> None:
-        if self._file is not None:
-            self._file.add(event, sync=event["event"] != "candidate")
-
-    def _try_add(self, event: Event) -> bool:
-        """A full disk must not end a run: the line is written with the next one, or the end reports that it is lost."""
-        try:
-            self._add(event)
-        except OSError as error:
-            log.warning("The journal in %s was not updated: %s", self.path, error)
-            return False
-        return True
-
-    def _save(self, run: Run) -> None:
-        if not self.state:
-            return
-        try:
-            save_checkpoint(run, Path(self.path))
-        except OSError as error:
-            log.warning("%s: this chunk would be searched again after an interruption: %s", self.path, error)
+    def _save(self, made: RunEvents) -> None:
+        if self.state:
+            with warned(f"{self.path}: this chunk would be searched again after an interruption"):
+                save_checkpoint(Path(self.path), made.run.beams, made.run.call["generator"])

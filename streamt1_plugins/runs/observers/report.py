@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from streamt1_plugins.api.hookspecs import hookimpl
-from streamt1_plugins.errors import OutputError
-from streamt1_plugins.runs.files import MEGABYTE
+from streamt1_plugins.runs.files import MEGABYTE, warned, writing
 from streamt1_plugins.runs.journal import JOURNAL
 from streamt1_plugins.runs.report import PAGE, write_page
-from streamt1_plugins.runs.report.strips import StripKeeper, expected_candidates
+from streamt1_plugins.runs.report.strips import StripKeeper
 
 if TYPE_CHECKING:
     from streamt1_plugins.api.candidate import Candidate
@@ -42,33 +41,28 @@ class ReportPage:
 
     @hookimpl(trylast=True)  # after the observers that refuse a folder in use
     def streamt1_run_started(self, run: Run) -> None:
-        count = expected_candidates(run.recipe.search, run.session.num_chunks - run.beams[0].history.index)
+        chunks, search = run.session.num_chunks - run.beams[0].history.index, run.recipe.search
+        expected = search.candidates * search.top_k * chunks  # about: every survivor branches again
         self._began = True
-        try:
-            self._keeper = StripKeeper(Path(self.path), int(self.media_mb * MEGABYTE / BASE64), count)
-        except OSError as error:
-            log.warning("The page of this run will have no pictures: %s", error)
+        with warned("The page of this run will have no pictures"):
+            self._keeper = StripKeeper(Path(self.path), int(self.media_mb * MEGABYTE / BASE64), expected)
 
     @hookimpl
     def streamt1_candidate_scored(self, candidate: Candidate) -> None:
-        if self._keeper is None or not len(candidate.decoded.frames):  # another process has them
-            return
-        try:
-            self._keeper.keep(candidate.id, candidate.decoded.frames)
-        except OSError as error:
-            self._keeper = None
-            log.warning("No more pictures for the page of this run: %s", error)
+        keeper, self._keeper = self._keeper, None  # until it has worked
+        with warned("No more pictures for the page of this run"):
+            if keeper is not None and len(candidate.decoded.frames):  # else another process has them
+                keeper.keep(candidate.id, candidate.decoded.frames)
+            self._keeper = keeper
 
     @hookimpl
     def streamt1_run_finished(self) -> None:
-        if not self._began:
+        began, self._began = self._began, False
+        if not began:
             return
-        self._began = False
         folder = Path(self.path)
-        if not (folder / JOURNAL).exists():
+        if (folder / JOURNAL).exists():
+            with writing(f"The page {folder / PAGE} could not be written"):
+                write_page(folder)
+        else:
             log.warning("No %s in %s: the page needs the observer `journal` with the same path.", PAGE, folder)
-            return
-        try:
-            write_page(folder)
-        except OSError as error:
-            raise OutputError(f"The page {folder / PAGE} could not be written: {error.strerror or error}.") from error

@@ -1,26 +1,56 @@
-"""The numbers of a chunk, for programs that draw curves."""
+"""The numbers of a chunk, for programs that draw curves, and the base of the observers that log to them."""
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import Counter
+from contextlib import contextmanager
 from statistics import fmean, pstdev
-from typing import TYPE_CHECKING
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
 
 from streamt1_plugins.api.types import HORIZONS
-from streamt1_plugins.runs.report.memory import sink_count, timeline
+from streamt1_plugins.errors import InputError, PluginError, foreign_code
+from streamt1_plugins.runs.report.memory import routes_of, sink_count, timeline
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterator
 
     from streamt1_plugins.api.run import Run
-    from streamt1_plugins.api.types import Chunk, Node
+    from streamt1_plugins.api.types import Chunk
+
+log = logging.getLogger("streamt1")
+
+
+class Dashboard:
+    """Base of observers that log a run to another program, and must not cost the run.
+
+    `_log` is what takes the numbers: None before the start, and after the first failure, which is one warning.
+    """
+
+    def __post_init__(self) -> None:
+        self._log: Any = None
+        self._clock = perf_counter()
+
+    @contextmanager
+    def _guarded(self, program: str) -> Iterator[None]:
+        try:
+            with foreign_code(program):
+                yield
+        except (PluginError, InputError) as error:
+            self._log = None
+            log.warning("%s. The run continues without it.", str(error).rstrip("."))
+
+    def _lap(self) -> float:
+        """Seconds since the last call."""
+        before, self._clock = self._clock, perf_counter()
+        return self._clock - before
 
 
 def chunk_scalars(run: Run, chunk: Chunk) -> dict[str, float]:
     """Scores, survivors, routes, sinks and readings of a chunk that was just committed, by name."""
-    nodes = run.tree.chunk(chunk.index)
-    kept = [node for node in nodes if node.fate == "kept"]
+    nodes, kept, scores = run.tree.chunk(chunk.index), run.tree.kept(chunk.index), run.tree.scores(chunk.index)
     found: dict[str, float] = {
         "chunk": chunk.index,
         "count/candidates": len(nodes),
@@ -28,39 +58,18 @@ def chunk_scalars(run: Run, chunk: Chunk) -> dict[str, float]:
         "count/invalid": sum(not node.is_valid for node in nodes),
         "seconds/candidates": sum(node.seconds for node in nodes),
         **{f"seconds/{stage}": seconds for stage, seconds in run.cost.seconds.items()},
-        **_scores(nodes),
-        **_readings(kept),
     }
-    if run.session.capabilities.routes:
-        found |= {f"route/{route}": count for route, count in Counter(node.route or "discard" for node in kept).items()}
-        found["count/sinks"] = _sinks(run)
-    return found
-
-
-def _scores(nodes: Iterable[Node]) -> dict[str, float]:
-    """Empty where no candidate has a reading: without a reading a score is only a placeholder."""
-    scores = [node.score for node in nodes if node.readings and math.isfinite(node.score)]
-    if not scores:
-        return {}
-    return {"score/best": max(scores), "score/mean": fmean(scores), "score/spread": pstdev(scores)}
-
-
-def _readings(kept: list[Node]) -> dict[str, float]:
-    """Raw readings of the best survivor."""
-    best = min(kept, key=lambda node: node.rank or 0, default=None)
-    if best is None:
-        return {}
-    return {
+    if scores:
+        found |= {"score/best": max(scores), "score/mean": fmean(scores), "score/spread": pstdev(scores)}
+    found |= {
         f"{horizon}/{name}": reading.raw
         for horizon in HORIZONS
+        for best in kept[:1]
         for name, reading in best.readings.get(horizon, {}).items()
         if math.isfinite(reading.raw)
     }
-
-
-def _sinks(run: Run) -> int:
-    """Sinks of the best branch now. Chunks that the call continues came before the path and are routed to nowhere."""
-    best = run.beams[0]
-    given = best.history.index - len(best.path)
-    routes = [*[None] * given, *(node.route for node in best.path), None]
-    return sink_count(timeline(routes, run.recipe.sinks)[-1])
+    if run.session.capabilities.routes:
+        found |= {f"route/{route}": count for route, count in Counter(node.route or "discard" for node in kept).items()}
+        routes = [*routes_of(run.beams[0].path), None]  # with a chunk to come, which looks back at what is there now
+        found["count/sinks"] = sink_count(timeline(routes, run.recipe.sinks)[-1])
+    return found

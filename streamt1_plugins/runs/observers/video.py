@@ -15,9 +15,9 @@ from av.codec.codec import UnknownCodecError
 from pydantic import Field
 
 from streamt1_plugins.api.hookspecs import hookimpl
-from streamt1_plugins.errors import OutputError
-from streamt1_plugins.runs.files import check_writable, write_atomically
+from streamt1_plugins.runs.files import check_writable, write_atomically, writing
 from streamt1_plugins.runs.observers.folder import TREE
+from streamt1_plugins.runs.report.strips import to_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -54,14 +54,11 @@ class Video:
         if not chunks:
             return
         path = Path(self.path)
-        try:
+        tree = path.parent / TREE
+        kept = f"in {tree}" if tree.exists() else "in memory, as `.tree` of the wrapped pipeline"
+        with writing(f"The tree is kept {kept}, but the video {path} could not be written"):
             path.parent.mkdir(parents=True, exist_ok=True)
             write_video(chain.from_iterable(chunks), path, run.session.fps, crf=self.crf, scale=self.scale)
-        except OSError as error:
-            tree = path.parent / TREE
-            kept = f"in {tree}" if tree.exists() else "in memory, as `.tree` of the wrapped pipeline"
-            what = f"The video {path} could not be written: {_reason(error)}."
-            raise OutputError(f"{what} The tree is kept {kept}.") from error
 
 
 def write_video(frames: Iterable[Tensor], path: Path, fps: float, *, crf: int = 18, scale: Scale = "auto") -> None:
@@ -81,7 +78,8 @@ def encode_video(frames: Iterable[Tensor], fps: float, *, crf: int = 18, scale: 
             for frame in frames:
                 pixels = to_pixels(frame, scale)
                 stream = stream or _add_stream(container, pixels.shape[:2], fps, crf)
-                container.mux(stream.encode(_in_yuv(pixels)))
+                picture = av.VideoFrame.from_ndarray(numpy.ascontiguousarray(pixels), format="rgb24")
+                container.mux(stream.encode(picture.reformat(format="yuv420p", dst_colorspace="ITU709")))
             if stream is None:
                 raise ValueError("There are no frames to encode.")
             container.mux(stream.encode(None))
@@ -92,7 +90,7 @@ def encode_video(frames: Iterable[Tensor], fps: float, *, crf: int = 18, scale: 
 
 def to_pixels(frame: Tensor, scale: Scale = "auto") -> numpy.ndarray[Any, Any]:
     """A frame ``[3, H, W]`` in ``[0, 1]`` as bytes ``[h, w, 3]``: enlarged, and its sides made even for H.264."""
-    pixels = (frame.detach().float().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+    pixels = to_bytes(frame)
     height, width, _ = pixels.shape
     factor = -(-SMALLEST_SIDE // min(height, width)) if scale == "auto" else scale
     large = pixels.repeat(factor, axis=0).repeat(factor, axis=1)
@@ -108,12 +106,3 @@ def _add_stream(container: Any, size: tuple[int, int], fps: float, crf: int) -> 
     # 1 is BT.709 in each of the three and limited range in the last: without tags, players guess by the size.
     context.colorspace = context.color_primaries = context.color_trc = context.color_range = 1
     return stream
-
-
-def _in_yuv(pixels: numpy.ndarray[Any, Any]) -> Any:
-    picture = av.VideoFrame.from_ndarray(numpy.ascontiguousarray(pixels), format="rgb24")
-    return picture.reformat(format="yuv420p", dst_colorspace="ITU709")
-
-
-def _reason(error: OSError) -> str:
-    return error.strerror or str(error)

@@ -5,30 +5,25 @@ from __future__ import annotations
 import json
 import logging
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
 from streamt1_plugins.api.hookspecs import hookimpl
 from streamt1_plugins.api.tree import node_record
-from streamt1_plugins.errors import InputError, PluginError, foreign_code
+from streamt1_plugins.errors import PluginError, foreign_code
 from streamt1_plugins.runs.checkpoint import STATE
 from streamt1_plugins.runs.events import versions
 from streamt1_plugins.runs.files import MEGABYTE, write_atomically
-from streamt1_plugins.runs.observers.scalars import chunk_scalars
+from streamt1_plugins.runs.observers.scalars import Dashboard, chunk_scalars
 from streamt1_plugins.runs.observers.video import encode_video
 from streamt1_plugins.runs.report import render
-from streamt1_plugins.runs.report.strips import draw
+from streamt1_plugins.runs.report.strips import draw, encoded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from PIL.Image import Image
-
     from streamt1_plugins.api.candidate import Candidate
     from streamt1_plugins.api.run import Run
     from streamt1_plugins.api.types import Chunk, Node
@@ -38,11 +33,12 @@ log = logging.getLogger("streamt1")
 START_SECONDS, END_SECONDS = 30, 300
 STRIP_FRAMES, STRIP_HEIGHT = 5, 64
 ID_FILE = "wandb.json"
-_COLUMNS = ("id", "chunk", "parent", "fate", "rank", "score", "short", "long", "route", "seed", "propagated", "problem")
+_FIELDS = ("id", "chunk", "parent", "fate", "rank", "score", "short", "long", "route", "seed", "propagated", "problem")
+_COLUMNS = [*_FIELDS, "strip"]
 
 
 @dataclass(eq=False)
-class Wandb:
+class Wandb(Dashboard):
     """Logs a run to Weights & Biases. It never breaks the run: a failure is reported once, as a warning.
 
     project, entity, name, group: as in ``wandb.init``. Under a multi-process launcher only the main process logs.
@@ -61,56 +57,74 @@ class Wandb:
     media_mb: Annotated[float, Field(ge=0)] = 50.0
     append: bool = False
 
-    def __post_init__(self) -> None:
-        self._log: _WandbRun | None = None
-
     @hookimpl(trylast=True)  # after the observers that refuse a folder in use
     def streamt1_run_started(self, run: Run) -> None:
         if int(os.environ.get("RANK", "0")) == 0:
-            self._try(lambda: self._start(run))
+            recipe = run.recipe.model_dump(mode="json")
+            start = {"prompt": run.prompt, "seed": run.seed, "chunks": run.session.num_chunks, "versions": versions()}
+            with self._guarded("wandb"):
+                self._log = self._opened({**recipe, **start})
+            self._lap()
 
     @hookimpl
     def streamt1_candidate_scored(self, candidate: Candidate) -> None:
-        if self._log is not None:
-            self._try(lambda: self._entry.strip(candidate))
+        """Keep a small picture: the frames are gone when the chunk is over."""
+        frames = candidate.decoded.frames
+        if self._log is None or self._left <= 0 or not len(frames):  # another process has them
+            return
+        with self._guarded("wandb"):
+            picture = draw(frames, STRIP_FRAMES, STRIP_HEIGHT)
+            self._left -= len(encoded(picture, "JPEG"))
+            self._strips[candidate.id] = self._api.Image(picture, caption=candidate.id, file_type="jpg")
 
     @hookimpl
     def streamt1_chunk_selected(self, run: Run, chunk: Chunk) -> None:
-        if self._log is not None:
-            self._try(lambda: self._entry.chunk(run, chunk))
+        if self._log is None:
+            return
+        with self._guarded("wandb"):
+            rows = [[*_row(node), self._strips.pop(node.id, None)] for node in run.tree.chunk(chunk.index)]
+            self._rows += rows
+            for row in rows:
+                self._table.add_data(*row)
+            logged: dict[str, Any] = {**chunk_scalars(run, chunk), "seconds": self._lap()}
+            if self._left > 0:
+                content = encode_video(run.beams[0].history.frames[-1], run.session.fps)
+                self._left -= len(content)
+                caption = run.beams[0].path[-1].id
+                logged["best_chunk"] = self._api.Video(BytesIO(content), format="mp4", caption=caption)
+            self._log.log({**logged, "candidates_by_chunk": self._table})
 
     @hookimpl
     def streamt1_run_finished(self, run: Run, error: BaseException | None) -> None:
-        if self._log is not None:
-            self._try(lambda: self._entry.finish(run, error, self.folder))
+        """Log the whole table, the page, the folder as an artifact, and the result as the summary."""
+        if self._log is None:
+            return
+        with self._guarded("wandb"):
+            self._log.log({"all_candidates": self._api.Table(columns=_COLUMNS, data=self._rows)})
+            if self.folder is not None and Path(self.folder).is_dir():
+                page = self._api.Html(render(self.folder), inject=False, data_is_not_path=True)
+                self._log.log({"tree": page})
+                self._log.log_artifact(self._artifact(Path(self.folder)))
+            winner = run.tree.winner
+            self._log.summary["winner"] = list(winner)
+            self._log.summary["whole_video"] = run.tree.final.get(winner[-1]) if winner else None
+            self._log.summary["error"] = None if error is None else f"{type(error).__name__}: {error}"
+            self._log.finish(exit_code=0 if error is None else 1)
         self._log = None
 
-    @property
-    def _entry(self) -> _WandbRun:
-        assert self._log is not None
-        return self._log
-
-    def _try(self, action: Callable[[], None]) -> None:
-        """A dashboard must not cost the run: after the first failure the run continues without it."""
-        try:
-            with foreign_code("wandb"):
-                action()
-        except (PluginError, InputError) as error:
-            self._log = None
-            log.warning("%s. The run continues without it.", str(error).rstrip("."))
-
-    def _start(self, run: Run) -> None:
+    def _opened(self, config: dict[str, Any]) -> Any:
+        """A wandb run, offline where wandb cannot be reached."""
         import wandb
 
-        group = self.group or os.environ.get("TORCHELASTIC_RUN_ID")
-        settings = wandb.Settings(init_timeout=START_SECONDS, console="off", **_end_limit(wandb.Settings))
+        # How long an upload may delay the end of a run, for versions of wandb with that setting.
+        limit = {"finish_timeout": END_SECONDS} if "finish_timeout" in wandb.Settings.model_fields else {}
         arguments = {
             "project": self.project,
             "entity": self.entity,
             "name": self.name,
-            "group": group,
-            "config": _config(run),
-            "settings": settings,
+            "group": self.group or os.environ.get("TORCHELASTIC_RUN_ID"),
+            "config": config,
+            "settings": wandb.Settings(init_timeout=START_SECONDS, console="off", **limit),
             **self._same_run(),
         }
         try:
@@ -121,8 +135,16 @@ class Wandb:
                 raise
             started = wandb.init(mode="offline", **arguments)
             log.warning("%s. This run is kept offline; later: wandb sync %s", str(error).rstrip("."), started.dir)
-        self._remember(started)
-        self._log = _WandbRun(started, self.media_mb * MEGABYTE)
+        if self.folder:
+            Path(self.folder).mkdir(parents=True, exist_ok=True)
+            write_atomically(Path(self.folder) / ID_FILE, json.dumps({"id": started.id}) + "\n")
+        started.define_metric("chunk")
+        started.define_metric("*", step_metric="chunk")
+        self._api, self._left = wandb, self.media_mb * MEGABYTE  # bytes of media that may still be logged
+        self._table = wandb.Table(columns=_COLUMNS, log_mode="INCREMENTAL")
+        self._rows: list[list[Any]] = []
+        self._strips: dict[str, Any] = {}
+        return started
 
     def _same_run(self) -> dict[str, str]:
         path = Path(self.folder or "") / ID_FILE
@@ -130,82 +152,9 @@ class Wandb:
             return {}
         return {"id": json.loads(path.read_text(encoding="utf-8"))["id"], "resume": "allow"}
 
-    def _remember(self, started: Any) -> None:
-        if self.folder:
-            Path(self.folder).mkdir(parents=True, exist_ok=True)
-            write_atomically(Path(self.folder) / ID_FILE, json.dumps({"id": started.id}) + "\n")
-
-
-def _end_limit(settings: Any) -> dict[str, int]:
-    """How long an upload may delay the end of a run, for versions of wandb with that setting."""
-    return {"finish_timeout": END_SECONDS} if "finish_timeout" in settings.model_fields else {}
-
-
-def _config(run: Run) -> dict[str, Any]:
-    recipe = run.recipe.model_dump(mode="json")
-    return {**recipe, "prompt": run.prompt, "seed": run.seed, "chunks": run.session.num_chunks, "versions": versions()}
-
-
-@dataclass
-class _WandbRun:
-    """An open wandb run. `left`: bytes of media that may still be logged."""
-
-    wandb_run: Any
-    left: float
-    rows: list[list[Any]] = field(default_factory=list)
-    strips: dict[str, Any] = field(default_factory=dict)
-    clock: float = field(default_factory=perf_counter)
-
-    def __post_init__(self) -> None:
-        import wandb
-
-        self.api: Any = wandb
-        self.wandb_run.define_metric("chunk")
-        self.wandb_run.define_metric("*", step_metric="chunk")
-        self.table = wandb.Table(columns=[*_COLUMNS, "strip"], log_mode="INCREMENTAL")
-
-    def strip(self, candidate: Candidate) -> None:
-        """Keep a small picture: the frames are gone when the chunk is over."""
-        if self.left <= 0 or not len(candidate.decoded.frames):  # another process has them
-            return
-        picture = draw(candidate.decoded.frames, STRIP_FRAMES, STRIP_HEIGHT)
-        self.left -= _size(picture)
-        self.strips[candidate.id] = self.api.Image(picture, caption=candidate.id, file_type="jpg")
-
-    def chunk(self, run: Run, chunk: Chunk) -> None:
-        """Scalars, the chunk's rows of the table, and its video."""
-        now = perf_counter()
-        scalars: dict[str, Any] = chunk_scalars(run, chunk) | {"seconds": now - self.clock}
-        self.clock = now
-        for node in run.tree.chunk(chunk.index):
-            row = [*_row(node), self.strips.pop(node.id, None)]
-            self.rows.append(row)
-            self.table.add_data(*row)
-        self.wandb_run.log({**scalars, "candidates_by_chunk": self.table, **self._video(run)})
-
-    def _video(self, run: Run) -> dict[str, Any]:
-        if self.left <= 0:
-            return {}
-        content = encode_video(run.beams[0].history.frames[-1], run.session.fps)
-        self.left -= len(content)
-        caption = run.beams[0].path[-1].id
-        return {"best_chunk": self.api.Video(BytesIO(content), format="mp4", caption=caption)}
-
-    def finish(self, run: Run, error: BaseException | None, folder: str | None) -> None:
-        """The whole table, the page, the folder as an artifact, and the result as the summary."""
-        table = self.api.Table(columns=[*_COLUMNS, "strip"], data=self.rows)
-        self.wandb_run.log({"all_candidates": table})
-        if folder is not None and Path(folder).is_dir():
-            self.wandb_run.log({"tree": self.api.Html(render(folder), inject=False, data_is_not_path=True)})
-            self.wandb_run.log_artifact(self._artifact(Path(folder)))
-        self.wandb_run.summary["winner"] = list(run.tree.winner)
-        self.wandb_run.summary["whole_video"] = run.tree.final.get(run.tree.winner[-1]) if run.tree.winner else None
-        self.wandb_run.summary["error"] = None if error is None else f"{type(error).__name__}: {error}"
-        self.wandb_run.finish(exit_code=0 if error is None else 1)
-
     def _artifact(self, folder: Path) -> Any:
         """The run folder, without the checkpoint, which only resuming needs."""
-        artifact = self.api.Artifact(f"run-{self.wandb_run.id}", type="streamt1-run")
+        artifact = self._api.Artifact(f"run-{self._log.id}", type="streamt1-run")
         for path in sorted(folder.rglob("*")):
             place = path.relative_to(folder)
             if path.is_file() and place.parts[0] != STATE and not path.name.startswith("."):
@@ -216,10 +165,4 @@ class _WandbRun:
 def _row(node: Node) -> list[Any]:
     record = node_record(node)
     # Seeds have 63 bits, and a table that JavaScript reads keeps only 53 of a number.
-    return [str(record[name]) if name == "seed" else record[name] for name in _COLUMNS]
-
-
-def _size(picture: Image) -> int:
-    buffer = BytesIO()
-    picture.save(buffer, "JPEG")
-    return buffer.tell()
+    return [str(record[name]) if name == "seed" else record[name] for name in _FIELDS]

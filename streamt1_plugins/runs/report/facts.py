@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -41,27 +40,26 @@ def duration(seconds: float) -> str:
     return f"{seconds:.1f} s"
 
 
-def tiles(run: RecordedRun, tree: Tree) -> list[tuple[str, str, str]]:
+def tiles(recorded: RecordedRun, tree: Tree) -> list[tuple[str, str, str]]:
     """(label, value, remark) of the numbers at the top of the page."""
-    done, of = run.winner[-1].chunk + 1 if run.winner else 0, run.start["chunks"]
-    scores = [node.score for node in run.winner if node.readings and math.isfinite(node.score)]
-    whole = tree.final.get(run.winner[-1].id) if run.winner else None
-    video = f"{duration(sum(lengths(run).values()))} of video"
+    done, of = len(recorded.frames), recorded.start["chunks"]
+    video = f"{duration(sum(lengths(recorded).values()))} of video"
     found = [("Chunks", str(done) if done == of else f"{done} of {of}", video)]
     found.append(("Candidates", str(len(tree)), f"{len(tree) / max(1, done):.2g} per chunk"))
-    if scores:
+    if recorded.score is not None:
+        whole = recorded.whole_video
         remark = "mean over its chunks" if whole is None else f"whole video {number(whole)}"
-        found.append(("Winner's score", number(fmean(scores)), remark))
-    found.append(("Time", duration(run.seconds), f"on {run.start['device']}"))
-    forwards = run.cost().forwards
+        found.append(("Winner's score", number(recorded.score), remark))
+    found.append(("Time", duration(recorded.seconds), f"on {recorded.start['device']}"))
+    forwards = recorded.cost().forwards
     if forwards:
         found.append(("Forward passes", f"{forwards:,}".replace(",", "\u2009"), "context passes included"))
     return found
 
 
-def lengths(run: RecordedRun) -> dict[int, float]:
+def lengths(recorded: RecordedRun) -> dict[int, float]:
     """Seconds of video by chunk."""
-    return {chunk: frames / run.start["fps"] for chunk, frames in run.frames.items()}
+    return {chunk: frames / recorded.start["fps"] for chunk, frames in recorded.frames.items()}
 
 
 def costs(cost: Cost) -> dict[str, Any]:
@@ -77,7 +75,6 @@ def costs(cost: Cost) -> dict[str, Any]:
 def record(start: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What is needed to make the run again, besides the recipe."""
     call = {name: value for name, value in start["call"].items() if name != "prompt"}
-    rows = [("Seed", str(start["seed"])), ("Device", str(start["device"])), ("Started", str(start["time"])[:19])]
-    if call:
-        rows.append(("Arguments", json.dumps(call, ensure_ascii=False)[1:-1]))
-    return rows + [(name, version) for name, version in start["versions"].items()]
+    rows = {"Seed": start["seed"], "Device": start["device"], "Started": start["time"][:19]}
+    rows |= {"Arguments": json.dumps(call, ensure_ascii=False)[1:-1]} if call else {}
+    return [(name, str(value)) for name, value in (rows | start["versions"]).items()]

@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from streamt1_plugins.api.tree import Tree
     from streamt1_plugins.api.types import Node
@@ -53,7 +53,7 @@ class Curves:
 def cells(tree: Tree, winner: Sequence[str]) -> dict[str, Cell]:
     """Every node, chunk by chunk: the winner in the first row, then the survivors, then by score."""
     found: dict[str, Cell] = {}
-    for column in sorted({node.chunk for node in tree}):
+    for column in tree.chunks():
         ordered = sorted(tree.chunk(column), key=lambda node: _order(node, winner))
         for row, node in enumerate(ordered):
             found[node.id] = Cell(node, column, row, node.id in winner)
@@ -82,8 +82,7 @@ def _edge(parent: Cell, child: Cell) -> Edge:
 
 def curves(tree: Tree, winner: Sequence[str]) -> Curves | None:
     """The score curves; None where no candidate has a score."""
-    columns = [(chunk, _scores(tree.chunk(chunk))) for chunk in sorted({node.chunk for node in tree})]
-    measured = [(chunk, scores) for chunk, scores in columns if scores]
+    measured = [(chunk, scores) for chunk in tree.chunks() if (scores := tree.scores(chunk))]
     if not measured:
         return None
     low = min(min(scores) for _, scores in measured)
@@ -100,11 +99,6 @@ def curves(tree: Tree, winner: Sequence[str]) -> Curves | None:
         low=low,
         high=high,
     )
-
-
-def _scores(nodes: Iterable[Node]) -> list[float]:
-    """Finite scores of candidates with readings: without readings a score is only a placeholder."""
-    return [node.score for node in nodes if node.readings and math.isfinite(node.score)]
 
 
 def _point(chunk: int, score: float, low: float, high: float) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from streamt1_plugins.api.routed_memory import RoutedMemory, evict, remember
@@ -10,7 +10,7 @@ from streamt1_plugins.api.routed_memory import RoutedMemory, evict, remember
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from streamt1_plugins.api.types import MemoryRoute
+    from streamt1_plugins.api.types import MemoryRoute, Node
     from streamt1_plugins.config.schema import MemoryPlan
 
 
@@ -19,29 +19,28 @@ class Slot:
     """One remembered chunk: a `sink` from the start, an `append`ed sink, or in the `window`; `folded` by EMA."""
 
     chunk: int
-    kind: Literal["sink", "append", "window"]
+    kind: Literal["sink", "append", "window"] = "window"
     folded: tuple[int, ...] = ()
+    route: MemoryRoute | None = field(default=None, compare=False)
 
 
 Held = tuple[Slot, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Chunk:
-    """A block of the memory: its own number and those folded into it."""
-
-    index: int
-    route: MemoryRoute | None
-    folded: tuple[int, ...] = ()
+def routes_of(path: Sequence[Node]) -> list[MemoryRoute | None]:
+    """The route of every chunk up to the end of a path. Chunks that the call continues came first and have none."""
+    given = path[0].chunk if path else 0
+    return [*[None] * given, *(node.route for node in path)]
 
 
 def timeline(routes: Sequence[MemoryRoute | None], plan: MemoryPlan) -> list[Held]:
     """What chunk 0, 1, ... could look back to, sinks first. `routes`: of the chunks of one path, oldest first."""
-    memory: RoutedMemory[_Chunk] = RoutedMemory()
-    held = [_slots(memory, plan)]
+    memory: RoutedMemory[Slot] = RoutedMemory()
+    held: list[Held] = [()]
     for index, route in enumerate(routes[:-1]):
-        memory = evict(remember(memory, _Chunk(index, route), plan), plan, _folded)
-        held.append(_slots(memory, plan))
+        memory = evict(remember(memory, Slot(index, route=route), plan), plan, _folded)
+        sinks = [replace(each, kind="sink" if each.chunk < plan.sink_chunks else "append") for each in memory.sinks]
+        held.append((*sinks, *memory.window))
     return held
 
 
@@ -50,12 +49,5 @@ def sink_count(held: Held) -> int:
     return sum(slot.kind != "window" for slot in held)
 
 
-def _folded(sink: _Chunk, leaving: _Chunk) -> _Chunk:
-    return replace(sink, folded=(*sink.folded, leaving.index))
-
-
-def _slots(memory: RoutedMemory[_Chunk], plan: MemoryPlan) -> Held:
-    sinks = (
-        Slot(each.index, "sink" if each.index < plan.sink_chunks else "append", each.folded) for each in memory.sinks
-    )
-    return (*sinks, *(Slot(each.index, "window") for each in memory.window))
+def _folded(sink: Slot, leaving: Slot) -> Slot:
+    return replace(sink, folded=(*sink.folded, leaving.chunk))

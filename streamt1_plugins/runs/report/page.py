@@ -40,20 +40,19 @@ def render(folder: str | Path) -> str:
     return html.encode("utf-8", "replace").decode("utf-8")
 
 
-def context(run: RecordedRun) -> dict[str, Any]:
+def context(recorded: RecordedRun) -> dict[str, Any]:
     """Every value the template fills in."""
-    found, tree, winner = strips.find(run.folder), run.tree(), [node.id for node in run.winner]
-    cells = layout.cells(tree, winner)
-    remembered = held(run, tree)
+    found, tree, winner = strips.find(recorded.folder), recorded.tree(), [node.id for node in recorded.winner]
+    cells, remembered = layout.cells(tree, winner), held(recorded, tree)
     return {
         "style": (_HERE / "page.css").read_text(encoding="utf-8"),
         "script": (_HERE / "page.js").read_text(encoding="utf-8"),
-        "start": run.start,
-        "recipe": run.recipe,
-        "status": run.status,
-        "tiles": facts.tiles(run, tree),
-        "costs": facts.costs(run.cost()),
-        "record": facts.record(run.start),
+        "start": recorded.start,
+        "recipe": recorded.recipe,
+        "status": recorded.status,
+        "tiles": facts.tiles(recorded, tree),
+        "costs": facts.costs(recorded.cost()),
+        "record": facts.record(recorded.start),
         "notes": tree.notes,
         "cells": list(cells.values()),
         "columns": max((cell.column for cell in cells.values()), default=-1) + 1,
@@ -62,19 +61,22 @@ def context(run: RecordedRun) -> dict[str, Any]:
         "curves": layout.curves(tree, winner),
         "final": tree.final,
         "held": remembered,
-        "sinks": max((memory.sink_count(held) for held in remembered), default=0),
+        "sinks": max(map(memory.sink_count, remembered), default=0),
         "film": film(found),
-        "lengths": facts.lengths(run),
-        "strips": {name: [strip.frames, _base64(strip.path)] for name, strip in found.items() if name in cells},
+        "lengths": facts.lengths(recorded),
+        "strips": {
+            name: [strip.frames, base64.b64encode(strip.path.read_bytes()).decode()]
+            for name, strip in found.items()
+            if name in cells
+        },
     }
 
 
-def held(run: RecordedRun, tree: Tree) -> list[memory.Held]:
+def held(recorded: RecordedRun, tree: Tree) -> list[memory.Held]:
     """The memory along the winning path; empty where the memory was not routed."""
     if not any(node.route for node in tree):
         return []
-    given = run.winner[0].chunk if run.winner else 0  # chunks the call continued came first
-    return memory.timeline([*[None] * given, *(node.route for node in run.winner)], run.recipe.sinks)
+    return memory.timeline(memory.routes_of(recorded.winner), recorded.recipe.sinks)
 
 
 def film(found: dict[str, strips.Strip]) -> dict[str, float | int]:
@@ -87,7 +89,3 @@ def film(found: dict[str, strips.Strip]) -> dict[str, float | int]:
     with Image.open(strip.path) as picture:
         aspect = picture.width / strip.frames / picture.height
     return {"aspect": round(aspect, 4), "shown": max(1, min(3, round(120 / (44 * aspect))))}
-
-
-def _base64(path: Path) -> str:
-    return base64.b64encode(path.read_bytes()).decode()

@@ -14,6 +14,7 @@ from streamt1_plugins.runs.files import write_atomically
 if TYPE_CHECKING:
     from collections.abc import Container
 
+    import numpy
     from PIL.Image import Image
     from torch import Tensor
 
@@ -30,21 +31,19 @@ class Strip:
     """A file with `frames` pictures in a row."""
 
     path: Path
-    node: str
     frames: int
 
 
 def find(folder: Path) -> dict[str, Strip]:
     """The strips of a run folder by node id."""
     names = ((path, _NAME.fullmatch(path.name)) for path in sorted((folder / FOLDER).glob("*.webp")))
-    strips = [Strip(path, match["node"], int(match["frames"])) for path, match in names if match]
-    return {strip.node: strip for strip in strips}
+    return {match["node"]: Strip(path, int(match["frames"])) for path, match in names if match}
 
 
 def copy(source: Path, target: Path, nodes: Container[str]) -> None:
     """Bring the strips of `nodes` to another run folder."""
-    for strip in find(source).values():
-        if strip.node in nodes:
+    for node, strip in find(source).items():
+        if node in nodes:
             (target / FOLDER).mkdir(parents=True, exist_ok=True)
             shutil.copy(strip.path, target / FOLDER)
 
@@ -53,8 +52,9 @@ def draw(frames: Tensor, count: int, height: int) -> Image:
     """`count` of the frames ``[T, 3, H, W]``, first and last among them, at most `height` pixels high."""
     from PIL import Image
 
-    chosen = _evenly(len(frames), count)
-    pixels = (frames[chosen].detach().float().clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    count = min(len(frames), count)
+    chosen = [round(i * (len(frames) - 1) / max(1, count - 1)) for i in range(count)]
+    pixels = to_bytes(frames[chosen])
     tall = min(height, pixels.shape[1])
     wide = max(1, round(pixels.shape[2] * tall / pixels.shape[1]))
     strip = Image.new("RGB", (wide * len(chosen), tall))
@@ -64,14 +64,15 @@ def draw(frames: Tensor, count: int, height: int) -> Image:
     return strip
 
 
-def _evenly(total: int, count: int) -> list[int]:
-    count = min(total, count)
-    return [round(i * (total - 1) / max(1, count - 1)) for i in range(count)]
+def to_bytes(frames: Tensor) -> numpy.ndarray[Any, Any]:
+    """Frames ``[..., 3, H, W]`` in ``[0, 1]`` as bytes ``[..., H, W, 3]``."""
+    return (frames.detach().float().clamp(0, 1) * 255).round().byte().movedim(-3, -1).cpu().numpy()
 
 
-def _encoded(strip: Image) -> bytes:
+def encoded(picture: Image, kind: str, **options: Any) -> bytes:
+    """The bytes of a picture file; kind: `WEBP`, `JPEG`."""
     buffer = BytesIO()
-    strip.save(buffer, "WEBP", quality=QUALITY, method=4)
+    picture.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
@@ -105,12 +106,7 @@ class StripKeeper:
     def _smallest_needed(self, frames: Tensor, share: float) -> tuple[bytes, int]:
         while True:
             count, height = LEVELS[self._level]
-            content = _encoded(draw(frames, count, height))
+            content = encoded(draw(frames, count, height), "WEBP", quality=QUALITY, method=4)
             if len(content) <= share or self._level == len(LEVELS) - 1:
                 return content, min(count, len(frames))
             self._level += 1
-
-
-def expected_candidates(search: Any, chunks: int) -> int:
-    """About how many candidates a search of `chunks` chunks will make: every survivor branches again."""
-    return int(search.candidates * search.top_k * chunks)

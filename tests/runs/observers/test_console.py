@@ -45,8 +45,8 @@ def test_a_line_and_a_table_tell_invalid_candidates_and_missing_scores() -> None
         Node(chunk=0, ordinal=0, parent=None, seed=1, problem="NaN", fate="invalid"),
         Node(chunk=0, ordinal=1, parent=None, seed=2, fate="kept", rank=0),
     ]
-    assert "2 candidates  best -  mean -  kept 000.01" in chunk_line(Chunk(0, 2), nodes)
     tree = Tree({node.id: node for node in nodes}, winner=("000.01",))
+    assert "2 candidates  best -  mean -  kept 000.01" in chunk_line(Chunk(0, 2), tree)
     terminal = Terminal(width=100, record=True, file=io.StringIO())
     terminal.print(tree_table(tree))
     assert "2 (1 invalid)" in terminal.export_text()

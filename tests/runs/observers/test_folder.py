@@ -37,6 +37,12 @@ def test_the_folder_holds_the_complete_recipe_tree_and_summary(tmp_path: Path) -
     assert {"python", "torch", "diffusers", "transformers", "streamt1-plugins"} == set(found["versions"])
 
 
+def test_a_prompt_in_another_encoding_does_not_break_the_record(tmp_path: Path) -> None:
+    pipe = streamt1.wrap(ToyPipeline(), "plain", observers={"folder": Folder(str(tmp_path / "o"))})
+    pipe("a caf\udce9")
+    assert json.loads((tmp_path / "o" / "summary.json").read_text())["prompt"] == "a caf?"
+
+
 def test_without_rewards_there_is_no_score(tmp_path: Path) -> None:
     run({"folder": Folder(str(tmp_path / "o"))}, recipe="plain")
     assert json.loads((tmp_path / "o" / "summary.json").read_text())["winner"]["score"] is None

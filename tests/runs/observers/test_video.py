@@ -97,7 +97,8 @@ def test_a_full_disk_keeps_the_tree_and_no_part_of_the_video(tmp_path: Path) -> 
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
     try:
         with pytest.raises(
-            OutputError, match=r"v\.mp4 could not be written: File too large.*tree is kept in .*tree\.json"
+            OutputError,
+            match=r"tree is kept in .*tree\.json, but the video .*v\.mp4 could not be written: File too large",
         ):
             run(watchers, recipe="plain")
     finally:

@@ -1,0 +1,64 @@
+"""Rewards and policies as objects: no package is needed to try one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+import streamt1_plugins as streamt1
+from streamt1_plugins.errors import InputError
+from tests.toy import Bright, ToyPipeline
+
+
+@dataclass
+class Dark(Bright):
+    strength: float = 2.0
+    callback: Any = field(default=print)
+
+    def score(self, inp: Any) -> streamt1.RewardOutput:
+        return streamt1.RewardOutput(-self.strength * super().score(inp).scores)
+
+
+@dataclass
+class First:
+    """Keeps the first candidates."""
+
+    count: int = 1
+
+    @streamt1.hookimpl
+    def streamt1_select(self, candidates: Any) -> Any:
+        return candidates[: self.count]
+
+
+def test_a_reward_counts_on_every_horizon_it_serves_instead_of_the_suggested_ones() -> None:
+    pipe = streamt1.wrap(ToyPipeline(), rewards={"dark": Dark()})
+    pipe("a prompt")
+    assert {(horizon, name) for node in pipe.tree for horizon, found in node.readings.items() for name in found} == {
+        ("short", "dark"),
+        ("long", "dark"),
+    }
+    assert pipe.recipe.rewards.long["dark"].options == {"calls": [], "strength": 2.0}, "what JSON can hold is recorded"
+
+
+def test_the_recipes_settings_of_that_name_apply() -> None:
+    settings = ["rewards.long.dark.weight=0.5", "rewards.short.bright={}"]
+    pipe = streamt1.wrap(ToyPipeline(), overrides=settings, rewards={"dark": Dark()})
+    pipe("a prompt")
+    assert set(pipe.tree.chunk(0)[0].readings["short"]) == {"bright"}
+    assert pipe.tree.chunk(0)[0].readings["long"]["dark"].weight == 0.5
+
+
+def test_a_policy_takes_the_place_of_the_recipes() -> None:
+    pipe = streamt1.wrap(ToyPipeline(), policies={"selection": First(2)})
+    pipe("a prompt")
+    assert all([node.ordinal for node in pipe.tree.chunk(i) if node.fate == "kept"] == [0, 1] for i in range(4))
+    assert pipe.recipe.selection.model_dump() == {"name": "First", "count": 2}
+
+
+def test_what_is_no_reward_or_no_kind_of_policy_is_an_error() -> None:
+    with pytest.raises(InputError, match=r"rewards\['dark'\] must be a `Reward` object.*Create one: add parentheses"):
+        streamt1.wrap(ToyPipeline(), rewards={"dark": Dark})  # type: ignore[dict-item]
+    with pytest.raises(InputError, match=r"unknown kind 'selektion'. Did you mean 'selection'\?"):
+        streamt1.wrap(ToyPipeline(), policies={"selektion": First()})  # type: ignore[dict-item]
