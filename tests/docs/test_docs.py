@@ -103,7 +103,7 @@ def test_the_examples_run(
     assert "4 chunks, well" in caplog.messages
     asked = " ".join(message for message in caplog.messages if " calls " in message)
     assert all(f"{name} calls" in asked for name in HOOKS if "register" not in name and "commands" not in name)
-    with pytest.raises(InputError, match="The budget is 9 chunks, the call asks for 10"):
+    with pytest.raises(InputError, match="The budget is 9 chunks, but the video has 10"):
         pipe("a prompt", chunks=10)
 
 
