@@ -95,9 +95,8 @@ def load(
 class StreamPipeline:
     """A pipeline that searches. Call it like the pipeline inside, whose attributes it shares.
 
-    `recipe` is complete (defaults written out). `given` holds the plugins that came as objects. `workers` may be set to processes that share the candidates
-    (`search.distributed.launch.join`). `run` and `tree` belong to the last call; ``run.recipe`` has the seed of that
-    call too, so it alone reproduces the search.
+    `recipe` is complete (defaults written out), and with the objects in `given` reproduces the search; ``run.recipe``
+    has the seed of the last call too. `run` and `tree` belong to that call. `workers`: processes that share candidates.
     """
 
     _OWN = frozenset({"given", "pipe", "recipe", "run", "workers"})

@@ -84,7 +84,8 @@ def wrap_again(
     """A recorded run's `recipe` around the caller's pipeline, or around the recorded model where `pipe` is None."""
     _warn_of_other_versions(recorded)
     if pipe is not None:
-        return pipeline.wrap(pipe, recipe, adapter=recipe.adapter.name, observers=observers)
+        given = vars(pipe.given) if isinstance(pipe, pipeline.StreamPipeline) else {}
+        return pipeline.wrap(pipe, recipe, adapter=recipe.adapter.name, observers=observers, **given)
     if recipe.model is None:
         raise InputError(f"{recorded.folder} was made with a pipeline loaded elsewhere: pass that pipeline.")
     recorded_device = str(recorded.start["device"])

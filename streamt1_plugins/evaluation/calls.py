@@ -78,15 +78,15 @@ class RewardCalls:
         count = len(inp.prompts)
         if count == 1 or isinstance(error, UnreachableError):
             return [Verdict(math.nan, str(error))] * count
-        return [self._single(bound, inp.take([row])) for row in range(count)]
-
-    def _single(self, bound: BoundReward, inp: RewardInput) -> Verdict:
-        try:
-            return Verdict(self._raw(bound, inp)[0])
-        except ContractError:
-            raise
-        except PluginError as error:
-            return Verdict(math.nan, str(error))
+        found: list[Verdict] = []
+        for row in range(count):
+            try:
+                found.append(Verdict(self._raw(bound, inp.take([row]))[0]))
+            except ContractError:
+                raise
+            except PluginError as alone:
+                found.append(Verdict(math.nan, str(alone)))
+        return found
 
     def _note_skipped(self, name: str, inp: RewardInput, error: PluginError) -> None:
         """Noted once per reward; which chunks lack it stands in their readings."""

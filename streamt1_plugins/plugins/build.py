@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import json
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -88,15 +87,9 @@ def options_of(plugin: Any) -> dict[str, Any]:
 
 def plain_options(plugin: Any) -> dict[str, Any]:
     """The options of an object that a recipe can record: those that JSON can hold."""
-    return {name: value for name, value in options_of(plugin).items() if _is_plain(value)}
+    from streamt1_plugins.runs.events import recordable
 
-
-def _is_plain(value: Any) -> bool:
-    try:
-        json.dumps(value)
-    except (TypeError, ValueError):
-        return False
-    return True
+    return recordable(options_of(plugin))[0]
 
 
 def policies(recipe: Recipe, given: Given = NOTHING_GIVEN) -> dict[PolicyKind, Any]:

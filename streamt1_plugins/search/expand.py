@@ -9,15 +9,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import groupby
 from time import perf_counter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
+from streamt1_plugins.api.adapter import Decoded
 from streamt1_plugins.api.candidate import Candidate
 from streamt1_plugins.api.types import Proposal, node_id
 from streamt1_plugins.api.workers import SingleProcess
 from streamt1_plugins.errors import PluginError
-from streamt1_plugins.search.thumbnails import Summary, placeholder, summarize
+from streamt1_plugins.search.thumbnails import Summary, summarize
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -38,6 +39,26 @@ class Branch(NamedTuple):
     ordinal: int
     beam: Beam
     proposal: Proposal
+
+    def candidate(self, chunk: Chunk, beam: Beam, **made: Any) -> Candidate:
+        """The candidate, once its tensors are `made`; `beam` is the form of its parent that it keeps."""
+        return Candidate(
+            chunk=chunk.index,
+            ordinal=self.ordinal,
+            parent=beam.last.id if beam.last else None,
+            seed=self.proposal.seed,
+            propagated=self.proposal.propagated,
+            noise=self.proposal.noise,
+            beam=beam,
+            **made,
+        )
+
+    def placeholder(self, chunk: Chunk, summary: Summary) -> Candidate:
+        """The candidate where another process has its tensors."""
+        decoded, nothing = Decoded(summary.frames.float() / 255), self.proposal.noise[:, :, :0]
+        return self.candidate(
+            chunk, self.beam, latents=nothing, decoded=decoded, seconds=summary.seconds, location="elsewhere"
+        )
 
 
 Step = Callable[["Chunk", "Beam", "Sequence[Branch]"], list[Candidate]]
@@ -98,10 +119,8 @@ class Expander:
         summaries = workers.map(self.run, [branch.ordinal for branch in branches], work)
         limits = (self.batch_limit, *(summary.batch_limit for summary in summaries))
         self.batch_limit = min((limit for limit in limits if limit is not None), default=None)
-        return [
-            made.get(branch.ordinal) or placeholder(chunk.index, *branch, summary)
-            for branch, summary in zip(branches, summaries, strict=True)
-        ]
+        pairs = zip(branches, summaries, strict=True)
+        return [made.get(branch.ordinal) or branch.placeholder(chunk, summary) for branch, summary in pairs]
 
     def denoise(self, chunk: Chunk, beam: Beam, batch: Sequence[Branch]) -> list[Candidate]:
         """Denoise and decode branches of one beam together."""
@@ -124,18 +143,7 @@ class Expander:
         cost.latent_frames_decoded += int(latents.shape[0] * latents.shape[2])
         seconds = (perf_counter() - start) / len(batch)
         return [
-            Candidate(
-                chunk=chunk.index,
-                ordinal=branch.ordinal,
-                parent=beam.last.id if beam.last else None,
-                seed=branch.proposal.seed,
-                propagated=branch.proposal.propagated,
-                seconds=seconds,
-                noise=branch.proposal.noise,
-                latents=latents[row : row + 1],
-                decoded=decoded[row],
-                beam=beam,
-            )
+            branch.candidate(chunk, beam, latents=latents[row : row + 1], decoded=decoded[row], seconds=seconds)
             for row, branch in enumerate(batch)
         ]
 

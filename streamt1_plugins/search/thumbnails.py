@@ -8,14 +8,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn.functional import interpolate
 
-from streamt1_plugins.api.adapter import Decoded
-from streamt1_plugins.api.candidate import Candidate
-
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from streamt1_plugins.api.candidate import Beam
-    from streamt1_plugins.api.types import Proposal
+    from streamt1_plugins.api.candidate import Candidate
 
 FRAMES, HEIGHT = 12, 112
 """The most that a thumbnail shows: enough for the film strips of a run's page."""
@@ -48,20 +44,3 @@ def thumbnail(frames: Tensor) -> Tensor:
     if count and height > HEIGHT:
         chosen = interpolate(chosen, (HEIGHT, max(1, round(width * HEIGHT / height))), mode="area")
     return (chosen.clamp(0, 1) * 255).round().byte().cpu()
-
-
-def placeholder(chunk: int, ordinal: int, beam: Beam, proposal: Proposal, summary: Summary) -> Candidate:
-    """A candidate whose tensors another process has."""
-    return Candidate(
-        chunk=chunk,
-        ordinal=ordinal,
-        parent=beam.last.id if beam.last else None,
-        seed=proposal.seed,
-        propagated=proposal.propagated,
-        seconds=summary.seconds,
-        noise=proposal.noise,
-        latents=proposal.noise[:, :, :0],
-        decoded=Decoded(summary.frames.float() / 255),
-        location="elsewhere",
-        beam=beam,
-    )

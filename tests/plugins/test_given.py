@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import streamt1_plugins as streamt1
-from streamt1_plugins.errors import InputError
+from streamt1_plugins.errors import InputError, UnknownNameError
 from tests.toy import Bright, ToyPipeline
 
 
@@ -62,3 +64,16 @@ def test_what_is_no_reward_or_no_kind_of_policy_is_an_error() -> None:
         streamt1.wrap(ToyPipeline(), rewards={"dark": Dark})  # type: ignore[dict-item]
     with pytest.raises(InputError, match=r"unknown kind 'selektion'. Did you mean 'selection'\?"):
         streamt1.wrap(ToyPipeline(), policies={"selektion": First()})  # type: ignore[dict-item]
+
+
+def test_a_run_with_objects_is_resumed_and_replayed_with_them(tmp_path: Path) -> None:
+    """The recorded recipe names them; the wrapped pipeline that has them is passed again."""
+    given: Any = {"rewards": {"dark": Dark()}, "policies": {"selection": First(2)}}
+    whole = streamt1.wrap(ToyPipeline(), **given)("a prompt")
+    pipe = streamt1.wrap(ToyPipeline(), **given, observers=streamt1.record_to(tmp_path))
+    with pytest.raises(RuntimeError):
+        pipe("a prompt", fail_at=2)
+    with pytest.raises(UnknownNameError):
+        streamt1.resume(tmp_path, ToyPipeline(), fail_at=None)
+    assert torch.equal(streamt1.resume(tmp_path, pipe, fail_at=None), whole)
+    assert torch.equal(streamt1.regenerate(tmp_path, pipe=pipe, fail_at=None), whole)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 
 import streamt1_plugins as streamt1
-from streamt1_plugins.search.thumbnails import FRAMES, HEIGHT, Summary, placeholder, summarize, thumbnail
+from streamt1_plugins.search.expand import Branch
+from streamt1_plugins.search.thumbnails import FRAMES, HEIGHT, Summary, summarize, thumbnail
 
 
 def test_frames_are_few_and_small_and_keep_the_first_and_the_last() -> None:
@@ -21,7 +22,8 @@ def test_a_placeholder_has_the_record_of_the_candidate_and_none_of_its_tensors()
     noise = torch.randn(1, 2, 3, 4, 4)
     proposal = streamt1.Proposal(7, noise, torch.Generator(), propagated=True)
     beam = streamt1.Beam(streamt1.History())
-    found = placeholder(1, 5, beam, proposal, Summary(2.5, torch.full((1, 3, 2, 2), 255, dtype=torch.uint8)))
+    summary = Summary(2.5, torch.full((1, 3, 2, 2), 255, dtype=torch.uint8))
+    found = Branch(5, beam, proposal).placeholder(streamt1.Chunk(1, 4), summary)
     assert (found.id, found.seed, found.propagated, found.seconds) == ("001.05", 7, True, 2.5)
     assert (found.location, found.latents.shape[2], found.decoded.state) == ("elsewhere", 0, None)
     assert torch.equal(found.decoded.frames, torch.ones(1, 3, 2, 2))
