@@ -1,10 +1,10 @@
 #!/bin/bash
-# Does search help, and at which width? The same prompts and seeds under two recipes, with a judge that none selects on.
+# Compares two recipes on the same prompts and seeds, with a judge that neither recipe selects on.
 #
 #   examples/compare.sh runs/compare
 #
-# Run again after an interruption, it makes what is missing. report.html in the folder has tables, plots and videos.
-# For numbers to rely on, take at least 30 prompts and leave the number of frames to the model.
+# Run it again after an interruption to make the missing videos. report.html in the folder has tables, plots and videos.
+# For reliable numbers, use at least 30 prompts and the model's own number of frames.
 set -euo pipefail
 
 out=${1:-runs/compare}

@@ -1,8 +1,10 @@
-"""A selection policy in one file: the survivors of a chunk have different parents, so that branches stay different.
+"""A selection policy in one file. It keeps branches different: the survivors of a chunk have different parents.
 
     streamt1 --plugin examples/policy.py generate "a red circle" -o selection=family
 
-Width, noise, scoring and memory policies are written the same way, with one hook each (docs/hooks.md).
+In Python, pass an object: streamt1_plugins.load("tinyworld", policies={"selection": Family()}).
+
+Width, noise, scoring and memory policies have one hook each too (docs/hooks.md).
 """
 
 from __future__ import annotations
@@ -15,13 +17,13 @@ from streamt1_plugins import Candidate, RegisterPolicy, Run, hookimpl
 
 @dataclass(frozen=True)
 class Family:
-    """The best candidates of the most parents. each: survivors with the same parent. The fields are its options."""
+    """At most `each` survivors per parent, if others can take their places. The fields are options of a recipe."""
 
     each: int = 1
 
     @hookimpl
     def streamt1_select(self, run: Run, candidates: Sequence[Candidate]) -> list[Candidate]:
-        """The candidates that survive, best first; a hook takes any of its arguments by name."""
+        """The candidates that survive, best first. A hook takes any subset of its arguments, by name."""
         best = sorted(candidates, key=lambda candidate: -candidate.score)
         families: dict[str, list[Candidate]] = {}
         for candidate in best:

@@ -16,7 +16,7 @@ def main() -> None:
     plain(PROMPT, num_frames=33)
 
     # "stream-t1" makes several candidates of every chunk, scores them with rewards, and keeps the best branches.
-    # `record_to` leaves the whole run in a folder: video, tree, recipe, and a page to look through them.
+    # `record_to` writes the whole run to a folder: video, tree, recipe, and a page that shows them.
     pipe = streamt1.load("tinyworld", recipe="stream-t1", observers=streamt1.record_to("runs/quickstart"))
     video = pipe(PROMPT, num_frames=33).frames  # the same call and the same output as the pipeline inside
 

@@ -1,10 +1,10 @@
-"""Prompts over a Ray cluster: Ray decides which machine makes which video.
+"""Distributes prompts over a Ray cluster, which assigns each video to a machine.
 
     pip install ray
     python examples/ray_prompts.py prompts.txt runs/mine --gpus-per-video 1
 
-An actor holds a loaded model and makes one video after the other. Run the command again after a failure: a prompt whose
-run is finished is skipped, and an interrupted run resumes, so a dead actor costs the chunk it was working on.
+An actor loads a model once and makes one video after the other. Run the command again after a failure: finished prompts
+are skipped and interrupted runs resume, so an actor that dies loses only its current chunk.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Maker:
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether the run in the folder ended well: a summary is written at the end, with the error if there was one."""
+    """Whether the run in the folder ended without an error, which its summary would contain."""
     summary = folder / "summary.json"
     return summary.exists() and json.loads(summary.read_text(encoding="utf-8"))["error"] is None
 

@@ -1,4 +1,4 @@
-"""A run is interrupted, resumed, and then branched at a candidate that the rewards did not choose.
+"""Interrupts a run, resumes it, and branches it at a candidate that the rewards did not choose.
 
 python examples/resume_and_branch.py runs/circle
 """
@@ -15,7 +15,7 @@ PROMPT = "a red circle moving right on a blue background"
 
 
 def interrupt(pipe: Any, chunk_index: int, callback_kwargs: dict[str, Any]) -> None:
-    """What Ctrl-C, a crash or a time limit does in the second chunk."""
+    """Stops the run in the second chunk, like Ctrl-C."""
     if chunk_index == 1:
         raise KeyboardInterrupt
 
@@ -27,12 +27,12 @@ def main(folder: Path) -> None:
     except KeyboardInterrupt:
         print(f"interrupted after {len(pipe.run.beams[0].path)} of {pipe.run.session.num_chunks} chunks")
 
-    # The folder has the recipe, the arguments, the seed and the state, so resuming takes nothing else. The result is
-    # the same, bit by bit, as without the interruption.
+    # The folder has the recipe, the arguments, the seed and a checkpoint. The result is the same, bit by bit, as
+    # without the interruption.
     streamt1.resume(folder)
     print(f"resumed: {folder / 'video.mp4'}")
 
-    # Every candidate of the tree can be continued. Take the best one of chunk 1 that did not survive.
+    # Any candidate of the tree can be continued. This is the best one of chunk 1 that was pruned.
     nodes = pipe.tree.chunk(1)
     picked = max((node for node in nodes if node.fate == "pruned"), key=lambda node: node.score)
     branched = streamt1.branch(folder, picked.id, f"{folder}-{picked.id}")

@@ -1,14 +1,16 @@
-"""A reward in one file: it scores warm colors. No package is needed to try it.
+"""A reward in one file, which scores warm colors, in the two ways that need no package.
 
-    streamt1 --plugin examples/reward.py generate "a red circle" -o rewards.long.warmth.weight=0.5
+    python examples/reward.py                  # an object, passed to the pipeline
+    streamt1 --plugin examples/reward.py generate "a red circle" -o rewards.long.warmth.weight=0.5      # a plugin
 
-`streamt1 new-reward NAME` writes a whole package with tests once it should be installed.
+`streamt1 new-reward NAME` writes a package with tests, for a reward that others install.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import streamt1_plugins as streamt1
 from streamt1_plugins import RegisterReward, Reward, RewardInput, RewardOutput, hookimpl
 
 
@@ -26,5 +28,17 @@ class Warmth(Reward):
 
 @hookimpl
 def streamt1_register_rewards(register: RegisterReward) -> None:
-    # Plugins that are installed name their class as "module:Warmth" instead, so that it is imported on first use.
+    # An installed plugin names its class as "module:Warmth" instead, so that it is imported on first use.
     register("warmth", target=Warmth)
+
+
+def main() -> None:
+    """A search with a `Warmth` object as its only reward; it needs no name in a registry."""
+    pipe = streamt1.load("tinyworld", rewards={"warmth": Warmth(strength=2)})
+    pipe("a circle moving right", num_frames=33)
+    for node in pipe.tree.path(pipe.tree.winner[-1]):
+        print(f"chunk {node.chunk}: kept {node.id}, warmth {node.readings['long']['warmth'].raw:+.2f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,9 +1,9 @@
-"""A causal Wan pipeline, wrapped: the same call as before, searched chunk by chunk.
+"""Wraps a causal Wan pipeline: the call stays the same, and the search goes chunk by chunk.
 
     python examples/wrap_causal_wan.py                     # a tiny model with random weights; runs anywhere, offline
     python examples/wrap_causal_wan.py models/longlive     # a folder that `streamt1 convert` made; needs a GPU
 
-With random weights the video shows noise: the example is about the calls. docs/adapters/wan.md has the real models.
+With random weights the video is noise; the example shows the calls. docs/adapters/wan.md has the real models.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ RECIPE = {
 
 
 def tiny_pipeline() -> WanPipeline:
-    """A `WanPipeline` small enough for any machine. It has no text encoder, so it is called with embeddings."""
+    """A `WanPipeline` small enough for any machine. It has no text encoder, so the call takes embeddings."""
     torch.manual_seed(0)
     transformer = WanTransformer3DModel(
         num_attention_heads=2, attention_head_dim=12, text_dim=32, freq_dim=64, ffn_dim=32, num_layers=2

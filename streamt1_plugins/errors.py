@@ -1,4 +1,4 @@
-"""The errors a user can meet. Each message says what was wrong, what was expected and how to put it right."""
+"""The errors raised on purpose. Each message states what was wrong, what was expected and how to fix it."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ class RecipeError(StreamT1Error, ValueError):
 
 
 class UnknownNameError(StreamT1Error, LookupError):
-    """A recipe names an adapter, reward, policy or key that nobody registered."""
+    """A recipe names an adapter, reward, policy or key that is not registered."""
 
 
 class PluginError(StreamT1Error, RuntimeError):
-    """A plugin did not load, collides with another one, or answered a hook wrongly."""
+    """A plugin did not load, collides with another one, or returned a wrong value from a hook."""
 
 
 class ContractError(PluginError, RuntimeError):
-    """A plugin broke a promise of its contract in a way that would spoil results; no policy forgives it."""
+    """A plugin broke its contract in a way that would falsify results: the run ends, whatever `on_error` is set to."""
 
 
 class UnreachableError(PluginError, ConnectionError):
-    """A reward in another process does not answer, for whichever candidate it is asked."""
+    """The process of a reward cannot be reached, so it can score no candidate at all."""
 
 
 class UnsupportedPipelineError(StreamT1Error, TypeError):
@@ -43,11 +43,11 @@ class InputError(StreamT1Error, ValueError):
 
 
 class OutputError(StreamT1Error, OSError):
-    """A result could not be written; the message says what was kept."""
+    """A result could not be written; the message lists what was kept."""
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
-    """The error for a name nobody registered: guesses the nearest one and lists what exists."""
+    """The error for a name that is not registered, with the nearest one and a list of all that are."""
     names = sorted(known)
     listed = ", ".join(names) if names else "none"
     return UnknownNameError(f"Unknown {kind} {name!r}.{guess(name, names)} Known: {listed}.")
@@ -60,14 +60,24 @@ def guess(name: str, known: Iterable[str]) -> str:
 
 
 @contextmanager
-def foreign_code(who: str) -> Iterator[None]:
-    """Run a plugin's code: whatever it raises becomes a `PluginError` that names it.
+def foreign_code(what: str) -> Iterator[None]:
+    """A context for a plugin's code: whatever it raises becomes a `PluginError` with `what` failed in the message.
 
-    The one broad `except` of the package: a plugin may fail in any way, and the user must learn which one did.
+    The one broad `except` of the package: a plugin may fail in any way, and the message has to name the plugin.
     """
     try:
         yield
     except StreamT1Error:
         raise
     except Exception as error:
-        raise PluginError(f"{who} failed: {type(error).__name__}: {error}") from error
+        raise PluginError(f"{what} failed: {type(error).__name__}: {error}") from error
+
+
+@contextmanager
+def needs_extra(extra: str, use: str) -> Iterator[None]:
+    """Import libraries of an extra: where one is missing, `PluginError` has the command that installs it."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        library = str(error.name).partition(".")[0]
+        raise PluginError(f"{use} needs {library}: pip install 'streamt1-plugins[{extra}]'.") from error

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 CAPABILITIES = Capabilities(
     max_batch=None,
-    # Old chunks are kept as coarser tokens and the whole cache is computed anew from the latents after every chunk:
-    # nothing leaves it, and an edited entry would be overwritten.
+    # The whole cache is recomputed from all latents after every chunk, with old chunks as coarser tokens:
+    # nothing leaves it, and a changed entry would be overwritten.
     routes=frozenset(),
     decode="carried",
     noise_stream="whole_video",

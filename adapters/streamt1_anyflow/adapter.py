@@ -1,4 +1,4 @@
-"""The adapter `anyflow`: its options are fields, its work starts in `open`."""
+"""The adapter `anyflow`: a dataclass whose fields are its options; `open` starts a session."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ class AnyFlowAdapter:
     """Chunk by chunk through a stock `AnyFlowFARPipeline`; without a search the result is the pipeline's own.
 
     height, width, num_frames, num_inference_steps, guidance_scale: where the call leaves them out; None leaves the
-        pipeline's own default (distilled checkpoints want few steps, for example 4).
-    fps: frames per second the model was trained at.
-    dtype: what `load` loads the transformer and text encoder in; the VAE stays in float32.
+        pipeline's own default (distilled checkpoints need few steps, for example 4).
+    fps: frames per second in training.
+    dtype: of the transformer and text encoder that `load` loads; the VAE stays in float32.
     """
 
     height: Positive | None = None
@@ -50,16 +50,16 @@ class AnyFlowAdapter:
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
 
     def load(self, model: str) -> AnyFlowFARPipeline:
-        """Load a diffusers folder or hub id. Raises what `from_pretrained` raises when it is not there."""
+        """Load a diffusers folder or hub id. Raises what `from_pretrained` raises for a missing model."""
         dtypes = {"default": getattr(torch, self.dtype), "vae": torch.float32}
         pipe: AnyFlowFARPipeline = AnyFlowFARPipeline.from_pretrained(model, dtype=dtypes)
         return pipe
 
     @torch.no_grad()
     def open(self, pipe: Any, call: Mapping[str, Any], memory: MemoryPlan) -> AnyFlowSession:
-        """Check everything, encode the text and the video to continue. `memory` has no meaning here: nothing leaves.
+        """A session for one call, with the text and the video to continue encoded. `memory` is ignored: nothing leaves.
 
-        Raises `UnsupportedPipelineError` for a pipeline it cannot drive and `InputError` for unusable arguments.
+        Raises `UnsupportedPipelineError` for an unsupported pipeline and `InputError` for unusable arguments.
         """
         check_pipeline(pipe)
         values = arguments(pipe, call, UNUSABLE, self._defaults())
@@ -74,7 +74,7 @@ class AnyFlowAdapter:
 
 
 def check_pipeline(pipe: Any) -> None:
-    """Raise `UnsupportedPipelineError` unless `pipe` is an AnyFlow-FAR pipeline in a state we can honour."""
+    """Raise `UnsupportedPipelineError` unless `pipe` is an AnyFlow-FAR pipeline in a supported state."""
     if not isinstance(pipe, AnyFlowFARPipeline):
         raise UnsupportedPipelineError(
             f"The adapter 'anyflow' drives diffusers' AnyFlowFARPipeline, got {type(pipe).__name__}."
@@ -86,7 +86,7 @@ def check_pipeline(pipe: Any) -> None:
 
 
 def _partition(pipe: Any, values: Mapping[str, Any]) -> tuple[int, ...]:
-    """Latent frames of every chunk. They have to add up to the video's, rounded as the pipeline rounds them."""
+    """Latent frames of every chunk. Raises `InputError` unless they add up to those of the video."""
     scale = pipe.vae_scale_factor_temporal
     chosen = values["chunk_partition"] or uncompiled(pipe.transformer).config.chunk_partition
     wanted = values["num_frames"] // scale + 1
@@ -135,7 +135,7 @@ def _context(pipe: Any, values: Mapping[str, Any]) -> torch.Tensor | None:
 
 
 def _given(partition: tuple[int, ...], frames: int) -> list[int]:
-    """The chunks the context fills. The pipeline itself would leave the rest of a half-filled one empty."""
+    """The chunks that the video to continue fills. Raises `InputError` where it ends inside a chunk."""
     ends = [0, *accumulate(partition)]
     if frames not in ends[:-1]:
         known = ", ".join(str(end) for end in ends[1:-1])

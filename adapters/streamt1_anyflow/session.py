@@ -27,7 +27,7 @@ Cache: TypeAlias = "dict[int, dict[str, Tensor]]"
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What stays the same for a whole call.
+    """The constants of a call: what all chunks share.
 
     `call` has every argument under the pipeline's name. `partition` are the latent frames of the chunks. `text` has one
     embedding ``[1, tokens, dim]`` per condition: with guidance the negative prompt's and the prompt's, else the
@@ -44,12 +44,12 @@ class Plan:
 class AnyFlowSession:
     """Implements `streamt1_plugins.api.adapter.Session` for a stock `AnyFlowFARPipeline`.
 
-    The plain pipeline draws the noise of the whole video at once, so the plain stream does too and hands it out by
-    chunks. `commit` computes the cache from all latents, as the pipeline does; a history owns its cache, which is
-    never written to. The root holds the chunks of the video to continue.
+    The plain pipeline draws the noise of the whole video at once, so `draw` does the same with the session's own
+    generator, and returns slices. `commit` computes the cache from all latents, as the pipeline does; a history owns
+    its cache, which is never written to. The root holds the chunks of the video to continue.
 
-    A host's `callback_on_step_end` is called for every batch of candidates and may replace the latents; embeddings it
-    replaces are ignored, since siblings share them. `forwards` counts every row of a batch.
+    A host's `callback_on_step_end` is called for every batch of candidates and may replace the latents; embeddings that
+    it replaces are ignored, because siblings share them. `forwards` counts every row of a batch.
     """
 
     capabilities = CAPABILITIES
@@ -110,7 +110,7 @@ class AnyFlowSession:
         return AnyFlowPipelineOutput(frames=video) if call["return_dict"] else (video,)
 
     def close(self) -> None:
-        """Offload what was offloaded. Nothing else was changed for longer than one of our own steps."""
+        """Offload components again. Every other change to the pipeline ends with the step that made it."""
         self._pipe.maybe_free_model_hooks()
 
     def _begun(self) -> History:
@@ -140,7 +140,7 @@ class AnyFlowSession:
         return latents
 
     def _flow(self, latents: Tensor, span: tuple[Tensor, Tensor], cache: Cache, index: int) -> Tensor:
-        """Mean velocity from one timestep to another, with guidance; as in the pipeline the conditions are halves."""
+        """Mean velocity from one timestep to another, with guidance; the two conditions are halves of the batch."""
         rows = torch.cat([latents] * len(self._plan.text))
         start, end = span if self._plan.call["use_mean_velocity"] else (span[0], span[0])
         self.forwards += len(rows)
@@ -177,7 +177,7 @@ class AnyFlowSession:
         return replaced
 
     def _cache_of(self, chunks: tuple[Tensor, ...]) -> Cache:
-        """The cache after these chunks: one forward pass over all of them, into tensors of its own."""
+        """The cache after these chunks, computed by one forward pass over all of them into new tensors."""
         count = len(chunks)
         self.forwards += len(self._plan.text)
         with self._in_call():
@@ -219,7 +219,7 @@ class AnyFlowSession:
         return noise.to(text.dtype)
 
     def _steps(self) -> int:
-        """Steps per chunk: a schedule of the caller's own decides before `num_inference_steps`."""
+        """Steps per chunk; a schedule that the caller passes has priority over `num_inference_steps`."""
         call = self._plan.call
         schedule = call["sigmas"] if call["sigmas"] is not None else call["timesteps"]
         return int(call["num_inference_steps"] if schedule is None else len(schedule))

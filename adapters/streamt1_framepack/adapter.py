@@ -1,4 +1,4 @@
-"""The adapter `framepack`: its options are fields, its work starts in `open`."""
+"""The adapter `framepack`: a dataclass whose fields are its options; `open` starts a session."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class FramepackAdapter:
     Streaming needs ``sampling_type="vanilla"``, the one F1 checkpoints are trained for. The memory is the image and
     the compressed latents of the last 19 frames, recomputed for every section, so there is nothing to route.
 
-    base: a HunyuanVideo pipeline that gives everything but the transformer; then `load` takes a FramePack transformer
+    base: a HunyuanVideo pipeline for all components but the transformer; `load` then takes a FramePack transformer
         (such as the F1 checkpoint) instead of a whole pipeline.
-    vision: with `base`, where the image encoder and feature extractor come from.
-    dtype: what `load` loads in.
-    fps: frames per second the model was trained at.
-    call: arguments of the pipeline's call for calls that leave them out, e.g. ``{sampling_type: vanilla}``.
+    vision: with `base`, the source of the image encoder and feature extractor.
+    dtype: of the weights that `load` loads.
+    fps: frames per second in training.
+    call: defaults for arguments of the call, e.g. ``{sampling_type: vanilla}``.
     """
 
     base: str | None = None
@@ -38,7 +38,7 @@ class FramepackAdapter:
     call: Mapping[str, Any] = field(default_factory=dict)
 
     def load(self, model: str) -> Any:
-        """Load a diffusers folder or hub id. Raises what `from_pretrained` raises when it is not there."""
+        """Load a diffusers folder or hub id. Raises what `from_pretrained` raises for a missing model."""
         dtype = getattr(torch, self.dtype)
         if self.base is None:
             return HunyuanVideoFramepackPipeline.from_pretrained(model, dtype=dtype)
@@ -53,9 +53,9 @@ class FramepackAdapter:
         )
 
     def open(self, pipe: Any, call: Mapping[str, Any], memory: MemoryPlan) -> FramepackSession:
-        """Check everything and encode text and image once; `memory` has no meaning here.
+        """A session for one call, with text and image encoded; `memory` is ignored.
 
-        Raises `UnsupportedPipelineError` for a pipeline it cannot drive and `InputError` for unusable arguments.
+        Raises `UnsupportedPipelineError` for an unsupported pipeline and `InputError` for unusable arguments.
         """
         check_pipeline(pipe)
         request = parse(pipe, {**self.call, **call})

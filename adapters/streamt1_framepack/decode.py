@@ -1,7 +1,7 @@
-"""Section by section VAE decoding with blended seams, as the pipeline's own loop does it.
+"""VAE decoding section by section with blended seams, as in the pipeline's own loop.
 
-A section is decoded together with the one before, and the frames both decodings show are blended: a new section
-revises the last frames of the video so far.
+A section is decoded together with the one before, and the frames that both decodings contain are blended. So a new
+section revises the last frames of the video.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class Past:
     """Where decoding continues from: latents ``[1, C, F, h, w]`` and, except at the start, the frames they end with.
 
-    `frames` ``[1, 3, O, H, W]`` are as the VAE gives them (about ``[-1, 1]``, not clamped): the next section revises
+    `frames` ``[1, 3, O, H, W]`` are raw VAE output (about ``[-1, 1]``, not clamped), because the next section revises
     them.
     """
 
@@ -47,7 +47,7 @@ def decode_sections(pipe: Any, past: Past, latents: Tensor, window: int) -> Tens
 
 
 def overlap(pipe: Any, window: int) -> int:
-    """How many frames a section revises."""
+    """Number of frames that a section revises."""
     return int((window - 1) * pipe.vae_scale_factor_temporal + 1)
 
 

@@ -1,4 +1,4 @@
-"""What this adapter drives and the arguments it takes; what does not stream or upstream cannot use is refused."""
+"""Checks of the pipeline and of the call's arguments; those that do not stream or fail upstream are refused."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ REFUSED = {
 
 
 def check_pipeline(pipe: Any) -> None:
-    """Raise `UnsupportedPipelineError` unless `pipe` is a FramePack pipeline in a state we can honour."""
+    """Raise `UnsupportedPipelineError` unless `pipe` is a FramePack pipeline in a supported state."""
     if not isinstance(pipe, HunyuanVideoFramepackPipeline):
         raise UnsupportedPipelineError(
             f"The adapter 'framepack' drives HunyuanVideoFramepackPipeline, got {type(pipe).__name__}. "

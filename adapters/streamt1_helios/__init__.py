@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 PLAIN = Capabilities(
     max_batch=None,
-    routes=frozenset(),  # no cache to route: the model looks back at latents of fixed age
+    routes=frozenset(),  # no cache to route: the model reads latents of fixed age
     decode="independent",
     noise_stream="per_chunk",
     stochastic_steps=False,

@@ -1,4 +1,4 @@
-"""The adapter `helios`: its options are fields, its work starts in `open`."""
+"""The adapter `helios`: a dataclass whose fields are its options; `open` starts a session."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class HeliosAdapter:
     height, width, num_frames, guidance_scale: where the call leaves them out; None leaves the pipeline's own default.
     num_inference_steps: likewise, for `HeliosPipeline`.
     pyramid_num_inference_steps_list, is_amplify_first_chunk: likewise, for `HeliosPyramidPipeline`.
-    fps: frames per second the model was trained at.
-    dtype: what `load` loads the transformer and text encoder in; the VAE stays in float32.
+    fps: frames per second in training.
+    dtype: of the transformer and text encoder that `load` loads; the VAE stays in float32.
     """
 
     height: Positive | None = None
@@ -50,18 +50,19 @@ class HeliosAdapter:
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
 
     def load(self, model: str) -> DiffusionPipeline:
-        """Load a diffusers folder or hub id. Raises what `from_pretrained` raises when it is not there."""
+        """Load a diffusers folder or hub id. Raises what `from_pretrained` raises for a missing model."""
         dtypes = {"default": getattr(torch, self.dtype), "vae": torch.float32}
         pipe: DiffusionPipeline = DiffusionPipeline.from_pretrained(model, dtype=dtypes)
         return pipe
 
     @torch.no_grad()
     def open(self, pipe: Any, call: Mapping[str, Any], memory: MemoryPlan) -> HeliosSession:
-        """Check everything, encode the text and what the video starts from. `memory` has no meaning here: there is no
-        cache, the model looks back at latents, and the first frame is its built-in sink.
+        """A session for one call, with text, image or video encoded. `memory` is ignored: there is no KV cache.
+
+        The model reads earlier latents instead, and the first frame is its built-in sink.
 
         Encoding an image or a video draws from the call's generator, as the pipeline does; candidates never do.
-        Raises `UnsupportedPipelineError` for a pipeline it cannot drive and `InputError` for unusable arguments.
+        Raises `UnsupportedPipelineError` for an unsupported pipeline and `InputError` for unusable arguments.
         """
         check_pipeline(pipe)
         values = arguments(pipe, call, UNUSABLE, self._defaults())
@@ -76,7 +77,7 @@ class HeliosAdapter:
 
 
 def check_pipeline(pipe: Any) -> None:
-    """Raise `UnsupportedPipelineError` unless `pipe` is a Helios pipeline in a state we can honour."""
+    """Raise `UnsupportedPipelineError` unless `pipe` is a Helios pipeline in a supported state."""
     if not isinstance(pipe, (HeliosPipeline, HeliosPyramidPipeline)):
         raise UnsupportedPipelineError(
             "The adapter 'helios' drives diffusers' HeliosPipeline and HeliosPyramidPipeline, got "

@@ -1,4 +1,4 @@
-"""What an image or a video to start from becomes, encoded and noised once as the pipelines do it."""
+"""Encodes an image or a video to start from, and adds noise as the pipelines do, once per call."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Condition:
-    """`prefix` is the frame every chunk looks back at, `lead` the latents before the first chunk: ``[1, C, F, h, w]``
+    """`prefix` is the frame that every chunk reads, `lead` the latents before the first chunk: ``[1, C, F, h, w]``
     float32, or None for text to video (the prefix is then the first generated frame).
     """
 
@@ -25,7 +25,7 @@ class Condition:
 
 
 def condition(pipe: Any, values: Mapping[str, Any]) -> Condition:
-    """Encode `image` or `video` and add the noise the call asks for, drawing from the call's generator.
+    """The encoded `image` or `video`, with the noise that the call sets, drawn from the call's generator.
 
     The order of the draws is that of `HeliosPipeline.__call__`: encode, then for each part its level and its noise.
     """

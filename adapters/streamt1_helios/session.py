@@ -1,4 +1,4 @@
-"""One call of a Helios pipeline, taken apart: every chunk is a call of its own that is given the past."""
+"""One call of a Helios pipeline as one call per chunk, each with the latents of the past."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PYRAMID = Capabilities(
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What stays the same for a whole call.
+    """The constants of a call: what all chunks share.
 
     `call` has every argument under the pipeline's name. `prompt` and `negative` (with guidance) are embeddings
     ``[1, tokens, text_dim]``.
@@ -49,8 +49,8 @@ class HeliosSession:
     """Implements `streamt1_plugins.api.adapter.Session` for the stock Helios pipelines.
 
     The pipeline's `__call__` runs unchanged, once per chunk and batch of candidates, with the past as `video_latents`;
-    for that time its `prepare_latents` is one that hands out the candidates' noise, and its own decoding and
-    offloading wait. A history is its latents alone. `forwards` counts every row of a batch.
+    meanwhile its `prepare_latents` returns the candidates' noise, and its decoding and offloading are skipped. A
+    history is its latents alone. `forwards` counts every row of a batch.
 
     A host's `callback_on_step_end` is called for every batch of candidates; embeddings it replaces hold for one chunk.
     """
@@ -125,7 +125,7 @@ class HeliosSession:
         return HeliosPipelineOutput(frames=video) if call["return_dict"] else (video,)
 
     def close(self) -> None:
-        """Offload what was offloaded. Nothing else was changed for longer than one of our own steps."""
+        """Offload components again. Every other change to the pipeline ends with the step that made it."""
         self._pipe.maybe_free_model_hooks()
 
     def _arguments(self, history: History, count: int) -> dict[str, Any]:
@@ -146,7 +146,7 @@ class HeliosSession:
             "image_latents": rows(self._prefix(history)),
             "add_noise_to_image_latents": False,
             "video": None,
-            # Further back than the horizon the model does not look, so a call costs the same however long the video is.
+            # The model reads nothing before the horizon, so every chunk costs the same.
             "video_latents": rows(torch.cat(past, dim=2)[:, :, -horizon:]) if past else None,
             "add_noise_to_video_latents": False,
             "is_skip_first_chunk": False,
@@ -156,8 +156,8 @@ class HeliosSession:
         }
 
     def _prepared(self, noise: Tensor) -> Callable[..., Tensor]:
-        """Stands in for the pipeline's `prepare_latents`, and keeps a host's interrupt for the rest of the video, which
-        every call of the pipeline would reset.
+        """Replaces the pipeline's `prepare_latents`; keeps a host's interrupt for the rest of the video: each call of
+        the pipeline would reset it.
         """
 
         def prepare_latents(*_: Any, **__: Any) -> Tensor:
@@ -171,7 +171,7 @@ class HeliosSession:
         return history.latents if lead is None else (lead, *history.latents)
 
     def _prefix(self, history: History) -> Tensor | None:
-        """The frame every chunk looks back at: the image, or the first frame generated (of the second chunk, if the
+        """The frame that every chunk reads: the image, or the first frame generated (of the second chunk, if the
         first one is to be skipped).
         """
         if self._plan.call["is_skip_first_chunk"] and history.index > 1:
@@ -199,9 +199,9 @@ class HeliosSession:
 
 
 def _nothing() -> None:
-    """Stands in for offloading between chunks."""
+    """Replaces offloading between chunks."""
 
 
 def _undecoded(latents: Tensor, **_: Any) -> tuple[Tensor]:
-    """Stands in for the decoding inside the pipeline's call: candidates are decoded by `decode`."""
+    """Replaces decoding inside the pipeline's call, because `decode` decodes candidates."""
     return (latents,)

@@ -3,7 +3,7 @@
 For pipelines that draw every chunk's noise with ``self.prepare_latents`` and skip denoising steps while
 ``self.interrupt`` is true. Their ``__call__`` runs unmodified: committed chunks are fed back through
 `prepare_latents` with the interrupt on (no transformer forward), the wanted chunk gets the candidates' noise with the
-interrupt off, later chunks are skipped. How a chunk sees its past, guidance, schedulers and casts stay upstream's.
+interrupt off, later chunks are skipped. Attention to the past, guidance, schedulers and casts are upstream's.
 Only attributes of the one pipeline object are shadowed, and only while it runs.
 """
 
@@ -47,16 +47,15 @@ class InterruptSeam:
     """Runs a pipeline one chunk at a time. Opening it makes one call without a single transformer forward.
 
     pipe: a diffusers pipeline with `prepare_latents`, `interrupt` and ``output_type="latent"``.
-    call: the arguments of one video, see `check_call`. `generator` is drawn from by `draw` alone, where it is given
-        that very object.
+    call: the arguments of one video, see `check_call`. only `draw` draws from `generator`, when it is passed
+        that object.
     once: methods of the pipeline whose result is the same for every chunk (text and image encoders); they run once and
         their results are repeated for the candidates of a batch. In that one run they draw from a copy of `generator`.
     around: makes a context manager that is entered around every call of the pipeline.
 
     `windows` has an entry per chunk, `blank` is what the opening call returned, `forwards` counts transformer forwards
-    (every candidate of a batch for itself, both branches of guidance). What a callback of the host changes in the
-    pipeline, besides `latents` and `_interrupt`, lasts for its chunk.
-    Raises `InputError` for arguments the pipeline itself refuses.
+    (every candidate of a batch for itself, both branches of guidance). Changes by a host's callback, besides `latents`
+    and `_interrupt`, last for one chunk. Raises `InputError` for arguments the pipeline itself refuses.
     """
 
     def __init__(
@@ -80,7 +79,7 @@ class InterruptSeam:
     def draw(self, index: int, generator: Generator) -> Tensor:
         """Noise ``[1, C, F, h, w]`` of chunk `index`; `self.generator` draws what the pipeline draws for it."""
         if generator is self.generator and index == 0:
-            generator.set_state(self._state)  # past what the encoders have drawn
+            generator.set_state(self._state)  # after the draws of the encoders
         like = self.windows[index].noise
         noise: Tensor = randn_tensor(tuple(like.shape), generator=generator, device=like.device, dtype=like.dtype)
         return noise
@@ -170,7 +169,7 @@ class InterruptSeam:
                 counter.remove()
 
     def _remembering(self, name: str, original: Method, batch: int) -> Method:
-        """`original`, computed once per place in the call and repeated for a batch."""
+        """`original`, computed once per position in the call and repeated for a batch."""
         known, places = self._known.setdefault(name, []), count()
 
         def method(*args: Any, **kwargs: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What several adapters do to a pipeline's modules and tensors: unwrap, check, shadow for a while, copy out."""
+"""Helpers for a pipeline's modules and tensors: unwrap, check, set attributes for a while, copy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The adapter `skyreels`: its options are fields, its work starts in `open`."""
+"""The adapter `skyreels`: a dataclass whose fields are its options; `open` starts a session."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class SkyReelsAdapter:
     A chunk is one window without the frames it shares with the window before. Its memory is that overlap, so there is
     nothing to route.
 
-    task: what `load` loads: text, image or video to video (the checkpoints are the same).
-    dtype: what `load` loads the transformer and text encoder in; the VAE stays in float32.
-    call: arguments of the pipeline's call for calls that leave them out, e.g.
+    task: of the pipeline that `load` loads: text, image or video to video (the checkpoints are the same).
+    dtype: of the transformer and text encoder that `load` loads; the VAE stays in float32.
+    call: defaults for arguments of the call, e.g.
         ``{num_frames: 257, overlap_history: 17}``; the pipeline's defaults make a single window, one chunk.
     """
 
@@ -45,14 +45,14 @@ class SkyReelsAdapter:
     call: Mapping[str, Any] = field(default_factory=dict)
 
     def load(self, model: str) -> Any:
-        """Load a diffusers folder or hub id. Raises what `from_pretrained` raises when it is not there."""
+        """Load a diffusers folder or hub id. Raises what `from_pretrained` raises for a missing model."""
         dtypes = {"default": getattr(torch, self.dtype), "vae": torch.float32}
         return TASKS[self.task].from_pretrained(model, dtype=dtypes)
 
     def open(self, pipe: Any, call: Mapping[str, Any], memory: MemoryPlan) -> SkyReelsSession:
-        """Check everything and encode text, image or video once; `memory` has no meaning here.
+        """A session for one call, with text, image or video encoded; `memory` is ignored.
 
-        Raises `UnsupportedPipelineError` for a pipeline it cannot drive and `InputError` for unusable arguments.
+        Raises `UnsupportedPipelineError` for an unsupported pipeline and `InputError` for unusable arguments.
         """
         check_pipeline(pipe, tuple(TASKS.values()))
         request = parse(pipe, {**self.call, **call})

@@ -1,4 +1,4 @@
-"""What this adapter drives and the arguments it takes; what upstream would get wrong is refused with a remedy."""
+"""Checks of the pipeline and of the call's arguments; those that fail upstream are refused with a remedy."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ REFUSED = {
 
 
 def check_pipeline(pipe: Any, kinds: tuple[Any, ...]) -> None:
-    """Raise `UnsupportedPipelineError` unless `pipe` is one of `kinds` in a state we can honour."""
+    """Raise `UnsupportedPipelineError` unless `pipe` is one of `kinds` in a supported state."""
     if not isinstance(pipe, kinds):
         raise UnsupportedPipelineError(
             f"The adapter 'skyreels' drives {', '.join(kind.__name__ for kind in kinds)}, got {type(pipe).__name__}. "
@@ -66,7 +66,7 @@ def _check_video(request: Mapping[str, Any]) -> None:
 
 
 def _check_lengths(pipe: Any, request: Mapping[str, Any]) -> None:
-    """Lengths for which upstream divides by zero or makes no window at all."""
+    """Raise `InputError` for lengths for which upstream divides by zero or makes no window."""
     scale = pipe.vae_scale_factor_temporal
     frames, base, overlap = (
         (request[name] - 1) // scale + 1 for name in ("num_frames", "base_num_frames", "overlap_history")
@@ -85,7 +85,7 @@ def _check_lengths(pipe: Any, request: Mapping[str, Any]) -> None:
 
 
 def check_windows(request: Mapping[str, Any], windows: Sequence[Window]) -> None:
-    """Refuse lengths on which upstream fails in the middle of the video, or leaves its last frames noise."""
+    """Raise `InputError` for lengths for which upstream fails in the middle, or leaves noise in the last frames."""
     frames = [window.noise.shape[2] for window in windows]
     block = request["causal_block_size"] or 1
     uneven = [count for count in frames if count % block]

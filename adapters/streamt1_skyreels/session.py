@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def capabilities(pipe: Any, call: Mapping[str, Any]) -> Capabilities:
-    """What a session on these arguments can do.
+    """The capabilities of a session with these arguments.
 
     Noised conditions draw from torch's global generator; a transformer with a frame-rate embedding fails on batches.
     """
@@ -110,7 +110,7 @@ class SkyReelsSession:
 
     def _denoise(self, history: History, noise: Tensor) -> Tensor:
         index = history.index
-        # The overlap in front of later windows is overwritten by the pipeline with the end of what came before.
+        # The pipeline overwrites the overlap at the start of later windows with the end of the video so far.
         chunks = [_with_blank_start(chunk, self._overlap if i else 0) for i, chunk in enumerate(history.latents)]
         video = self._seam.run(index, chunks, noise)
         start = self._ends[index - 1] if index else 0

@@ -1,4 +1,4 @@
-"""What a SkyReels call changes outside its arguments: a setting of the transformer and torch's global generator."""
+"""Protects state that a SkyReels call changes: a setting of the transformer, and torch's global generator."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def kept_block_size(transformer: Any) -> Iterator[None]:
-    """Undo what `causal_block_size` does to the transformer's config: a call without it would inherit it."""
+    """Restore the transformer's block size afterwards: a later call without `causal_block_size` would inherit it."""
     model = getattr(transformer, "_orig_mod", transformer)
     before = model.config.num_frame_per_block
     try:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @hookimpl
 def streamt1_register_adapters(register: RegisterAdapter) -> None:
-    """Declare `tinyworld`. It claims no pipeline class: its model is a plain `WanPipeline`, which `wan` drives."""
+    """Declare `tinyworld`, without a pipeline class: its model is a plain `WanPipeline`, which belongs to `wan`."""
     register(
         "tinyworld",
         pipelines=(),

@@ -14,7 +14,7 @@ from streamt1_wan.adapter import CausalWanAdapter, Positive, Timestep
 class TinyWorldAdapter(CausalWanAdapter):
     """`CausalWanAdapter` with other defaults; every option can still be set.
 
-    The first chunk is drawn from nothing and takes 16 steps; with fewer the object is often lost.
+    The first chunk has no context and takes 16 steps; with fewer, the object is often missing.
     """
 
     steps: Annotated[tuple[Timestep, ...], Field(min_length=1)] | None = (16, 4)

@@ -1,8 +1,8 @@
 """Ground truth for clips of the moving-shapes world, measured from pixels. For evaluation only: no reward may use it.
 
-Every pixel is the background or the nearest colour of the palette; from the mask of each asked-for thing follow its
-size, place and shape, and from its places direction and speed. Frames where two things touch are left out
-of the shape and motion of either.
+Every pixel is classified as background or as the nearest colour of the palette. The mask of each thing in the prompt
+gives its size, place and shape; its places give direction and speed. Frames in which two things touch do not count for
+their shape and motion.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from streamt1_tinyworld.world import BACKGROUNDS, COLOURS, DIRECTIONS, SHAPES, S
 
 FIRST_CHUNK, CHUNK = 9, 12  # frames
 CONTRAST = 45.0  # RGB distance (0..255) below which a pixel is background
-AREA = (90, 480)  # pixels of a thing of sane size
-VISIBLE = 40  # pixels from which place and shape are measured
+AREA = (90, 480)  # pixels of a thing of normal size
+VISIBLE = 40  # pixels that place and shape need
 MOVING = 0.25  # pixels per frame
 FAST = 0.95  # pixels per frame between "slowly" and "quickly"
 WORST_JERK = 9.0  # pixels per frame^2, for a thing never seen twice in a row
@@ -31,7 +31,7 @@ CROP = 20  # half width of the window in which shapes are compared
 
 @dataclass(frozen=True)
 class Scores:
-    """Shares 0..1 of frames (background, object, shape) or chunks (direction, speed) that are right; None: unasked."""
+    """Shares of frames (background, object, shape) or chunks (direction, speed) that are right; None: left open."""
 
     background: float | None = None
     object: float | None = None
@@ -41,15 +41,15 @@ class Scores:
 
     @property
     def mean(self) -> float:
-        """The mean of what was asked for; nothing asked, nothing wrong: 1."""
-        asked = (self.background, self.object, self.shape, self.direction, self.speed)
-        known = [value for value in asked if value is not None]
+        """The mean of the shares that are not None, or 1 without any."""
+        shares = (self.background, self.object, self.shape, self.direction, self.speed)
+        known = [value for value in shares if value is not None]
         return sum(known) / len(known) if known else 1.0
 
 
 @dataclass(frozen=True)
 class Verdict(Scores):
-    """The scores of a whole clip, what else can be measured in it, and the scores of each chunk."""
+    """The scores of a whole clip, further measures, and the scores of each chunk."""
 
     score: float = 0.0  # mean of the five
     jerk: float | None = None  # pixels per frame^2, mean change of the velocity
@@ -73,7 +73,7 @@ class _Track:
 
 @torch.no_grad()
 def judge(frames: Tensor, prompt_or_spec: str | Spec) -> Verdict:
-    """Judge frames [T, 3, 64, 64] in 0..1 against a prompt; attributes it leaves open are left out of the score."""
+    """The verdict on frames [T, 3, 64, 64] in 0..1; attributes that the prompt leaves open do not count."""
     spec = parse(prompt_or_spec) if isinstance(prompt_or_spec, str) else prompt_or_spec
     pixels = frames.float().clamp(0, 1) * 255
     background = pixels.flatten(2).median(2).values
@@ -134,7 +134,7 @@ def _follow(pixels: Tensor, background: Tensor, spec: Spec) -> list[_Track]:
 
 
 def _masks(pixels: Tensor, background: Tensor, spec: Spec) -> list[Tensor]:
-    """[T, 64, 64] bool per thing; one whose colour is open takes every colour that no other thing has."""
+    """Masks [T, 64, 64] per thing. A thing without a colour gets all colours that no other thing has."""
     names = [name for name in COLOURS if name != spec.background]
     palette = torch.tensor([COLOURS[name] for name in names], device=pixels.device)
     contrast = (pixels - background[..., None, None]).norm(dim=1)
@@ -146,13 +146,13 @@ def _masks(pixels: Tensor, background: Tensor, spec: Spec) -> list[Tensor]:
 
 
 def _around_core(mask: Tensor) -> Tensor:
-    """[T, 64, 64] a thing and one pixel around it, without stray pixels: edges blend into colours of other things."""
+    """Masks [T, 64, 64] of a thing and one pixel around it, without stray pixels, which occur at blended edges."""
     core = -F.max_pool2d(-mask.float()[:, None], 3, 1, 1)
     return F.max_pool2d(core, 5, 1, 2)[:, 0] > 0
 
 
 def _centre(mask: Tensor, weight: Tensor) -> Tensor:
-    """[T, 2] centre of mass on the torus, nan where the mask is too small."""
+    """Centre of mass [T, 2] on the torus, nan where the mask is too small."""
     angle = torch.arange(SIZE, device=mask.device) * (2 * math.pi / SIZE)
     found = []
     for axis in (1, 2):  # sums over rows leave columns: x first
@@ -164,14 +164,14 @@ def _centre(mask: Tensor, weight: Tensor) -> Tensor:
 
 
 def _opacity(pixels: Tensor, background: Tensor, colour: Tensor, near: Tensor) -> Tensor:
-    """[T, 64, 64] how much of each pixel near a thing is of its colour: places finer than a pixel."""
+    """Share [T, 64, 64] of the thing's colour in each pixel near it, for places finer than a pixel."""
     contrast, offset = colour - background, pixels - background[..., None, None]
     share = torch.einsum("tc,tchw->thw", contrast, offset) / contrast.pow(2).sum(1).clamp(min=1)[:, None, None]
     return share.clamp(0, 1) * near
 
 
 def _shapes(mask: Tensor, centre: Tensor) -> Tensor:
-    """[T] the shape whose template of equal area overlaps best, tried at nine places around the centre."""
+    """Index [T] of the shape whose template of equal area overlaps best, at nine places around the centre."""
     result = torch.full((len(mask),), -1, device=mask.device)
     for rows in torch.split(torch.nonzero(~centre[:, 0].isnan())[:, 0], 64):
         at = centre[rows]
@@ -186,14 +186,14 @@ def _shapes(mask: Tensor, centre: Tensor) -> Tensor:
 
 
 def _templates(shape: int, radius: Tensor, dx: Tensor, dy: Tensor) -> Tensor:
-    """[9, n, 40, 40] bool: the shape, shifted by -1, 0 or 1 pixels either way."""
+    """Templates [9, n, 40, 40] of the shape, shifted by -1, 0 or 1 pixels in each direction."""
     kind = torch.tensor(shape, device=dx.device)
     shifts = [(x, y) for x in (-1, 0, 1) for y in (-1, 0, 1)]
     return torch.stack([cover(kind, radius, (dx - x)[:, None, :], (dy - y)[:, :, None]) > 0.5 for x, y in shifts])
 
 
 def _overlap(crop: Tensor, templates: Tensor) -> Tensor:
-    """[n] best intersection over union."""
+    """Best intersection over union [n]."""
     both, either = (crop & templates).sum((2, 3)), (crop | templates).sum((2, 3))
     return (both / either.clamp(min=1)).amax(0)
 
@@ -215,7 +215,7 @@ def _score_chunk(window: slice, backdrop: Tensor | None, tracks: list[_Track], s
 
 
 def _clear(track: _Track, window: slice) -> Tensor:
-    """The window's frames that can be judged, or all if hardly any can."""
+    """Mask of the window's frames without overlap, or of all frames if hardly any is without."""
     clear = ~track.hidden[window]
     return clear if clear.float().mean() >= 0.25 else torch.ones_like(clear)
 
@@ -240,7 +240,7 @@ def _steps(track: _Track) -> tuple[Tensor, Tensor]:
 
 
 def _moves(track: _Track, window: slice) -> Tensor | None:
-    """Known velocities [n, 2] of a chunk, the step into it included; None: too few are clear; empty: not there."""
+    """Known velocities [n, 2] of a chunk, the step into it included; None: too few are clear; empty: it is absent."""
     velocities, hidden = (part[max(0, window.start - 1) : window.stop - 1] for part in _steps(track))
     unknown = velocities[:, 0].isnan()
     known = velocities[~unknown]
@@ -255,7 +255,7 @@ def _direction_ok(track: _Track, window: slice, thing: Thing) -> float | None:
         return None
     if len(moves) == 0:
         return 0.0
-    if thing.motion == "bouncing":  # oblique, whichever way at the moment
+    if thing.motion == "bouncing":  # oblique, in any direction
         steep = moves.abs().median(0).values
         return float(moves.norm(dim=1).median() > MOVING and steep.min() > 0.25 * steep.max())
     velocity = moves.median(0).values

@@ -1,4 +1,4 @@
-"""The world's ground truth as a judge for comparisons. Never to be selected on: that would measure nothing."""
+"""The world's ground truth as a judge for comparisons. A search that selected on it would make them circular."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PARTS = (
 
 @dataclass
 class TinyWorldJudge(Reward):
-    """`streamt1_tinyworld.judge.judge` for whole videos of the bundled model, 0..1; NaN parts were not asked for.
+    """`streamt1_tinyworld.judge.judge` for whole videos of the bundled model, 0..1; parts left open are NaN.
 
     `chunk_01`, `chunk_02`, ... are the scores of single chunks, for drift over the video.
     """

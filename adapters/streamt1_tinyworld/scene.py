@@ -1,4 +1,4 @@
-"""Clips of the moving-shapes world, drawn in torch: batched, on any device, any range of frames."""
+"""Renders clips of the moving-shapes world in torch: batched, on any device, for any range of frames."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ OUTLINES = (
 
 @dataclass(frozen=True)
 class Scene:
-    """N staged clips with K = 2 slots for things: everything that a frame needs. Colours 0..1, lengths in pixels."""
+    """N clips with K = 2 slots for things, with all that their frames depend on. Colours 0..1, lengths in pixels."""
 
     background: Tensor  # [N, 3]
     shading: Tensor  # [N, 2] colour difference across the frame, horizontal and vertical
@@ -57,7 +57,7 @@ class Scene:
 
 
 def stage(specs: Sequence[Spec], seed: int) -> Scene:
-    """Draw what the captions leave open (on the CPU: the same scene for the same seed on every device)."""
+    """A scene of each spec, with open attributes drawn on the CPU, so that a seed gives the same on every device."""
     rng, generator = random.Random(f"stage {seed}"), torch.Generator().manual_seed(seed)
     things = [[*(_complete(thing, rng) for thing in spec.things), *[None] * MAX_THINGS][:MAX_THINGS] for spec in specs]
     names = [spec.background or rng.choice(list(BACKGROUNDS)) for spec in specs]

@@ -1,8 +1,8 @@
-"""The moving-shapes world: what can be said in it. `scene.py` draws it.
+"""The captions of the moving-shapes world, which `scene.py` renders.
 
 A caption names colours, shapes, motions and a background; size, tint, shading and place are drawn per clip and never
 named, so memory and drift can be measured. "moving" things leave the frame on one side and return on the other, which
-keeps their direction checkable for minutes; "bouncing" ones are reflected at the borders.
+keeps their direction measurable for minutes; "bouncing" ones are reflected at the borders.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def sample_split(split_name: str, n: int, rng: random.Random, two: float = 0.0) 
 
 
 def split(spec: Spec) -> str:
-    """`test` if any thing of the spec, on its background, is a held-out combination, else `train`; speed is no part."""
+    """`test` if any thing of the spec on its background is held out, else `train`, whatever the speed."""
     return "test" if any(_bucket(spec.background, thing) < HELD_OUT for thing in spec.things) else "train"
 
 
@@ -155,15 +155,13 @@ def parse(prompt: str) -> Spec:
     words = [SYNONYMS.get(word, word) for word in re.findall(r"[^\W\d_]+", prompt.lower())]
     unknown = [word for word in words if word not in WORDS]
     if unknown:
-        raise ValueError(
-            f"the moving-shapes world has no words for {', '.join(unknown)}; its words: {', '.join(WORDS)}"
-        )
+        raise ValueError(f"unknown words {', '.join(unknown)}; the moving-shapes world has {', '.join(WORDS)}")
     background = None
     if "background" in words:
         at = words.index("background")
         background = words[at - 1] if at else ""
         if background not in BACKGROUNDS:
-            raise ValueError(f"{background!r} is no background; backgrounds are {', '.join(BACKGROUNDS)}")
+            raise ValueError(f"{background!r} is not a background; backgrounds are {', '.join(BACKGROUNDS)}")
         del words[at - 1 : at + 1]
     things = tuple(thing for thing in map(_read_thing, _clauses(words)) if thing != Thing())
     if len(things) > MAX_THINGS:

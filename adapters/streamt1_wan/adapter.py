@@ -1,4 +1,4 @@
-"""The adapter `wan`: its options are fields, its work starts in `open`."""
+"""The adapter `wan`: a dataclass whose fields are its options; `open` starts a session."""
 
 from __future__ import annotations
 
@@ -39,23 +39,18 @@ Dtype = Literal["float32", "bfloat16", "float16"]
 class CausalWanAdapter:
     """Chunk-wise sampling of a causal Wan text-to-video model through the stock `WanPipeline` classes.
 
-    chunk_frames: latent frames generated together (paper: 3).
-    timesteps: the training timesteps of a distilled model, noisiest first (paper: 1000 750 500 250).
-    warp: whether `timesteps` are places in the training table, which the shift moves (1000 750 500 250 with shift 5 is
-        1000 938 833 625), or the labels themselves, as CausVid lists them.
-    steps: instead of `timesteps`, the number of uniform steps per chunk; the last entry repeats ([16, 4] takes 16
-        steps for the first chunk and 4 for every other one).
-    shift: of the noise levels towards noise (paper: 5).
-    context_noise: the timestep the clean pass is labelled with, 0..1000; no noise is added (paper: 0).
-    height, width, num_frames: in pixels and frames, where the call leaves them out.
-    guidance_scale, negative_prompt: likewise; distilled models take 1, which means no guidance.
-    max_sequence_length: tokens the text is padded to.
-    fps: frames per second the model was trained at.
-    rms_norm: `official` rounds in the order of the original Wan code, inside self-attention only.
-    shared_prefix: candidates denoised together read one copy of the context: less memory, equal within rounding, not
-        necessarily faster; uses PyTorch's own attention kernels whatever backend is set.
-    dtype, vae_dtype: what `load` loads the transformer and text encoder in, and the VAE; float32 doubles the memory the
-        decoder takes.
+    chunk_frames: latent frames generated together (paper: 3). timesteps: the training timesteps of a distilled model,
+    noisiest first (paper: 1000 750 500 250). warp: whether `timesteps` are positions in the training table, which the
+    shift moves (1000 750 500 250 with shift 5 is 1000 938 833 625), or the labels themselves, as CausVid lists them.
+    steps: instead of `timesteps`, the number of uniform steps per chunk; the last entry repeats ([16, 4] takes 16 steps
+    for the first chunk and 4 for every other one). shift: of the noise levels towards noise (paper: 5). context_noise:
+    the timestep the clean pass is labelled with, 0..1000; no noise is added (paper: 0). height, width, num_frames: in
+    pixels and frames, where the call leaves them out. guidance_scale, negative_prompt: likewise; distilled models take
+    1, which means no guidance. max_sequence_length: tokens the text is padded to. fps: frames per second in training.
+    rms_norm: `official` rounds in the order of the original Wan code, inside self-attention only. shared_prefix:
+    candidates denoised together read one copy of the context: less memory, equal within rounding, not necessarily
+    faster; uses PyTorch's own attention kernels whatever backend is set. dtype, vae_dtype: of the transformer and text
+    encoder, and of the VAE, that `load` loads; float32 doubles the memory of the decoder.
     """
 
     chunk_frames: Positive = 3
@@ -83,7 +78,7 @@ class CausalWanAdapter:
     def load(self, model: str) -> WanPipeline:
         """Load a diffusers folder or hub id, with the LoRA that `streamt1 convert --unmerged` leaves in a folder.
 
-        Raises what `from_pretrained` raises when it is not there.
+        Raises what `from_pretrained` raises for a missing model.
         """
         dtypes = {"default": getattr(torch, self.dtype), "vae": getattr(torch, self.vae_dtype)}
         pipe: WanPipeline = WanPipeline.from_pretrained(model, dtype=dtypes)
@@ -92,9 +87,9 @@ class CausalWanAdapter:
         return pipe
 
     def open(self, pipe: Any, call: Mapping[str, Any], memory: MemoryPlan) -> CausalWanSession:
-        """Check everything, encode the text and take over the transformer's self-attention.
+        """A session for one call: the text is encoded and the transformer's self-attention replaced.
 
-        Raises `UnsupportedPipelineError` for a pipeline it cannot drive and `InputError` for unusable arguments.
+        Raises `UnsupportedPipelineError` for an unsupported pipeline and `InputError` for unusable arguments.
         """
         check_pipeline(pipe)
         request = parse(call, self._defaults())
@@ -120,7 +115,7 @@ class CausalWanAdapter:
         return CausalWanSession(pipe, plan, rope, ContextAttention(transformer, options))
 
     def outline(self, num_frames: int | None = None) -> Outline:
-        """What a call takes with Wan's VAE, which makes four frames of a latent one; nothing is loaded.
+        """Transformer forwards of a call with Wan's VAE (four frames per latent frame); nothing is loaded.
 
         Raises `InputError` for a length that falls between chunks.
         """
@@ -130,7 +125,7 @@ class CausalWanAdapter:
         return outlined(steps, 2 if request.is_guided else 1, chunks, self.chunk_frames)
 
     def footprint(self, model: str, memory: MemoryPlan, num_frames: int | None = None) -> Footprint | None:
-        """What a call keeps in memory, with the dtypes of `load`; None where the model is not on this machine.
+        """Memory of a call, with the dtypes of `load`; None where the model is not on this machine.
 
         Raises `InputError` for a length that falls between chunks.
         """

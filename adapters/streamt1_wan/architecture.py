@@ -1,4 +1,4 @@
-"""Whether weights fit a transformer's configuration, found out from names and shapes before anything is allocated."""
+"""Checks from names and shapes that weights fit a transformer's configuration, before memory is allocated."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def check(tensors: Mapping[str, Tensor], empty: Any, what: str) -> None:
 
 
 def sizes_of(config: Any) -> dict[str, int]:
-    """The sizes a configuration stands for, under the names a user knows."""
+    """The sizes in a configuration, under the names that messages use."""
     return {
         "layers": config.num_layers,
         "width": config.num_attention_heads * config.attention_head_dim,
@@ -55,7 +55,7 @@ def sizes_of(config: Any) -> dict[str, int]:
 
 
 def sizes_in(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
-    """The same sizes read from weights, as far as the weights that show them are there."""
+    """The same sizes derived from weights, where those weights exist."""
     blocks = [int(found[1]) for name in shapes if (found := _BLOCK.match(name))]
     sizes = {"layers": 1 + max(blocks)} if blocks else {}
     patch = shapes.get("patch_embedding.weight")

@@ -1,4 +1,4 @@
-"""Checkpoints as the causal Wan projects publish them, read into the weight names of diffusers.
+"""Reads checkpoints of the causal Wan projects, with the weight names of diffusers.
 
 The layouts: Self-Forcing and Causal-Forcing store ``{"generator": ..., "generator_ema": ...}`` with
 names that begin with ``model.`` and may hold FSDP's ``_fsdp_wrapped_module.``; CausVid stores ``generator`` (or
@@ -56,7 +56,7 @@ def read(path: Path, weights: Weights | None = None) -> Checkpoint:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """What a file holds, tensors mapped from disk. Nothing but tensors and plain containers is unpickled."""
+    """The contents of a file, with tensors mapped from disk. Only tensors and plain containers are unpickled."""
     file = _file(path)
     try:
         found = load_file(file) if file.suffix == ".safetensors" else _unpickled(file)

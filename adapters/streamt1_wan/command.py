@@ -13,14 +13,14 @@ from streamt1_plugins.cli.base import debug_everywhere, takes
 
 
 class Weights(str, Enum):
-    """Which of a checkpoint's weights."""
+    """The weights of a checkpoint to convert."""
 
     EMA = "ema"
     RAW = "raw"
 
 
 class Dtype(str, Enum):
-    """What the transformer and the text encoder are saved in."""
+    """Dtype of the saved transformer and text encoder."""
 
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"

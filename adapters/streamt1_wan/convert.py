@@ -1,4 +1,4 @@
-"""From a published checkpoint to a diffusers folder: its transformer, everything else from a base pipeline."""
+"""Converts a published checkpoint to a diffusers folder: its transformer, with the other parts of a base pipeline."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Dtype = Literal["float32", "bfloat16", "float16"]
 
 @dataclass(frozen=True, kw_only=True)
 class Conversion:
-    """What to convert.
+    """The inputs and options of a conversion.
 
     checkpoint: a .pt or .safetensors file (or a folder with one) of Self-Forcing, Causal-Forcing, CausVid, LongLive or
     kin. base: a diffusers folder or hub id of the Wan model it was trained from; gives the VAE, text encoder,

@@ -1,4 +1,4 @@
-"""What a causal Wan model and a call of it keep in memory, from configurations and file headers alone."""
+"""Estimates the memory of a causal Wan model and a call of it, from configurations and file headers alone."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def footprint(model: str, call: Call, plan: MemoryPlan) -> Footprint | None:
     return Footprint(
         weights=total,
         memory=block * (sinks * sink_size + window * dtype.itemsize),
-        reading=block * dtype.itemsize * (sinks + window + 1),  # with room for the chunk at hand
+        reading=block * dtype.itemsize * (sinks + window + 1),  # with room for the current chunk
         latents=prod(shape) * dtype.itemsize,
         frames=frames,
         state=state,

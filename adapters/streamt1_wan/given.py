@@ -1,8 +1,8 @@
 """Frames a call continues (`image=`, `video=`): read, checked and encoded into the chunks every branch starts with.
 
 The VAE is causal: its first latent frame is 1 frame, every other one 4. Context is kept in whole chunks, so a video to
-continue has to fill them. An image is held still for the whole first chunk where a chunk is longer than one latent
-frame, since a chunk-wise model has never seen a shorter one.
+continue has to fill them. An image becomes a still first chunk where chunks are longer than one latent
+frame, because a chunk-wise model was not trained on shorter ones.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def given_frames(request: Request, chunk_frames: int, scale: int) -> Tensor | No
 
 
 def encode(vae: Any, frames: Tensor, dtype: torch.dtype) -> Tensor:
-    """Latents ``[1, C, F, h, w]`` as the transformer sees them: the posterior's mode, normalised, in `dtype`."""
+    """Latents ``[1, C, F, h, w]`` as the transformer gets them: the posterior's mode, normalised, in `dtype`."""
     device = get_module_execution_device(vae)
     video = frames.transpose(0, 1).unsqueeze(0).to(device, vae.dtype) * 2 - 1
     latents: Tensor = vae.encode(video, return_dict=False)[0].mode()
@@ -91,7 +91,7 @@ def _check_values(frames: Tensor, name: str, size: tuple[int, int]) -> None:
     if found != size:
         raise InputError(
             f"`{name}` is {found[0]}x{found[1]} (height x width), but the video is {size[0]}x{size[1]}. Resize it, or "
-            f"pass height={found[0]}, width={found[1]}: nothing is stretched in silence."
+            f"pass height={found[0]}, width={found[1]}: nothing is resized silently."
         )
     low, high = frames.aminmax()
     if not (low >= 0 and high <= 1):

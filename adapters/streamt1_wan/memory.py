@@ -1,7 +1,7 @@
-"""What later chunks may attend to: the KV cache as key/value blocks, permanent sinks and a local window.
+"""The KV cache that later chunks attend to: key/value blocks in permanent sinks and a local window.
 
 `streamt1_plugins.api.routed_memory` has the rule by which blocks leave the window. Keys are stored rotated: a token
-keeps the absolute position it was made at for as long as it is remembered, so a cached key is never turned again.
+keeps the absolute position it was made at while it is cached, so a cached key is never rotated again.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ Memory: TypeAlias = RoutedMemory[Block]
 def fold(sink: Block, leaving: Block, plan: MemoryPlan, rope: Rope) -> Block:
     """Moving average ``decay * sink + (1 - decay) * leaving`` of keys and values; the sink keeps its position.
 
-    The leaving keys are turned from their own frames to the sink's before mixing: this equals mixing keys without
-    positions, as the paper does. In float32 (`plan.sink_precision`), else the usual decay of 0.999 rounds to nothing.
+    The evicted keys are rotated from their own frames to the sink's before mixing, which equals mixing keys without
+    positions, as in the paper. Use float32 (`plan.sink_precision`), or the usual decay of 0.999 rounds to no change.
     """
     turn = rope.by(sink.start - leaving.start)
     turned = (rotate(_wide(key, plan), turn) for key in leaving.keys)

@@ -1,4 +1,4 @@
-"""What a call takes in transformer forwards."""
+"""Counts the transformer forwards of a call."""
 
 from __future__ import annotations
 

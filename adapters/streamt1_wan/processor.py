@@ -1,4 +1,4 @@
-"""Self-attention over [context | current chunk] inside a stock `WanTransformer3DModel`, removable without a trace.
+"""Self-attention over [context | current chunk] inside a stock `WanTransformer3DModel`, fully removable.
 
 Only the `attn1` processors are replaced. Each holds its own layer's context as plain tensor attributes: no layer
 number and no list is read while the model runs, so a compiled block serves every layer.
@@ -35,7 +35,7 @@ class AttentionOptions:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Context:
-    """What one chunk sees: `past` per layer (empty in the first chunk) and the `rotation` of its own tokens.
+    """The context of one chunk: `past` per layer (empty in the first chunk) and the `rotation` of its own tokens.
 
     Assembled once per parent for all its candidates and all their steps. The buffers of `past` end with room for the
     chunk's own keys and values, which every forward pass writes anew.
@@ -58,7 +58,7 @@ class ContextAttnProcessor:
         self.rest()
 
     def rest(self) -> None:
-        """Forget everything that belongs to a forward pass."""
+        """Clear the state of a forward pass."""
         self.rotation: Rotation | None = None
         self.past_key: Tensor | None = None
         self.past_value: Tensor | None = None

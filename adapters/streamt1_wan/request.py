@@ -1,4 +1,4 @@
-"""The arguments of a call, under the names `WanPipeline.__call__` gives them, checked before anything is computed."""
+"""The arguments of a call, under the names of `WanPipeline.__call__`, checked before anything is computed."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def count_chunks(request: Request, chunk_frames: int, scale: int, limit: int) ->
 
 
 def check_prompt_length(request: Request, tokenizer: Any) -> None:
-    """Refuse what `WanPipeline` would cut off in silence."""
+    """Raise `InputError` for a text that `WanPipeline` would truncate silently."""
     for name in ("prompt", "negative_prompt") if request.is_guided else ("prompt",):
         text = getattr(request, name)
         if text is None:

@@ -1,6 +1,6 @@
-"""Few-step flow matching: which noise levels a chunk passes through, and the two formulas of a step.
+"""Few-step flow matching: the noise levels of a chunk, and the two formulas of a step.
 
-Notation: sigma in ``(0, 1]`` is the noise level, timestep = 1000 sigma is the label the model is given, and the model
+Notation: sigma in ``(0, 1]`` is the noise level, timestep = 1000 sigma is the model's input, and the model
 predicts the flow ``v`` of ``x_t = (1 - sigma) x_0 + sigma noise``.
 """
 
@@ -69,7 +69,7 @@ def uniform(steps: int, shift: float) -> Schedule:
 
 
 def flow_to_x0(flow: Tensor, noisy: Tensor, sigma: Tensor) -> Tensor:
-    """The clean estimate ``x_t - sigma flow``, in float64 and cast back: in bfloat16 it would lose its small bits.
+    """The clean estimate ``x_t - sigma flow``, in float64 and cast back, because bfloat16 loses low bits.
 
     `sigma` is a scalar or broadcasts against `noisy`.
     """

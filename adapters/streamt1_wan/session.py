@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What stays the same for a whole call.
+    """The constants of a call: what all chunks share.
 
     `text` is ``[conditions, tokens, text_dim]``: the prompt and, with guidance, the negative prompt. `schedules` has
     one entry per chunk, the last one repeats. `noise_shape` is ``(F, C, h, w)``, the layout noise is drawn in.
@@ -97,13 +97,13 @@ class CausalWanSession:
 
     @torch.no_grad()
     def draft(self, history: History, noise: Tensor, generators: Sequence[Generator], steps: int) -> list[Draft]:
-        """The first `steps` of N candidates. The estimate they reach is all that the next step starts from."""
+        """The first `steps` of N candidates. The next step needs only their estimate."""
         estimates = self._denoise(history, noise, generators, range(steps))
         return [Draft(row, steps) for row in torch.split(estimates, 1)]
 
     @torch.no_grad()
     def finish_drafts(self, history: History, drafts: Sequence[Draft], generators: Sequence[Generator]) -> Tensor:
-        """The other steps of drafts that have the same number of steps behind them, ``[N, C, F, h, w]``."""
+        """The remaining steps of drafts with the same number of finished steps, ``[N, C, F, h, w]``."""
         (done,) = {draft.state for draft in drafts}
         estimates = torch.cat([draft.latents for draft in drafts])
         return self._denoise(history, estimates, generators, range(done, self.steps(history)))
@@ -132,7 +132,7 @@ class CausalWanSession:
         return WanPipelineOutput(frames=video) if request.return_dict else (video,)
 
     def outline(self) -> Outline:
-        """What this call takes, before anything is generated."""
+        """The transformer forwards of this call, before anything is generated."""
         steps = [len(schedule) for schedule in self._plan.schedules]
         return outlined(steps, len(self._plan.text), self.num_chunks, self._plan.noise_shape[0])
 
@@ -198,7 +198,7 @@ class CausalWanSession:
         return self._attention.reading(context, capture=capture)
 
     def _context(self, history: History) -> Context:
-        """The assembled context of a history. Only the last one is kept: siblings come in a row."""
+        """The assembled context of a history. Only the last one is kept, because siblings come one after the other."""
         if self._assembled is None or self._assembled[0] is not history.memory:
             self._assembled = None  # free it before the next one is built
             frames = self._plan.noise_shape[0]

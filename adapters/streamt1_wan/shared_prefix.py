@@ -1,7 +1,7 @@
 """Attention of many candidates over one shared context, without a copy of the context per candidate.
 
 The softmax over [context | own tokens] splits into two attentions whose outputs are averaged with the weights of
-their log-sum-exps (the merge of FlashAttention's split-k). In the first one all candidates' queries stand in one row,
+their log-sum-exps (the merge of FlashAttention's split-k). In the first one all candidates' queries form one sequence,
 so the context is read once.
 """
 

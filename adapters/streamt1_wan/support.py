@@ -1,4 +1,4 @@
-"""Which pipelines this adapter drives. Everything it would get wrong in silence is refused with a remedy."""
+"""Checks that the pipeline is supported; a state that would give wrong results is refused with a remedy."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from streamt1_wan.processor import ContextAttnProcessor
 
 
 def check_pipeline(pipe: Any) -> None:
-    """Raise `UnsupportedPipelineError` unless `pipe` is a text-to-video Wan pipeline in a state we can honour."""
+    """Raise `UnsupportedPipelineError` unless `pipe` is a text-to-video Wan pipeline in a supported state."""
     if not isinstance(pipe, WanPipeline):
         raise UnsupportedPipelineError(
             f"The adapter 'wan' drives diffusers' WanPipeline, got {type(pipe).__name__}. Load the causal checkpoint "

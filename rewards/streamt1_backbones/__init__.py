@@ -1,1 +1,1 @@
-"""What several reward packages share: finding weights, reading checkpoints, preparing frames, remembering features."""
+"""Toolkit for authors of rewards: finds weights, reads checkpoints, preprocesses frames, caches features."""

@@ -1,4 +1,4 @@
-"""State dicts: read without running pickled code, LoRA merged by hand, wrong keys and broken numbers named."""
+"""Reads state dicts without running pickled code, merges LoRA, and checks keys, shapes and values."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 State = dict[str, "Tensor"]
-SHOWN = 5  # keys named in an error; the rest is counted
+SHOWN = 5  # keys listed in an error; the others are only counted
 
 
 def read_state(path: Path) -> State:
-    """The tensors of a safetensors or PyTorch file, on the processor. Raises `PluginError` for anything else."""
+    """The tensors of a safetensors or PyTorch file, on the CPU. Raises `PluginError` for any other file."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -30,25 +30,26 @@ def read_state(path: Path) -> State:
             return dict(load_file(path))
         loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except (SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError) as error:
-        raise PluginError(f"{path} is not a file of plain tensors: {error}") from error
+        raise PluginError(f"{path} must be a safetensors or PyTorch file with tensors only: {error}") from error
     for wrapper in ("state_dict", "model"):
         if isinstance(loaded, dict) and isinstance(loaded.get(wrapper), dict):
             loaded = loaded[wrapper]
     if not (isinstance(loaded, dict) and all(isinstance(value, torch.Tensor) for value in loaded.values())):
-        raise PluginError(f"{path} holds no state dict (names and tensors).")
+        raise PluginError(f"{path} must hold a state dict (tensors by name).")
     return dict(loaded)
 
 
 def split(state: State, prefix: str) -> tuple[State, State]:
-    """The tensors under `prefix`, without it, and all others."""
+    """The tensors whose names start with `prefix`, which is removed, and all other tensors."""
     inside = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
     return inside, {name: value for name, value in state.items() if not name.startswith(prefix)}
 
 
 def merge_lora(state: State, scale: float) -> State:
-    """Plain weights from a state dict as PEFT saves it: ``W + scale * B @ A``, computed in float32.
+    """Merged weights from a state dict that PEFT saved: ``W + scale * B @ A``, computed in float32.
 
-    Modules PEFT saved whole replace the originals. Raises `PluginError` for a LoRA factor without its partner or layer.
+    Modules that PEFT saved whole replace the originals. Raises `PluginError` where a LoRA factor or its layer is
+    missing.
     """
     plain = {_plain_name(name): value for name, value in state.items() if ".original_module." not in name}
     factors = {name: plain.pop(name) for name in list(plain) if ".lora_" in name}
@@ -66,11 +67,11 @@ def _plain_name(name: str) -> str:
 
 
 def check_keys(what: str, missing: Collection[str], unexpected: Collection[str]) -> None:
-    """Raise `PluginError` that lists the keys a checkpoint lacks, and those nobody asked for."""
+    """Raise `PluginError` with the missing and the unexpected keys of a checkpoint, if there are any."""
     found = {"lacks": sorted(missing), "has unknown": sorted(unexpected)}
-    words = [f"{verb} {_listed(names)}" for verb, names in found.items() if names]
-    if words:
-        raise PluginError(f"{what} {' and '.join(words)}: it is not the checkpoint this reward was written for.")
+    problems = [f"{verb} {_listed(names)}" for verb, names in found.items() if names]
+    if problems:
+        raise PluginError(f"{what} {' and '.join(problems)}: it is not the checkpoint this reward was written for.")
 
 
 def _listed(names: list[str]) -> str:
@@ -79,7 +80,7 @@ def _listed(names: list[str]) -> str:
 
 
 def load_strictly(module: nn.Module, state: State, what: str) -> None:
-    """Load all of `state` into `module`; names and shapes must match. Raises `PluginError`."""
+    """Load `state` into `module`. Raises `PluginError` where names or shapes differ."""
     own = module.state_dict()
     check_keys(what, own.keys() - state.keys(), state.keys() - own.keys())
     wrong = [
@@ -93,7 +94,7 @@ def load_strictly(module: nn.Module, state: State, what: str) -> None:
 
 
 def check_finite(module: nn.Module, what: str) -> None:
-    """Raise `PluginError` naming the weights that hold NaN or infinity: a damaged file must not rank anything."""
+    """Raise `PluginError` with the names of weights that hold NaN or infinity, as in a damaged file."""
     broken = [name for name, value in module.state_dict().items() if not bool(value.isfinite().all())]
     if broken:
         raise PluginError(f"{what} holds NaN or infinite numbers in {_listed(broken)}; download it again.")

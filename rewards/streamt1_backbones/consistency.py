@@ -1,4 +1,4 @@
-"""Consistency as VBench measures it: how like the first and the previous frame every frame of a video is."""
+"""Consistency as in VBench: the similarity of each frame of a video to the first and to the previous frame."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 from torch.nn.functional import cosine_similarity
 
-from streamt1_backbones.memory import FeatureMemory
+from streamt1_backbones.feature_cache import FeatureCache
 from streamt1_plugins.api.reward import Reward, RewardInput, RewardOutput
 
 if TYPE_CHECKING:
@@ -23,29 +23,29 @@ Weight = Annotated[float, Field(ge=0)]
 def consistency(features: Tensor, reference: Tensor | None) -> tuple[Tensor, Tensor]:
     """Mean cosine similarity to the first and to the previous frame, each in ``[0, 1]``; negative counts as 0.
 
-    features: ``[T, D]``. reference: ``[D]``, the first frame of the whole video; None where T begins with it.
-    A whole video gets VBench's numbers (https://github.com/Vchitect/VBench). A frame with nothing to be compared with
-    scores 1; NaN features give NaN.
+    features: ``[T, D]``. reference: ``[D]``, the first frame of the whole video; None if it is the first of the T
+    frames. A whole video gets VBench's numbers (https://github.com/Vchitect/VBench). The score is 1 where there is no
+    other frame to compare with; NaN features give NaN.
     """
     features = features.float()
-    nothing = 1 + features[0].mean() * 0
+    one = 1 + features[0].mean() * 0  # keeps NaN
     if len(features) > 1:
         first = features[0] if reference is None else reference.float()
         to_first = cosine_similarity(features[1:], first[None], dim=1).clamp(min=0).mean()
         return to_first, cosine_similarity(features[1:], features[:-1], dim=1).clamp(min=0).mean()
     if reference is None:
-        return nothing, nothing
-    return cosine_similarity(features[0], reference.float(), dim=0).clamp(min=0), nothing
+        return one, one
+    return cosine_similarity(features[0], reference.float(), dim=0).clamp(min=0), one
 
 
 @dataclass(kw_only=True)
 class ConsistencyReward(Reward):
-    """Base of rewards that ask how well a video's frames agree by the features of some network.
+    """Base of rewards that score how similar a video's frames are, by the features of a network.
 
-    A frozen video is perfectly consistent: never use such a reward without one that wants motion.
+    A frozen video is perfectly consistent: never use such a reward without one that scores motion.
 
-    Options: first, previous: weights of the likeness to the first frame of the whole video and to the frame before.
-    batch: frames of one forward pass. cache_mb: memory for the features of frames the sliding window shows again.
+    first, previous: weights of the similarity to the first frame of the whole video and to the previous frame.
+    batch: frames in one forward pass. cache_mb: size in MB of the cache for features of frames that earlier chunks had.
     """
 
     batch_exact: ClassVar[bool] = True
@@ -61,10 +61,10 @@ class ConsistencyReward(Reward):
 
     @abstractmethod
     def features(self, frames: Tensor) -> Tensor:
-        """``[M, D]`` of ``[M, 3, H, W]`` frames in ``[0, 1]``."""
+        """Features ``[M, D]`` of ``[M, 3, H, W]`` frames in ``[0, 1]``."""
 
     def score(self, inp: RewardInput) -> RewardOutput:
-        """Weighted mean of the two terms, `parts` has each; ``[N]`` in ``[0, 1]``."""
+        """The weighted mean of the two terms, ``[N]`` in ``[0, 1]``; `parts` has each term."""
         rows = [self._terms(inp.take([row])) for row in range(len(inp.prompts))]
         first, previous = (torch.stack(term) for term in zip(*rows, strict=True))
         total = (self.first * first + self.previous * previous) / (self.first + self.previous)
@@ -72,10 +72,10 @@ class ConsistencyReward(Reward):
 
     @abstractmethod
     def release(self) -> None:
-        """Let go of the network."""
+        """Free the network."""
 
     def offload(self) -> None:
-        """The network goes, what was seen stays known."""
+        """Free the network and keep the cached features."""
         self.release()
 
     def unload(self) -> None:
@@ -83,14 +83,14 @@ class ConsistencyReward(Reward):
         self.reset()
 
     def reset(self) -> None:
-        self._memory.clear()
+        self._cache.clear()
 
     def _terms(self, inp: RewardInput) -> tuple[Tensor, Tensor]:
         keys = inp.frame_ids[0] if inp.frame_ids else ()
-        found = self._memory.features(inp.video[0], keys, self.features, self.batch)
+        found = self._cache.features(inp.video[0], keys, self.features, self.batch)
         reference = None if inp.anchor is None else self.features(inp.anchor[0, :1])[0]
         return consistency(found, reference)
 
     @cached_property
-    def _memory(self) -> FeatureMemory:
-        return FeatureMemory(self.cache_mb)
+    def _cache(self) -> FeatureCache:
+        return FeatureCache(self.cache_mb)

@@ -1,4 +1,4 @@
-"""Frames as learned networks want them: resized, cropped and normalised in torch, on the device they are on."""
+"""Preprocessing of frames for image networks: resize, crop and normalise, in torch and on the frames' device."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.261302
 
 
 def resize(frames: Tensor, size: tuple[int, int], kind: Filter = "bicubic", *, antialias: bool = True) -> Tensor:
-    """``[M, 3, H, W]`` in ``[0, 1]`` to ``[M, 3, *size]`` float32 in ``[0, 1]``; bicubic overshoot is cut off."""
+    """Resized frames: ``[M, 3, H, W]`` in ``[0, 1]`` to ``[M, 3, *size]`` float32, with bicubic overshoot clamped."""
     frames = frames.float()
     if tuple(frames.shape[-2:]) == size:
         return frames
@@ -22,12 +22,12 @@ def resize(frames: Tensor, size: tuple[int, int], kind: Filter = "bicubic", *, a
 
 
 def to_levels(frames: Tensor) -> Tensor:
-    """Round to 8-bit levels, as images that were resized by way of bytes."""
+    """Frames rounded to 8-bit levels, as in image files."""
     return (frames * 255).round() / 255
 
 
 def short_side(frames: Tensor, side: int, kind: Filter = "bicubic", *, antialias: bool = True) -> Tensor:
-    """Resize so that the shorter of height and width is `side`, the aspect kept (the longer side truncated)."""
+    """Frames whose shorter side is `side` pixels, in the same aspect ratio; the longer side is rounded down."""
     height, width = frames.shape[-2:]
     scale = side / min(height, width)
     size = (side, int(width * scale)) if height <= width else (int(height * scale), side)
@@ -35,13 +35,13 @@ def short_side(frames: Tensor, side: int, kind: Filter = "bicubic", *, antialias
 
 
 def centre_crop(frames: Tensor, side: int) -> Tensor:
-    """The middle `side` x `side` pixels; frames must not be smaller."""
+    """The middle `side` x `side` pixels of frames that are at least that large."""
     top, left = (round((length - side) / 2) for length in frames.shape[-2:])
     return frames[..., top : top + side, left : left + side]
 
 
 def letterbox(frames: Tensor, side: int) -> Tensor:
-    """Fit whole frames into `side` x `side` pixels, black around them."""
+    """Whole frames in `side` x `side` pixels, with black borders."""
     height, width = frames.shape[-2:]
     scale = side / max(height, width)
     fitted = resize(frames, (max(1, round(height * scale)), max(1, round(width * scale))))

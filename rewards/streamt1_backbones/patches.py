@@ -1,4 +1,4 @@
-"""Frames as Qwen2-VL takes them: resized to whole patches, cut up in the order the network expects."""
+"""Preprocessing of frames for Qwen2-VL: resized to whole patches, which are ordered as the network expects."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ STRIDE = PATCH * MERGE
 
 
 def target_size(height: int, width: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
-    """Height and width the model was trained to see: multiples of 28, the aspect kept, the area within the limits.
+    """Height and width as in training: multiples of 28 in about the same aspect ratio, with an area within the limits.
 
-    The published rule rounds to the nearest multiple first, and only then shrinks (rounding down) or grows (rounding
-    up) what lies outside; with both limits equal this is not the nearest area.
+    The published rule first rounds to the nearest multiple. Only if the area is outside the limits, it shrinks
+    (rounding down) or grows (rounding up). With equal limits the result is therefore not always the nearest area.
     """
     near = [max(STRIDE, round(side / STRIDE) * STRIDE) for side in (height, width)]
     area = near[0] * near[1]
@@ -30,16 +30,16 @@ def target_size(height: int, width: int, min_pixels: int, max_pixels: int) -> tu
 
 
 def prepare(frames: Tensor, min_pixels: int, max_pixels: int) -> Tensor:
-    """``[M, 3, H, W]`` in ``[0, 1]`` resized and normalised; 8-bit levels in between, as where images are bytes."""
+    """Frames ``[M, 3, H, W]`` in ``[0, 1]``, resized and normalised, in 8-bit levels like image files."""
     size = target_size(int(frames.shape[-2]), int(frames.shape[-1]), min_pixels, max_pixels)
     return normalise(to_levels(resize(to_levels(frames.float()), size)), CLIP_MEAN, CLIP_STD)
 
 
 def patchify(pairs: Tensor) -> Tensor:
-    """``[P, 2, 3, h, w]`` prepared frame pairs to ``[P, patches, 1176]``.
+    """Patches ``[P, patches, 1176]`` of prepared frame pairs ``[P, 2, 3, h, w]``.
 
-    Patches of one token stand together: token rows, token columns, then the 2 x 2 patches of the token; inside a patch
-    channel, frame, row, column.
+    The patches of one token are adjacent. Their order is token row, token column, then the 2 x 2 patches of the token;
+    the order inside a patch is channel, frame, row, column.
     """
     count, frames, channels, height, width = pairs.shape
     rows, columns = height // STRIDE, width // STRIDE

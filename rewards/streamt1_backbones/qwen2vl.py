@@ -1,8 +1,8 @@
-"""A Qwen2-VL that judges: a head reads the hidden states at special tokens of a filled-in prompt template.
+"""Reward models on Qwen2-VL: a head maps the hidden states at special tokens of a prompt template to scores.
 
-Such judges were trained with plain positions 0, 1, 2, ... for every token, pictures included, because the release they
-were trained with made three-dimensional positions only for generating text. Newer releases make them everywhere, which
-silently changes every score: here positions are always passed, and a test pins them.
+These models were trained with positions 0, 1, 2, ... for all tokens, image tokens included, because the transformers
+release they used computed three-dimensional positions only for generating text. Newer releases always compute them,
+which silently changes every score. So positions are always passed here, and a test compares the results.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ Medium = Literal["image", "video"]
 
 @dataclass(frozen=True)
 class Base:
-    """The model a judge was trained from: its configuration and tokenizer are needed, its weights are not.
+    """The model that a judge was fine-tuned from: only its configuration and tokenizer are read, not its weights.
 
-    reward: who asks, for errors.
+    reward: the reward's name, for errors.
     """
 
     reward: str
@@ -42,9 +42,9 @@ class Base:
     revision: str | None = None
 
     def network(self, state: State, dtype: DType, device: str) -> nn.Module:
-        """The network with `state`, keys as Qwen2-VL was published with; the language head is left out.
+        """The network with the weights `state` (keys as in the published Qwen2-VL), without the language head.
 
-        Raises `PluginError` that lists missing and unknown keys.
+        Raises `PluginError` with the missing and unexpected keys.
         """
         from transformers import AutoConfig, Qwen2VLModel
 
@@ -65,7 +65,7 @@ class Base:
         return network
 
     def tokenizer(self, tokens: Sequence[str], rows: int) -> Any:
-        """The tokenizer with the judge's special `tokens`, whose ids must be the last of `rows` embeddings."""
+        """The tokenizer with special `tokens`. Raises `PluginError` unless their ids are the last of `rows`."""
         from transformers import AutoTokenizer
 
         with fetching(self.reward, self.model):
@@ -78,23 +78,23 @@ class Base:
                 f"Reward {self.reward!r}: the special tokens {', '.join(tokens)} have ids {ids}, but the checkpoint "
                 f"was trained with {expected}. {self.model!r} is not the tokenizer it was trained with."
             )
-        if tokenizer.chat_template is None:  # older repositories keep it beside the processor
+        if tokenizer.chat_template is None:  # older repositories have it in a file of its own
             path = find_file(self.reward, self.model, "chat_template.json", self.revision)
             tokenizer.chat_template = json.loads(Path(path).read_text(encoding="utf-8"))["chat_template"]
         return tokenizer
 
 
-def harmless(text: str, tokenizer: Any) -> str:
-    """`text` with every special token in it broken by a space: users must not be able to write the judge's marks."""
+def without_special_tokens(text: str, tokenizer: Any) -> str:
+    """`text` with a space inside every special token, so that a user's prompt cannot contain one."""
     for token in sorted(tokenizer.get_added_vocab(), key=len, reverse=True):
         text = text.replace(token, f"{token[0]} {token[1:]}")
     return text
 
 
 class Judge:
-    """Network, tokenizer, head and special tokens together.
+    """A reward model: network, tokenizer, and a head that reads the hidden states at special tokens.
 
-    head: ``[..., hidden]`` to ``[..., outputs]``, kept in float32. tokens: where it reads, in order.
+    head: ``[..., hidden]`` to ``[..., outputs]``, in float32. tokens: the special tokens, in the order of the outputs.
     """
 
     def __init__(self, network: nn.Module, tokenizer: Any, head: nn.Module, tokens: Sequence[str]) -> None:
@@ -105,7 +105,7 @@ class Judge:
         self._tokens = tuple(tokens)
 
     def to(self, device: str) -> Judge:
-        """Move the weights."""
+        """Move the weights; returns the same object."""
         self.network.to(device)
         self.head.to(device)
         return self
@@ -115,21 +115,21 @@ class Judge:
         found: torch.device = self.network.device
         return found
 
-    def see(self, pairs: Tensor) -> Tensor:
-        """``[P, tokens, hidden]`` of ``[P, 2, 3, h, w]`` prepared frame pairs; each pair is seen by itself."""
+    def embed(self, pairs: Tensor) -> Tensor:
+        """Visual tokens ``[P, tokens, hidden]`` of prepared frame pairs ``[P, 2, 3, h, w]``, one by one."""
         patches = patchify(pairs.to(self.device))
         sides = [int(side) // PATCH for side in pairs.shape[-2:]]
         grid = torch.tensor([[1, *sides]] * len(pairs), device=self.device)
-        seen = self.network.visual(patches.flatten(0, 1).to(self.network.dtype), grid_thw=grid)
-        merged: Tensor = getattr(seen, "pooler_output", seen)  # the other output is what goes into the merger
+        output = self.network.visual(patches.flatten(0, 1).to(self.network.dtype), grid_thw=grid)
+        merged: Tensor = getattr(output, "pooler_output", output)  # the other output is the input of the merger
         return merged.view(len(pairs), patches.shape[1] // MERGE**2, -1)
 
-    def write(self, texts: Sequence[str], medium: Medium, visual_tokens: int) -> tuple[Tensor, Tensor]:
-        """Token ids and attention mask ``[B, L]`` of user messages that show a picture or video, then say `texts`."""
+    def tokenize(self, texts: Sequence[str], medium: Medium, visual_tokens: int) -> tuple[Tensor, Tensor]:
+        """Token ids and attention mask ``[B, L]`` of messages: an image or video, then one of `texts`."""
         mark = f"<|{medium}_pad|>"
         chats = [self._chat(text, medium) for text in texts]
         if any(chat.count(mark) != 1 for chat in chats):
-            raise PluginError(f"The chat template must show one {mark} for each {medium}; it is not that of Qwen2-VL.")
+            raise PluginError(f"The chat template must have one {mark} for each {medium}, as that of Qwen2-VL has.")
         full = [chat.replace(mark, mark * visual_tokens) for chat in chats]
         coded = self.tokenizer(full, padding=True, return_tensors="pt", add_special_tokens=False)
         return coded["input_ids"].to(self.device), coded["attention_mask"].to(self.device)
@@ -141,8 +141,8 @@ class Judge:
         )
         return str(chat)
 
-    def read(self, ids: Tensor, mask: Tensor, visual: Tensor, medium: Medium) -> Tensor:
-        """``[B, special tokens, outputs]`` float32. visual: ``[B, visual tokens, hidden]``."""
+    def outputs(self, ids: Tensor, mask: Tensor, visual: Tensor, medium: Medium) -> Tensor:
+        """Head outputs ``[B, special tokens, outputs]`` in float32. visual: ``[B, visual tokens, hidden]``."""
         config = self.network.config
         mark = config.image_token_id if medium == "image" else config.video_token_id
         embedded = self.network.get_input_embeddings()(ids)
@@ -151,13 +151,13 @@ class Judge:
         hidden = self.network.language_model(
             inputs_embeds=embedded, attention_mask=mask, position_ids=positions, use_cache=False
         ).last_hidden_state
-        where = self._places(ids)
+        where = self._positions(ids)
         chosen = hidden.gather(1, where[..., None].expand(-1, -1, hidden.shape[-1]))
-        read: Tensor = self.head(chosen.float())
-        return read
+        found: Tensor = self.head(chosen.float())
+        return found
 
-    def _places(self, ids: Tensor) -> Tensor:
-        """``[B, special tokens]``: where each stands. Raises `PluginError` unless it does exactly once."""
+    def _positions(self, ids: Tensor) -> Tensor:
+        """Positions ``[B, special tokens]`` of the special tokens. Raises `PluginError` unless each occurs once."""
         hits = torch.stack([ids == token for token in self._ids], dim=1)
         if not bool((hits.sum(2) == 1).all()):
             raise PluginError(f"The prompt template must contain each of {', '.join(self._tokens)} exactly once.")

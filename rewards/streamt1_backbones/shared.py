@@ -1,4 +1,4 @@
-"""One copy of a network for all rewards that use it."""
+"""Shares one copy of a network among the rewards that use it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Source:
-    """Which weights, in which form, where. extra: a second file that changes them, if any."""
+    """The weights of a network, their dtype and device. extra: a second file that replaces weights, if any."""
 
     model: str
     revision: str | None
@@ -27,19 +27,19 @@ T = TypeVar("T")
 
 
 class Shared(Generic[T]):
-    """Loads each `Source` once; it is freed when the last reward that holds it lets go."""
+    """Networks by `Source`: each is loaded once, and freed when no reward refers to it any more."""
 
     def __init__(self, load: Callable[[Source], T]) -> None:
         self._load = load
-        self._held: WeakValueDictionary[Source, T] = WeakValueDictionary()
+        self._loaded: WeakValueDictionary[Source, T] = WeakValueDictionary()
 
     def __len__(self) -> int:
-        return len(self._held)
+        return len(self._loaded)
 
     def get(self, source: Source) -> T:
-        """The network of `source`; whoever asks first waits for it to be loaded."""
-        found = self._held.get(source)
+        """The network of `source`, loaded at the first call."""
+        found = self._loaded.get(source)
         if found is None:
             found = self._load(source)
-            self._held[source] = found
+            self._loaded[source] = found
         return found

@@ -1,4 +1,4 @@
-"""Where weights and texts come from: a folder, a Hugging Face repository, an installed package (never imported)."""
+"""Finds weights and texts in a folder, a Hugging Face repository or an installed package, which is never imported."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DType = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 def torch_dtype(name: DType, device: str) -> torch.dtype:
-    """The named dtype; `auto` is bfloat16 on an accelerator and float32 on a processor."""
+    """The named dtype; `auto` is bfloat16 on an accelerator and float32 on the CPU."""
     import torch
 
     if name == "auto":
@@ -30,7 +30,7 @@ def torch_dtype(name: DType, device: str) -> torch.dtype:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """transformers keeps its reports of unused keys to itself inside: keys are checked here, with errors."""
+    """Silences the warnings of transformers in the block: `check_keys` reports missing and unused keys as errors."""
     from transformers.utils import logging
 
     before = logging.get_verbosity()
@@ -43,7 +43,7 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def fetching(reward: str, source: str) -> Iterator[None]:
-    """Loading from `source` inside: a folder or repository that cannot be read becomes a `PluginError`."""
+    """Raises `PluginError` where loading from `source` in the block fails."""
     try:
         yield
     except (OSError, ValueError) as error:
@@ -55,11 +55,11 @@ def fetching(reward: str, source: str) -> Iterator[None]:
 
 
 def find_file(reward: str, source: str, name: str, revision: str | None = None) -> Path:
-    """File `name` of a folder or repository. Raises `PluginError` if it is not there or cannot be downloaded."""
+    """Path of the file `name` in a folder or repository. Raises `PluginError` where it is missing."""
     folder = Path(source).expanduser()
     if folder.is_dir():
         if not (folder / name).is_file():
-            raise PluginError(f"Reward {reward!r} finds no {name!r} in {folder}.")
+            raise PluginError(f"Reward {reward!r} needs the file {name!r}, which is not in {folder}.")
         return folder / name
     from huggingface_hub import hf_hub_download
 
@@ -68,18 +68,18 @@ def find_file(reward: str, source: str, name: str, revision: str | None = None) 
 
 
 def installed_file(reward: str, package: str, name: str, install: str) -> Path:
-    """File `name` of an installed package, without importing it. Raises `PluginError` with the install command."""
+    """Path of the file `name` in an installed package, not imported. Raises `PluginError` where it is missing."""
     try:
         path = Path(str(distribution(package).locate_file(name)))
     except PackageNotFoundError as error:
         raise PluginError(f"Reward {reward!r} needs the package {package!r}. Install it with: {install}") from error
     if not path.is_file():
-        raise PluginError(f"Reward {reward!r} finds no {name!r} in the installed {package!r}; expected {path}.")
+        raise PluginError(f"Reward {reward!r} needs the file {path}, which the installed {package!r} does not have.")
     return path
 
 
 def text_constants(path: Path, names: Sequence[str]) -> list[str]:
-    """String constants assigned at the top of a Python file, which is parsed and never run. Raises `PluginError`."""
+    """String constants of a Python file, which is parsed and never run. Raises `PluginError` where one is missing."""
     try:
         body = ast.parse(path.read_text(encoding="utf-8")).body
     except (OSError, SyntaxError, ValueError) as error:
@@ -90,12 +90,14 @@ def text_constants(path: Path, names: Sequence[str]) -> list[str]:
             found.update({target.id: node.value.value for target in node.targets if isinstance(target, ast.Name)})
     missing = [name for name in names if name not in found]
     if missing:
-        raise PluginError(f"{path} assigns no text to {', '.join(missing)}; it is not the file this reward needs.")
+        raise PluginError(
+            f"{path} must assign a string to {', '.join(missing)}; it is not the file that this reward needs."
+        )
     return [found[name] for name in names]
 
 
 def fill(template: str, prompt: str) -> str:
-    """The template with `prompt` in its ``{text_prompt}``. Raises `PluginError` for templates with other fields."""
+    """The template with `prompt` in place of ``{text_prompt}``. Raises `PluginError` where it has other fields."""
     try:
         return template.format(text_prompt=prompt)
     except (KeyError, IndexError, ValueError) as error:

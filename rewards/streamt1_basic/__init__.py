@@ -1,4 +1,4 @@
-"""Rewards that need no weights: faults a few tensor operations can see, from flicker to frozen motion."""
+"""Rewards without weights: each detects a fault with a few tensor operations, from flicker to frozen motion."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Optical-flow smoothness: jumps and shuffled frames show as acceleration of the flow (OpenCV's DIS, extra `flow`)."""
+"""Smoothness of the optical flow, which accelerates at jumps and in shuffled frames (OpenCV's DIS, extra `flow`)."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from streamt1_plugins.api.reward import Reward, RewardInput, RewardOutput
 if TYPE_CHECKING:
     from torch import Tensor
 
-SIDE = 256  # pixels of the shorter side the flow is computed at: half the time of 480 and no visible loss
+SIDE = 256  # pixels of the shorter side of the frames: half the time of 480 without visible loss
 
 
 @dataclass
 class Flow(Reward):
-    """How evenly things move, 0..1; 1 is uniform motion. Needs three frames, fewer score 1.
+    """Evenness of motion, 0..1; 1 is uniform motion. Fewer than three frames score 1.
 
-    half: the acceleration that scores 0.5, in frame heights per second squared. A frozen video moves perfectly evenly:
-    use it beside `dynamics`, never alone.
+    half: the acceleration that scores 0.5, in frame heights per second squared. A frozen video scores 1, so combine
+    this reward with `dynamics`.
     """
 
     half: Annotated[float, Field(gt=0)] = 3.0
@@ -36,7 +36,7 @@ class Flow(Reward):
     def score(self, inp: RewardInput) -> RewardOutput:
         start, stop, _ = inp.new_frames.indices(inp.video.shape[1])
         recent = inp.video[:, max(0, start - 2) : stop]
-        # OpenCV works on one pair of pictures at a time, in main memory.
+        # OpenCV takes one pair of frames at a time, in CPU memory.
         found = torch.tensor([acceleration(video, inp.fps) for video in recent], device=inp.video.device)
         return RewardOutput(falling(found, self.half))
 
@@ -56,7 +56,7 @@ def acceleration(video: Tensor, fps: float) -> float:
 
 
 def _gray(video: Tensor) -> list[Any]:
-    """8-bit brightness, ``[T, h, w]`` with the shorter side at most `SIDE`."""
+    """8-bit brightness ``[T, h, w]``, with a shorter side of at most `SIDE` pixels."""
     shorter = min(video.shape[-2:])
     if shorter > SIDE:
         video = torch.nn.functional.interpolate(video.float(), scale_factor=SIDE / shorter, mode="area")

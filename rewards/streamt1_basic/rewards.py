@@ -1,7 +1,7 @@
-"""The weight-free rewards. Every score lies in ``[0, 1]``; 1 means nothing is wrong.
+"""Rewards without weights. Every score is in ``[0, 1]``, where 1 means no fault.
 
-All judge the new frames; what the horizon shows before them, and the anchor, is what they are compared with. Where
-there is nothing to compare with (the first chunk, a single frame) the score is 1 for every candidate alike.
+All score the new frames, compared with the earlier frames of the horizon or with the anchor. Where there is nothing to
+compare with (the first chunk, a single frame), every candidate scores 1.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from streamt1_plugins.api.reward import Reward, RewardInput, RewardOutput
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-LEAD = 4  # frames before the new ones that are looked at: enough to see how things moved up to the boundary
+LEAD = 4  # frames before the new ones that are used: enough to measure the motion up to the boundary
 Positive = Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
 
 
-class View:
-    """One reward input as the measures need it; each form of the frames is made once, and only if it is used."""
+class Frames:
+    """The frames of a reward input in the forms that the measures read; each form is computed once, on first use."""
 
     def __init__(self, inp: RewardInput) -> None:
         start, stop, _ = inp.new_frames.indices(inp.video.shape[1])
@@ -44,7 +44,7 @@ class View:
 
     @cached_property
     def small(self) -> Tensor:
-        """``[N, lead + new, 3, h, w]``: the new frames and those just before them, shrunk."""
+        """The new frames and those just before them, shrunk: ``[N, lead + new, 3, h, w]``."""
         return metrics.shrink(self._recent)
 
     @property
@@ -57,7 +57,7 @@ class View:
 
     @cached_property
     def luma(self) -> Tensor:
-        """``[N, new, H, W]`` brightness of the new frames in full resolution."""
+        """Brightness of the new frames in full resolution: ``[N, new, H, W]``."""
         return metrics.luma(self.new)
 
     @cached_property
@@ -66,93 +66,94 @@ class View:
 
 
 class FaultReward(Reward):
-    """A reward that looks for one kind of fault."""
+    """Base of rewards that detect one kind of fault."""
 
     def score(self, inp: RewardInput) -> RewardOutput:
-        return RewardOutput(self.judge(View(inp)))
+        return RewardOutput(self.grade(Frames(inp)))
 
     @abstractmethod
-    def judge(self, view: View) -> Tensor:
-        """``[N]`` in ``[0, 1]``."""
+    def grade(self, frames: Frames) -> Tensor:
+        """Scores ``[N]`` in ``[0, 1]``."""
 
 
 @dataclass
 class Flicker(FaultReward):
-    """Brightness that jumps to and fro. half: mean luma second difference (0..2) that scores 0.5."""
+    """Detects brightness that jumps up and down. half: mean second difference of luma (0..2) that scores 0.5."""
 
     half: Positive = 0.02
 
-    def judge(self, view: View) -> Tensor:
-        return metrics.falling(metrics.luma_second_difference(view.small), self.half)
+    def grade(self, frames: Frames) -> Tensor:
+        return metrics.falling(metrics.luma_second_difference(frames.small), self.half)
 
 
 @dataclass
 class Seam(FaultReward):
-    """A visible cut where the new chunk begins.
+    """Detects a visible cut where the new chunk begins.
 
-    half: by how much the change at the boundary exceeds that between neighbours for a score of 0.5 (1 = twice it).
+    half: the excess of the change at the boundary over that between other frames that scores 0.5 (1 = twice as large).
     """
 
     lead_frames: ClassVar[int] = 1
 
     half: Positive = 1.0
 
-    def judge(self, view: View) -> Tensor:
-        excess = (metrics.boundary_ratio(view.small, view.lead) - 1).clamp(min=0)
+    def grade(self, frames: Frames) -> Tensor:
+        excess = (metrics.boundary_ratio(frames.small, frames.lead) - 1).clamp(min=0)
         return metrics.falling(excess, self.half)
 
 
 @dataclass
 class Drift(FaultReward):
-    """Colours, brightness and contrast that leave those of the first chunk. half: `colour_shift` that scores 0.5."""
+    """Detects colours, brightness or contrast unlike the first chunk's. half: `colour_shift` that scores 0.5."""
 
     half: Positive = 0.06
 
-    def judge(self, view: View) -> Tensor:
-        return metrics.falling(metrics.colour_shift(view.small_new, view.small_anchor), self.half)
+    def grade(self, frames: Frames) -> Tensor:
+        return metrics.falling(metrics.colour_shift(frames.small_new, frames.small_anchor), self.half)
 
 
 @dataclass
 class Exposure(FaultReward):
-    """Colours burnt to white or sunk to black. allowed: share 0..1 that costs nothing; half: excess that scores 0.5."""
+    """Detects colours clipped to white or black. allowed: share 0..1 without effect; half: excess that scores 0.5."""
 
     allowed: Annotated[float, Field(ge=0, le=1)] = 0.1
     half: Positive = 0.2
 
-    def judge(self, view: View) -> Tensor:
-        excess = (metrics.clipped_share(view.new) - self.allowed).clamp(min=0)
+    def grade(self, frames: Frames) -> Tensor:
+        excess = (metrics.clipped_share(frames.new) - self.allowed).clamp(min=0)
         return metrics.falling(excess, self.half)
 
 
 @dataclass
 class Sharpness(FaultReward):
-    """Fine detail lost (blur) or gained (noise) since the first chunk. half: octaves of change that score 0.5."""
+    """Detects fine detail lost (blur) or gained (noise) since the first chunk. half: octaves that score 0.5."""
 
     half: Positive = 1.0
 
-    def judge(self, view: View) -> Tensor:
-        return metrics.falling(metrics.sharpness_change(view.luma, view.anchor_luma), self.half)
+    def grade(self, frames: Frames) -> Tensor:
+        return metrics.falling(metrics.sharpness_change(frames.luma, frames.anchor_luma), self.half)
 
 
 @dataclass
 class Dynamics(FaultReward):
-    """A band of motion: still, empty, hectic and chaotic videos score low.
+    """Detects still, empty, hectic and chaotic videos.
 
-    slow, fast: the band's ends in frame heights per second; below, the score falls to 0 with the square of the speed.
-    half: what `steadiness` (2 = steady) lacks, and the share by which speed exceeds `fast`, for a score of 0.5.
+    slow, fast: the range of good speeds in frame heights per second; below it the score falls with the square of the
+    speed. half: the amount by which `steadiness` is below 2, or the relative excess of the speed over `fast`, that
+    scores 0.5.
     """
 
     slow: Positive = 0.03
     fast: Positive = 0.8
     half: Positive = 0.5
 
-    def judge(self, view: View) -> Tensor:
-        speed = metrics.speed(view.small_new, view.fps)
-        if view.small_new.shape[1] < 2:
-            return torch.ones_like(speed) + speed  # one frame cannot move; NaN pixels still count
+    def grade(self, frames: Frames) -> Tensor:
+        speed = metrics.speed(frames.small_new, frames.fps)
+        if frames.small_new.shape[1] < 2:
+            return torch.ones_like(speed) + speed  # one frame has no motion; the sum keeps NaN
         moving = (speed / self.slow).clamp(max=1).square()
         hectic = (speed / self.fast - 1).clamp(min=0)
-        unsteady = (2 - metrics.steadiness(view.small)).clamp(min=0)
+        unsteady = (2 - metrics.steadiness(frames.small)).clamp(min=0)
         return moving * metrics.falling(hectic, self.half) * metrics.falling(unsteady, self.half)
 
 
@@ -166,14 +167,14 @@ FAULTS: Mapping[str, FaultReward] = MappingProxyType(
         "dynamics": Dynamics(),
     }
 )
-FLOOR = 0.01  # keeps the product's order alive when one factor is zero
+FLOOR = 0.01  # keeps the other factors effective when one is zero
 
 
 @dataclass
 class Basic(Reward):
-    """All faults in one: the weighted geometric mean of the six scores, so one gross fault spoils a clip.
+    """Detects all six faults: the weighted geometric mean of their scores, so one gross fault lowers the whole score.
 
-    A plain mean would let five perfect scores hide a frozen video. Options are the weights; 0 leaves a fault out.
+    In a plain mean, five perfect scores would hide a frozen video. The options are weights; 0 leaves a fault out.
     """
 
     lead_frames: ClassVar[int] = 1
@@ -190,8 +191,8 @@ class Basic(Reward):
             raise ValueError("at least one weight must be above 0")
 
     def score(self, inp: RewardInput) -> RewardOutput:
-        view, weights = View(inp), self._weights()
-        parts = {name: FAULTS[name].judge(view) for name, weight in weights.items() if weight > 0}
+        frames, weights = Frames(inp), self._weights()
+        parts = {name: FAULTS[name].grade(frames) for name, weight in weights.items() if weight > 0}
         logs = torch.stack([weights[name] * part.clamp(min=FLOOR).log() for name, part in parts.items()])
         return RewardOutput((logs.sum(0) / sum(weights.values())).exp(), parts)
 

@@ -1,4 +1,4 @@
-"""Rewards on CLIP: likeness to the prompt, human preference, aesthetics, steadiness of the background."""
+"""Rewards on CLIP: match to the prompt, human preference, aesthetics, consistency of the background."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One CLIP for all rewards that use it: frames and prompts to unit vectors."""
+"""Embeddings of frames and prompts by a CLIP model that several rewards share."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Fit = Literal["crop", "crop-aliased", "letterbox"]
-"""`crop`: the middle square; `crop-aliased`: the same unfiltered, as VBench; `letterbox`: all of it, black around."""
+"""`crop`: the middle square; `crop-aliased`: without antialiasing, as in VBench; `letterbox`: with black borders."""
 
 
 class Clip:
@@ -34,7 +34,7 @@ class Clip:
 
     @property
     def temperature(self) -> Tensor:
-        """What cosines were multiplied with in training."""
+        """The factor of cosines in training."""
         scale: Tensor = self.model.logit_scale.float().exp()
         return scale
 
@@ -49,7 +49,7 @@ class Clip:
         return normalize(pooled(self.model.get_image_features(pixel_values=pixels)).float(), dim=-1)
 
     def texts(self, texts: Sequence[str]) -> Tensor:
-        """Embeddings of prompts; what exceeds the text length CLIP knows is cut off."""
+        """Embeddings of prompts, which are truncated to the text length of the model."""
         distinct = list(dict.fromkeys(texts))
         coded = self._tokenizer(
             distinct, padding="max_length", truncation=True, max_length=self._longest, return_tensors="pt"
@@ -61,7 +61,7 @@ class Clip:
 
 
 def pooled(output: Any) -> Tensor:
-    """The projected embedding. transformers 5 wraps in an output object what was the tensor itself."""
+    """The projected embedding, which transformers 5 wraps in an output object."""
     found: Tensor = output if isinstance(output, torch.Tensor) else output.pooler_output
     return found
 
@@ -86,7 +86,7 @@ def _load(source: Source) -> Clip:
 
 
 def _checkpoint(place: str) -> Any:
-    """A file by ``folder-or-repository:file``."""
+    """Path of the file that ``folder-or-repository:file`` names."""
     repository, _, name = place.rpartition(":")
     return find_file("CLIP", repository, name)
 

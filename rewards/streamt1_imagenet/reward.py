@@ -1,4 +1,4 @@
-"""Consistency rewards that run offline after ``pip install 'streamt1-plugins[imagenet]'``."""
+"""The consistency rewards. They need ``pip install 'streamt1-plugins[imagenet]'`` and no download."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ class _Imagenet(ConsistencyReward):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._held: network.Lite | None = None
+        self._shared: network.Lite | None = None
 
     def load(self, device: str) -> None:
-        """Raises `PluginError` with the install command where the wheels are missing."""
-        self._held = network.LITES.get(Source("efficientnet-lite0", None, "float32", device))
+        """Raises `PluginError` with the install command where the packages are missing."""
+        self._shared = network.LITES.get(Source("efficientnet-lite0", None, "float32", device))
 
     def release(self) -> None:
-        self._held = None
+        self._shared = None
 
     def grid(self, frames: Tensor) -> Tensor:
-        if self._held is None:
+        if self._shared is None:
             raise PluginError(f"Reward {type(self).__name__} is not loaded: call load(device) first.")
-        return self._held.grid(frames)
+        return self._shared.grid(frames)
 
 
 @dataclass(kw_only=True)
 class ImagenetSubject(_Imagenet):
-    """How far the thing in view stays the same, 0..1: a small ImageNet network's features where it sees something."""
+    """Consistency of the subject, 0..1, by the features of a small ImageNet network at strong activations."""
 
     def features(self, frames: Tensor) -> Tensor:
         return network.subject(self.grid(frames))
@@ -46,7 +46,7 @@ class ImagenetSubject(_Imagenet):
 
 @dataclass(kw_only=True)
 class ImagenetBackground(_Imagenet):
-    """How far the rest of the picture stays the same, 0..1: the features where it sees nothing in particular."""
+    """Consistency of the background, 0..1, by the features at weak activations."""
 
     def features(self, frames: Tensor) -> Tensor:
         return network.background(self.grid(frames))

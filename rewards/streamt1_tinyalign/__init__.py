@@ -1,4 +1,4 @@
-"""Text-video alignment for the bundled moving-shapes world: a tiny learned dual encoder with packaged weights."""
+"""A reward for the bundled moving-shapes world: text-video alignment by a tiny dual encoder in the package."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What the dual encoder learns from: clips with true captions, captions with one wrong word, clips with one fault.
+"""Training data of the dual encoder: clips with captions, captions with one wrong word, and clips with one fault.
 
-Everything is rendered from the train split of the moving-shapes world, which this module alone imports; the model and
-the reward do not need it.
+All clips are rendered from the train split of the moving-shapes world. The model and the reward do not import that
+world.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from streamt1_tinyworld.world import (
 ATTRIBUTES = ("colour", "shape", "motion", "speed", "background")
 FAULTS = ("altered", "frozen", "vanishes", "morphs")
 FAULT_ODDS = (0.45, 0.15, 0.2, 0.2)
-VARIANTS, WRONG, MISSHAPEN = 4, 4, 2  # true captions per clip; per true one, any wrong ones and wrong shapes
+VARIANTS, WRONG, MISSHAPEN = 4, 4, 2  # captions per clip; wrong captions, and those with a wrong shape, per caption
 VALUES = {"colour": tuple(COLOURS), "shape": SHAPES, "motion": MOTIONS, "speed": tuple(SPEEDS)}
 
 
 @dataclass(frozen=True)
 class Pool:
-    """N staged clips, their twins with one attribute changed, and captions. Codes: -1 where nothing is said."""
+    """N clips, their twins with one attribute changed, and captions. Codes are -1 where the caption leaves it open."""
 
     scene: Scene
     twin: Scene  # same hidden attributes
@@ -51,7 +51,7 @@ class Pool:
 
 
 def make_pool(tokenize: Callable[[list[str]], Tensor], split: str, n: int, seed: int, two: float = 0.4) -> Pool:
-    """Stage `n` clips of a split on the CPU."""
+    """A pool of `n` clips of a split, on the CPU."""
     rng = random.Random(f"align {seed}")
     specs = sample_split(split, n, rng, two)
     twins = [alter(spec, rng.choice(("colour", "shape", "motion", "motion", "speed")), rng) for spec in specs]
@@ -101,7 +101,7 @@ def _codes(spec: Spec) -> list[int]:
 
 
 def is_true(said: Tensor, shown: Tensor) -> Tensor:
-    """[A, B] whether caption a describes clip b, whatever else the clip shows; from codes [A, 1+4K] and [B, 1+4K]."""
+    """Whether caption a is true of clip b, as [A, B], from the codes [A, 1+4K] and [B, 1+4K]."""
 
     def agree(left: Tensor, right: Tensor) -> Tensor:
         return ((left[:, None] < 0) | (left[:, None] == right[None])).all(-1)
@@ -113,14 +113,14 @@ def is_true(said: Tensor, shown: Tensor) -> Tensor:
     return result
 
 
-def film(pool: Pool, rows: Tensor, frames: int, start: int) -> Tensor:
-    """[n, frames, 3, 64, 64] the clips as they are."""
+def clean_clips(pool: Pool, rows: Tensor, frames: int, start: int) -> Tensor:
+    """Clips [n, frames, 3, 64, 64] without faults."""
     scene = pool.scene.take(rows)
     return paint(scene, coverage(scene, start, start + frames))
 
 
-def spoil(pool: Pool, rows: Tensor, frames: int, start: int, kind: Tensor) -> Tensor:
-    """[n, frames, 3, 64, 64] the same clips with a fault each; `kind` [n] indexes FAULTS."""
+def faulty_clips(pool: Pool, rows: Tensor, frames: int, start: int, kind: Tensor) -> Tensor:
+    """The same clips [n, frames, 3, 64, 64] with a fault each; `kind` [n] indexes FAULTS."""
     scene, twin = pool.scene.take(rows), pool.twin.take(rows)
     covered, other = coverage(scene, start, start + frames), coverage(twin, start, start + frames)
     time = torch.arange(frames, device=rows.device)
@@ -137,8 +137,8 @@ def spoil(pool: Pool, rows: Tensor, frames: int, start: int, kind: Tensor) -> Te
     return chosen[kind, torch.arange(len(rows), device=rows.device)]
 
 
-def wear(video: Tensor, round_trip: Callable[[Tensor], Tensor] | None) -> Tensor:
-    """Make clips look generated: a quarter through the VAE, then blur, a colour cast and noise of random strength."""
+def degraded(video: Tensor, round_trip: Callable[[Tensor], Tensor] | None) -> Tensor:
+    """Clips like generated ones: a quarter through the VAE, then blur, colour cast and noise of random strength."""
     n, device = len(video), video.device
     quarter = n // 4
     if round_trip is not None and quarter:

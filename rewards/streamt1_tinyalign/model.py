@@ -1,6 +1,6 @@
-"""A tiny dual encoder for the moving-shapes world: how well a clip shows what a prompt says.
+"""A tiny dual encoder for the moving-shapes world, which scores the match of a clip and a prompt.
 
-Trained on clips of that world alone (see `training.py`); it knows its words, and ignores every other one.
+It was trained on clips of that world alone (see `training.py`), and ignores words outside its vocabulary.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MAX_WORDS = 32
 
 
 class ChannelNorm(nn.Module):
-    """Scale each pixel's channels to RMS 1: no statistics over time, so a clip's length changes nothing."""
+    """Scales each pixel's channels to RMS 1. Without statistics over time, the length of a clip has no influence."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class ChannelNorm(nn.Module):
 
 
 class Stage(nn.Module):
-    """A convolution over space, then a residual one over time; both as 2-D convolutions, the fast ones everywhere."""
+    """A convolution over space, then a residual one over time; both are 2-D, which is fast on every device."""
 
     def __init__(self, into: int, out: int, stride: int, dilation: int = 1) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class VideoEncoder(nn.Module):
 
 
 class TextEncoder(nn.Module):
-    """Word ids -> one vector."""
+    """Word ids -> one vector: a small transformer."""
 
     def __init__(self, words: int, width: int) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ class TextEncoder(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """[N, L] ids, 0 = no word -> [N, width]."""
         empty = tokens == 0
-        empty[:, 0] = False  # a prompt without a known word must not attend to nothing
+        empty[:, 0] = False  # attention needs at least one token, also in a prompt without a known word
         hidden = self.layers(self.words(tokens) + self.place[: tokens.shape[1]], src_key_padding_mask=empty)
         output: Tensor = self.head(hidden.masked_fill(empty[..., None], 0).sum(1) / (~empty).sum(1, keepdim=True))
         return output
@@ -106,7 +106,7 @@ class TinyAlign(nn.Module):
         self._ids = {word: index + 1 for index, word in enumerate(self.vocabulary)}
 
     def tokenize(self, prompts: Sequence[str]) -> Tensor:
-        """[N, MAX_WORDS] ids of the known words of each prompt, in order; others are ignored."""
+        """Ids [N, MAX_WORDS] of the known words of each prompt, in order; other words are ignored."""
         rows = [[self._ids[word] for word in re.findall(r"[^\W\d_]+", p.lower()) if word in self._ids] for p in prompts]
         return torch.tensor([(row + [0] * MAX_WORDS)[:MAX_WORDS] for row in rows])
 
@@ -120,7 +120,7 @@ class TinyAlign(nn.Module):
 
     @torch.no_grad()
     def score(self, video: Tensor, prompts: Sequence[str]) -> Tensor:
-        """[N] cosine in -1..1 of clips [N, T, 3, 64, 64] in 0..1 with a prompt each; higher is a better match."""
+        """Cosines [N] in -1..1 of clips [N, T, 3, 64, 64] in 0..1 and a prompt each; higher is a better match."""
         weight = self.temperature
         clips = self.embed_video(video.to(weight.device, weight.dtype))
         return (clips * self.embed_text(self.tokenize(prompts).to(weight.device))).sum(-1).float()

@@ -1,4 +1,4 @@
-"""The reward around the dual encoder: loads it when a run starts, brings frames to the size it was trained on."""
+"""The reward `tinyalign`: loads the dual encoder, and resizes frames to the size that it was trained on."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from streamt1_plugins.errors import PluginError
 if TYPE_CHECKING:
     from streamt1_tinyalign.model import TinyAlign as DualEncoder
 
-SIDE = 64  # pixels, height and width of the world it knows
+SIDE = 64  # height and width of the training clips in pixels
 WEIGHTS = Path(__file__).parent / "weights"
 
 
 @dataclass
 class TinyAlign(Reward):
-    """How well a clip of moving shapes shows what its prompt says. Knows only that world; meaningless on others.
+    """Match of a moving-shapes clip to its prompt, -1..1. Scores of other videos mean nothing.
 
-    folder: weights of your own training; the packaged ones if left out.
+    folder: weights that `streamt1_tinyalign.training` wrote; default: those in the package.
     """
 
     needs_prompt: ClassVar[bool] = True
@@ -40,7 +40,9 @@ class TinyAlign(Reward):
 
         folder = self.folder or WEIGHTS
         if not (folder / CONFIG).is_file():
-            raise PluginError(f"Reward 'tinyalign' finds no weights in {folder}. Without `folder` it uses its own.")
+            raise PluginError(
+                f"Reward 'tinyalign' needs {CONFIG} in {folder}. Leave `folder` out to use the weights in the package."
+            )
         self._model = load(folder, device)
 
     def score(self, inp: RewardInput) -> RewardOutput:
@@ -53,7 +55,7 @@ class TinyAlign(Reward):
 
 
 def at_world_size(video: Tensor) -> Tensor:
-    """``[N, T, 3, 64, 64]`` from frames of any size, float32."""
+    """Frames of any size, resized to ``[N, T, 3, 64, 64]`` float32."""
     count, frames, channels, height, width = video.shape
     if (height, width) == (SIDE, SIDE):
         return video.float()

@@ -1,15 +1,15 @@
-"""Training the dual encoder on the moving-shapes world alone.
+"""Trains the dual encoder on the moving-shapes world.
 
     python -m streamt1_tinyalign.training --out DIR [--vae PIPELINE_FOLDER]
 
-Contrastive, both ways: a clip must prefer its caption to those of other clips and to the same caption with one wrong
-word; a caption must prefer its clip to the others and to the same clip with a fault (another motion, speed, shape or
-colour, frozen, a thing that vanishes or turns into another). Shapes are the hardest and get pairs of frames of their
-own. Held-out combinations and the judge are never seen.
+The loss is contrastive in both directions: a clip against captions of other clips and its caption with one wrong word;
+a caption against other clips and its clip with a fault (another motion, speed, shape or colour; frozen; an object that
+vanishes or changes). Shapes are the hardest attribute, so there is a further loss on pairs of frames. Held-out
+combinations and the judge are not used.
 
-The packaged weights: 650 steps on one H100 (80 s, batches of 256, AdamW, before pairs of frames and Muon were
-added), then on one CPU core, `--clips 3000`, `--init WEIGHTS --steps 260 --batch 8 48 --lr 1e-3 --seed 1` (4 minutes)
-and `--init WEIGHTS --steps 170 --batch 16 48 --lr 7e-4 --seed 2` (4 minutes).
+The weights in the package: 650 steps on one H100 (80 s, batches of 256, AdamW, without pairs of frames and Muon, which
+were added later), then on one CPU core, `--clips 3000`, `--init WEIGHTS --steps 260 --batch 8 48 --lr 1e-3 --seed 1` (4
+minutes) and `--init WEIGHTS --steps 170 --batch 16 48 --lr 7e-4 --seed 2` (4 minutes).
 """
 
 from __future__ import annotations
@@ -27,7 +27,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from streamt1_tinyalign.clips import ATTRIBUTES, FAULT_ODDS, FAULTS, Pool, alter, film, is_true, make_pool, spoil, wear
+from streamt1_tinyalign.clips import (
+    ATTRIBUTES,
+    FAULT_ODDS,
+    FAULTS,
+    Pool,
+    alter,
+    clean_clips,
+    degraded,
+    faulty_clips,
+    is_true,
+    make_pool,
+)
 from streamt1_tinyalign.model import TinyAlign, load
 from streamt1_tinyworld.scene import render, stage
 from streamt1_tinyworld.training.optim import Optimisers
@@ -40,7 +51,7 @@ RoundTrip = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Options:
-    """Clips per step at most, pairs of frames per step for the shapes, peak learning rate."""
+    """Clips per step at most, pairs of frames per step for the shape loss, and the peak learning rate."""
 
     clips: int = 256
     stills: int = 256
@@ -49,13 +60,13 @@ class Options:
 
 @dataclass(frozen=True)
 class Batch:
-    """B clips, their captions, wrong captions, and spoilt clips. Videos [B, T, 3, 64, 64], tokens [B, (WRONG,) L]."""
+    """B clips, their captions, wrong captions, and faulty clips. Videos [B, T, 3, 64, 64], tokens [B, (WRONG,) L]."""
 
     video: Tensor
     spoilt: Tensor
     tokens: Tensor
     wrong: Tensor
-    also_true: Tensor  # [B, B] caption a is true of clip b: no negative, the diagonal included
+    also_true: Tensor  # [B, B] caption a is true of clip b, so the pair is no negative; includes the diagonal
     spoilt_true: Tensor  # [B] the fault does not contradict the caption
 
 
@@ -67,11 +78,11 @@ def draw(pool: Pool, round_trip: RoundTrip | None, limit: int = 256) -> Batch:
     rows, variant = (torch.randint(n, (count,), device=device) for n in pool.tokens.shape[:2])
     start, skip = int(torch.randint(300, ())), int(torch.randint(4, ()))
     kind = torch.multinomial(torch.tensor(FAULT_ODDS, device=device), count, replacement=True)
-    video = wear(film(pool, rows, frames, start), round_trip)[:, skip:]
-    spoilt = wear(spoil(pool, rows, frames, start, kind), round_trip)[:, skip:]
+    video = degraded(clean_clips(pool, rows, frames, start), round_trip)[:, skip:]
+    spoilt = degraded(faulty_clips(pool, rows, frames, start, kind), round_trip)[:, skip:]
     said = pool.said[rows, variant]
     unharmed = is_true(said, pool.twin_shown[rows]).diagonal() & ((kind == 0) | (kind == 3))
-    still_fine = (said[:, 3::4] < 0).all(1) & (kind == 1)  # frozen, and the caption speaks of no motion
+    still_fine = (said[:, 3::4] < 0).all(1) & (kind == 1)  # frozen, and the caption names no motion
     return Batch(
         video,
         spoilt,
@@ -101,9 +112,9 @@ def loss_of(model: TinyAlign, batch: Batch) -> Tensor:
 
 
 def still_loss(model: TinyAlign, pool: Pool, count: int) -> Tensor:
-    """Cross-entropy of two frames preferring their caption to others with a wrong shape, the hardest thing to learn."""
+    """Cross-entropy of two frames and their caption against captions with a wrong shape, the hardest attribute."""
     rows, variant = (torch.randint(n, (count,), device=pool.tokens.device) for n in pool.tokens.shape[:2])
-    clips = model.embed_video(wear(film(pool, rows, 2, int(torch.randint(300, ()))), None)).float()
+    clips = model.embed_video(degraded(clean_clips(pool, rows, 2, int(torch.randint(300, ()))), None)).float()
     tokens = torch.cat([pool.tokens[rows, variant][:, None], pool.misshapen[rows, variant]], 1)
     texts = model.embed_text(tokens.flatten(0, 1)).float().view(*tokens.shape[:2], -1)
     logits = torch.einsum("nd,nkd->nk", clips, texts) / model.temperature.exp().clamp(min=0.02)
@@ -111,7 +122,7 @@ def still_loss(model: TinyAlign, pool: Pool, count: int) -> Tensor:
 
 
 def train(model: TinyAlign, pool: Pool, steps: int, round_trip: RoundTrip | None, options: Options) -> None:
-    """Train on the pool's device, in bf16 where that is fast."""
+    """Train on the pool's device, in bf16 on a GPU."""
     device = pool.tokens.device
     model.to(device).train().requires_grad_(True)
     matrices = [
@@ -135,7 +146,7 @@ def train(model: TinyAlign, pool: Pool, steps: int, round_trip: RoundTrip | None
 
 @torch.no_grad()
 def accuracy(model: TinyAlign, frames: int, count: int = 256, seed: int = 7) -> dict[str, float]:
-    """Share of test clips that score higher than with one wrong word, per attribute, and than spoilt ones."""
+    """Share of test clips that score higher than with a wrong word, per attribute, and than faulty clips, per fault."""
     rng, device = random.Random(f"accuracy {seed}"), next(model.parameters()).device
     specs = sample_split("test", count, rng)
     video, result = render(stage(specs, seed).to(device), 0, frames), {}
@@ -146,9 +157,9 @@ def accuracy(model: TinyAlign, frames: int, count: int = 256, seed: int = 7) -> 
     pool = on_device(make_pool(model.tokenize, "test", count, seed, two=0.0), device)
     rows = torch.arange(count, device=device)
     texts = [caption(spec) for spec in sample_split("test", count, random.Random(f"align {seed}"))]
-    good = model.score(film(pool, rows, frames, 0), texts)
+    good = model.score(clean_clips(pool, rows, frames, 0), texts)
     for index, fault in enumerate(FAULTS):
-        bad = model.score(spoil(pool, rows, frames, 0, torch.full_like(rows, index)), texts)
+        bad = model.score(faulty_clips(pool, rows, frames, 0, torch.full_like(rows, index)), texts)
         result[f"clip {fault}"] = float((good > bad).float().mean())
     return {name: round(value, 3) for name, value in (result | {"mean score": float(true.mean())}).items()}
 
@@ -159,7 +170,7 @@ def on_device(pool: Pool, device: torch.device) -> Pool:
 
 
 def round_trip_of(folder: Path, device: torch.device) -> RoundTrip:
-    """Encode and decode clips with the VAE of a tinyworld pipeline folder."""
+    """A function that encodes and decodes clips with the VAE of a tinyworld pipeline folder."""
     from diffusers import AutoencoderKLWan
 
     from streamt1_tinyworld.training.vae import decode, encode, whole_clips
@@ -175,15 +186,15 @@ def round_trip_of(folder: Path, device: torch.device) -> RoundTrip:
 
 
 def main() -> None:
-    """Command line."""
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder for the weights")
-    parser.add_argument("--vae", type=Path, help="pipeline folder whose VAE wears the clips")
+    parser.add_argument("--vae", type=Path, help="pipeline folder whose VAE encodes and decodes a quarter of the clips")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=650)
-    parser.add_argument("--clips", type=int, default=8192, help="rendered from, in all")
-    parser.add_argument("--init", type=Path, help="weights to go on from")
-    parser.add_argument("--batch", type=int, nargs=2, default=(256, 256), help="clips and stills per step")
+    parser.add_argument("--clips", type=int, default=8192, help="number of different clips")
+    parser.add_argument("--init", type=Path, help="weights to start from")
+    parser.add_argument("--batch", type=int, nargs=2, default=(256, 256), help="clips and pairs of frames per step")
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()

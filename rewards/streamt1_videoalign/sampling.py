@@ -1,4 +1,4 @@
-"""Which frames of a window the judge is shown, two by two."""
+"""The frames of a window that the model gets, in pairs."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ FEWEST, MOST = 4, 768
 
 
 def trained(frames: int, fps: float, rate: float) -> list[int]:
-    """Indices of an even number of frames, evenly spread, about `rate` a second: the rule of the model's own reader.
+    """Indices of an even number of frames, evenly spread, about `rate` per second, as in training.
 
-    At least four where there are as many; one frame is shown twice.
+    There are at least four where the window has as many; a single frame is used twice.
     """
     if frames < 2:
         return [0, 0]
@@ -28,9 +28,9 @@ def trained(frames: int, fps: float, rate: float) -> list[int]:
 
 
 def anchored(chunks: Sequence[int], fps: float, rate: float) -> list[int]:
-    """The same places in each chunk, chunk lengths given: a pair stays the same while the window slides over it.
+    """Indices at the same positions of each chunk, so that pairs stay the same while the window moves.
 
-    Not how the model was trained: a long window gets a few frames more, and their spacing is uneven.
+    chunks: their lengths. This differs from training: a long window gets a few more frames, unevenly spaced.
     """
     chosen: list[int] = []
     start = 0
@@ -42,12 +42,12 @@ def anchored(chunks: Sequence[int], fps: float, rate: float) -> list[int]:
 
 
 def spread(frames: int, count: int) -> list[int]:
-    """`count` indices from the first to the last of `frames`; repeated where there are too few."""
+    """`count` evenly spread indices from the first to the last of `frames`, repeated where there are too few."""
     return [int(place) for place in torch.linspace(0, frames - 1, count).round().tolist()]
 
 
 def chunk_lengths(inp: RewardInput) -> list[int]:
-    """How many frames each shown chunk has. Without frame names earlier chunks are taken to be as long as the new."""
+    """Frames of each chunk of the window. Without frame keys, earlier chunks count as long as the new one."""
     if inp.frame_ids:
         return [len(list(group)) for _, group in groupby(inp.frame_ids[0], key=lambda key: key[0])]
     start, stop, _ = inp.new_frames.indices(int(inp.video.shape[1]))

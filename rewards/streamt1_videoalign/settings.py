@@ -1,4 +1,4 @@
-"""What a VideoAlign checkpoint says about itself in `model_config.json`."""
+"""The settings of a VideoAlign checkpoint, from its `model_config.json`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class _Lora(BaseModel):
 
 
 class Settings(BaseModel):
-    """The parts of `model_config.json` that scoring needs."""
+    """The entries of `model_config.json` that scoring needs."""
 
     model_config = ConfigDict(extra="ignore", protected_namespaces=())
 
@@ -58,7 +58,7 @@ class Settings(BaseModel):
 
 
 def read_settings(path: Path) -> Settings:
-    """Settings from `model_config.json`. Raises `PluginError` for a checkpoint made in a way that is not known here."""
+    """Settings from `model_config.json`. Raises `PluginError` for a checkpoint with unsupported settings."""
     try:
         raw: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         settings = Settings.model_validate(raw)
@@ -67,7 +67,7 @@ def read_settings(path: Path) -> Settings:
         raise PluginError(f"{path} is not the configuration of a VideoAlign checkpoint: {error}") from error
     for (section, key), value in EXPECTED.items():
         if raw.get(section, {}).get(key, value) != value:
-            raise PluginError(f"{path}: {section}.{key} is {raw[section][key]!r}; reward 'videoalign' knows {value!r}.")
+            raise PluginError(f"{path}: {section}.{key} is {raw[section][key]!r}; reward 'videoalign' needs {value!r}.")
     if not all(std > 0 for std in spreads):
-        raise PluginError(f"{path}: a standard deviation in inference_config is not above 0.")
+        raise PluginError(f"{path}: standard deviations in inference_config must be above 0.")
     return settings

@@ -1,6 +1,6 @@
-"""The protocol a pipeline adapter implements: five verbs over an immutable history.
+"""The protocols of pipeline adapters and of their sessions, which work on immutable histories.
 
-A third party subclasses nothing: any class with these methods is an adapter. Shapes: `latents` and `noise` are
+Any class with these methods is an adapter; there is no base class. Shapes: `latents` and `noise` are
 ``[N, C, F, h, w]`` (N candidates, F latent frames of one chunk), frames ``[T, 3, H, W]`` float in ``[0, 1]``.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
-from streamt1_plugins.config.schema import MemoryPlan as MemoryPlan  # part of this module's face
+from streamt1_plugins.config.schema import MemoryPlan as MemoryPlan  # authors import it from here
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -118,7 +118,6 @@ class Session(Protocol):
     @property
     def forwards(self) -> int:
         """Transformer forwards so far, every candidate of a batch counted. Read-only: callers count by differences."""
-        ...
 
     @property
     def generator(self) -> Generator:
@@ -127,22 +126,18 @@ class Session(Protocol):
         Candidates drawn and generated with this object, chunk after chunk, are those the plain pipeline makes. A
         session recognises it by identity, where the plain pipeline draws otherwise than a candidate does.
         """
-        ...
 
     def root(self) -> History:
         """What every branch starts from: the empty history, or one with the frames the call continues (`index` > 0)."""
-        ...
 
     def draw(self, history: History, generator: Generator) -> Tensor:
         """Fresh noise ``[1, C, F, h, w]`` for the next chunk, from a candidate's generator or `self.generator`."""
-        ...
 
     def generate(self, history: History, noise: Tensor, generators: Sequence[Generator]) -> Tensor:
-        """Denoise N candidates of the next chunk, ``[N, C, F, h, w]``; memory is read only.
+        """Denoised latents of N candidates of the next chunk, ``[N, C, F, h, w]``; memory is read only.
 
         The result has as many frames as the noise, or fewer where part of the noise covers frames that are there.
         """
-        ...
 
     def decode(self, history: History, latents: Tensor) -> list[Decoded]:
         """Frames of THIS chunk for N candidates, continuing the history's decoder state.
@@ -150,19 +145,15 @@ class Session(Protocol):
         With an empty `root()` as history this is a cold decode, and then `latents` may hold any number of latent
         frames. A session whose root is not empty takes a plain `History()` for it.
         """
-        ...
 
     def commit(self, history: History, latents: Tensor, decoded: Decoded, route: MemoryRoute) -> History:
-        """Append one survivor ``[1, C, F, h, w]``: the clean pass that writes its context, stored with its route."""
-        ...
+        """The history with one survivor ``[1, C, F, h, w]`` and its route; the clean pass writes its context."""
 
     def finish(self, history: History) -> Any:
         """What the plain pipeline returns for these chunks, in the caller's output type."""
-        ...
 
     def close(self) -> None:
         """Give the pipeline back as it was."""
-        ...
 
 
 @runtime_checkable
@@ -175,30 +166,25 @@ class HasDraft(Protocol):
 
     def steps(self, history: History) -> int:
         """Denoising steps of the next chunk."""
-        ...
 
     def draft(self, history: History, noise: Tensor, generators: Sequence[Generator], steps: int) -> list[Draft]:
         """The first `steps` of N candidates, at least one and fewer than all; memory is read only."""
-        ...
 
     def finish_drafts(self, history: History, drafts: Sequence[Draft], generators: Sequence[Generator]) -> Tensor:
         """The other steps of N drafts of one history, ``[N, C, F, h, w]``; not always those drafted together."""
-        ...
 
 
 class Adapter(Protocol):
     """Opens sessions on one family of pipelines. Its constructor's arguments are the recipe's `adapter` options."""
 
     def open(self, pipe: Any, call: Mapping[str, Any], memory: MemoryPlan) -> Session:
-        """Check the pipeline and the call's arguments, then start a session.
+        """A session of one call, once the pipeline and the arguments are checked.
 
         Raises `UnsupportedPipelineError` for a pipeline it cannot drive, `InputError` for arguments it cannot use.
         """
-        ...
 
     def load(self, model: str) -> Any:
-        """Load a pipeline of this family from a folder or a hub id."""
-        ...
+        """A pipeline of this family, loaded from a folder or a hub id."""
 
 
 @runtime_checkable
@@ -206,11 +192,10 @@ class HasOutline(Protocol):
     """An adapter that can also give the forwards of a call. Optional: `streamt1 recipes validate` uses it."""
 
     def outline(self, num_frames: int | None = None) -> Outline:
-        """A call of that many frames, or of the adapter's own length. Loads nothing.
+        """The forwards of a call of that many frames, or of the adapter's own length. Loads nothing.
 
         Raises `InputError` for a length it cannot make.
         """
-        ...
 
 
 @runtime_checkable
@@ -218,11 +203,10 @@ class HasFootprint(Protocol):
     """An adapter that can also give what a call keeps in memory. Optional, like `HasOutline`."""
 
     def footprint(self, model: str, memory: MemoryPlan, num_frames: int | None = None) -> Footprint | None:
-        """A call on that folder or hub id, None where its files are not on this machine. Loads no weights.
+        """The bytes of a call on that folder or hub id, None where its files are not on this machine. Loads no weights.
 
         Raises `InputError` for a length it cannot make.
         """
-        ...
 
 
 @runtime_checkable
@@ -230,5 +214,4 @@ class OutlinedSession(Protocol):
     """A session that can also give the forwards of its call. Optional: a budget of forwards plans with it."""
 
     def outline(self) -> Outline:
-        """The call at hand; chunks that it continues count as chunks."""
-        ...
+        """The forwards of this call; chunks that it continues count as chunks."""

@@ -33,26 +33,24 @@ class RegisterAdapter(Protocol):
         rewards: Rewards | None = None,
         capabilities: Capabilities | None = None,
     ) -> None:
-        """`pipelines`: class names it drives. `model`: "module:function" that gives the bundled model's folder.
+        """Register an adapter for `pipelines`, the names of the classes that it drives.
 
-        `explicit`: why the class alone does not decide that this adapter fits; the user then has to name it.
+        `model`: "module:function" that returns the bundled model's folder. `explicit`: why the class alone does not
+        decide that this adapter fits; the user then has to name it.
         `rewards`: as in a recipe's `rewards`, {"short": {name: {...}}, "long": {...}}, for recipes that name none.
         `capabilities`: those of its ordinary session, for `streamt1 plugins`.
         """
-        ...
 
 
 class RegisterReward(Protocol):
     """Callback of `streamt1_register_rewards`."""
 
     def __call__(self, name: str, *, target: Target, extra: str | None = None) -> None:
-        """`extra`: the pip extra (or distribution) to install when the reward's imports are missing."""
-        ...
+        """Register a reward. `extra`: the pip extra or distribution to install where its imports are missing."""
 
 
 class RegisterPolicy(Protocol):
     """Callback of `streamt1_register_policies`."""
 
     def __call__(self, name: str, *, kind: PolicyKind, target: Target) -> None:
-        """`kind`: which section of a recipe may name it."""
-        ...
+        """Register a policy or observer for one section of recipes, its `kind`."""

@@ -17,26 +17,13 @@ if TYPE_CHECKING:
 FrameKey = tuple[str, int]
 """(id of the candidate a frame belongs to, frame inside its chunk): in one run the same key means the same pixels.
 
-The frames of a preview, which an early look takes, have ``.preview`` after the id.
+The frames of a preview, which early pruning judges, have ``.preview`` after the id.
 """
-
-DECLARED = (
-    "horizons",
-    "needs_prompt",
-    "license",
-    "weights",
-    "weights_mb",
-    "batch_limit",
-    "batch_exact",
-    "lead_frames",
-    "deterministic",
-)
-"""What a reward says about itself, as class attributes; `streamt1 plugins --details` shows it."""
 
 
 @dataclass(frozen=True, slots=True)
 class RewardInput:
-    """What a reward may look at. Nothing here may be changed in place.
+    """Frames and prompts of N candidates, for a reward to judge. Nothing here may be changed in place.
 
     video: ``[N, T, 3, H, W]`` float32 in ``[0, 1]``; the new chunk (short horizon), the sliding window (long), or the
     survivors' whole videos at the end. prompts: N prompts. fps: frames per second. chunk: index of the newest chunk,
@@ -75,10 +62,10 @@ class RewardInput:
 
 @dataclass(frozen=True, slots=True)
 class RewardOutput:
-    """What a reward answers.
+    """The scores of N candidates.
 
     scores: ``[N]`` float, higher is better; NaN makes that candidate invalid. parts: named ``[N]`` details. valid:
-    ``[N]`` bool, False makes a candidate invalid whatever its score; None where the scores tell.
+    ``[N]`` bool, False makes a candidate invalid whatever its score; None where the scores alone decide.
     """
 
     scores: Tensor
@@ -87,16 +74,16 @@ class RewardOutput:
 
 
 class Reward(ABC):
-    """Base of reward plugins: declare, optionally load, score.
+    """Base of rewards: declare class attributes, optionally load weights, score candidates.
 
     Subclass as a dataclass; its fields are the recipe's `options`. A reward is called under ``torch.inference_mode``
     and must leave its inputs and torch's global random state alone: the core checks both.
 
     horizons: those it makes sense on. needs_prompt: it reads the prompt, so runs without one are refused. license and
     weights: of what `load` brings, and where that comes from; weights_mb: its size. batch_limit: the most candidates
-    of one call, None for any number. batch_exact: a score is the same to the last bit whoever shares the call; where
-    it is not, exact searches (``search.batch: 1``) ask about one candidate at a time. lead_frames: how many frames
-    before the new chunk it wants on the short horizon, where there are any. deterministic: whether the same input
+    of one call, None for any number. batch_exact: a score is the same to the last bit whatever shares the call; where
+    it is not, exact searches (``search.batch: 1``) score one candidate a call. lead_frames: how many frames before the
+    new chunk it needs on the short horizon, where there are any. deterministic: whether the same input
     gives the same score.
     """
 
@@ -125,7 +112,7 @@ class Reward(ABC):
 
     @abstractmethod
     def score(self, inp: RewardInput) -> RewardOutput:
-        """Judge N candidates at once; the result must not depend on which candidates share the batch."""
+        """Scores of N candidates; they must not depend on which candidates share the batch."""
 
     def offload(self) -> None:
         """Give the device's memory back until the next `load`. Override it to keep the weights in main memory."""
@@ -136,3 +123,7 @@ class Reward(ABC):
 
     def reset(self) -> None:  # noqa: B027  (most rewards remember nothing)
         """Forget what was kept by `frame_ids`; called before another run, whose keys mean other pixels."""
+
+
+DECLARED = tuple(Reward.__annotations__)
+"""The class attributes that describe a reward; `streamt1 plugins --details` shows them."""

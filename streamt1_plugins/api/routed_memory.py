@@ -22,7 +22,6 @@ class Routed(Protocol):
     @property
     def route(self) -> MemoryRoute | None:
         """What becomes of it when it leaves the window; None is `discard`."""
-        ...
 
 
 Block = TypeVar("Block", bound=Routed)

@@ -20,7 +20,7 @@ SCHEMA = 1
 class Tree:
     """Nodes in the order they were judged. `winner` is the chosen path, oldest first, empty until the end.
 
-    `final` holds the whole-video scores of the last survivors by candidate id, where the recipe asks for them.
+    `final` holds the whole-video scores of the last survivors by candidate id, where `search.final` is `whole_video`.
     """
 
     nodes: dict[str, Node] = field(default_factory=dict)

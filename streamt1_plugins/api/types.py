@@ -1,4 +1,4 @@
-"""The values a search passes around: chunk, proposal, reading, node. All immutable.
+"""The immutable values of a search: chunk, proposal, reading, node.
 
 Tensors named `noise` or `latents` are ``[1, C, F, h, w]`` (F latent frames of one chunk); frames are
 ``[T, 3, H, W]`` float in ``[0, 1]``.
@@ -85,7 +85,7 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One reward's verdict on one candidate and horizon. `value` is `raw` after calibration; higher is better."""
+    """One reward's score of one candidate on one horizon. `value` is `raw` after calibration; higher is better."""
 
     raw: Number
     value: Number

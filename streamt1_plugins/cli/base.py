@@ -1,4 +1,4 @@
-"""What all commands use: errors as one line, options as a dataclass, terminals."""
+"""Shared by all commands: errors as one line, options as a dataclass, terminals."""
 
 from __future__ import annotations
 

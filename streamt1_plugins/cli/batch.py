@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from streamt1_plugins.search.distributed.launch import Group
     from streamt1_plugins.search.distributed.world import World
 
-SLUG_WORDS = 8
 PAUSE = 0.2  # seconds between two readings of the other processes' progress
 
 State = Literal["new", "begun", "done"]
@@ -39,11 +38,16 @@ def read_prompts(path: Path) -> list[str]:
 
 def folder_of(out: Path, index: int, prompt: str) -> Path:
     """The run folder of a prompt, named by its number in the file and its first words."""
-    return out / "-".join([f"{index + 1:04d}", *re.findall(r"[a-z0-9]+", prompt.lower())[:SLUG_WORDS]])
+    return out / "-".join([f"{index + 1:04d}", *words_of(prompt)])
+
+
+def words_of(prompt: str) -> list[str]:
+    """The first eight words of a prompt, as they stand in the name of a folder."""
+    return re.findall(r"[a-z0-9]+", prompt.lower())[:8]
 
 
 def state_of(folder: Path, prompt: str, recipe: Mapping[str, Any]) -> State:
-    """How far a prompt's run is. Raises `InputError` where the folder holds a run of something else."""
+    """Whether a prompt's run is new, begun or done. Raises `InputError` where the folder holds a run of another one."""
     from streamt1_plugins.runs.journal import JOURNAL
     from streamt1_plugins.runs.recorded import RecordedRun
 
@@ -73,16 +77,16 @@ class Batch:
     world: World | None
 
     def run(self) -> None:
-        """Make videos until no prompt is left; a process that is done with one takes the next."""
-        speaks = self.world is None or self.world.rank == 0
+        """Make videos until no prompt is left; a process that has finished one takes the next."""
+        prints = self.world is None or self.world.rank == 0
         for index in self._turns():
             folder = folder_of(self.out, index, self.prompts[index])
             made = self._make(folder, self.prompts[index])
-            if speaks:
+            if prints:
                 typer.echo(f"[{index + 1}/{len(self.prompts)}] {folder}{'' if made else '  (exists)'}")
             if self.world is not None and self.group.workers.rank == 0:
                 self.world.status_board.count("finished", 1)
-        if speaks:
+        if prints:
             self._wait_for_others()
             typer.echo(f"{len(self.prompts)} videos in {self.out}")
 
@@ -98,17 +102,15 @@ class Batch:
             yield index
 
     def _make(self, folder: Path, prompt: str) -> bool:
-        """Make or finish the run of one prompt; False if it was finished before."""
+        """Make or finish the run of one prompt; returns False where it was finished before."""
         from streamt1_plugins.resuming import open_interrupted
         from streamt1_plugins.runs.observers.record import record_to
 
-        recipe = self.pipe.recipe.model_dump(mode="json")
-        state = self.group.workers.all_gather(
-            state_of(folder, prompt, recipe) if self.group.workers.rank == 0 else "new"
-        )[0]
+        recipe, workers = self.pipe.recipe.model_dump(mode="json"), self.group.workers
+        state = workers.all_gather(state_of(folder, prompt, recipe) if workers.rank == 0 else "new")[0]
         if state == "begun":
             pipe = open_interrupted(folder, self.pipe.pipe)
-            pipe.workers = self.group.workers
+            pipe.workers = workers
             pipe.complete(pipe.last_run)
         elif state == "new":
             self.pipe.set_observers(record_to(folder))

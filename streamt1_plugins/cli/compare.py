@@ -15,7 +15,7 @@ from streamt1_plugins.cli.batch import read_prompts
 from streamt1_plugins.errors import InputError, OutputError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from streamt1_plugins.compare.comparison import Comparison
     from streamt1_plugins.compare.run import Pipelines
@@ -62,70 +62,61 @@ class CompareOptions:
 def compare(options: CompareOptions) -> None:
     """Compare recipes on the same prompts and seeds, with paired 95 % bootstrap intervals."""
     from streamt1_plugins.cli.running import quiet_libraries, stoppable
-    from streamt1_plugins.compare import plots, progress, run
-
-    plots.require_matplotlib()
-    quiet_libraries()
-    pipelines = run.Pipelines(options.model)
-    comparison = _sized(options, _comparison(options), pipelines)
-    comparison = replace(comparison, prompts=_shard([*comparison.prompts], options.shard))
-    wanted = len(run.missing(comparison, options.out))
-    progress.print_plan(comparison, wanted)
-    with stoppable():
-        progress.show(run.run(comparison, options.out, pipelines), wanted)
-    if rows := run.read(options.out):
-        _write(options, rows)
-
-
-def _comparison(options: CompareOptions) -> Comparison:
+    from streamt1_plugins.compare import page, progress, run, table  # first: `page` needs matplotlib
     from streamt1_plugins.compare.comparison import Comparison
 
-    return Comparison(
+    quiet_libraries()
+    pipelines, prompts = run.Pipelines(options.model), read_prompts(options.prompts)
+    own_prompts = _shard(prompts, options.shard)
+    comparison = Comparison(
         recipes=_recipes(options),
-        prompts=read_prompts(options.prompts),
+        prompts=prompts,
         seeds=range(options.seeds),
         judge=options.judge,
         model=options.model,
         call={} if options.num_frames is None else {"num_frames": options.num_frames},
         allow_circular=options.circular,
     )
+    comparison = replace(comparison, recipes=_sized(options, comparison, pipelines), prompts=own_prompts)
+    wanted = len(run.missing(comparison, options.out))
+    progress.print_plan(comparison, wanted)
+    with stoppable():
+        progress.show(run.run(comparison, options.out, pipelines), wanted)
+    if rows := run.read(options.out):
+        found = table.summary(rows)
+        notes = [MATCHED] if options.match else []
+        _write(options.out, found, page.render(rows, options.out, options.judge, notes))
 
 
-def _sized(options: CompareOptions, comparison: Comparison, pipelines: Pipelines) -> Comparison:
-    """The comparison with its recipes at the widths of the options, which are all checked before anything is made."""
+def _sized(options: CompareOptions, comparison: Comparison, pipelines: Pipelines) -> Mapping[str, Recipe]:
+    """The recipes at the widths of the options. These and the judge are checked before anything is generated."""
     from streamt1_plugins.compare import forwards, progress, run, widths
 
     if options.match and options.candidates is not None:
         raise InputError("--match and --candidates both set the widths of the recipes: use one of the two.")
     run.circular_recipes(comparison)
-    _shard([], options.shard)
-    recipes = comparison.recipes
     if options.candidates is not None:
-        recipes = widths.at_widths(recipes, _numbers(options.candidates))
+        return widths.at_widths(comparison.recipes, _numbers(options.candidates))
     if options.match:
         count = progress.printing_counts(forwards.counter(comparison, options.out, pipelines))
-        recipes = widths.matched(recipes, count)
-    return replace(comparison, recipes=recipes)
+        return widths.matched(comparison.recipes, count)
+    return comparison.recipes
 
 
-def _write(options: CompareOptions, rows: list[dict[str, Any]]) -> None:
+def _write(out: Path, found: Mapping[str, Any], html: str) -> None:
     from streamt1_plugins.compare import page, run, table
     from streamt1_plugins.runs.files import write_atomically
 
-    found = table.summary(rows)
-    files = {
-        "summary.json": json.dumps(found, indent=1) + "\n",
-        "summary.md": table.markdown(found),
-        page.PAGE: page.render(rows, options.out, options.judge, [MATCHED] if options.match else []),
-    }
+    tables = table.markdown(found)
+    files = {"summary.json": json.dumps(found, indent=1) + "\n", "summary.md": tables, page.PAGE: html}
     for name, text in files.items():
         try:
-            write_atomically(options.out / name, text)
+            write_atomically(out / name, text)
         except OSError as error:
-            raise OutputError(f"{options.out / name} cannot be written: {error.strerror or error}.") from error
-    typer.echo(table.markdown(found))
-    typer.echo(f"page    {options.out / page.PAGE}")
-    typer.echo(f"folder  {options.out}  ({run.RESULTS}, summary.json, summary.md)")
+            raise OutputError(f"{out / name} cannot be written: {error.strerror or error}.") from error
+    typer.echo(tables)
+    typer.echo(f"page    {out / page.PAGE}")
+    typer.echo(f"folder  {out}  ({run.RESULTS}, summary.json, summary.md)")
 
 
 def _numbers(text: str) -> list[int]:
@@ -139,17 +130,16 @@ def _numbers(text: str) -> list[int]:
 
 
 def _recipes(options: CompareOptions) -> Mapping[str, Recipe]:
-    from streamt1_plugins.config import load as recipe
+    from streamt1_plugins.config.load import load
 
     labels = [Path(name).stem for name in options.recipes]
     for label in labels:
         if labels.count(label) > 1:
             raise InputError(f"Two of the recipes are called {label!r}: list it once, or rename one of the files.")
-    loaded = (recipe.load(name, options.override or ()) for name in options.recipes)
-    return dict(zip(labels, loaded, strict=True))
+    return {label: load(name, options.override or ()) for label, name in zip(labels, options.recipes, strict=True)}
 
 
-def _shard(prompts: list[str], shard: str) -> list[str]:
+def _shard(prompts: Sequence[str], shard: str) -> Sequence[str]:
     try:
         index, count = (int(part) for part in shard.split("/"))
     except ValueError as error:

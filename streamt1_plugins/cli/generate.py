@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from streamt1_plugins.cli.base import debug_everywhere, takes
+from streamt1_plugins.cli.batch import Batch, read_prompts, words_of
 from streamt1_plugins.cli.launched import as_one_process, check_processes, device_here
 from streamt1_plugins.cli.running import console_of, kept, loading, move, show_result, stoppable
 from streamt1_plugins.errors import InputError, OutputError
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from streamt1_plugins.pipeline import StreamPipeline
     from streamt1_plugins.search.distributed.world import World
 
-SLUG_WORDS, NAME_LENGTH = 8, 80
+NAME_LENGTH = 80
 
 
 @dataclass(frozen=True)
@@ -44,26 +44,18 @@ class GenerateOptions:
     width: Annotated[int | None, typer.Option(help="Width in pixels. Default: the adapter's.")] = None
     seed: Annotated[int | None, typer.Option(help="Root of every random number. Default: the recipe's.")] = None
     device: Annotated[str | None, typer.Option(help="Where to run. Default: cuda where there is one, else cpu.")] = None
-    out: Annotated[
-        Path | None, typer.Option(help="The run folder, new or empty. Default: runs/TIME-PROMPT.", show_default=False)
-    ] = None
-    resume: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Resume an interrupted run instead.", show_default=False)
-    ] = None
+    out: Annotated[Path | None, typer.Option(help="The run folder, new or empty. Default: runs/TIME-PROMPT.")] = None
+    resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Resume an interrupted run instead.")] = None
     prompts: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
             help="A prompt per line instead; a run folder each in --out. Run again, it makes what is missing.",
-            show_default=False,
         ),
     ] = None
-    processes: Annotated[
-        int | None, typer.Option(help="Stop unless a launcher started this many.", show_default=False)
-    ] = None
+    processes: Annotated[int | None, typer.Option(help="Stop unless a launcher started this many.")] = None
     wandb: Annotated[
-        str | None,
-        typer.Option(metavar="PROJECT", help="Log to Weights & Biases too; works offline.", show_default=False),
+        str | None, typer.Option(metavar="PROJECT", help="Log to Weights & Biases too; works offline.")
     ] = None
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the path of the video.")] = False
     json: Annotated[bool, typer.Option("--json", help="Print only the summary, as JSON.")] = False
@@ -105,8 +97,6 @@ def _one(options: GenerateOptions) -> None:
 
 def _all(options: GenerateOptions, prompts: Path, world: World | None) -> None:
     """Every prompt of a file, over all processes."""
-    from streamt1_plugins.cli.batch import Batch, read_prompts
-
     if options.prompt or options.out is None:
         raise InputError("--prompts FILE takes the place of PROMPT, and needs --out FOLDER for the run folders.")
     found = read_prompts(prompts)
@@ -140,9 +130,8 @@ def run_folder(out: Path | None, prompt: str) -> Path:
 
 
 def _new_name(parent: Path, prompt: str) -> Path:
-    words = re.findall(r"[a-z0-9]+", prompt.lower())[:SLUG_WORDS]
-    name = "-".join([f"{datetime.now():%Y%m%d-%H%M%S}", *words])[:NAME_LENGTH]
-    names = (name if number == 1 else f"{name}-{number}" for number in range(1, 1000))
+    name = "-".join([f"{datetime.now():%Y%m%d-%H%M%S}", *words_of(prompt)])[:NAME_LENGTH]
+    names = (name, *(f"{name}-{number}" for number in range(2, 1000)))
     return next(parent / each for each in names if not (parent / each).exists())
 
 
@@ -158,11 +147,10 @@ def _loaded(options: GenerateOptions, recipe: Recipe, out: Path) -> StreamPipeli
 
 def _resume(options: GenerateOptions, folder: Path) -> None:
     """Resume an interrupted run; its folder has everything that is needed."""
-    given = [
-        f"--{name}".replace("_", "-") for name, default in _NEW_RUNS_ONLY.items() if getattr(options, name) != default
-    ]
-    if options.prompt or given:
-        raise InputError(f"--resume finishes a run as it was started: leave out {', '.join(given) or 'the prompt'}.")
+    changed = [name for name, default in _NEW_RUNS_ONLY.items() if getattr(options, name) != default]
+    if options.prompt or changed:
+        given = [f"--{name}".replace("_", "-") for name in changed] or ["the prompt"]
+        raise InputError(f"--resume finishes a run as it was started: leave out {', '.join(given)}.")
     from streamt1_plugins.resuming import open_interrupted
 
     with loading(options):

@@ -15,7 +15,7 @@ ENCODERS = ("text_encoder", "image_encoder")
 
 
 def move_components(pipe: Any, settings: PlacementSettings, device: str) -> None:
-    """Bring a loaded pipeline to `device`, except the components whose weights wait in CPU memory.
+    """Move a loaded pipeline to `device`, with the weights of offloaded components kept in CPU memory.
 
     Raises `UnknownNameError` for a component the pipeline lacks.
     """
@@ -32,7 +32,7 @@ def move_components(pipe: Any, settings: PlacementSettings, device: str) -> None
 
 
 def _offload(name: str, module: torch.nn.Module, device: str) -> None:
-    """Encoders run once, so they come whole and leave; of the others each layer's weights come when it runs."""
+    """Move an encoder whole when it runs, which it does once, and each layer of another component when that runs."""
     import accelerate
 
     if name.startswith(ENCODERS):

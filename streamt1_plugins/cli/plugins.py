@@ -50,26 +50,26 @@ def offers(found: Discovery) -> dict[str, list[dict[str, Any]]]:
             {
                 "name": entry.name,
                 "origin": entry.origin,
-                "pipelines": list(entry.pipelines),
+                "pipelines": entry.pipelines,
                 "bundled model": entry.model is not None,
                 "suggested rewards": sorted({name for named in (entry.rewards or {}).values() for name in named}),
                 "explicit": entry.explicit,
             }
-            for entry in found.adapters.entries.values()
+            for entry in found.adapters.values()
         ],
         "capabilities": [
             {"adapter": entry.name, **capabilities(entry.capabilities)}
-            for entry in found.adapters.entries.values()
-            if entry.capabilities is not None
+            for entry in found.adapters.values()
+            if entry.capabilities
         ],
         "rewards": [
             {"name": entry.name, "origin": entry.origin, "extra": entry.extra, "target": entry.path}
-            for entry in found.rewards.entries.values()
+            for entry in found.rewards.values()
         ],
         "policies": [
             {"kind": kind, "name": entry.name, "origin": entry.origin, "target": entry.path}
             for kind, table in found.policies.items()
-            for entry in table.entries.values()
+            for entry in table.values()
         ],
         "disabled": [{"name": name} for name in found.disabled],
     }
@@ -94,17 +94,12 @@ def declared(entry: Entry) -> dict[str, Any]:
         kind = entry.load()
     except PluginError as error:
         return dict.fromkeys(DECLARED) | {"problem": str(error)}
-    return {name: _plain(getattr(kind, name, None)) for name in DECLARED} | {"problem": None}
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
+    return {name: getattr(kind, name, None) for name in DECLARED} | {"problem": None}
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
-    # An empty column only takes room.
-    columns = [name for name in rows[0] if any(row[name] for row in rows)]
+    columns = [name for name in rows[0] if any(row[name] for row in rows)]  # none that is empty in all rows
     for name in columns:
         table.add_column(name)
     for row in rows:
@@ -115,6 +110,6 @@ def _table(rows: Sequence[dict[str, Any]]) -> Table:
 def _cell(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else ""
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return escape(", ".join(value))
     return "" if value is None else escape(str(value))

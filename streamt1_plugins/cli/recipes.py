@@ -158,7 +158,7 @@ def _resolved(name: str) -> Recipe:
 
 
 def _line(path: Path) -> str:
-    """What a recipe is, in one line. A broken recipe must not stop the list."""
+    """A recipe's description, or the reason why it cannot be read, in one line."""
     from streamt1_plugins.config import load as recipes
 
     try:

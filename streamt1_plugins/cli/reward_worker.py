@@ -11,14 +11,12 @@ import argparse
 import json
 import sys
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from streamt1_plugins.errors import StreamT1Error, foreign_code
-from streamt1_plugins.evaluation.remote import serve_extra
-from streamt1_plugins.evaluation.remote.wire import MAX_MB, offer, shared_token
+from streamt1_plugins.evaluation.remote.wire import offer, shared_token
 from streamt1_plugins.plugins import build
 from streamt1_plugins.plugins.discovery import discovery
 
@@ -27,36 +25,25 @@ if TYPE_CHECKING:
 
     from streamt1_plugins.evaluation.remote.server import RewardServer
 
-MIB = 2**20
 
-
-@dataclass(frozen=True)
-class ServerSettings:
-    """The reward of a server, and its address. port 0: any free one. max_mb: the largest request."""
-
-    name: str
-    options: Mapping[str, Any]
-    device: str = "cpu"
-    host: str = "127.0.0.1"
-    port: int = 0
-    max_mb: int = MAX_MB
+LOCAL = ("127.0.0.1", 0)  # on any free port
 
 
 @contextmanager
-def reward_server(settings: ServerSettings) -> Iterator[RewardServer]:
+def reward_server(
+    name: str, options: Mapping[str, Any], device: str = "cpu", address: tuple[str, int] = LOCAL, max_mb: int = 1024
+) -> Iterator[RewardServer]:
     """A server bound to its address, with the reward loaded; `run` makes it serve. The reward is freed at the end.
 
-    Raises `StreamT1Error` for an unknown reward, a wrong option, weights that do not load, an address in use, or a
-    missing library.
+    max_mb: the largest request; 1024 holds 47 chunks of 12 frames of 480 x 832.
     """
-    with serve_extra():
-        from streamt1_plugins.evaluation.remote.server import RewardServer  # here: its libraries are optional
-    reward = build.instance(discovery().rewards[settings.name], settings.options, "option")
-    offered = offer(settings.name, reward, settings.max_mb * MIB)
-    address = settings.host, settings.port
-    with closing(RewardServer(address, reward, offered, settings.device, shared_token())) as server:
-        with foreign_code(f"Loading reward {settings.name!r}"):
-            reward.load(settings.device)
+    from streamt1_plugins.evaluation.remote.server import RewardServer  # here: its libraries are optional
+
+    reward = build.instance(discovery().rewards[name], options, "option")
+    offered = offer(name, reward, max_mb * 2**20)
+    with closing(RewardServer(address, reward, offered, device, shared_token())) as server:
+        with foreign_code(f"Loading reward {name!r}"):
+            reward.load(device)
         try:
             yield server
         finally:
@@ -72,7 +59,7 @@ def main() -> int:
     parser.add_argument("--port-file", type=Path, required=True)
     given = parser.parse_args()
     try:
-        with reward_server(ServerSettings(given.name, given.options, given.device)) as server:
+        with reward_server(given.name, given.options, given.device) as server:
             Thread(target=_end_with_parent, args=(server,), daemon=True).start()
             part = given.port_file.with_suffix(".part")
             part.write_text(server.url, encoding="utf-8")

@@ -37,11 +37,10 @@ def serve_reward(options: ServeOptions) -> None:
     given = dict(_setting(text) for text in options.option or ())
     import torch
 
-    from streamt1_plugins.cli.reward_worker import ServerSettings, reward_server
+    from streamt1_plugins.cli.reward_worker import reward_server
 
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    settings = ServerSettings(options.name, given, device, options.host, options.port, options.max_mb)
-    with reward_server(settings) as server:
+    with reward_server(options.name, given, device, (options.host, options.port), options.max_mb) as server:
         typer.echo(f"Serving {options.name!r} at {server.url} on {device} (Ctrl-C ends)")
         server.run()
 

@@ -1,14 +1,22 @@
-"""What is compared: recipes, prompts, seeds and a judge."""
+"""What is compared, written beside its rows as `comparison.json`: a folder never mixes rows that do not compare."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from streamt1_plugins.config.load import flat
+from streamt1_plugins.errors import InputError
+from streamt1_plugins.runs.files import write_atomically
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from streamt1_plugins.config.schema import Recipe
+
+CONDITIONS = "comparison.json"
 
 
 @dataclass(frozen=True)
@@ -22,3 +30,32 @@ class Comparison:
     model: str | None = None
     call: Mapping[str, Any] | None = None
     allow_circular: bool = False
+
+    def record_to(self, out: Path) -> None:
+        """Write all that a row depends on except its prompt and seed to `out`, beside the recipes of earlier calls.
+
+        Raises `InputError` where the rows of `out` come from another judge, model, call or recipe of the same name.
+        A recipe's description is no condition.
+        """
+        recipes = {name: each.model_dump(mode="json", exclude={"description"}) for name, each in self.recipes.items()}
+        found = {"judge": self.judge, "model": self.model, "call": self.call or {}, "recipes": recipes}
+        new, path = json.loads(json.dumps(found)), out / CONDITIONS
+        if path.exists():
+            recorded = json.loads(path.read_text(encoding="utf-8"))
+            _check_same(recorded, new, out)
+            new["recipes"] = recorded["recipes"] | new["recipes"]
+        write_atomically(path, json.dumps(new, indent=1) + "\n")
+
+
+def _check_same(recorded: Mapping[str, Any], new: Mapping[str, Any], out: Path) -> None:
+    """Raise `InputError` with the first difference; a recipe that only one of the two has is no difference."""
+    both = recorded["recipes"].keys() & new["recipes"].keys()
+    before, now = (
+        flat({**each, "recipes": {name: each["recipes"][name] for name in both}}) for each in (recorded, new)
+    )
+    for key in sorted({*before, *now}):
+        if before.get(key) != now.get(key):
+            raise InputError(
+                f"{out} holds videos made with {key} = {before.get(key)!r}, and this call has {now.get(key)!r}. "
+                "Use the same value, or another folder as --out."
+            )

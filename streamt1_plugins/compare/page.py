@@ -6,6 +6,8 @@ import base64
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
 from streamt1_plugins.compare import drift, pairs, plots, table
 from streamt1_plugins.runs import report
 from streamt1_plugins.runs.report import strips
@@ -19,10 +21,7 @@ _HERE = Path(__file__).parent
 
 
 def render(rows: Sequence[Mapping[str, Any]], out: Path, judge: str, notes: Sequence[str] = ()) -> str:
-    """The page as HTML; strips are read from `out`. Needs matplotlib, and raises `OutputError` without it."""
-    plots.require_matplotlib()
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
+    """The page as HTML; strips are read from `out`."""
     environment = Environment(
         loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -81,7 +80,6 @@ def _style() -> str:
 
 def _strips(out: Path, found: Sequence[pairs.Extremes]) -> dict[str, str]:
     """The strips of the pairs in base64, by the name that rows have for them; missing files are left out."""
-    sides = [side for each in found for pair in (*each.best, *each.worst) for side in (pair.base, pair.other)]
-    names = dict.fromkeys(side.strip for side in sides if side.strip)
-    files = {name: out / strips.FOLDER / Path(name).name for name in names}
+    sides = [row for each in found for pair in (*each.best, *each.worst) for row in (pair.base, pair.other)]
+    files = {row["strip"]: out / strips.FOLDER / Path(row["strip"]).name for row in sides if row.get("strip")}
     return {name: base64.b64encode(file.read_bytes()).decode() for name, file in files.items() if file.is_file()}

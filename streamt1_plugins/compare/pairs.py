@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -11,48 +10,28 @@ if TYPE_CHECKING:
 COUNT = 3
 
 
-@dataclass(frozen=True)
-class Side:
-    """One video of a pair: its score, and the name of its strip where it has one."""
+class Pair(NamedTuple):
+    """The rows of the same prompt and seed under two recipes, and by how much the other recipe's score is larger."""
 
-    recipe: str
-    score: float
-    strip: str | None
-
-
-@dataclass(frozen=True)
-class Pair:
-    """The same prompt and seed under two recipes."""
-
-    prompt: str
-    seed: int
-    base: Side
-    other: Side
-
-    @property
-    def gain(self) -> float:
-        return self.other.score - self.base.score
+    base: Mapping[str, Any]
+    other: Mapping[str, Any]
+    gain: float
 
 
-@dataclass(frozen=True)
-class Extremes:
+class Extremes(NamedTuple):
     """The pairs of one recipe with the largest gains and the largest losses; either may be empty."""
 
     recipe: str
-    best: tuple[Pair, ...]
-    worst: tuple[Pair, ...]
+    best: list[Pair]
+    worst: list[Pair]
 
 
 def extremes(rows: Sequence[Mapping[str, Any]], base: str, recipe: str, metric: str) -> Extremes:
     """The best and worst pairs of a recipe with the base by their gain in a metric; a gain of zero is neither."""
-    sides = {name: _sides(rows, name, metric) for name in (base, recipe)}
-    pairs = [Pair(*key, side, sides[recipe][key]) for key, side in sides[base].items() if key in sides[recipe]]
-    ordered = sorted(pairs, key=lambda pair: -pair.gain)
-    best = [pair for pair in ordered if pair.gain > 0][:COUNT]
-    worst = [pair for pair in reversed(ordered) if pair.gain < 0][:COUNT]
-    return Extremes(recipe, tuple(best), tuple(worst))
-
-
-def _sides(rows: Sequence[Mapping[str, Any]], recipe: str, metric: str) -> dict[tuple[str, int], Side]:
-    own = [row for row in rows if row["recipe"] == recipe and row["judge"].get(metric) is not None]
-    return {(row["prompt"], row["seed"]): Side(recipe, row["judge"][metric], row.get("strip")) for row in own}
+    judged = [row for row in rows if row["judge"].get(metric) is not None]
+    others = {(row["prompt"], row["seed"]): row for row in judged if row["recipe"] == recipe}
+    both = [(row, others.get((row["prompt"], row["seed"]))) for row in judged if row["recipe"] == base]
+    found = [Pair(row, other, other["judge"][metric] - row["judge"][metric]) for row, other in both if other]
+    pairs = sorted(found, key=lambda pair: -pair.gain)
+    best = [pair for pair in pairs if pair.gain > 0][:COUNT]
+    return Extremes(recipe, best, [pair for pair in pairs[::-1] if pair.gain < 0][:COUNT])

@@ -3,58 +3,45 @@
 from __future__ import annotations
 
 import html
-import math
 import re
-from functools import partial
-from importlib.util import find_spec
 from io import StringIO
-from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from streamt1_plugins.compare import drift
-from streamt1_plugins.compare.stats import Interval, bootstrap, column, grouped
-from streamt1_plugins.errors import OutputError
+from streamt1_plugins.compare.stats import bootstrap, column, grouped
+from streamt1_plugins.errors import needs_extra
+
+with needs_extra("compare", "The page of a comparison"):
+    from matplotlib import style
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullLocator
+    from matplotlib.transforms import ScaledTranslation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from matplotlib.axes import Axes
 
-INSTALL = "pip install 'streamt1-plugins[compare]'"
 COLOURS, DASHES = 8, ("-", (0, (3.5, 2)), (0, (1, 1.5)))
-BANDS, DOTS = 3, 12
-"""The most recipes whose intervals are drawn as bands by chunk, and the most chunks whose means are drawn as dots."""
-APART = 0.03
-"""The least distance of two points on the axis of forwards, as a share of it: their intervals stay readable."""
+BANDS = 3  # the most recipes whose intervals are drawn as bands by chunk
+ASIDE = 6  # points between the intervals of two recipes at the same cost
 
-STEPS, TICKS = (1, 2, 5, 10), 14
-"""Distances of ticks, times a power of ten, and the most chunks that are numbered."""
-
-VARIABLES = ("soft", "line", "raised", "edge-kept", *(f"c{index}" for index in range(COLOURS + 1)))
-INKS = {name: f"#0000{place:02x}" for place, name in enumerate(VARIABLES, start=1)}
+INKS = {
+    name: f"#0000{place:02x}"
+    for place, name in enumerate(("soft", "line", "raised", "edge-kept", *(f"c{i}" for i in range(COLOURS + 1))), 1)
+}
 """Colors that matplotlib draws with, by the variables of the style sheet that replace them: one plot, light or dark."""
 STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "streamt1",
     "font.size": 12,
-    "axes.axisbelow": True,
     "axes.formatter.useoffset": False,
     "axes.labelcolor": INKS["soft"],
-    "axes.labelpad": 8,
-    "figure.constrained_layout.h_pad": 0,
-    "figure.constrained_layout.w_pad": 0,
-    "lines.linewidth": 2,
     "lines.markeredgecolor": INKS["raised"],
     "xaxis.labellocation": "right",
 }
-
-
-def require_matplotlib() -> None:
-    """Raise `OutputError` with the command that installs matplotlib, where it is missing."""
-    if find_spec("matplotlib") is None:
-        raise OutputError(
-            f"The page of a comparison needs 'matplotlib', which is not installed. Install it with: {INSTALL}"
-        )
+DRAWN = style.context(["default", STYLE])
+"""Decorator of the functions that draw: their plots do not depend on matplotlib's settings, and leave them alone."""
 
 
 def family(label: str) -> str:
@@ -81,114 +68,72 @@ def dashes(labels: Iterable[str]) -> dict[str, int]:
     return {label: index % len(DASHES) for own in groups(labels).values() for index, label in enumerate(own[::-1])}
 
 
+@DRAWN
 def scaling(found: Mapping[str, Any], metric: str) -> str:
     """A metric against transformer forwards, on a logarithmic axis; empty without a single value."""
-    entries = {label: each for label, each in found["recipes"].items() if each["metrics"][metric]}
-    if not entries:
-        return ""
-    costs = {label: each["cost"]["forwards"] for label, each in entries.items()}
-    means = {label: each["metrics"][metric]["mean"] for label, each in entries.items()}
-    places, colour = side_by_side(costs), colours(found["recipes"])
+    means = {label: e["metrics"][metric]["mean"] for label, e in found["recipes"].items() if e["metrics"][metric]}
+    costs = {label: found["recipes"][label]["cost"]["forwards"] for label in means}
+    families, colour = sorted(groups(means).values(), key=lambda own: costs[own[0]]), colours(found["recipes"])
+    axes = _axes()
+    axes.set_xlabel("forwards per video, logarithmic")
+    axes.set_xscale("log")
+    axes.xaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), major_formatter="{x:g}", minor_locator=NullLocator())
+    axes.update_datalim([(costs[label], mean[end]) for label, mean in means.items() for end in ("low", "high")])
+    axes.margins(x=0.1)
+    for place, labels in enumerate(families):
+        inches = ASIDE / 72 * (place - (len(families) - 1) / 2)
+        aside = axes.transData + ScaledTranslation(inches, 0, axes.figure.dpi_scale_trans)
+        own: dict[str, Any] = {"color": INKS[f"c{colour[labels[0]]}"], "transform": aside}
+        ordered = sorted(labels, key=costs.__getitem__)
+        axes.plot([costs[label] for label in ordered], [means[label]["mean"] for label in ordered], **own)
+        for label in ordered:
+            mean, low, high = (means[label][key] for key in ("mean", "low", "high"))
+            axes.vlines(costs[label], low, high, **own)
+            text = f"{label}: {mean:.3f} [{low:.3f}, {high:.3f}], {costs[label]:g} forwards"
+            axes.plot(costs[label], mean, "o", markersize=7, gid=_tooltip(text), **own)
+    return _svg(axes) if means else ""
 
-    def draw(axes: Axes) -> None:
-        written = ticks(costs.values(), places.values())
-        axes.set_xlabel("forwards per video, logarithmic")
-        axes.set_xticks([*written], [*written.values()])
-        axes.set_xlim(*_with_room(places.values()))
-        for labels in groups(entries).values():
-            ordered, ink = sorted(labels, key=places.__getitem__), INKS[f"c{colour[labels[0]]}"]
-            axes.plot([places[label] for label in ordered], [means[label]["mean"] for label in ordered], color=ink)
-            for label in ordered:
-                x, mean = places[label], means[label]
-                axes.plot((x, x), (mean["low"], mean["high"]), color=ink, linewidth=1.5)
-                text = f"{label}: {mean['mean']:.3f} [{mean['low']:.3f}, {mean['high']:.3f}], {costs[label]:g} forwards"
-                axes.plot(x, mean["mean"], "o", color=ink, markersize=11, gid=_tooltip(text))
 
-    return _svg(draw)
-
-
+@DRAWN
 def by_chunk(rows: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> str:
     """The judge's score of every chunk; empty where it does not score single chunks."""
     chunks = {drift.number_of(chunk): chunk for chunk in drift.chunks(rows)}
-    means = {label: _means(rows, label, chunks) for label in labels}
-    if len(chunks) < 2 or not any(means.values()):
-        return ""
+    values = {(label, n): grouped(column(rows, label, chunks[n])) for label in labels for n in chunks}
+    known = {key: bootstrap(value) for key, value in values.items() if value}
     colour, dash = colours(labels), dashes(labels)
-
-    def draw(axes: Axes) -> None:
-        axes.set_xlabel("chunk")
-        axes.set_xticks([*chunks][:: math.ceil(len(chunks) / TICKS)])
-        axes.set_xlim(min(chunks), max(chunks))
-        for label, own in means.items():
-            ink = INKS[f"c{colour[label]}"]
-            if len(labels) <= BANDS:
-                low, high = [mean.low for mean in own.values()], [mean.high for mean in own.values()]
-                axes.fill_between([*own], low, high, color=ink, alpha=0.13, linewidth=0)
-            axes.plot([*own], [mean.mean for mean in own.values()], color=ink, linestyle=DASHES[dash[label]])
-            for number, mean in own.items():
-                text = f"{label}, chunk {number}: {mean.mean:.3f}"
-                alpha = 1 if len(chunks) <= DOTS else 0
-                axes.plot(
-                    number, mean.mean, "o", color=ink, markersize=7, alpha=alpha, clip_on=False, gid=_tooltip(text)
-                )
-
-    return _svg(draw)
+    axes = _axes()
+    axes.set_xlabel("chunk")
+    axes.locator_params(axis="x", integer=True)
+    axes.margins(x=0.02)
+    for label in labels:
+        own = {number: known[label, number] for number in chunks if (label, number) in known}
+        ink = INKS[f"c{colour[label]}"]
+        if len(labels) <= BANDS:
+            low, high = [mean.low for mean in own.values()], [mean.high for mean in own.values()]
+            axes.fill_between([*own], low, high, color=ink, alpha=0.13, linewidth=0)
+        axes.plot([*own], [mean.mean for mean in own.values()], color=ink, linestyle=DASHES[dash[label]])
+        for number, mean in own.items():
+            text = f"{label}, chunk {number}: {mean.mean:.3f}"
+            axes.plot(number, mean.mean, "o", color=ink, markersize=5, gid=_tooltip(text))
+    return _svg(axes) if len(chunks) > 1 and known else ""
 
 
+@DRAWN
 def gains(found: Mapping[str, Any], metric: str) -> dict[str, str]:
     """The gain of each recipe with its interval, all on the same axis, with a line at zero."""
     each = {label: entry["metrics"][metric] for label, entry in found["recipes"].items()}
     known = {label: value["gain"] for label, value in each.items() if value and value["gain"]}
     ends = [0.0, *(gain[end] for gain in known.values() for end in ("low", "high"))]
-
-    def draw(axes: Axes, gain: Mapping[str, float], ink: str) -> None:
+    colour, drawn = colours(found["recipes"]), {}
+    for label, gain in known.items():
+        axes, ink = _axes(170, 20), INKS[f"c{colour[label]}"]
         axes.set_axis_off()
-        axes.set_xlim(*_with_room(ends))
+        axes.plot(ends, [0] * len(ends), linestyle="none")  # the axis holds every recipe's interval
         axes.axvline(0, color=INKS["edge-kept"], linewidth=1)
-        axes.plot((gain["low"], gain["high"]), (0, 0), color=ink)
+        axes.hlines(0, gain["low"], gain["high"], color=ink)
         axes.plot(gain["mean"], 0, "o", color=ink, markersize=9, markeredgewidth=0)
-
-    inks = {label: INKS[f"c{colour}"] for label, colour in colours(found["recipes"]).items()}
-    return {label: _svg(partial(draw, gain=gain, ink=inks[label]), 170, 20) for label, gain in known.items()}
-
-
-def side_by_side(costs: Mapping[str, float]) -> dict[str, float]:
-    """Logarithms of the costs: those too close to each other are moved apart around their middle."""
-    exact = {label: math.log(max(cost, 1)) for label, cost in costs.items()}
-    apart = APART * ((max(exact.values()) - min(exact.values())) or 1.0)
-
-    def placed(crowd: Sequence[str]) -> list[float]:
-        first = fmean(exact[label] for label in crowd) - (len(crowd) - 1) / 2 * apart
-        return [first + place * apart for place in range(len(crowd))]
-
-    crowds: list[list[str]] = []
-    for label in sorted(exact, key=exact.__getitem__):
-        crowd = [label]
-        while crowds and placed(crowd)[0] - placed(crowds[-1])[-1] < apart:
-            crowd = crowds.pop() + crowd
-        crowds.append(crowd)
-    return {label: place for crowd in crowds for label, place in zip(crowd, placed(crowd), strict=True)}
-
-
-def ticks(costs: Iterable[float], places: Collection[float]) -> dict[float, str]:
-    """The costs to write on the axis, by their place; those that would touch the one before are left out."""
-    room = 2.3 * APART * ((max(places) - min(places)) or 1.0)
-    found: dict[float, str] = {}
-    for cost in sorted(set(costs)):
-        place = math.log(max(cost, 1))
-        if not found or place - max(found) >= room:
-            found[place] = f"{cost:g}"
-    return found
-
-
-def _means(rows: Sequence[Mapping[str, Any]], label: str, chunks: Mapping[int, str]) -> dict[int, Interval]:
-    values = {number: grouped(column(rows, label, chunk)) for number, chunk in chunks.items()}
-    return {number: bootstrap(value) for number, value in values.items() if value}
-
-
-def _with_room(values: Collection[float]) -> tuple[float, float]:
-    room = 0.06 * ((max(values) - min(values)) or 1.0)
-    return min(values) - room, max(values) + room
+        drawn[label] = _svg(axes)
+    return drawn
 
 
 def _tooltip(text: str) -> str:
@@ -196,31 +141,19 @@ def _tooltip(text: str) -> str:
     return f"tooltip:{html.escape(text)}"
 
 
-def _svg(draw: Callable[[Axes], None], width: int = 640, height: int = 320) -> str:
-    """What `draw` puts on the axes; the same text on every call."""
-    from matplotlib import style
-    from matplotlib.figure import Figure
+def _axes(width: int = 640, height: int = 320) -> Axes:
+    axes = Figure((width / 72, height / 72), frameon=False, layout="constrained").add_subplot(frameon=False)
+    axes.tick_params(length=0, pad=8, labelcolor=INKS["soft"])
+    axes.grid(axis="y", color=INKS["line"], linewidth=1)
+    return axes
 
+
+def _svg(axes: Axes) -> str:
+    """The plot as SVG with the style sheet's colors; the same text on every call."""
     file = StringIO()
-    with style.context(["default", STYLE]):
-        figure = Figure((width / 72, height / 72), frameon=False, layout="constrained")
-        axes = figure.add_subplot(frameon=False)
-        draw(axes)
-        _scale_heights(axes)
-        figure.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    axes.figure.canvas.print_figure(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     drawn = file.getvalue()[file.getvalue().index("<svg") :]
     names = {ink: f"var(--{name})" for name, ink in INKS.items()}
     coloured = re.sub("|".join(names), lambda ink: names[ink[0]], drawn)
     titled = re.sub('<g id="tooltip:([^"]*)">', lambda group: f"<g><title>{html.unescape(group[1])}</title>", coloured)
     return re.sub('<g id="[^"]*"', "<g", titled)  # the plots of a page repeat these ids
-
-
-def _scale_heights(axes: Axes) -> None:
-    """Draw a line at every tick of the vertical axis, which begins and ends with one."""
-    from matplotlib.ticker import MaxNLocator
-
-    heights = MaxNLocator(8, steps=STEPS).tick_values(*axes.dataLim.intervaly)
-    axes.set_yticks(heights)
-    axes.set_ylim(heights[0], heights[-1])
-    axes.tick_params(length=0, pad=8, labelcolor=INKS["soft"])
-    axes.grid(axis="y", color=INKS["line"], linewidth=1)

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from streamt1_plugins.api.reward import RewardInput
-from streamt1_plugins.compare import conditions
 from streamt1_plugins.errors import OutputError, RecipeError
 from streamt1_plugins.pipeline import StreamPipeline, load, wrap
 from streamt1_plugins.plugins import build
@@ -27,8 +26,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from torch import Tensor
+
+    from streamt1_plugins.api.adapter import Session
     from streamt1_plugins.api.reward import Reward
-    from streamt1_plugins.api.run import Run
     from streamt1_plugins.compare.comparison import Comparison
     from streamt1_plugins.config.schema import Recipe
 
@@ -47,12 +48,11 @@ class Pipelines:
     def __call__(self, recipe: Recipe) -> StreamPipeline:
         """The pipeline that runs this recipe."""
         last = self._last
-        self._last = load(self._model, recipe) if last is None else wrap(last.pipe, recipe, adapter=_adapter(last))
+        if last is None:
+            self._last = load(self._model, recipe)
+        else:
+            self._last = wrap(last.pipe, recipe, adapter=last.recipe.adapter.name)
         return self._last
-
-
-def _adapter(pipe: StreamPipeline) -> str | None:
-    return pipe.recipe.adapter.name
 
 
 def missing(comparison: Comparison, out: Path) -> list[tuple[str, str, int]]:
@@ -71,17 +71,18 @@ def run(comparison: Comparison, out: Path, pipelines: Pipelines | None = None) -
     """Yield a row per missing video, after appending it to ``out/results.jsonl``."""
     circular = circular_recipes(comparison)
     make_folder(out)
-    conditions.record(comparison, out)
+    comparison.record_to(out)
     judge = build.instance(discovery().rewards[comparison.judge], {}, "judge")
     judge.load("cpu")
     pipelines = pipelines or Pipelines(comparison.model)
     for label, wanted in groupby(missing(comparison, out), key=lambda each: each[0]):
         pipe = pipelines(comparison.recipes[label])
         for _, prompt, seed in wanted:
-            row = {"recipe": label, "prompt": prompt, "seed": seed} | judged_video(
-                pipe, judge, prompt, seed, comparison
-            )
-            row["strip"] = write_strip(out, row, pipe.last_run)
+            row = {"recipe": label, "prompt": prompt, "seed": seed, **generated(pipe, prompt, seed, comparison.call)}
+            run = pipe.last_run
+            frames = torch.cat(run.beams[0].history.frames)
+            row["judge"] = scores(judge, frames, prompt, run.session)
+            row["strip"] = write_strip(out, row, frames)
             if label in circular:
                 row["circular"] = True
             append(out, row)
@@ -131,39 +132,30 @@ def circular_recipes(comparison: Comparison) -> set[str]:
     return found
 
 
-def write_strip(out: Path, row: Mapping[str, Any], run: Run) -> str:
-    """Write a few frames of the winner as a small JPEG; returns its path inside `out`."""
+def generated(pipe: StreamPipeline, prompt: str, seed: int, call: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Generate one video: the seconds it took, its cost and its notes."""
+    start = perf_counter()
+    pipe(prompt, generator=torch.Generator().manual_seed(seed), **{"output_type": "latent", **(call or {})})
+    seconds = round(perf_counter() - start, 3)
+    return {"seconds": seconds, "cost": asdict(pipe.last_run.cost), "notes": list(pipe.last_run.tree.notes)}
+
+
+def write_strip(out: Path, row: Mapping[str, Any], frames: Tensor) -> str:
+    """Write a few of a video's frames as a small JPEG; returns its path inside `out`."""
     name = sha256(f"{row['recipe']}\n{row['seed']}\n{row['prompt']}".encode("utf-8", "replace")).hexdigest()[:16]
     path = out / strips.FOLDER / f"{name}.jpg"
     path.parent.mkdir(exist_ok=True)
-    frames = torch.cat(run.beams[0].history.frames)
     encoded = BytesIO()
     strips.draw(frames, SHOWN, HEIGHT).save(encoded, "JPEG", quality=QUALITY, optimize=True)
     write_atomically(path, encoded.getvalue())
     return f"{strips.FOLDER}/{path.name}"
 
 
-def judged_video(pipe: StreamPipeline, judge: Reward, prompt: str, seed: int, comparison: Comparison) -> dict[str, Any]:
-    """Generate one video and judge it: the seconds it took, the judge's score and parts, the cost and the notes."""
-    generator = torch.Generator().manual_seed(seed)
-    start = perf_counter()
-    pipe(prompt, generator=generator, **{"output_type": "latent", **(comparison.call or {})})
-    seconds = perf_counter() - start
-    run = pipe.last_run
-    return {
-        "seconds": round(seconds, 3),
-        "judge": scores(judge, run),
-        "cost": asdict(run.cost),
-        "notes": list(run.tree.notes),
-    }
-
-
-def scores(judge: Reward, run: Run) -> dict[str, float | None]:
-    """The judge's score and parts for the winner's whole video; None where a part does not apply."""
-    frames = torch.cat(run.beams[0].history.frames).unsqueeze(0)
-    last = run.session.num_chunks - 1
-    inp = RewardInput(frames, (run.prompt,), run.session.fps, last, last + 1, slice(0, frames.shape[1]))
+def scores(judge: Reward, frames: Tensor, prompt: str, session: Session) -> dict[str, float | None]:
+    """The judge's score and parts for a whole video; None where a part does not apply."""
+    last = session.num_chunks - 1
+    inp = RewardInput(frames.unsqueeze(0), (prompt,), session.fps, last, last + 1, slice(0, len(frames)))
     with torch.inference_mode():
         output = judge.score(inp)
-    values = {"score": output.scores, **output.parts}
-    return {name: None if math.isnan(float(value[0])) else round(float(value[0]), 5) for name, value in values.items()}
+    values = {name: float(value[0]) for name, value in {"score": output.scores, **output.parts}.items()}
+    return {name: None if math.isnan(value) else round(value, 5) for name, value in values.items()}

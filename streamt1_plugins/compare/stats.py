@@ -25,9 +25,6 @@ class Interval:
     def as_dict(self) -> dict[str, float]:
         return {name: round(value, 4) for name, value in asdict(self).items()}
 
-    def __str__(self) -> str:
-        return f"{self.mean:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
-
 
 def bootstrap(by_prompt: Mapping[str, Sequence[float]], level: float = 0.95, seed: int = 0) -> Interval:
     """The mean over prompts with a percentile interval.
@@ -38,6 +35,11 @@ def bootstrap(by_prompt: Mapping[str, Sequence[float]], level: float = 0.95, see
     picks = np.random.default_rng(seed).integers(0, len(means), (DRAWS, len(means)))
     low, high = np.quantile(means[picks].mean(1), [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(means.mean()), float(low), float(high), len(means))
+
+
+def figures(by_prompt: Mapping[str, Sequence[float]]) -> dict[str, float] | None:
+    """The interval of `bootstrap` as data; None without a value."""
+    return bootstrap(by_prompt).as_dict() if by_prompt else None
 
 
 def paired(base: Mapping[tuple[str, int], float], other: Mapping[tuple[str, int], float]) -> dict[str, list[float]]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from streamt1_plugins.compare import drift
-from streamt1_plugins.compare.stats import bootstrap, column, grouped, paired, wins
+from streamt1_plugins.compare.drift import CHUNK
+from streamt1_plugins.compare.drift import summary as drift_summary
+from streamt1_plugins.compare.stats import column, figures, grouped, paired, wins
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 COSTS = ("candidates", "forwards", "latent_frames_decoded", "reward_calls")
+CIRCULAR = "circular: the recipe selects on the judge, so its figures do not measure the quality of its videos.\n"
 
 
 def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -25,7 +27,7 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "recipes": {recipe: _recipe(rows, recipe, recipes[0], metrics) for recipe in recipes},
     }
     circular = [recipe for recipe in recipes if any(row.get("circular") for row in rows if row["recipe"] == recipe)]
-    return found | ({"circular": circular} if circular else {}) | drift.summary(rows, recipes)
+    return found | ({"circular": circular} if circular else {}) | drift_summary(rows, recipes)
 
 
 def _recipe(rows: Sequence[Mapping[str, Any]], recipe: str, base: str, metrics: Sequence[str]) -> dict[str, Any]:
@@ -46,49 +48,44 @@ def _metric(rows: Sequence[Mapping[str, Any]], recipe: str, base: str, metric: s
         return None
     gains = paired(column(rows, base, metric), own)
     return {
-        "mean": bootstrap(grouped(own)).as_dict(),
-        "gain": bootstrap(gains).as_dict() if gains and recipe != base else None,
+        "mean": figures(grouped(own)),
+        "gain": figures(gains) if recipe != base else None,
         "wins": wins(gains) if recipe != base else None,
     }
 
 
-def markdown(found: Mapping[str, Any], metrics: Sequence[str] | None = None) -> str:
+def markdown(found: Mapping[str, Any]) -> str:
     """Tables of the metrics (with the gain in the first one), of the costs and, where chunks are scored, of the drift.
 
     Scores of single chunks have no column: the drift sums them up.
     """
-    recipes = found["recipes"]
-    shown = list(metrics or columns(found))
-    names = {name: f"{name} (circular)" if name in found.get("circular", ()) else name for name in recipes}
+    shown, circular = columns(found), found.get("circular", ())
+    entries = {f"{name} (circular)" if name in circular else name: each for name, each in found["recipes"].items()}
     head = ["recipe", f"gain in {shown[0]} (95 %)", "better / equal / worse", *shown]
-    lines = [_line(head), _line(["---"] * len(head))]
-    lines += [_line([names[name], *_gain(entry, shown[0]), *_means(entry, shown)]) for name, entry in recipes.items()]
-    costs = list(next(iter(recipes.values()))["cost"])
-    lines += ["", _line(["per video", *(cost.replace("_", " ") for cost in costs)]), _line(["---"] * (len(costs) + 1))]
-    lines += [_line([names[name], *(f"{e['cost'][cost]:g}" for cost in costs)]) for name, e in recipes.items()]
-    lines += _drift(found, names)
-    if found.get("circular"):
-        lines += [
-            "",
-            "circular: the recipe selects on the judge, so its figures do not measure the quality of its videos.",
+    tables = [_table(head, [[name, *_gain(each["metrics"], shown)] for name, each in entries.items()])]
+    costs = {name: each["cost"] for name, each in entries.items()}
+    head = ["per video", *(cost.replace("_", " ") for cost in next(iter(costs.values())))]
+    tables.append(_table(head, [[name, *(f"{value:g}" for value in cost.values())] for name, cost in costs.items()]))
+    if drift := found.get("drift"):
+        ends = [drift[end].replace("_", " ") for end in ("early", "last")]
+        names = dict(zip(found["recipes"], entries, strict=True))
+        cells = [
+            [
+                names[name],
+                *(f"{each[end]:.3f}" for end in ("early", "last")),
+                *map(interval, (each["lost"], each["saved"])),
+            ]
+            for name, each in drift["recipes"].items()
         ]
-    return "\n".join(lines) + "\n"
+        tables.append(_table(["drift", *ends, "lost (95 %)", "lost less than the first (95 %)"], cells))
+    if circular:
+        tables.append(CIRCULAR)
+    return "\n".join(tables)
 
 
 def columns(found: Mapping[str, Any]) -> list[str]:
     """The metrics that tables show."""
-    return [name for name in next(iter(found["recipes"].values()))["metrics"] if not drift.CHUNK.fullmatch(name)]
-
-
-def _drift(found: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:
-    if "drift" not in found:
-        return []
-    early, last = (found["drift"][end].replace("_", " ") for end in ("early", "last"))
-    lines = ["", _line(["drift", early, last, "lost (95 %)", "lost less than the first (95 %)"]), _line(["---"] * 5)]
-    for name, entry in found["drift"]["recipes"].items():
-        intervals = [interval(entry[key]) for key in ("lost", "saved")]
-        lines.append(_line([names[name], f"{entry['early']:.3f}", f"{entry['last']:.3f}", *intervals]))
-    return lines
+    return [name for name in next(iter(found["recipes"].values()))["metrics"] if not CHUNK.fullmatch(name)]
 
 
 def interval(values: Mapping[str, float] | None) -> str:
@@ -96,17 +93,13 @@ def interval(values: Mapping[str, float] | None) -> str:
     return f"{values['mean']:+.3f} [{values['low']:+.3f}, {values['high']:+.3f}]" if values else ""
 
 
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+def _table(head: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+    return "".join(f"| {' | '.join(line)} |\n" for line in (head, ["---"] * len(head), *cells))
 
 
-def _gain(entry: Mapping[str, Any], metric: str) -> list[str]:
-    values = entry["metrics"][metric]
-    if values is None or values["gain"] is None:
-        return ["", ""]
-    count = values["wins"]
-    return [interval(values["gain"]), f"{count['better']} / {count['equal']} / {count['worse']}"]
-
-
-def _means(entry: Mapping[str, Any], metrics: Sequence[str]) -> list[str]:
-    return ["" if entry["metrics"][m] is None else f"{entry['metrics'][m]['mean']['mean']:.3f}" for m in metrics]
+def _gain(metrics: Mapping[str, Any], shown: Sequence[str]) -> list[str]:
+    """The gain in the first metric, its wins, and the mean of every metric."""
+    values = metrics[shown[0]] or {"gain": None, "wins": None}
+    wins = " / ".join(str(count) for count in values["wins"].values()) if values["gain"] else ""
+    means = ["" if metrics[name] is None else f"{metrics[name]['mean']['mean']:.3f}" for name in shown]
+    return [interval(values["gain"]), wins, *means]

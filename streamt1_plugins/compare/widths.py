@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from streamt1_plugins.config.schema import Recipe
 
@@ -57,31 +57,20 @@ def matched(recipes: Mapping[str, Recipe], count: CountForwards) -> dict[str, Re
 
 
 def grown(recipe: Recipe, budget: int, count: CountForwards) -> Recipe:
-    """The recipe with more candidates per beam, or more whole videos, up to `budget` forwards per video."""
+    """The recipe with more candidates per beam, or more whole videos, up to `budget` forwards per video.
+
+    The last step may exceed the budget by the forwards of one candidate.
+    """
     while (spent := count(recipe)) < budget:
         # Forwards hardly grow faster than the width, so this jump stops short of the budget; single steps do the rest.
-        jump = int((budget - spent) / spent * _growing(recipe))
-        wider = next(
-            (each for each in _wider(recipe, jump) if spent < count(each) <= _limit(each, budget, count)), None
-        )
-        if wider is None:
+        size = recipe.search.top_k if recipe.search.candidates == 1 else recipe.search.candidates
+        jump = int((budget - spent) / spent * size)
+        wider = (_stepped(recipe, steps) for steps in dict.fromkeys((max(1, jump), 1)))
+        fitting = (each for each in wider if spent < (more := count(each)) <= budget + more / width(each))
+        if (found := next(fitting, None)) is None:
             break
-        recipe = wider
+        recipe = found
     return recipe
-
-
-def _limit(recipe: Recipe, budget: int, count: CountForwards) -> float:
-    """The budget plus the forwards of one candidate."""
-    return budget + count(recipe) / width(recipe)
-
-
-def _wider(recipe: Recipe, jump: int) -> Iterator[Recipe]:
-    return (_stepped(recipe, steps) for steps in dict.fromkeys((max(1, jump), 1)))
-
-
-def _growing(recipe: Recipe) -> int:
-    """The setting that `_stepped` changes."""
-    return recipe.search.top_k if recipe.search.candidates == 1 else recipe.search.candidates
 
 
 def _stepped(recipe: Recipe, steps: int) -> Recipe:

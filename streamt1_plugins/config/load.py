@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_origin
 
+import optree
 import yaml
 from pydantic import BaseModel, ValidationError
 
@@ -17,15 +19,10 @@ from streamt1_plugins.errors import RecipeError, guess, unknown_name
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-
 MAX_EXTENDS = 8
 
-
-_PACKAGE = Path(__file__).parents[1]
-
-
 # The wheel carries recipes/ inside the package; in a checkout it lies beside it.
-_FOLDERS = (_PACKAGE / "recipes", _PACKAGE.parent / "recipes")
+_FOLDERS = tuple(parent / "recipes" for parent in Path(__file__).parents[1:3])
 
 
 def names() -> dict[str, Path]:
@@ -75,12 +72,8 @@ def find(source: str | Path) -> Path:
 def header(path: Path) -> str:
     """The comment block at the top of a recipe file: what it needs and the command that runs it."""
     lines = path.read_text(encoding="utf-8").splitlines()
-    block = []
-    for line in lines:
-        if not line.startswith("#"):
-            break
-        block.append(line.removeprefix("#").strip())
-    return "\n".join(block)
+    block = itertools.takewhile(lambda line: line.startswith("#"), lines)
+    return "\n".join(line.removeprefix("#").strip() for line in block)
 
 
 def flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -196,23 +189,15 @@ def _parsed(override: str) -> tuple[list[str], Any]:
     return renamed, nested
 
 
-def _validated(data: dict[str, Any], source: str) -> Recipe:
-    for key, value in _numbers(data):
-        if not math.isfinite(value):
+def _validated(data: Any, source: str) -> Recipe:
+    for steps, value in zip(optree.tree_paths(data), optree.tree_leaves(data), strict=True):
+        if isinstance(value, float) and not math.isfinite(value):
+            key = ".".join(map(str, steps))
             raise RecipeError(f"{source}: {key} = {value}: runs record recipes as JSON, which has finite numbers only.")
     try:
         return Recipe.model_validate(data)
     except ValidationError as error:
         raise RecipeError(f"{source}: " + "; ".join(_problems(error))) from error
-
-
-def _numbers(data: Any, key: str = "") -> Iterator[tuple[str, float]]:
-    """The floating-point numbers anywhere in the data, with their dotted keys."""
-    if isinstance(data, float):
-        yield key, data
-    steps = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list | tuple) else ()
-    for step, value in steps:
-        yield from _numbers(value, f"{key}.{step}" if key else str(step))
 
 
 def _problems(error: ValidationError) -> Iterator[str]:

@@ -65,11 +65,9 @@ def former(key: str) -> str:
 def _renamed(section: dict[str, Any], key: Renamed) -> dict[str, Any]:
     if key.new in section:
         raise RecipeError(f"{key.before} is the old name of {key.now}, and both are given. Delete {key.before}.")
-    return {key.new if name == key.old else name: _value(value, key, name) for name, value in section.items()}
-
-
-def _value(value: Any, key: Renamed, name: str) -> Any:
-    return key.values.get(value, value) if name == key.old and isinstance(value, str) else value
+    rest = {name: value for name, value in section.items() if name != key.old}
+    value = section[key.old]
+    return {**rest, key.new: key.values.get(value, value) if isinstance(value, str) else value}
 
 
 @cache

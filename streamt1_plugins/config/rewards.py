@@ -23,7 +23,7 @@ class FixedCalibration(Section):
 class Place(Section):
     """The process in which a reward runs, if not this one; a bare string is a URL or an interpreter.
 
-    url: a server started with `streamt1 serve-reward`. python: an interpreter whose environment has the reward; it is
+    url: a server started with `streamt1 serve-reward`. python: an interpreter that can import the reward; it is
     started with the run and ended with it. timeout: seconds one call may take. start_timeout: seconds an interpreter
     may take to load the reward. retries: how often a connection that fails is tried again, and how often an
     interpreter that died is started again.
@@ -50,11 +50,11 @@ class Place(Section):
 
 
 class RewardPart(Section):
-    """How one reward takes part: its weight in the horizon's mean, its calibration and its own options.
+    """One reward: its weight in the horizon's mean, its calibration, where it runs and its own options.
 
     weight: 0 records the reward without letting it decide. calibration: `none` keeps raw values; `running`
     standardises by every candidate measured so far; `group` by the candidates of this chunk; `rank` gives 0..1 by
-    rank among them; or fixed numbers. veto: a candidate whose raw value lies below is out, whatever its weight.
+    rank among them; or fixed numbers. veto: a candidate with a lower raw value is invalid, whatever the weight.
     stage: rewards of stage 2 score only candidates that stage 1 kept (see `RewardSettings.keep`).
 
     on_error: `invalidate` the candidates the reward fails on; `skip` leaves the reward out for all candidates of the
@@ -86,7 +86,7 @@ class RewardPart(Section):
 
 
 class RewardSettings(Section):
-    """What is measured, and on which pixels.
+    """The rewards of a run, and the frames that they score.
 
     window: length of the long horizon in chunks. decode: `carried` scores the frames the video will contain; `cold`
     decodes the chunk (short) and the window (long) from an empty decoder, as the authors' release does.

@@ -106,7 +106,7 @@ class MemoryPlan(Section):
 class EarlySettings(Section):
     """Early pruning: the first stage of rewards judges a preview of every candidate, and only the best are finished.
 
-    steps: denoising steps done before the look, 0 for no look; chunks of no more steps than that are made whole.
+    steps: denoising steps before the preview, 0 for no early pruning; chunks of no more steps are made whole.
     keep: the share of a chunk's candidates that is finished, never fewer than `search.top_k`.
     """
 
@@ -115,10 +115,10 @@ class EarlySettings(Section):
 
 
 def cannot_draft(adapter: str | None) -> RecipeError:
-    """The error for a recipe that wants an early look from an adapter that only makes whole candidates."""
+    """The error for early pruning with an adapter that only makes whole candidates."""
     return RecipeError(
-        f"early.steps: the adapter {adapter!r} cannot stop between two denoising steps, so there is nothing to look "
-        "at early. Switch it off with early.steps=0."
+        f"early.steps: the adapter {adapter!r} cannot stop between two denoising steps, so it has no previews to prune "
+        "by. Switch early pruning off with early.steps=0."
     )
 
 
@@ -140,7 +140,7 @@ class ParallelSettings(Section):
 
 
 class PlacementSettings(Section):
-    """Where a model's weights wait when the command line loads it; nothing here changes a result.
+    """CPU offload of a model that the command line loads; nothing here changes a result.
 
     offload: components of the pipeline whose weights stay in CPU memory and come to the device when they run. check:
     whether a run that cannot fit into the GPU's free memory is refused before it starts. Rewards have devices of their

@@ -10,7 +10,7 @@ import logging
 import os
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import pluggy
 
@@ -55,8 +55,8 @@ def _origin(point: EntryPoint) -> str:
     return point.dist.name if point.dist else "an unknown distribution"
 
 
-def _reject_shared_names(points: Iterable[EntryPoint]) -> None:
-    """Pluggy would silently keep one of two distributions that use the same entry-point name."""
+def _by_name(points: Iterable[EntryPoint]) -> dict[str, EntryPoint]:
+    """The entry points by name. Raises `PluginError` where two distributions share a name."""
     seen: dict[str, EntryPoint] = {}
     for point in points:
         first = seen.setdefault(point.name, point)
@@ -65,6 +65,7 @@ def _reject_shared_names(points: Iterable[EntryPoint]) -> None:
                 f"Two distributions offer a plugin named {point.name!r}: {_origin(first)} ({first.value}) and "
                 f"{_origin(point)} ({point.value}). Uninstall one, or ask its author to rename the entry point."
             )
+    return seen
 
 
 class Discovery:
@@ -75,16 +76,13 @@ class Discovery:
         self.adapters: Table[AdapterEntry] = Table("adapter")
         self.rewards: Table[Entry] = Table("reward")
         self.policies: dict[PolicyKind, Table[Entry]] = {
-            kind: Table(f"{kind} policy" if kind != "observer" else kind)
-            for kind in ("width", "noise", "scoring", "selection", "memory", "observer")
+            kind: Table(f"{kind} policy" if kind != "observer" else kind) for kind in get_args(PolicyKind)
         }
         self.plugins: dict[str, str] = {}
         self.disabled = tuple(name.strip() for name in os.environ.get(DISABLE, "").split(",") if name.strip())
-        points = sorted(entry_points(group=hookspecs.PROJECT), key=lambda point: point.name)
-        _reject_shared_names(point for point in points if point.name not in self.disabled)
-        for point in points:
-            if point.name not in self.disabled and point.name not in self.plugins:
-                self._load(point)
+        found = sorted(entry_points(group=hookspecs.PROJECT), key=lambda point: point.name)
+        for point in _by_name(point for point in found if point.name not in self.disabled).values():
+            self._load(point)
         self.add_named(named())
 
     def add_named(self, sources: Iterable[str]) -> None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import re
 import sys
-from contextlib import ExitStack
 from importlib import import_module
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from streamt1_plugins.errors import PluginError, foreign_code
+from streamt1_plugins.errors import PluginError, StreamT1Error, foreign_code
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -83,9 +82,10 @@ def _executed(name: str, path: Path) -> ModuleType:
     if spec is None or spec.loader is None:
         raise PluginError(f"{path} is no Python file.")
     module = sys.modules[name] = module_from_spec(spec)
-    with ExitStack() as undo:
-        undo.callback(sys.modules.pop, name)
+    try:
         with foreign_code(f"Loading the plugin file {path}"):
             spec.loader.exec_module(module)
-        undo.pop_all()
+    except StreamT1Error:
+        del sys.modules[name]
+        raise
     return module

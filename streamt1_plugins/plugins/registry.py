@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from streamt1_plugins.errors import PluginError, foreign_code, unknown_name
 
@@ -44,50 +44,44 @@ class AdapterEntry(Entry):
     capabilities: Capabilities | None = None
 
 
-E_co = TypeVar("E_co", bound=Entry)
+E = TypeVar("E", bound=Entry)
 
 
-def load_target(target: Target, who: str, extra: str | None = None) -> Any:
-    """The class itself, or what ``"module:attr"`` imports. Raises `PluginError`, which names `who`, if that fails."""
+def load_target(target: Target, what: str, extra: str | None = None) -> Any:
+    """The class itself, or what ``"module:attr"`` imports. Raises `PluginError`, which names `what`, if that fails."""
     if not isinstance(target, str):
         return target
     module, _, attribute = target.partition(":")
-    with foreign_code(f"Importing {module!r} for {who}"):
+    with foreign_code(f"Importing {module!r} for {what}"):
         try:
             found = import_module(module)
         except ImportError as error:
             hint = f" Install it with: pip install {extra!r}." if extra else ""
             missing = error.name or module
-            raise PluginError(f"{who} needs {missing!r}, which cannot be imported ({error}).{hint}") from error
+            raise PluginError(f"{what} needs {missing!r}, which cannot be imported ({error}).{hint}") from error
     try:
         return getattr(found, attribute)
     except AttributeError as error:
-        raise PluginError(f"{who} points to {target!r}, but {module!r} has no {attribute!r}.") from error
+        raise PluginError(f"{what} points to {target!r}, but {module!r} has no {attribute!r}.") from error
 
 
-@dataclass
-class Table(Generic[E_co]):
+class Table(dict[str, E]):
     """The registered names of one kind.
 
     Adding a taken name raises `PluginError` with both origins; reading an unknown one raises `UnknownNameError`.
     """
 
-    kind: str
-    entries: dict[str, E_co] = field(default_factory=dict)
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
 
-    def add(self, entry: E_co) -> None:
-        taken = self.entries.get(entry.name)
-        if taken is not None:
+    def add(self, entry: E) -> None:
+        if taken := self.get(entry.name):
             raise PluginError(
                 f"Two plugins register the {self.kind} {entry.name!r}: {taken.origin} ({taken.path}) and "
                 f"{entry.origin} ({entry.path}). Rename one, or skip one with STREAMT1_DISABLE_PLUGINS=<plugin name>."
             )
-        self.entries[entry.name] = entry
+        self[entry.name] = entry
 
-    def __getitem__(self, name: str) -> E_co:
-        if name not in self.entries:
-            raise unknown_name(self.kind, name, self.entries)
-        return self.entries[name]
-
-    def __contains__(self, name: str) -> bool:
-        return name in self.entries
+    def __missing__(self, name: str) -> E:
+        raise unknown_name(self.kind, name, self)

@@ -25,7 +25,7 @@ BUNDLED = "tinyworld"
 
 def model_folder(model: str) -> str:
     """The folder of a bundled model by its adapter's name; a folder or hub id as it is."""
-    bundled = discovery().adapters.entries.get(model)
+    bundled = discovery().adapters.get(model)
     return str(load_target(bundled.model, bundled.name)()) if bundled and bundled.model else model
 
 
@@ -40,7 +40,7 @@ def resolve(
     """The recipe as `load` runs it: model and adapter decided, every option written out; no weights are loaded."""
     loaded = recipes.load(recipe, overrides)
     model = model or loaded.model or BUNDLED
-    bundled = discovery().adapters.entries.get(model)
+    bundled = discovery().adapters.get(model)
     name = adapter or loaded.adapter.name or (bundled.name if bundled else None)
     if name is None:
         raise UnsupportedPipelineError(
@@ -55,7 +55,7 @@ def resolve_adapter(pipe: Any, name: str | None) -> AdapterEntry:
     if name is not None:
         return adapters[name]
     classes = [kind.__name__ for kind in type(pipe).__mro__]
-    claims = [entry for entry in adapters.entries.values() if set(entry.pipelines) & set(classes)]
+    claims = [entry for entry in adapters.values() if set(entry.pipelines) & set(classes)]
     sure = [entry for entry in claims if entry.explicit is None]
     if len(sure) == 1:
         return sure[0]
@@ -69,7 +69,7 @@ def resolve_adapter(pipe: Any, name: str | None) -> AdapterEntry:
 
 
 def _known() -> str:
-    lines = [f"{e.name} ({', '.join(e.pipelines) or 'named only'})" for e in discovery().adapters.entries.values()]
+    lines = [f"{e.name} ({', '.join(e.pipelines) or 'named only'})" for e in discovery().adapters.values()]
     return f"Adapters: {'; '.join(lines) or 'none installed'}."
 
 
@@ -99,7 +99,7 @@ def completed(recipe: Recipe, entry: AdapterEntry, given: Given = NOTHING_GIVEN)
 def _suggested(entry: AdapterEntry) -> dict[str, Any]:
     """The rewards that the adapter's author suggests, where the recipe names none."""
     if not entry.rewards:
-        known = ", ".join(discovery().rewards.entries) or "none"
+        known = ", ".join(discovery().rewards) or "none"
         raise RecipeError(
             f"The recipe searches but names no rewards, and the adapter {entry.name!r} suggests none. "
             f"Name at least one, for example -o rewards.long.basic={{}}. Known: {known}."

@@ -1,4 +1,4 @@
-"""Fixtures of the adapter contract: a tiny pipeline, sessions on it, and single steps of the search."""
+"""Base of the adapter contract: a tiny pipeline, sessions on it, single steps of the search, comparisons."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class AdapterCase:
-    """Give it a tiny pipeline of random weights, the adapter, and the arguments of a call that makes 3 chunks or more.
+    """Base of an adapter's tests. Override `make_pipeline`, `make_adapter` and `call`, for 3 chunks or more.
 
     name: what the adapter is registered as. long: changes to the call that make 8 chunks or more.
     guidance: changes that switch guidance on; None where the pipeline takes no negative prompt.
@@ -71,7 +71,7 @@ class AdapterCase:
             opened.close()
 
     def video(self, **changes: Any) -> Any:
-        """What a session makes without a search: the plain stream, one candidate per chunk."""
+        """The video of a session without a search: the plain stream, one candidate per chunk."""
         with self.session(**changes) as session:
             history = session.root()
             for _ in range(history.index, session.num_chunks):
@@ -79,7 +79,7 @@ class AdapterCase:
             return session.finish(history)
 
     def plain(self, **changes: Any) -> Any:
-        """What the pipeline itself makes of the same call."""
+        """The video that the pipeline itself makes of the same call."""
         if not self.has_plain:
             pytest.skip("there is no plain pipeline to compare with")
         return self.pipe(**self.arguments(changes))
@@ -95,7 +95,7 @@ class AdapterCase:
         assert worst <= limit, f"{what}: values differ by {worst:.3g}, allowed {limit:.3g}"
 
     def check_plain(self, output_type: str) -> None:
-        """Without a search the output is the plain pipeline's, and the caller's generator is left in the same state."""
+        """Compare with the plain pipeline: the output, and the state in which the caller's generator is left."""
         if output_type not in self.output_types:
             pytest.skip(f"the pipeline gives no {output_type!r}")
         ours, theirs = seeded(3), seeded(3)

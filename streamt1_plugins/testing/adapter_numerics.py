@@ -1,4 +1,4 @@
-"""What a session computes: the plain pipeline's video without a search, and candidates fixed by their seeds."""
+"""Tests of what a session computes: the plain video without a search, and candidates fixed by their seeds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests a plugin can inherit: subclass a contract in a test file, give it your part, run pytest.
+"""Tests for rewards to inherit: everything that the search relies on.
 
 class TestMine(RewardContract):
     def make_reward(self) -> Reward:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class RewardContract:
-    """What the search relies on in every reward. Called as in a run: loaded once, under ``torch.inference_mode``.
+    """Everything that the search relies on. Calls are as in a run: loaded once, under ``torch.inference_mode``.
 
     tolerance: how far scores of the same candidate may differ between batches (0 for bit-exact rewards).
     device: where it is tested. size: height and width of the test frames. prompts: the candidates' prompts.
@@ -77,7 +77,7 @@ class RewardContract:
         return self.output(inp).scores.detach().cpu()
 
     def inputs(self) -> list[RewardInput]:
-        """Every kind of input the reward declares: the horizons, the short one also with the frames it wants before."""
+        """Every kind of input the reward declares: the horizons, the short one also with `lead_frames`."""
         leads: dict[Horizon, tuple[int, ...]] = {"short": (0, self.reward.lead_frames), "long": (12,)}
         kinds = sorted({lead for horizon in self.reward.horizons for lead in leads[horizon]})
         return [self.make_input(lead=lead) for lead in kinds]
@@ -148,7 +148,7 @@ class RewardContract:
             self.scores(inp)
             assert torch.equal(before, torch.get_rng_state()), "score() used torch's global random generator"
 
-    def test_reads_the_prompt_if_it_says_so(self) -> None:
+    def test_reads_the_prompt_if_it_declares_so(self) -> None:
         if self.reward.needs_prompt:
             inp = self.make_input()
             other = replace(inp, prompts=(*inp.prompts[1:], inp.prompts[0]))

@@ -1,7 +1,8 @@
-"""What an object holds on to: its tensors, and the traces something may have left on a pipeline."""
+"""The tensors that an object keeps alive, and the traces that code leaves on a pipeline."""
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Mapping
 from types import FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ _OPAQUE = (str, bytes, int, float, type, ModuleType, FunctionType, MethodType, n
 
 
 def tensors_in(root: object, outside: object = None) -> Iterator[Tensor]:
-    """Every tensor reachable from `root` through containers and attributes; `outside` is not entered."""
+    """Every tensor reachable from `root` through containers and attributes, but not through `outside`."""
     seen, todo = {id(outside)}, [root]
     while todo:
         item = todo.pop()
@@ -26,7 +27,7 @@ def tensors_in(root: object, outside: object = None) -> Iterator[Tensor]:
         if isinstance(item, Tensor):
             yield item
         else:
-            todo += _parts(item)
+            todo += gc.get_referents(item)
 
 
 def tensor_bytes(root: object, outside: object = None) -> int:
@@ -61,12 +62,3 @@ def _identity(value: Any) -> Any:
     if isinstance(value, Mapping) and not isinstance(value, nn.Module):
         return tuple(value)
     return id(value) if callable(value) else None
-
-
-def _parts(item: Any) -> list[Any]:
-    if isinstance(item, Mapping):
-        return list(item.values())
-    if isinstance(item, (list, tuple, set, frozenset)):
-        return list(item)
-    slots = [name for kind in type(item).__mro__ for name in getattr(kind, "__slots__", ())]
-    return [*getattr(item, "__dict__", {}).values(), *(getattr(item, name, None) for name in slots)]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import FrozenInstanceError
+
+import pytest
 import torch
 
 import streamt1_plugins as streamt1
@@ -24,3 +27,8 @@ def test_the_last_node_of_a_beam() -> None:
     node = streamt1.Node(chunk=0, ordinal=0, parent=None, seed=1)
     assert Beam(streamt1.History()).last is None
     assert Beam(streamt1.History(), (node,)).last is node
+
+
+def test_a_beam_cannot_be_changed() -> None:
+    with pytest.raises(FrozenInstanceError):
+        Beam(streamt1.History()).rank = 3  # type: ignore[misc]

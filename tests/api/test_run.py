@@ -10,6 +10,7 @@ import pytest
 import streamt1_plugins as streamt1
 from streamt1_plugins.api.run import Cost, Run
 from streamt1_plugins.config.load import load
+from tests.toy import ToyPipeline
 
 
 def run(forwards: int = 0) -> Any:
@@ -45,3 +46,12 @@ def test_the_chunks_to_come_begin_after_those_of_the_best_beam() -> None:
     assert [chunk.index for chunk in made.chunks()] == [0, 1, 2]
     made.beams = (streamt1.Beam(streamt1.History(index=2)),)
     assert [(chunk.index, chunk.count) for chunk in made.chunks()] == [(2, 3)]
+
+
+def test_a_search_counts_what_it_spends() -> None:
+    pipe = streamt1.wrap(ToyPipeline(), "stream-t1")
+    pipe("a prompt")
+    cost = pipe.run.cost
+    assert (cost.candidates, cost.forwards, cost.latent_frames_decoded) == (16, 16, 48)
+    assert cost.reward_calls == 9  # two horizons per chunk, and the survivors' whole videos
+    assert set(cost.seconds) == {"generate", "decode", "reward", "commit"}

@@ -139,7 +139,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    names = given.only.split(",") if given.only else list(discovery().rewards.entries)
+    names = given.only.split(",") if given.only else list(discovery().rewards)
     kinds, results, missing = clips(), {}, {}
     for name in names:
         try:

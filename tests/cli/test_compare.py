@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from streamt1_plugins.cli import main as cli
 from streamt1_plugins.compare import forwards
 from streamt1_plugins.compare.page import PAGE
 from streamt1_plugins.compare.run import RESULTS, read
+from tests.compare.examples import remove_matplotlib
 
 PROMPTS = Path(__file__).parents[2] / "docs" / "evidence" / "prompts_5s.txt"
 
@@ -85,11 +85,11 @@ def test_mistakes_are_reported_before_anything_is_generated(tmp_path: Path, opti
 
 
 def test_without_matplotlib_nothing_is_generated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib", None)  # as if it were not installed
+    remove_matplotlib(monkeypatch)
     done = compare(tmp_path, "plain")
     assert done.exit_code == 2
     assert len(done.stderr.splitlines()) == 1
-    assert "Install it with: pip install 'streamt1-plugins[compare]'" in done.stderr
+    assert "needs matplotlib: pip install 'streamt1-plugins[compare]'" in done.stderr
     assert not (tmp_path / "out").exists()
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
+import pytest
+
+import streamt1_plugins.compare
 from streamt1_plugins.compare.comparison import Comparison
 from streamt1_plugins.config import load as recipe
 from streamt1_plugins.config.schema import Recipe
@@ -29,3 +33,11 @@ def row(label: str, prompt: str, score: float | None, seed: int = 0, **more: Any
     return {"recipe": label, "prompt": prompt, "seed": seed, "seconds": 0.5, "cost": cost, **more} | {
         "judge": {"score": score, **chunks}
     }
+
+
+def remove_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make matplotlib look as if it were not installed, also to the modules that have imported it."""
+    for module in ("page", "plots"):
+        monkeypatch.delitem(sys.modules, f"streamt1_plugins.compare.{module}", raising=False)
+        monkeypatch.delattr(streamt1_plugins.compare, module, raising=False)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)

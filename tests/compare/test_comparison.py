@@ -1,12 +1,18 @@
-"""What a comparison is."""
+"""What a comparison is, and its conditions beside its rows."""
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import FrozenInstanceError, replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from streamt1_plugins.compare.comparison import Comparison
+from streamt1_plugins.compare.comparison import CONDITIONS, Comparison
+from streamt1_plugins.config import load as recipe
+from streamt1_plugins.errors import InputError
 from tests.compare.examples import comparison
 
 
@@ -21,3 +27,32 @@ def test_a_comparison_is_changed_only_as_a_copy() -> None:
     assert given.prompts == ["a", "b"]
     with pytest.raises(FrozenInstanceError):
         given.judge = "bright"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"judge": "picky"}, "judge = 'short-only', and this call has 'picky'"),
+        ({"call": {"chunks": 2}}, "call.chunks = None, and this call has 2"),
+        ({"model": "other"}, "model = 'toy', and this call has 'other'"),
+        (
+            {"recipes": {"plain": recipe.load("plain", ["search.candidates=2"])}},
+            "recipes.plain.search.candidates = 1, and this call has 2",
+        ),
+    ],
+    ids=lambda each: str(each)[:20],
+)
+def test_a_folder_does_not_mix_rows_that_do_not_compare(tmp_path: Path, changed: dict[str, Any], message: str) -> None:
+    given = {"recipes": {"plain": recipe.load("plain")}}
+    comparison(**given).record_to(tmp_path)
+    comparison(recipes={"beam": recipe.load("beam")}).record_to(tmp_path)
+    comparison(**given).record_to(tmp_path)
+    with pytest.raises(InputError, match=re.escape(message)):
+        comparison(**(given | changed)).record_to(tmp_path)
+    assert set(json.loads((tmp_path / CONDITIONS).read_text())["recipes"]) == {"plain", "beam"}
+
+
+def test_a_description_is_no_condition(tmp_path: Path) -> None:
+    comparison().record_to(tmp_path)
+    described = {name: each.model_copy(update={"description": "new"}) for name, each in comparison().recipes.items()}
+    comparison(recipes=described).record_to(tmp_path)

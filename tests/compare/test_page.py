@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import re
-import sys
 from pathlib import Path
 
 import pytest
 
 from streamt1_plugins.compare.page import render, signed
 from streamt1_plugins.compare.run import read, run
-from streamt1_plugins.errors import OutputError
-from tests.compare.examples import NASTY, comparison, row
+from streamt1_plugins.errors import PluginError
+from tests.compare.examples import NASTY, comparison, remove_matplotlib, row
 
 
 def test_the_page_holds_the_strips_of_its_pairs(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_the_same_rows_give_the_same_page(tmp_path: Path) -> None:
     assert render(rows, tmp_path, "judge") == render(rows, tmp_path, "judge")
 
 
-def test_a_page_without_matplotlib_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib", None)  # as if it were not installed
-    with pytest.raises(OutputError, match=re.escape("pip install 'streamt1-plugins[compare]'")):
-        render([row("plain", "a", 0.5)], tmp_path, "judge")
+def test_a_page_without_matplotlib_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    remove_matplotlib(monkeypatch)
+    with pytest.raises(PluginError, match=re.escape("needs matplotlib: pip install 'streamt1-plugins[compare]'")):
+        importlib.import_module("streamt1_plugins.compare.page")

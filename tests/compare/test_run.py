@@ -70,7 +70,11 @@ class HalfBlind:
 def test_a_part_of_the_judge_that_does_not_apply_is_none() -> None:
     pipe = Pipelines("toy")(recipe.load("plain"))
     pipe("a", output_type="latent")
-    assert scores(HalfBlind(), pipe.last_run) == {"score": 0.5, "seen": 1.0, "hidden": None}
+    assert scores(HalfBlind(), torch.zeros(4, 3, 2, 2), "a", pipe.last_run.session) == {
+        "score": 0.5,
+        "seen": 1.0,
+        "hidden": None,
+    }
 
 
 def test_the_model_is_loaded_once() -> None:

@@ -103,7 +103,7 @@ def test_the_examples_run(
     assert "4 chunks, well" in caplog.messages
     asked = " ".join(message for message in caplog.messages if " calls " in message)
     assert all(f"{name} calls" in asked for name in HOOKS if "register" not in name and "commands" not in name)
-    with pytest.raises(InputError, match="The budget is 9 chunks, the call asks for 10"):
+    with pytest.raises(InputError, match="The budget is 9 chunks, but the video has 10"):
         pipe("a prompt", chunks=10)
 
 
@@ -129,7 +129,7 @@ def keys(model: type[BaseModel], prefix: str = "") -> dict[str, Any]:
 def policy_options() -> dict[str, Any]:
     """Options of the built-in policies with their defaults."""
     tables = Discovery().policies
-    entries = [(kind, entry) for kind in build.POLICY_SECTIONS for entry in tables[kind].entries.values()]
+    entries = [(kind, entry) for kind in build.POLICY_SECTIONS for entry in tables[kind].values()]
     return {f"{kind}.{field.name}": field.default for kind, entry in entries for field in fields(entry.load())}
 
 
@@ -182,7 +182,7 @@ def _option(section: Any, option: str) -> Any:
 def registered() -> list[str]:
     found = Discovery()
     tables = [found.adapters, found.rewards, *found.policies.values()]
-    return [name for table in tables for name, entry in table.entries.items() if entry.origin == "streamt1-plugins"]
+    return [name for table in tables for name, entry in table.items() if entry.origin == "streamt1-plugins"]
 
 
 @pytest.mark.parametrize("name", registered())

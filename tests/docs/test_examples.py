@@ -57,6 +57,13 @@ def test_quickstart(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_reward_object_takes_part(tmp_path: Path) -> None:
+    lines = run(sys.executable, EXAMPLES / "reward.py", cwd=tmp_path).splitlines()
+    assert [line.split(":")[0] for line in lines] == ["chunk 0", "chunk 1", "chunk 2"]
+    assert all(-2 <= float(line.split()[-1]) <= 2 for line in lines)
+
+
+@pytest.mark.slow
 def test_the_reward_takes_part(tmp_path: Path) -> None:
     plugin = ["-m", "streamt1_plugins", "--plugin", EXAMPLES / "reward.py"]
     options = ["--num-frames", "9", "--device", "cpu", "-q", "-o", "rewards.long.warmth.weight=0.5", "--out", "run"]

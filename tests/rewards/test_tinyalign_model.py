@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 import streamt1_tinyalign
-from streamt1_tinyalign.clips import FAULTS, alter, film, is_true, make_pool, spoil
+from streamt1_tinyalign.clips import FAULTS, alter, clean_clips, faulty_clips, is_true, make_pool
 from streamt1_tinyalign.model import TinyAlign, load
 from streamt1_tinyalign.training import draw, loss_of
 from streamt1_tinyworld.scene import render, stage
@@ -67,9 +67,9 @@ def test_a_caption_is_true_of_whatever_shows_it() -> None:
 
 def test_faults_change_the_clip_they_are_made_of() -> None:
     pool, rows = make_pool(TinyAlign(WORDS).tokenize, "train", 4, seed=1), torch.arange(4)
-    good = film(pool, rows, 13, 0)
+    good = clean_clips(pool, rows, 13, 0)
     for kind in range(len(FAULTS)):
-        bad = spoil(pool, rows, 13, 0, torch.full((4,), kind))
+        bad = faulty_clips(pool, rows, 13, 0, torch.full((4,), kind))
         assert bad.shape == good.shape
         assert not torch.equal(bad[:, -1], good[:, -1])
 

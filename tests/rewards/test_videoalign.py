@@ -103,13 +103,13 @@ class TestContractAnchored(Contract):
 
 def visual(reward: VideoAlign) -> Tensor:
     pictures = normalise(tiny.frames(8) / 255, CLIP_MEAN, CLIP_STD).view(4, 2, 3, 56, 84)
-    return reward._judge.see(pictures).reshape(2, -1, tiny.HIDDEN)
+    return reward._judge.embed(pictures).reshape(2, -1, tiny.HIDDEN)
 
 
 def test_scores_are_those_of_the_transformers_it_was_trained_with(loaded: VideoAlign) -> None:
     ids, mask, expected = (torch.tensor(GOLDEN[name]) for name in ("ids", "mask", "scores"))
     with torch.inference_mode():
-        found = loaded._judge.read(ids, mask, visual(loaded), "video")
+        found = loaded._judge.outputs(ids, mask, visual(loaded), "video")
     assert torch.allclose(found[..., 0], expected, atol=5e-5)
 
 
@@ -216,8 +216,8 @@ def window(chunks: list[tuple[str, int]], seed: int = 0) -> RewardInput:
 def count_seen(reward: VideoAlign, inp: RewardInput, monkeypatch: pytest.MonkeyPatch) -> int:
     seen = []
     with monkeypatch.context() as patch:
-        see = reward._judge.see
-        patch.setattr(reward._judge, "see", lambda pairs: seen.append(len(pairs)) or see(pairs))
+        see = reward._judge.embed
+        patch.setattr(reward._judge, "embed", lambda pairs: seen.append(len(pairs)) or see(pairs))
         output(reward, inp)
     return sum(seen)
 
@@ -305,7 +305,7 @@ def test_another_checkpoint_is_refused_and_says_why(folder: Path, tmp_path: Path
 def test_pickled_objects_are_not_run(folder: Path, tmp_path: Path) -> None:
     tiny.save_videoalign(tmp_path)
     torch.save({"x": Path("object")}, tmp_path / "checkpoint-11352" / "model.pth")
-    with pytest.raises(PluginError, match="not a file of plain tensors"):
+    with pytest.raises(PluginError, match="file with tensors only"):
         load(folder, model=str(tmp_path))
 
 
@@ -317,7 +317,7 @@ def test_pickled_objects_are_not_run(folder: Path, tmp_path: Path) -> None:
         ("data_config", "sample_type", "multi_pts", "sample_type"),
         ("data_config", "fps", 0, "fps"),
         ("model_config", "reward_token", "last", "reward_token"),
-        ("inference_config", "VQ_std", 0.0, "not above 0"),
+        ("inference_config", "VQ_std", 0.0, "must be above 0"),
         ("inference_config", "VQ_std", None, "VQ_std"),
     ],
 )

@@ -11,9 +11,7 @@ import pytest
 import torch
 
 from streamt1_plugins.api.adapter import Decoded, Draft
-from streamt1_plugins.testing import AdapterContract, AdapterNumerics
-from streamt1_plugins.testing.adapter_arguments import AdapterArguments
-from streamt1_plugins.testing.adapter_lifecycle import AdapterLifecycle
+from streamt1_plugins.testing import AdapterContract
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "third_party" / "streamt1_example_adapter"))
 
@@ -300,12 +298,3 @@ def test_a_careless_adapter_fails(changes: dict[str, Any]) -> None:
         contract(Careless()).test_unusable_arguments_are_named(changes, "prompt")
     with pytest.raises((pytest.fail.Exception, AttributeError)):
         contract(Careless()).test_other_pipelines_are_refused()
-
-
-def test_the_contract_is_its_parts_and_a_variant_repeats_the_numerics() -> None:
-    def tests(kind: type) -> set[str]:
-        return {name for name in dir(kind) if name.startswith("test_")}
-
-    parts = [tests(AdapterNumerics), tests(AdapterArguments), tests(AdapterLifecycle)]
-    assert tests(AdapterContract) == set().union(*parts)
-    assert sum(map(len, parts)) == len(tests(AdapterContract)), "a test belongs to one part"

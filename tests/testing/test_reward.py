@@ -181,7 +181,7 @@ BROKEN = {
     NeedsTwoFrames: "test_one_frame_is_finite",
     NeedsEvenFrames: "test_odd_frame_count_is_finite",
     AlwaysNan: "test_scores_are_finite",
-    IgnoresThePrompt: "test_reads_the_prompt_if_it_says_so",
+    IgnoresThePrompt: "test_reads_the_prompt_if_it_declares_so",
     UnknownHorizon: "test_declares_its_horizons",
     RemembersByPlace: "test_what_it_remembers_changes_nothing",
     KeepsItsWeights: "test_unload_frees_what_load_brought",

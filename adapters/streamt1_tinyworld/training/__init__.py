@@ -1,1 +1,1 @@
-"""Training the tiny model from nothing: `python -m streamt1_tinyworld.training.train --help`."""
+"""Trains the tiny model from scratch: `python -m streamt1_tinyworld.training.train --help`."""

@@ -18,8 +18,8 @@ from streamt1_tinyworld.training.dit import CHUNK, TEXT_LENGTH
 from streamt1_tinyworld.training.vae import encode
 from streamt1_tinyworld.world import MAX_THINGS, MOTIONS, SHAPES, Spec, caption, forget
 
-CAPTIONS = 4  # kept per clip
-FRAMES_AT_ONCE = 4096  # rendered and encoded
+CAPTIONS = 4  # per clip
+FRAMES_AT_ONCE = 4096  # rendered and encoded in one batch
 ABSENT = -100  # label of a thing that is not there
 
 
@@ -46,7 +46,7 @@ def make_clips(
     """Render and encode one clip per spec, on the VAE's device."""
     scene, frames = stage(specs, seed).to(vae.device), frames_of(chunks)
     latents, masks = [], []
-    batch = 2 ** int(math.log2(max(1, FRAMES_AT_ONCE // frames)))  # few distinct shapes: each is tuned for once
+    batch = 2 ** int(math.log2(max(1, FRAMES_AT_ONCE // frames)))  # few distinct shapes, because cuDNN tunes each one
     for rows in torch.split(torch.arange(len(specs), device=vae.device), batch):
         clips = scene.take(rows)
         covered = coverage(clips, 0, frames)

@@ -1,7 +1,7 @@
-"""The tiny DiT and text encoder, and a forward over the stock weights that training needs.
+"""The tiny DiT and text encoder, and a forward pass for training over the stock weights.
 
-`WanTransformer3DModel.forward` knows no attention mask, no KV cache and no absolute positions other than 0..F-1. The
-functions here compute the same thing from the same weights (the tests compare them) and add the three.
+`WanTransformer3DModel.forward` has no attention mask, no KV cache and no positions other than 0..F-1. The functions
+here compute the same from the same weights (tests compare them) and add all three.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ BlockForward = Callable[..., tuple[Tensor, KeysValues]]
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
-    """One token per word the world knows."""
+    """A tokenizer with one token per word of the world."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
     vocabulary = {word: index for index, word in enumerate(("<pad>", "</s>", "<unk>", *WORDS))}
@@ -86,7 +86,7 @@ def make_transformer(width: int = 128, layers: int = 6, text_width: int = 128) -
 
 @dataclass(frozen=True)
 class Text:
-    """Encoded captions. The bias makes TEXT_LENGTH tokens weigh like a longer, zero-padded sequence."""
+    """Encoded captions. The bias gives TEXT_LENGTH tokens the weight of a longer, zero-padded sequence."""
 
     states: Tensor  # [B, L, width], zero at the pads
     bias: Tensor | None  # [B, 1, 1, L] added to the cross-attention logits
@@ -94,7 +94,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the frames of a row are, and what they may see."""
+    """Positions of the frames of a row, and the mask of their attention."""
 
     positions: Tensor  # [B or 1, F] absolute latent frames
     bias: Tensor | None = None  # [B or 1, 1, F*16, context + F*16] added to the self-attention logits
@@ -110,7 +110,7 @@ class Output:
 
 
 def encode_text(encoder: UMT5EncoderModel, tokens: Tensor, length: Tensor | int = TEXT_LENGTH) -> Text:
-    """Token ids [B, L] -> text as WanPipeline hands it on, as if padded to `length` ([B] or a number) tokens."""
+    """Token ids [B, L] -> text as in WanPipeline, as if padded to `length` ([B] or a number) tokens."""
     mask = (tokens != 0).long()
     states = encoder(input_ids=tokens, attention_mask=mask).last_hidden_state * mask[..., None]
     used, wanted = mask.sum(1), torch.as_tensor(length, device=tokens.device)

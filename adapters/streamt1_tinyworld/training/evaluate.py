@@ -1,4 +1,4 @@
-"""Measuring an exported model: the plain judge score, best-of-N per chunk, and which words the model obeys.
+"""Evaluates an exported model: the judge's score, best-of-N per chunk, and the effect of wrong words.
 
 python -m streamt1_tinyworld.training.evaluate --model DIR --steps 16 4
 """
@@ -68,7 +68,7 @@ def best_of(
 
 
 def colour_reward(frames: Tensor, texts: list[str]) -> Tensor:
-    """[N] share of pixels of the asked-for colours, up to the size of a thing: knows nothing of shape or motion."""
+    """Share [N] of pixels of the prompt's colours, up to the size of a thing: ignores shape and motion."""
     return torch.tensor([_colour_score(clip[::4] * 255, parse(text)) for clip, text in zip(frames, texts, strict=True)])
 
 
@@ -84,7 +84,7 @@ def _colour_score(pixels: Tensor, spec: Spec) -> float:
 
 
 def oracle_reward(frames: Tensor, texts: list[str]) -> Tensor:
-    """[N] the judge itself, as an upper bound; never part of the product."""
+    """The judge's scores [N], as an upper bound; not part of the package's rewards."""
     return torch.tensor([verdict.score - 0.05 * (verdict.jerk or 0) for verdict in judge_all(frames, texts)])
 
 
@@ -136,7 +136,7 @@ def report(model: Model, schedule: Schedule, count: int = 32, long_chunks: int =
 
 
 def main() -> None:
-    """Command line."""
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, required=True, help="an exported pipeline folder")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")

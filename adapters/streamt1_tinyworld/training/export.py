@@ -1,4 +1,4 @@
-"""Writing and reading the model as a stock `WanPipeline` folder in bf16."""
+"""Writes and reads the model as a stock `WanPipeline` folder in bf16."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from streamt1_tinyworld.training.vae import make_vae, whole_clips
 
 
 def stock_vae(trained: nn.Module, mean: Tensor, std: Tensor) -> AutoencoderKLWan:
-    """A stock VAE with the trained weights, which knows the statistics of its latents."""
+    """A stock VAE with the trained weights and the statistics of its latents."""
     vae = make_vae()
     vae.load_state_dict(trained.state_dict())
     vae.register_to_config(latents_mean=mean.tolist(), latents_std=std.tolist())
@@ -36,7 +36,7 @@ def export(folder: Path, tokenizer: PreTrainedTokenizerFast, vae: AutoencoderKLW
 
 
 def load(folder: Path, device: torch.device) -> Model:
-    """The exported parts in fp32 on a device, for measuring."""
+    """The exported parts in fp32 on a device, for evaluation."""
     pipeline = WanPipeline.from_pretrained(folder, torch_dtype=torch.float32).to(device)
     return Model(
         pipeline.tokenizer, pipeline.text_encoder.eval(), pipeline.transformer.eval(), whole_clips(pipeline.vae.eval())

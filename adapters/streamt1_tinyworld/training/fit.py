@@ -1,4 +1,4 @@
-"""Fitting the transformer and the text encoder: flow matching on first-chunk and memory rows."""
+"""Trains the transformer and the text encoder: flow matching on first-chunk and memory rows."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class FitOptions:
-    """How long and how hard to train. Rows are per step."""
+    """Options of the training. Rows are per step."""
 
     steps: int = 2200
     first_rows: int = 768
@@ -48,7 +48,7 @@ class FitOptions:
 
 
 class Network(nn.Module):
-    """What is trained together; the word head is thrown away afterwards."""
+    """The modules that are trained together; the word head is not exported."""
 
     def __init__(self, words: int, width: int) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class Pools:
 
 
 def fit(pools: Pools, words: int, options: FitOptions, checkpoint: Callable[[int, Network], None]) -> Network:
-    """Train from nothing on the pools' device; `checkpoint(step, averaged network)` is called a few times."""
+    """Train from scratch on the pools' device; `checkpoint(step, averaged network)` is called a few times."""
     device = pools.first.latents.device
     network = Network(words, options.width).to(device)
     slow = copy.deepcopy(network).eval().requires_grad_(False)
@@ -105,7 +105,7 @@ def _draw(pools: Pools, options: FitOptions) -> list[Rows]:
 
 
 def _learn(network: Network, block: BlockForward, rows: Rows) -> Tensor:
-    """Add the rows' gradient; returns [flow loss, word loss]."""
+    """Add the gradient of the rows; returns [flow loss, word loss]."""
     device = rows.latents.device
     noise, noisy = _add_noise(rows)
     with torch.autocast(device.type, torch.bfloat16):
@@ -118,7 +118,7 @@ def _learn(network: Network, block: BlockForward, rows: Rows) -> Tensor:
 
 
 def _add_noise(rows: Rows) -> tuple[Tensor, Tensor]:
-    """Noise, and noisy latents. Half of the clean chunks get up to 0.15 of noise: the sampler's own are not perfect."""
+    """Noise, and noisy latents. Half of the clean chunks get up to 0.15 of noise, like imperfect samples."""
     sigma = rows.sigmas[:, None, :, None, None]
     chunks = torch.rand(2, len(sigma), rows.sigmas.shape[1] // CHUNK, device=sigma.device)
     spoiled = (0.15 * chunks[0] * (chunks[1] < 0.5)).repeat_interleave(CHUNK, 1) * (rows.sigmas == 0)
@@ -137,7 +137,7 @@ def _read_captions(network: Network, tokens: Tensor) -> Text:
 
 
 def _flow_loss(error: Tensor, rows: Rows) -> Tensor:
-    """Mean square over the noisy frames, up to 4x on things, less where the noise hides their place."""
+    """Mean square over the noisy frames, up to 4x on things, less where the noise hides them."""
     covered = (2 * rows.masks.sum(2)).clamp(max=1)
     visible = ((0.98 - rows.sigmas) / 0.35).clamp(0, 1)[:, :, None, None]
     weight = (1 + 3 * covered * visible) * (rows.sigmas > 0)[:, :, None, None]
@@ -145,7 +145,7 @@ def _flow_loss(error: Tensor, rows: Rows) -> Tensor:
 
 
 def _word_loss(head: nn.Linear, output: Output, rows: Rows) -> Tensor:
-    """Cross-entropy of naming each thing's shape and motion from its noisy tokens, so that they must read the words."""
+    """Cross-entropy of naming each thing's shape and motion from its noisy tokens, which makes them use the words."""
     tokens = F.avg_pool2d(rows.masks.flatten(1, 2), 2)
     share = tokens.flatten(2).view(*rows.masks.shape[:3], -1) * (rows.sigmas > 0)[:, :, None, None] + 1e-6
     pooled = torch.einsum("bfkp,bfpd->bkd", share, output.tap.float()) / share.sum((1, 3))[..., None]

@@ -1,4 +1,4 @@
-"""Muon for everything with a matrix in it, AdamW for the rest, and a warm-up / hold / linear decay of both rates."""
+"""Muon for matrices, AdamW for other parameters, and a learning rate with warm-up, hold and linear decay."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
 
 
 class Optimisers:
-    """Both optimisers of a network, driven by the share of the training that is done."""
+    """Both optimisers of a network, with a learning rate that depends on the finished share of the training."""
 
     def __init__(self, network: nn.Module, matrices: list[nn.Parameter], lr: float, decay: float = 0.0) -> None:
         chosen = {id(parameter) for parameter in matrices}

@@ -1,9 +1,9 @@
-"""Training rows: which chunks of which clip, at what noise, and which of them each may see.
+"""Training rows: chunks of clips, their noise levels, and their attention masks.
 
-Two kinds. A *first-chunk row* is chunk 0 alone, where the caption decides everything. A *memory row* holds clean chunks
+Two kinds. A *first-chunk row* is chunk 0 alone, which depends on the caption only. A *memory row* holds clean chunks
 (chunk 0, appended sinks from the past, a run of consecutive chunks) and noisy copies of chunks of the same clip; each
-noisy chunk sees exactly what the sampler will give it: itself and the clean chunks in its memory, all at their true
-absolute positions, so a position late in a long video is nothing new.
+noisy chunk attends to exactly what the sampler will give it: itself and the clean chunks in its memory, all at their
+true absolute positions, so late positions of a long video are trained too.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Rows:
     layout: Layout
 
     def join(self, other: Rows) -> Rows:
-        """Both batches of memory rows as one: a tiny model wants large batches."""
+        """Both batches of memory rows as one, because a tiny model needs large batches."""
         assert self.layout.bias is not None
         assert other.layout.bias is not None
         names = ("latents", "masks", "tokens", "labels", "sigmas")
@@ -54,9 +54,9 @@ def stratified(*shape: int, device: torch.device) -> Tensor:
 
 
 def first_chunk_rows(clips: Clips, n: int) -> Rows:
-    """Half of the rows have one noise level, mostly where the caption decides shape and direction; the others one each.
+    """Half of the rows have one noise level, often where the caption determines shape and direction; others one each.
 
-    With the first frame clean the place is known and only the caption tells where the thing goes.
+    Where the first frame is clean, only the caption determines the direction of the thing.
     """
     device = clips.latents.device
     u, kind = stratified(n, device=device)[:, None], torch.rand(n, 1, device=device)
@@ -74,7 +74,9 @@ def memory_rows(clips: Clips, n: int, appended: bool) -> Rows:
     clean, noisy, sinks = (_late_chunks if appended else _early_chunks)(n, chunks, device)
     index = torch.cat([clean, noisy], 1)
     levels = warp(stratified(n, NOISY, device=device), 5.0)
-    forced = torch.rand(n, 1, device=device) < 0.15  # diffusion forcing: the context is noisy too, and known to be
+    forced = (
+        torch.rand(n, 1, device=device) < 0.15
+    )  # diffusion forcing: the context is noisy too, and so are its timesteps
     context = warp(torch.rand(n, CLEAN, device=device), 3.0) * forced
     sigmas = torch.cat([context, levels], 1).repeat_interleave(CHUNK, 1)
     bias = visibility(index, sinks).repeat_interleave(CHUNK * TOKENS, 1).repeat_interleave(CHUNK * TOKENS, 2)
@@ -110,7 +112,7 @@ def visibility(index: Tensor, sinks: Tensor) -> Tensor:
     n, slots, device = index.shape[0], index.shape[1], index.device
     clean = torch.arange(slots, device=device) < CLEAN
     extra = torch.randint(1, 6, (n, 1, 1), device=device)
-    reach = torch.where(torch.rand(n, 1, 1, device=device) < 0.7, 2, extra)  # other windows must work as well
+    reach = torch.where(torch.rand(n, 1, 1, device=device) < 0.7, 2, extra)  # so that other windows work too
     keeps_first = torch.rand(n, 1, 1, device=device) < 0.9
     query, key = index[:, :, None], index[:, None, :]
     marked = torch.zeros(n, slots, dtype=torch.bool, device=device)

@@ -1,4 +1,4 @@
-"""A compact causal sampler for measuring the model while it is trained: chunk by chunk, with a KV memory."""
+"""A compact causal sampler to evaluate the model during training: chunk by chunk, with a KV cache."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Model:
-    """The parts of an exported pipeline, all on one device; the VAE must take whole clips."""
+    """The parts of an exported pipeline, all on one device; the VAE decodes whole clips."""
 
     tokenizer: PreTrainedTokenizerFast
     text_encoder: UMT5EncoderModel
@@ -48,7 +48,7 @@ class Model:
 
 @dataclass(frozen=True)
 class State:
-    """N videos so far. Nothing in it is changed in place."""
+    """N unfinished videos, immutable."""
 
     text: Text
     latents: Tensor  # [N, 16, F, 8, 8] standardised; F = 0 at the start
@@ -56,7 +56,7 @@ class State:
 
     @property
     def chunks(self) -> int:
-        """Chunks committed."""
+        """Number of committed chunks."""
         return len(self.memory)
 
     def rows(self, index: Tensor) -> State:
@@ -77,7 +77,7 @@ class Sampler:
 
     @torch.no_grad()
     def start(self, prompts: list[str]) -> State:
-        """No chunks yet."""
+        """The state without chunks."""
         tokens = tokenize(self.model.tokenizer, prompts).to(self.device)
         text = replace(encode_text(self.model.text_encoder, tokens), bias=None)
         return State(text, torch.zeros(len(prompts), 16, 0, 8, 8, device=self.device))
@@ -97,7 +97,7 @@ class Sampler:
 
     @torch.no_grad()
     def commit(self, state: State, chunk: Tensor) -> State:
-        """Append a chunk: the clean pass gives the keys and values that later chunks see."""
+        """Append a chunk: a clean pass computes the keys and values for later chunks."""
         level = torch.zeros(len(chunk), CHUNK, device=self.device)
         keys_values = self._run(state, chunk, level)[1]
         return replace(state, latents=torch.cat([state.latents, chunk], 2), memory=(*state.memory, keys_values))

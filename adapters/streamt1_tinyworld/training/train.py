@@ -1,9 +1,9 @@
-"""The whole training, from nothing to a `WanPipeline` folder, in one command.
+"""Trains the model from scratch, up to a `WanPipeline` folder, in one command.
 
     python -m streamt1_tinyworld.training.train --out DIR --seed 0
 
-Renders every clip itself and never a held-out combination. The length is counted in steps, so a run can be repeated;
-`--scale 0.01` runs every stage hardly at all, to see that it works.
+All clips are rendered, none with a held-out combination. Lengths are in steps, so a run can be repeated.
+`--scale 0.01` runs every stage briefly, as a test.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Plan:
 
 
 def train(out: Path, plan: Plan, seed: int, device: torch.device) -> dict[str, object]:
-    """Run every stage; leaves `model/`, `checkpoints/` and `figures.json` in `out` and returns the figures."""
+    """Run every stage; writes `model/`, `checkpoints/` and `figures.json` to `out` and returns the figures."""
     rng, tokenizer = random.Random(f"training {seed}"), make_tokenizer()
     figures: dict[str, object] = {}
     torch.manual_seed(seed)
@@ -100,7 +100,7 @@ def train(out: Path, plan: Plan, seed: int, device: torch.device) -> dict[str, o
 def make_pools(
     vae: AutoencoderKLWan, tokenizer: PreTrainedTokenizerFast, plan: Plan, rng: random.Random, seed: int
 ) -> tuple[Pools, AutoencoderKLWan]:
-    """Encoded, standardised clips, and the stock VAE that knows their statistics."""
+    """Encoded, standardised clips, and the stock VAE with their statistics."""
 
     def pool(count: int, chunks: int, offset: int) -> Clips:
         return make_clips(vae, tokenizer, sample_split("train", count, rng, plan.two), chunks, seed + offset)
@@ -120,13 +120,13 @@ def _timed(name: str) -> Iterator[None]:
 
 
 def main() -> None:
-    """Command line."""
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder for the model, checkpoints and figures")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--scale", type=float, default=1.0, help="multiplies every count")
-    parser.add_argument("--compile", action="store_true", help="compile the transformer block: pays on a GPU")
+    parser.add_argument("--compile", action="store_true", help="compile the transformer block, for a GPU")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     plan = Plan().scaled(options.scale) if options.scale != 1 else Plan()

@@ -1,8 +1,8 @@
 """The tiny Wan VAE: stock weights, an encoder and a decoder that take a whole clip at once, and their training.
 
-The stock classes walk through a clip latent frame by latent frame with feature caches. Training wants one parallel
-pass; only `WanResample` stands in the way, so the instances of the model in training get a clip-wise forward. The
-exported weights are unchanged stock weights, and both ways agree to float precision.
+The stock classes process a clip latent frame by latent frame with feature caches. Training needs one parallel pass,
+which only `WanResample` prevents, so its instances in the trained model get a clip-wise forward. The exported weights
+are stock weights, and both ways agree to float precision.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def make_vae() -> AutoencoderKLWan:
 
 
 def whole_clips(vae: AutoencoderKLWan) -> AutoencoderKLWan:
-    """Let the resamplers of this VAE take a whole clip when they get no feature cache; returns the same VAE."""
+    """The same VAE, whose resamplers now take a whole clip where they get no feature cache."""
     for module in vae.modules():
         if isinstance(module, WanResample):
             object.__setattr__(module, "forward", partial(_resample_clip, module))
@@ -71,7 +71,7 @@ def _resample_clip(
         result: Tensor = WanResample.forward(module, x, feat_cache, feat_idx)
         return result
     n, channels, frames = x.shape[:3]
-    if module.mode == "upsample3d" and frames > 1:  # the first latent frame stands for one frame, the others for two
+    if module.mode == "upsample3d" and frames > 1:  # the first latent frame becomes one frame, every other one two
         later = module.time_conv(x[:, :, 1:]).unflatten(1, (2, channels))
         later = later.permute(0, 2, 3, 1, 4, 5).flatten(2, 3)
         x = torch.cat([x[:, :, :1], later], 2)
@@ -98,7 +98,7 @@ def decode(vae: AutoencoderKLWan, latents: Tensor) -> Tensor:
 
 @torch.no_grad()
 def inflate(vae: AutoencoderKLWan) -> None:
-    """Start as a per-frame network: early time taps near zero, time convolutions repeat, a nearly certain posterior."""
+    """Initialise as a per-frame network: early time taps near zero, repeating time convolutions, a narrow posterior."""
     for module in vae.modules():
         if not isinstance(module, WanCausalConv3d) or module.weight.shape[2] != 3:
             continue
@@ -156,7 +156,7 @@ def _vae_step(vae: nn.Module, scenes: Scene, phase: Phase) -> tuple[Tensor, Tens
     frames = render(scenes.take(rows), start, start + phase.frames)
     with torch.autocast(device.type, torch.bfloat16):
         mean, log_variance = encode(vae, frames)
-        # a little more noise than the posterior's: the decoder must forgive the errors of the sampler
+        # a little more noise than the posterior's, so that the decoder tolerates errors of the sampler
         extra = 0.1 * torch.rand(phase.batch, 1, 1, 1, 1, device=device) * mean.detach().std()
         spread = (log_variance.exp() + extra**2).sqrt()
         output = decode(vae, mean + spread * torch.randn_like(mean))

@@ -1,8 +1,13 @@
-"""A reward that runs in another process, behind the contract of every reward."""
+"""A reward that runs in another process, behind the contract of every reward. Needs the extra `serve`."""
 
 from __future__ import annotations
 
+import ssl
+import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -10,18 +15,23 @@ import torch
 from pydantic import ValidationError
 
 from streamt1_plugins.api.reward import DECLARED, Reward, RewardInput, RewardOutput
-from streamt1_plugins.errors import PluginError, UnreachableError
-from streamt1_plugins.evaluation.remote import serve_extra
+from streamt1_plugins.errors import PluginError, UnreachableError, needs_extra
 from streamt1_plugins.evaluation.remote.process import ServerProcess
-from streamt1_plugins.evaluation.remote.wire import Offer, pack_input, shared_token, unpack_output
+from streamt1_plugins.evaluation.remote.wire import Failure, Offer, pack_input, shared_token, unpack_output
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from contextlib import AbstractContextManager
 
     from streamt1_plugins.config.rewards import Place
-    from streamt1_plugins.evaluation.remote.connection import Connection
+
+with needs_extra("serve", "A reward in another process"):
+    import httpx
 
 HEADER = 2**16  # bytes of a request reserved for everything but frames
+ANSWER_LIMIT = 2**24  # bytes; an answer is a few numbers per candidate
+FIRST_PAUSE = 0.2  # seconds before the first retry, doubled each time
+QUICK = 10.0  # seconds for a request without a body, which computes nothing
 
 
 @dataclass
@@ -34,109 +44,126 @@ class RemoteReward(Reward):
 
     def __post_init__(self) -> None:
         self.process: ServerProcess | None = None
-        self._connection: Connection | None = None
-        self._device = "cpu"
-        self._starts_left = 1 + self.place.retries
-        self._max_bytes = 0
+        self._http: httpx.Client | None = None
+        self._url, self._label = str(self.place.url), f"Reward {self.name!r}"
         self._run = uuid4().hex
 
     def load(self, device: str) -> None:
         """Start the interpreter or find the server, and read its offer. Raises `PluginError` if that fails."""
         self._device, self._starts_left = device, 1 + self.place.retries
-        offer = self._offer()
+        try:
+            offer = Offer.model_validate_json(self._request("GET", "/reward"))
+        except ValidationError as error:
+            raise PluginError(f"{self._label}: {self._url} is not a reward server: {error}.") from error
         if offer.name != self.name:
-            raise PluginError(f"{self._label}: the server at {self.place.url} offers {offer.name!r} instead.")
+            raise PluginError(f"{self._label}: the server at {self._url} offers {offer.name!r} instead.")
         self._max_bytes = offer.max_bytes
-        for key in DECLARED:
-            setattr(self, key, getattr(offer, key))
+        vars(self).update(offer.model_dump(include=set(DECLARED)))
 
     def score(self, inp: RewardInput) -> RewardOutput:
         """The server's scores, in several requests where one with all candidates would be too large for it."""
-        inp = self._with_keys_of_this_run(inp)
-        outputs = [unpack_output(self._post("/score", pack_input(part))) for part in self._fitting(inp)]
-        names = outputs[0].parts
+        # Frame keys that no other run has: a server may score for several at once.
+        keys = tuple(tuple((f"{self._run}/{node}", frame) for node, frame in row) for row in inp.frame_ids)
+        parts = self._fitting(replace(inp, frame_ids=keys))
+        outputs = [unpack_output(self._request("POST", "/score", pack_input(part))) for part in parts]
         return RewardOutput(
             torch.cat([output.scores for output in outputs]),
-            {name: torch.cat([output.parts[name] for output in outputs]) for name in names},
+            {name: torch.cat([output.parts[name] for output in outputs]) for name in outputs[0].parts},
             None if outputs[0].valid is None else torch.cat([o.valid for o in outputs if o.valid is not None]),
         )
 
     def reset(self) -> None:
         """Reset the server's reward. One that cannot be reached is not an error: frame keys change with the run."""
         self._run = uuid4().hex
-        runs = self.place.url is not None or (self.process is not None and self.process.is_alive)
-        if runs and self._max_bytes:
-            try:
-                self._post("/reset")
-            except UnreachableError:
-                return
+        if self._http is not None and not self._is_dead:
+            with suppress(UnreachableError):
+                self._request("POST", "/reset")
 
     def unload(self) -> None:
         """End the interpreter; a server at a URL stays."""
-        if self._connection is not None:
-            self._connection.close()
+        if self._http is not None:
+            self._http.close()
         if self.process is not None:
             self.process.stop()
-        self._connection = self.process = None
+        self._http = self.process = None
 
     @property
-    def _label(self) -> str:
-        return f"Reward {self.name!r}"
-
-    def _with_keys_of_this_run(self, inp: RewardInput) -> RewardInput:
-        """The input with frame keys that no other run has: a server may score for several at once."""
-        keys = tuple(tuple((f"{self._run}/{node}", frame) for node, frame in row) for row in inp.frame_ids)
-        return replace(inp, frame_ids=keys)
+    def _is_dead(self) -> bool:
+        return self.process is not None and not self.process.is_alive
 
     def _fitting(self, inp: RewardInput) -> list[RewardInput]:
         """The input in parts of at most the size that the server accepts."""
-        anchor = 0 if inp.anchor is None else inp.anchor.numel() * inp.anchor.element_size()
         count = len(inp.prompts)
-        each = (inp.video.numel() * inp.video.element_size() + anchor) // count + HEADER
+        each = (inp.video.nbytes + (0 if inp.anchor is None else inp.anchor.nbytes)) // count + HEADER
         rows = self._max_bytes // each
         if rows < 1:
-            raise PluginError(
-                f"{self._label}: a candidate has {each} bytes, its server accepts {self._max_bytes}. "
-                "Start it with a larger --max-mb."
+            why = (
+                f"a candidate has {each} bytes, its server accepts {self._max_bytes}. Start it with a larger --max-mb."
             )
+            raise PluginError(f"{self._label}: {why}")
         return [inp.take(range(start, min(start + rows, count))) for start in range(0, count, rows)]
 
-    def _offer(self) -> Offer:
-        connection = self._connected()
-        try:
-            return Offer.model_validate_json(connection.get("/reward"))
-        except ValidationError as error:
-            raise PluginError(f"{self._label}: {connection.url} is not a reward server: {error}.") from error
-
-    def _post(self, path: str, body: bytes = b"") -> bytes:
-        try:
-            return self._connected().post(path, body)
-        except UnreachableError:
-            self._raise_if_dead()
-            raise
-
-    def _connected(self) -> Connection:
-        """The connection to the server; starts the interpreter where it does not run.
+    def _connected(self) -> httpx.Client:
+        """The client of the server; starts the interpreter where it does not run.
 
         The death of an interpreter is reported once, as `UnreachableError`; the next call starts another one.
         """
         self._raise_if_dead()
-        if self._connection is None:
-            with serve_extra():
-                from streamt1_plugins.evaluation.remote.connection import Connection  # here: httpx is optional
-            url, token = self._started() if self.place.url is None else (self.place.url, shared_token())
-            self._connection = Connection(self._label, url, token, self.place)
-        return self._connection
-
-    def _started(self) -> tuple[str, str]:
-        """The URL and the token of a new interpreter."""
-        if self._starts_left < 1:
-            raise UnreachableError(f"{self._label}: its process died {1 + self.place.retries} times.")
-        self._starts_left -= 1
-        self.process = ServerProcess(self.name, self.place, self.options, self._device)
-        return self.process.url, self.process.token
+        if self._http is None:
+            token = shared_token()
+            if self.place.url is None:
+                if self._starts_left < 1:
+                    raise UnreachableError(f"{self._label}: its process died {1 + self.place.retries} times.")
+                self._starts_left -= 1
+                self.process = ServerProcess(self.name, self.place, self.options, self._device)
+                self._url, token = self.process.url, self.process.token
+            headers = {b"Authorization": b"Bearer " + token.encode()} if token else {}
+            # The context trusts what the system trusts, and SSL_CERT_FILE. No proxy: the frames are for this server.
+            tls = ssl.create_default_context()
+            try:
+                self._http = httpx.Client(base_url=self._url, headers=headers, verify=tls, trust_env=False)
+            except httpx.InvalidURL as error:
+                why = f"{self._url!r} is not a URL ({error}). Example: http://127.0.0.1:8700."
+                raise PluginError(f"{self._label}: {why}") from error
+        return self._http
 
     def _raise_if_dead(self) -> None:
-        if self.process is not None and not self.process.is_alive:
+        if self._is_dead:
             self.unload()
             raise UnreachableError(f"{self._label}: its process died.")
+
+    def _request(self, method: str, path: str, body: bytes = b"") -> bytes:
+        """The answer. A connection that fails is tried again, which httpx does only where it cannot be opened.
+
+        Raises `UnreachableError` where all attempts fail, or at once where the server is silent for too long.
+        """
+        seconds = self.place.timeout if body else min(QUICK, self.place.timeout)
+        stream = partial(self._connected().stream, method, path, timeout=seconds)
+        for attempt in range(1 + self.place.retries):
+            if attempt:
+                time.sleep(FIRST_PAUSE * 2 ** (attempt - 1))
+            try:
+                # A file: httpx sends it in pieces. Of bytes, it copies the rest after every write to the socket.
+                return self._answer(stream(content=BytesIO(body) if body else None))
+            except httpx.TimeoutException:
+                why = f"no answer from {self._url} in {seconds:g} s."
+                break
+            except httpx.TransportError as error:
+                why = f"{self._url} cannot be reached ({type(error).__name__}: {error})."
+        self._raise_if_dead()
+        raise UnreachableError(f"{self._label}: {why}")
+
+    def _answer(self, sent: AbstractContextManager[httpx.Response]) -> bytes:
+        answer = bytearray()
+        with sent as response:
+            for piece in response.iter_bytes():
+                answer += piece
+                if len(answer) > ANSWER_LIMIT:
+                    raise PluginError(f"{self._label}: the answer of {self._url} has more than {ANSWER_LIMIT} bytes.")
+        if response.status_code == httpx.codes.OK:
+            return bytes(answer)
+        try:
+            why = Failure.model_validate_json(answer).error
+        except ValidationError:
+            why = f"HTTP status {response.status_code}."
+        raise PluginError(f"{self._label} at {self._url}: {why}")

@@ -32,20 +32,28 @@ class ServerProcess:
 
     def __init__(self, name: str, place: Place, options: Mapping[str, Any], device: str) -> None:
         """Start it and wait until its reward is loaded; `UnreachableError` has its last output where that fails."""
-        self.name, self.token = name, secrets.token_hex(16)
+        self.token = secrets.token_hex(16)
         self._folder = tempfile.TemporaryDirectory(prefix="streamt1-reward-")
-        self._log, self._port = (Path(self._folder.name) / file for file in ("log.txt", "port.txt"))
-        command = [
-            str(place.python),
-            "-m",
-            "streamt1_plugins.cli.reward_worker",
-            name,
-            "--options",
-            json.dumps(dict(options)),
-        ]
-        command += ["--device", device, "--port-file", str(self._port)]
-        self.popen = self._started(command)
-        self.url = self._wait(place.start_timeout)
+        log, port = (Path(self._folder.name) / file for file in ("log.txt", "port.txt"))
+        command = [str(place.python), "-m", "streamt1_plugins.cli.reward_worker", name, "--device", device]
+        command += ["--options", json.dumps(dict(options)), "--port-file", str(port)]
+        env = {**os.environ, TOKEN: self.token}
+        try:
+            with log.open("wb") as out:
+                self.popen = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=out, stderr=out, env=env)
+        except OSError as error:
+            raise UnreachableError(f"Reward {name!r}: {place.python} cannot be started ({error}).") from error
+        end = time.monotonic() + place.start_timeout
+        while not port.exists():
+            if not self.is_alive or time.monotonic() > end:
+                code, lines = self.popen.poll(), log.read_text(encoding="utf-8", errors="replace").splitlines()
+                why = f"was not ready in {place.start_timeout:g} s" if code is None else f"ended with code {code}"
+                self.popen.kill()
+                self.stop()
+                shown = " | ".join(map(str.strip, lines[-LAST_LINES:])) or "none"
+                raise UnreachableError(f"Reward {name!r}: its process {why}. Its last output: {shown}.")
+            time.sleep(POLL)
+        self.url = port.read_text(encoding="utf-8")
 
     @property
     def is_alive(self) -> bool:
@@ -61,29 +69,3 @@ class ServerProcess:
             self.popen.kill()
             self.popen.wait()
         self._folder.cleanup()
-
-    def _started(self, command: list[str]) -> subprocess.Popen[bytes]:
-        environment = {**os.environ, TOKEN: self.token}
-        try:
-            with self._log.open("wb") as log:
-                return subprocess.Popen(
-                    command, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, env=environment
-                )
-        except OSError as error:
-            raise UnreachableError(f"Reward {self.name!r}: {command[0]} cannot be started ({error}).") from error
-
-    def _wait(self, seconds: float) -> str:
-        end = time.monotonic() + seconds
-        while not self._port.exists():
-            if not self.is_alive or time.monotonic() > end:
-                code, output = self.popen.poll(), self._last_output()
-                why = f"was not ready in {seconds:g} s" if code is None else f"ended with code {code}"
-                self.popen.kill()
-                self.stop()
-                raise UnreachableError(f"Reward {self.name!r}: its process {why}. Its last output: {output or 'none'}.")
-            time.sleep(POLL)
-        return self._port.read_text(encoding="utf-8")
-
-    def _last_output(self) -> str:
-        lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
-        return " | ".join(line.strip() for line in lines[-LAST_LINES:])

@@ -6,6 +6,7 @@ An input is the tensors `video` and, where there is one, `anchor`; everything el
 
 from __future__ import annotations
 
+import json
 import os
 import struct
 from typing import Annotated, Literal
@@ -17,12 +18,7 @@ from torch import Tensor
 from streamt1_plugins.api.reward import DECLARED, Reward, RewardInput, RewardOutput
 from streamt1_plugins.errors import PluginError, foreign_code
 
-TOKEN = "STREAMT1_REWARD_TOKEN"
-"""Environment variable with the secret that client and server share."""
-
-MAX_MB = 1024
-"""Default of the largest request: 47 chunks of 12 frames of 480 x 832."""
-
+TOKEN = "STREAMT1_REWARD_TOKEN"  # the environment variable with the secret that client and server share
 PART = "part."
 
 
@@ -39,12 +35,6 @@ class _Input(_Message):
     chunk_count: int
     new_frames: tuple[int, int]
     frame_ids: tuple[tuple[tuple[str, int], ...], ...]
-
-
-class _Header(BaseModel):
-    """The header of a safetensors file without its tensors."""
-
-    metadata: dict[str, str] = Field(default_factory=dict, alias="__metadata__")
 
 
 class Failure(_Message):
@@ -82,15 +72,8 @@ def offer(name: str, reward: Reward, max_bytes: int) -> Offer:
 
 def pack_input(inp: RewardInput) -> bytes:
     """An input as bytes."""
-    start, stop, _ = inp.new_frames.indices(inp.video.shape[1])
-    rest = _Input(
-        prompts=inp.prompts,
-        fps=inp.fps,
-        chunk=inp.chunk,
-        chunk_count=inp.chunk_count,
-        new_frames=(start, stop),
-        frame_ids=inp.frame_ids,
-    )
+    plain = {name: getattr(inp, name) for name in _Input.model_fields if name != "new_frames"}
+    rest = _Input(new_frames=inp.new_frames.indices(inp.video.shape[1])[:2], **plain)
     # Cloned: safetensors refuses tensors that share memory, as an anchor does that is a view of the video.
     tensors = {"video": inp.video} if inp.anchor is None else {"video": inp.video, "anchor": inp.anchor.clone()}
     return _saved(tensors, {"input": rest.model_dump_json()})
@@ -106,9 +89,7 @@ def unpack_input(data: bytes) -> RewardInput:
         raise PluginError(f"The request is not a reward's input: {error}.") from error
     if video.ndim != 5 or len(video) != len(rest.prompts) or (anchor is not None and len(anchor) != len(video)):
         raise PluginError(f"The request has {len(rest.prompts)} prompts and a video of shape {tuple(video.shape)}.")
-    return RewardInput(
-        video, rest.prompts, rest.fps, rest.chunk, rest.chunk_count, slice(*rest.new_frames), anchor, rest.frame_ids
-    )
+    return RewardInput(video, anchor=anchor, **{**dict(rest), "new_frames": slice(*rest.new_frames)})
 
 
 def pack_output(output: RewardOutput) -> bytes:
@@ -136,4 +117,4 @@ def _loaded(data: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
     with foreign_code("Reading bytes as safetensors"):
         tensors = load(data)
         (size,) = struct.unpack("<Q", data[:8])
-        return dict(tensors), _Header.model_validate_json(data[8 : 8 + size]).metadata
+        return dict(tensors), json.loads(data[8 : 8 + size]).get("__metadata__", {})

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 from streamt1_plugins.api.reward import Reward, RewardInput
-from streamt1_plugins.cli.reward_worker import ServerSettings, reward_server
+from streamt1_plugins.cli.reward_worker import reward_server
 from streamt1_plugins.config.rewards import Place
 from streamt1_plugins.evaluation.remote.client import RemoteReward
 from streamt1_plugins.evaluation.remote.server import RewardServer
@@ -22,9 +22,11 @@ def example() -> RewardInput:
 
 
 @contextmanager
-def serving(name: str = "flicker", reward: Reward | None = None, **changes: Any) -> Iterator[RewardServer]:
+def serving(
+    name: str = "flicker", reward: Reward | None = None, host: str = "127.0.0.1", port: int = 0, max_mb: int = 1024
+) -> Iterator[RewardServer]:
     """A running server; `reward` replaces the one that `name` stands for."""
-    with reward_server(ServerSettings(name, {}, **changes)) as server:
+    with reward_server(name, {}, "cpu", (host, port), max_mb) as server:
         server.reward = reward or server.reward
         thread = Thread(target=server.run, daemon=True)
         thread.start()

@@ -17,11 +17,11 @@ import torch
 import streamt1_plugins as streamt1
 from streamt1_basic.rewards import Drift, Flicker
 from streamt1_plugins.api.reward import Reward, RewardInput, RewardOutput
-from streamt1_plugins.config.rewards import Place
+from streamt1_plugins.config.rewards import Place, RewardPart
 from streamt1_plugins.errors import PluginError, RecipeError, UnreachableError
-from streamt1_plugins.evaluation.remote import connection
+from streamt1_plugins.evaluation.remote import client, wire
 from streamt1_plugins.evaluation.remote.client import RemoteReward
-from streamt1_plugins.evaluation.remote.connection import Connection
+from streamt1_plugins.plugins import build
 from streamt1_plugins.testing import RewardContract
 from tests.evaluation.remote.serving import example, remote, serving
 from tests.toy import ToyPipeline
@@ -131,32 +131,33 @@ def unsteady(drops: int, answer: bytes) -> Iterator[str]:
 
         def serve() -> None:
             for index in range(drops + 1):
-                client, _ = listening.accept()
-                with client:
-                    client.recv(10000)
+                accepted, _ = listening.accept()
+                with accepted:
+                    accepted.recv(10000)
                     if index == drops:
-                        client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(answer), answer))
+                        accepted.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(answer), answer))
 
         Thread(target=serve, daemon=True).start()
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
 
 
-def connected(url: str, retries: int) -> Connection:
-    return Connection("Reward 'x'", url, "", Place(url=url, retries=retries))
+def load_flicker(url: str, retries: int = 0) -> None:
+    RemoteReward("flicker", Place(url=url, retries=retries), {}).load("cpu")
 
 
 def test_a_dropped_connection_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "FIRST_PAUSE", 0.01)
-    with unsteady(2, b"ok") as url:
-        assert connected(url, retries=2).get("/reward") == b"ok"
-    with unsteady(2, b"ok") as url, pytest.raises(UnreachableError, match="cannot be reached"):
-        connected(url, retries=1).post("/score", b"frames")
+    monkeypatch.setattr(client, "FIRST_PAUSE", 0.01)
+    offered = wire.offer("flicker", Flicker(), 2**20).model_dump_json().encode()
+    with unsteady(2, offered) as url:
+        load_flicker(url, retries=2)
+    with unsteady(2, offered) as url, pytest.raises(UnreachableError, match="cannot be reached"):
+        load_flicker(url, retries=1)
 
 
 def test_an_answer_without_end_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "ANSWER_LIMIT", 10)
+    monkeypatch.setattr(client, "ANSWER_LIMIT", 10)
     with unsteady(0, b"x" * 11) as url, pytest.raises(PluginError, match="more than 10 bytes"):
-        connected(url, retries=0).get("/reward")
+        load_flicker(url)
 
 
 @dataclass
@@ -183,8 +184,8 @@ def test_frame_keys_of_two_runs_differ() -> None:
     assert all(key.endswith(f"/{inp.frame_ids[0][0][0]}") for key in reward.seen)
 
 
-def load_over_http() -> None:
-    RemoteReward("flicker", Place(url="http://127.0.0.1:9"), {}).load("cpu")
+def build_remote() -> None:
+    build.reward("flicker", RewardPart(where=Place(url="http://127.0.0.1:9")), "here")
 
 
 def serve() -> None:
@@ -192,11 +193,11 @@ def serve() -> None:
         pass
 
 
-@pytest.mark.parametrize(("library", "use"), [("httpx", load_over_http), ("starlette", serve), ("uvicorn", serve)])
+@pytest.mark.parametrize(("library", "use"), [("httpx", build_remote), ("starlette", serve), ("uvicorn", serve)])
 def test_a_missing_library_is_named_with_the_command(
     library: str, use: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ours = tuple(f"streamt1_plugins.evaluation.remote.{module}" for module in ("connection", "server"))
+    ours = tuple(f"streamt1_plugins.evaluation.remote.{module}" for module in ("client", "server"))
     for module in list(sys.modules):
         if module.startswith((*ours, f"{library}.")):
             monkeypatch.delitem(sys.modules, module)
@@ -208,7 +209,7 @@ def test_a_missing_library_is_named_with_the_command(
 def test_the_libraries_of_the_extra_are_imported_on_use() -> None:
     modules = {"httpx", "starlette", "uvicorn"}
     code = (
-        "import sys, streamt1_plugins.evaluation.remote.client, streamt1_plugins.cli.reward_worker;"
+        "import sys, streamt1_plugins.plugins.build, streamt1_plugins.cli.reward_worker;"
         f"print(*({modules} & set(sys.modules)))"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

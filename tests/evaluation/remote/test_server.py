@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -74,24 +73,6 @@ def test_slow_and_many_clients_leave_the_server_answering() -> None:
         scores = [threads.submit(made.score, inp) for _ in range(20)]
         assert {answer.result().status_code for answer in answers} == {200}
         assert all(torch.equal(score.result().scores, expected) for score in scores)
-
-
-def test_a_client_that_is_silent_too_long_is_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server_module, "IDLE", 1)
-    with serving() as server, unfinished(server, 3) as clients:
-        assert [client.recv(1) for client in clients] == [b""] * 3
-        assert request(server, "GET", "/health").status_code == 200
-
-
-def test_a_score_may_take_longer_than_the_idle_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server_module, "IDLE", 1)
-    reward = Waiting()
-    with serving(reward=reward) as server, ThreadPoolExecutor(1) as threads:
-        score = threads.submit(remote(server).score, example())
-        assert reward.started.wait(20)
-        time.sleep(1.5)
-        reward.released.set()
-        assert score.result().scores.sum() == 0
 
 
 def test_a_server_stops_while_a_reward_does_not_return(monkeypatch: pytest.MonkeyPatch) -> None:

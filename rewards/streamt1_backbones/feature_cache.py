@@ -1,4 +1,4 @@
-"""Features by frame: candidates share the frames of their parents, and sliding windows show each frame many times."""
+"""A cache of features by frame: candidates share the frames of their parents, and sliding windows overlap."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from streamt1_plugins.api.reward import FrameKey
 
 
-class FeatureMemory:
-    """Features of frames, remembered by their keys. megabytes: how much is kept, 0 for nothing.
+class FeatureCache:
+    """A cache of features by frame key. megabytes: its size, 0 for no cache.
 
-    The frames of one chunk always travel together, and never with others: features depend neither on the company nor
-    on what is remembered, to the last bit.
+    The frames of a chunk are always computed together and without others, so features do not depend, to the last bit,
+    on the other frames or on what is cached.
     """
 
     def __init__(self, megabytes: float) -> None:
@@ -31,16 +31,16 @@ class FeatureMemory:
         return len(self._cache)
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Empty the cache."""
         self._cache.clear()
 
     def features(
         self, video: Tensor, keys: tuple[FrameKey, ...], compute: Callable[[Tensor], Tensor], limit: int
     ) -> Tensor:
-        """``[T, ...]`` features of the frames ``[T, 3, H, W]`` of one candidate.
+        """Features ``[T, ...]`` of the frames ``[T, 3, H, W]`` of one candidate.
 
-        keys: of the T frames; empty where they have no names, and nothing is remembered. compute: features of some
-        frames. limit: the most frames of one call of `compute`.
+        keys: of the T frames; empty if they have none, and then nothing is cached. compute: returns the features of
+        some frames. limit: the largest number of frames in one call of `compute`.
         """
         if not keys:
             return torch.cat([compute(video[i : i + limit]) for i in range(0, len(video), limit)])
