@@ -116,6 +116,10 @@ class Wandb(Dashboard):
         """A wandb run, offline where wandb cannot be reached."""
         import wandb
 
+        known = Path(self.folder) / ID_FILE if self.folder else None
+        same_run = {}
+        if known and self.append and known.exists():
+            same_run = {"id": json.loads(known.read_text(encoding="utf-8"))["id"], "resume": "allow"}
         # How long an upload may delay the end of a run, for versions of wandb with that setting.
         limit = {"finish_timeout": END_SECONDS} if "finish_timeout" in wandb.Settings.model_fields else {}
         arguments = {
@@ -125,7 +129,7 @@ class Wandb(Dashboard):
             "group": self.group or os.environ.get("TORCHELASTIC_RUN_ID"),
             "config": config,
             "settings": wandb.Settings(init_timeout=START_SECONDS, console="off", **limit),
-            **self._same_run(),
+            **same_run,
         }
         try:
             with foreign_code("wandb"):
@@ -135,9 +139,9 @@ class Wandb(Dashboard):
                 raise
             started = wandb.init(mode="offline", **arguments)
             log.warning("%s. This run is kept offline; later: wandb sync %s", str(error).rstrip("."), started.dir)
-        if self.folder:
-            Path(self.folder).mkdir(parents=True, exist_ok=True)
-            write_atomically(Path(self.folder) / ID_FILE, json.dumps({"id": started.id}) + "\n")
+        if known:
+            known.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(known, json.dumps({"id": started.id}) + "\n")
         started.define_metric("chunk")
         started.define_metric("*", step_metric="chunk")
         self._api, self._left = wandb, self.media_mb * MEGABYTE  # bytes of media that may still be logged
@@ -145,12 +149,6 @@ class Wandb(Dashboard):
         self._rows: list[list[Any]] = []
         self._strips: dict[str, Any] = {}
         return started
-
-    def _same_run(self) -> dict[str, str]:
-        path = Path(self.folder or "") / ID_FILE
-        if not (self.append and self.folder and path.exists()):
-            return {}
-        return {"id": json.loads(path.read_text(encoding="utf-8"))["id"], "resume": "allow"}
 
     def _artifact(self, folder: Path) -> Any:
         """The run folder, without the checkpoint, which only resuming needs."""

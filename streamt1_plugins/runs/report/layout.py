@@ -68,16 +68,14 @@ def _order(node: Node, winner: Sequence[str]) -> tuple[bool, float, float, int]:
 
 def edges(found: dict[str, Cell]) -> list[Edge]:
     """Lines between nodes and their parents; the winner's come last, so that they lie on top."""
-    lines = [_edge(found[cell.node.parent], cell) for cell in found.values() if cell.node.parent in found]
+    lines = []
+    for parent, child in [(found[cell.node.parent], cell) for cell in found.values() if cell.node.parent in found]:
+        x0, x1 = (parent.column + CARD) * UNIT, child.column * UNIT
+        y0, y1 = (parent.row + 0.5) * UNIT, (child.row + 0.5) * UNIT
+        middle = (x0 + x1) / 2
+        kind = "winner" if parent.is_winner and child.is_winner else "kept" if child.node.fate == "kept" else "pruned"
+        lines.append(Edge(f"M{x0:g} {y0:g}C{middle:g} {y0:g} {middle:g} {y1:g} {x1:g} {y1:g}", kind))
     return sorted(lines, key=lambda edge: ("pruned", "kept", "winner").index(edge.kind))
-
-
-def _edge(parent: Cell, child: Cell) -> Edge:
-    x0, x1 = (parent.column + CARD) * UNIT, child.column * UNIT
-    y0, y1 = (parent.row + 0.5) * UNIT, (child.row + 0.5) * UNIT
-    middle = (x0 + x1) / 2
-    kind = "winner" if parent.is_winner and child.is_winner else "kept" if child.node.fate == "kept" else "pruned"
-    return Edge(f"M{x0:g} {y0:g}C{middle:g} {y0:g} {middle:g} {y1:g} {x1:g} {y1:g}", kind)
 
 
 def curves(tree: Tree, winner: Sequence[str]) -> Curves | None:

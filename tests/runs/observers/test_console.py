@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import pytest
 from rich.console import Console as Terminal
 
+import streamt1_plugins as streamt1
 from streamt1_plugins.api.tree import Tree
 from streamt1_plugins.api.types import Chunk, Node
 from streamt1_plugins.runs.observers.console import Console, chunk_line, tree_table
-from tests.runs.shared import run
+from streamt1_plugins.runs.observers.record import record_to
+from tests.runs.shared import Failing, run
+from tests.toy import ToyPipeline
 
 
 def test_without_a_terminal_there_is_a_line_per_chunk_and_notes_come_once(capsys: pytest.CaptureFixture[str]) -> None:
@@ -30,6 +34,19 @@ def test_in_a_terminal_a_bar_shows_chunks_candidates_and_the_best_score(capsys: 
     assert "chunk 1/4" in shown
     assert "16 candidates" in shown
     assert "eta" in shown
+
+
+def test_the_bar_of_a_resumed_run_starts_where_the_run_resumes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run({**record_to(tmp_path), "failing": Failing(1, KeyboardInterrupt())})
+    console = Console()
+    console._terminal = Terminal(stderr=True, force_terminal=True, width=120)
+    streamt1.resume(tmp_path, ToyPipeline(), observers={"console": console})
+    shown = capsys.readouterr().err
+    assert "chunk 1/4" not in shown
+    assert "chunk 4/4" in shown
 
 
 def test_the_bar_is_taken_down_when_the_run_fails() -> None:
