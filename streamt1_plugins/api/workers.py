@@ -27,11 +27,9 @@ class Workers(Protocol):
 
     def fail_together(self) -> AbstractContextManager[None]:
         """A context in which an error that ends one process ends all of them."""
-        ...
 
     def set_status(self, activity: str) -> None:
         """Publish what this process does now, for error messages of the others."""
-        ...
 
     def map(self, run: Run, ordinals: Sequence[int], work: Callable[[list[int]], list[Result]]) -> list[Result]:
         """One result per candidate in `ordinals`, each computed by the process that the candidate belongs to.
@@ -39,15 +37,12 @@ class Workers(Protocol):
         `work` gets the indices into `ordinals` that belong to this process and returns their results in order. Costs
         and notes of the other processes are added to this process's `run`.
         """
-        ...
 
     def gather_survivors(self, run: Run, kept: list[Candidate]) -> list[Candidate]:
         """The survivors with their latents, whichever process made them."""
-        ...
 
     def all_gather(self, value: Result) -> list[Result]:
         """The values of all processes, in order of rank."""
-        ...
 
 
 class SingleProcess:

@@ -25,11 +25,9 @@ class Bounded(Protocol):
     @property
     def forwards(self) -> int | None:
         """Transformer forwards it does not exceed in a video, if its narrowest width does not; None for any number."""
-        ...
 
     def bounds(self, search: SearchSettings) -> tuple[int, int]:
         """(narrowest, widest), in candidates per beam."""
-        ...
 
 
 def widest(policy: object, search: SearchSettings) -> int:
