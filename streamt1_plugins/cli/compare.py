@@ -12,7 +12,7 @@ import typer
 
 from streamt1_plugins.cli.base import takes
 from streamt1_plugins.cli.batch import read_prompts
-from streamt1_plugins.errors import InputError, OutputError
+from streamt1_plugins.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -105,15 +105,13 @@ def _sized(options: CompareOptions, comparison: Comparison, pipelines: Pipelines
 
 def _write(out: Path, found: Mapping[str, Any], html: str) -> None:
     from streamt1_plugins.compare import page, run, table
-    from streamt1_plugins.runs.files import write_atomically
+    from streamt1_plugins.runs.files import write_atomically, writing
 
     tables = table.markdown(found)
     files = {"summary.json": json.dumps(found, indent=1) + "\n", "summary.md": tables, page.PAGE: html}
     for name, text in files.items():
-        try:
+        with writing(f"{out / name} cannot be written"):
             write_atomically(out / name, text)
-        except OSError as error:
-            raise OutputError(f"{out / name} cannot be written: {error.strerror or error}.") from error
     typer.echo(tables)
     typer.echo(f"page    {out / page.PAGE}")
     typer.echo(f"folder  {out}  ({run.RESULTS}, summary.json, summary.md)")

@@ -112,12 +112,10 @@ def diff(recipe: Name, other: Name) -> None:
 
 
 def _write(file: Path, text: str) -> None:
-    from streamt1_plugins.runs.files import write_atomically
+    from streamt1_plugins.runs.files import write_atomically, writing
 
-    try:
+    with writing(f"{file} cannot be written"):
         write_atomically(file, text)
-    except OSError as error:
-        raise OutputError(f"{file} cannot be written: {error.strerror}.") from error
 
 
 def _cost(recipe: Recipe, num_frames: int | None) -> str:

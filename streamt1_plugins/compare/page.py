@@ -6,12 +6,11 @@ import base64
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from streamt1_plugins.compare import drift, pairs, plots, table
 from streamt1_plugins.runs import report
 from streamt1_plugins.runs.report import strips
 from streamt1_plugins.runs.report.facts import number
+from streamt1_plugins.runs.report.page import fill
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,15 +21,9 @@ _HERE = Path(__file__).parent
 
 def render(rows: Sequence[Mapping[str, Any]], out: Path, judge: str, notes: Sequence[str] = ()) -> str:
     """The page as HTML; strips are read from `out`."""
-    environment = Environment(
-        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"number": number, "signed": signed, "chunk": spelled}
-    filled = context(rows, table.summary(rows))
-    filled |= {"judge": judge, "notes": notes, "strips": _strips(out, filled["pairs"]), "style": _style()}
-    html = environment.get_template("page.html.j2").render(filled)
-    # Lone surrogates (a prompt typed in another encoding) cannot be written as UTF-8.
-    return html.encode("utf-8", "replace").decode("utf-8")
+    values = context(rows, table.summary(rows))
+    values |= {"judge": judge, "notes": notes, "strips": _strips(out, values["pairs"]), "style": _style()}
+    return fill(_HERE, values, {"signed": signed, "chunk": spelled})
 
 
 def context(rows: Sequence[Mapping[str, Any]], found: Mapping[str, Any]) -> dict[str, Any]:

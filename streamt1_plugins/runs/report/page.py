@@ -11,6 +11,8 @@ from streamt1_plugins.runs.recorded import RecordedRun
 from streamt1_plugins.runs.report import facts, layout, memory, strips
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from streamt1_plugins.api.tree import Tree
 
 PAGE = "report.html"
@@ -29,15 +31,23 @@ def write_page(folder: str | Path, out: str | Path | None = None) -> Path:
 
 def render(folder: str | Path) -> str:
     """The page as text."""
+    return fill(_HERE, context(RecordedRun.read(folder)), {"duration": facts.duration})
+
+
+def fill(folder: Path, values: Mapping[str, Any], filters: Mapping[str, Any]) -> str:
+    """The template ``page.html.j2`` of a folder with its variables filled in, as text that UTF-8 can hold."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
-        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    environment.filters |= {"number": facts.number, "duration": facts.duration}
-    html = environment.get_template("page.html.j2").render(context(RecordedRun.read(folder)))
-    # Lone surrogates (a prompt typed in another encoding) cannot be written as UTF-8.
-    return html.encode("utf-8", "replace").decode("utf-8")
+    environment.filters |= {"number": facts.number, **filters}
+    html = environment.get_template("page.html.j2").render(values)
+    return html.encode("utf-8", "replace").decode("utf-8")  # a prompt in another encoding may hold lone surrogates
 
 
 def context(recorded: RecordedRun) -> dict[str, Any]:
