@@ -25,9 +25,9 @@ def resized(recipe: Recipe, wanted: int) -> Recipe:
     where it divides the width and leaves each beam two candidates; else the next smaller number that does is taken.
     """
     if recipe.search.candidates == 1:
-        return _sized(recipe, 1, wanted)
+        return recipe.sized(candidates=1, top_k=wanted)
     fitting = [k for k in range(1, recipe.search.top_k + 1) if wanted % k == 0 and wanted // k >= min(2, wanted)]
-    return _sized(recipe, wanted // max(fitting), max(fitting))
+    return recipe.sized(candidates=wanted // max(fitting), top_k=max(fitting))
 
 
 def at_widths(recipes: Mapping[str, Recipe], widths: Sequence[int]) -> dict[str, Recipe]:
@@ -75,10 +75,5 @@ def grown(recipe: Recipe, budget: int, count: CountForwards) -> Recipe:
 
 def _stepped(recipe: Recipe, steps: int) -> Recipe:
     if recipe.search.candidates == 1:
-        return _sized(recipe, 1, recipe.search.top_k + steps)
-    return _sized(recipe, recipe.search.candidates + steps, recipe.search.top_k)
-
-
-def _sized(recipe: Recipe, candidates: int, top_k: int) -> Recipe:
-    search = recipe.search.model_copy(update={"candidates": candidates, "top_k": top_k})
-    return recipe.model_copy(update={"search": search})
+        return recipe.sized(top_k=recipe.search.top_k + steps)
+    return recipe.sized(candidates=recipe.search.candidates + steps)

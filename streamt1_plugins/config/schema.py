@@ -172,6 +172,10 @@ class Recipe(Section):
     placement: PlacementSettings = PlacementSettings()
     observers: dict[str, dict[str, Any]] = {}  # noqa: RUF012  pydantic copies it
 
+    def sized(self, **sizes: int) -> Recipe:
+        """The recipe with other `candidates` or `top_k`."""
+        return self.model_copy(update={"search": self.search.model_copy(update=sizes)})
+
     def to_yaml(self) -> str:
         """The recipe as YAML that loads back to an equal one."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

@@ -41,7 +41,7 @@ class RecordedRun:
     @cached_property
     def recipe(self) -> Recipe:
         """The complete recipe."""
-        return recipes.load(self.start["recipe"])
+        return recipes.recorded(self.start["recipe"])
 
     def tree(self, chunks: int | None = None) -> Tree:
         """A new tree of the candidates; with `chunks`, as it was after that many chunks."""

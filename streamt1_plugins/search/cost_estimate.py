@@ -54,7 +54,7 @@ def describe(
     width: the width policy. Where it decides for itself, there are two lines, the least and the most it may cost.
     """
     if isinstance(width, Bounded):
-        least, most = (with_candidates(recipe, count) for count in width.bounds(recipe.search))
+        least, most = (recipe.sized(candidates=count) for count in width.bounds(recipe.search))
     else:
         least = most = recipe
     if not isinstance(adapter, HasOutline):
@@ -67,11 +67,6 @@ def describe(
     limit = getattr(width, "forwards", None) or high.forwards
     high = replace(high, forwards=max(low.forwards, min(limit, high.forwards)))
     return f"at least {low}\n       at most {high}"
-
-
-def with_candidates(recipe: Recipe, candidates: int) -> Recipe:
-    """The recipe with that many candidates per beam."""
-    return recipe.model_copy(update={"search": recipe.search.model_copy(update={"candidates": candidates})})
 
 
 def _per_chunk(recipe: Recipe, rewards: Rewards) -> str:

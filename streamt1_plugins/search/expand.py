@@ -112,7 +112,8 @@ class Expander:
             for beam, batch in self._batches(mine):
                 new = self._within_memory(chunk, self.offload.onload_beam(beam), batch, step or self.denoise)
                 made.update({candidate.ordinal: self.offload.offload(candidate, beam) for candidate in new})
-            return [self._summary(made[branch.ordinal]) for branch in mine]
+            shown = self.workers.size > 1 and self.run.recipe.parallel.thumbnails
+            return [summarize(made[branch.ordinal], shown, self.batch_limit) for branch in mine]
 
         # A plain run is made by every process: the pipeline's own noise stream has to advance in each.
         workers = SingleProcess() if self.run.is_plain else self.workers
@@ -151,10 +152,6 @@ class Expander:
         """Publish what is done to the candidates of a batch, for error messages of other processes."""
         names = ", ".join(node_id(chunk.index, branch.ordinal) for branch in batch)
         self.workers.set_status(f"{activity} candidate {names}")
-
-    def _summary(self, candidate: Candidate) -> Summary:
-        shows = self.workers.size > 1 and self.run.recipe.parallel.thumbnails
-        return summarize(candidate, shows, self.batch_limit)
 
     def _batches(self, branches: Sequence[Branch]) -> Iterator[tuple[Beam, Sequence[Branch]]]:
         """Branches beam by beam, in batches. The limit is read anew: it falls when memory runs out."""

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import streamt1_plugins as streamt1
-from streamt1_plugins.cli.placement import move_components
+from streamt1_plugins.cli.running import move_components
 from streamt1_plugins.errors import RecipeError, UnknownNameError
 from streamt1_plugins.search import memory_estimate
 from streamt1_plugins.search.memory_estimate import measured

@@ -33,7 +33,7 @@ from streamt1_plugins.policies.width import Fixed, widest
 from streamt1_plugins.replay import regenerate
 from streamt1_plugins.resuming import open_interrupted
 from streamt1_plugins.runs.observers.record import record_to
-from streamt1_plugins.search.cost_estimate import describe, estimate, with_candidates
+from streamt1_plugins.search.cost_estimate import describe, estimate
 from tests.test_resuming import StopAfter, plain
 from tests.toy import ToyPipeline
 
@@ -62,7 +62,7 @@ def cost_of(pipe: streamt1.StreamPipeline, candidates: int) -> int:
     """Forwards of the video with that many candidates for every beam."""
     session = pipe.last_run.session
     outline = session.outline() if isinstance(session, OutlinedSession) else Outline((1,) * CHUNKS, (0,) * CHUNKS, 3)
-    return estimate(with_candidates(pipe.recipe, candidates), build.rewards(pipe.recipe), outline).forwards
+    return estimate(pipe.recipe.sized(candidates=candidates), build.rewards(pipe.recipe), outline).forwards
 
 
 # The arithmetic.

@@ -38,13 +38,8 @@ def fill(folder: Path, values: Mapping[str, Any], filters: Mapping[str, Any]) ->
     """The template ``page.html.j2`` of a folder with its variables filled in, as text that UTF-8 can hold."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    environment = Environment(
-        loader=FileSystemLoader(folder),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = Environment(loader=FileSystemLoader(folder), autoescape=True, undefined=StrictUndefined)
+    environment.trim_blocks = environment.lstrip_blocks = True
     environment.filters |= {"number": facts.number, **filters}
     html = environment.get_template("page.html.j2").render(values)
     return html.encode("utf-8", "replace").decode("utf-8")  # a prompt in another encoding may hold lone surrogates

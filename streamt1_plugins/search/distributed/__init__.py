@@ -1,1 +1,1 @@
-"""Several processes: who they are (`world`), how they share a search (`processes`), what they last said (`board`)."""
+"""Several processes that search one video: how they are launched, connected, and share the candidates."""

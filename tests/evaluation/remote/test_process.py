@@ -64,30 +64,6 @@ def test_a_process_does_not_outlive_the_one_that_started_it() -> None:
     assert gone(int(printed)), "the server still runs"
 
 
-HANGING = """
-import sys, threading
-from streamt1_basic.rewards import Flicker
-from streamt1_plugins.cli.reward_worker import main
-Flicker.score = lambda self, inp: threading.Event().wait()
-sys.exit(main())
-"""
-
-
-def test_a_reward_that_does_not_return_ends_with_its_parent(tmp_path: Path) -> None:
-    port = tmp_path / "port.txt"
-    command = [sys.executable, "-c", HANGING, "flicker", "--port-file", str(port)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
-        while not port.exists() and process.poll() is None:
-            time.sleep(0.05)
-        made = RemoteReward("flicker", Place(url=port.read_text(encoding="utf-8"), timeout=2), {})
-        made.load("cpu")
-        with pytest.raises(UnreachableError, match="no answer"):
-            made.score(example())
-        assert process.stdin is not None
-        process.stdin.close()
-        assert process.wait(60) == 0
-
-
 def gone(process: int) -> bool:
     for _ in range(100):
         status = Path(f"/proc/{process}/stat")
@@ -150,39 +126,3 @@ def test_a_run_survives_the_death_of_both_and_notes_it(command: tuple[subprocess
     assert f"{url} cannot be reached (ConnectError" in second
     assert started[0] != started[3]
     assert gone(started[3]), "unload: true ends the process with the run"
-
-
-def test_scores_of_another_process_are_the_same_to_the_last_bit(command: tuple[subprocess.Popen[str], str]) -> None:
-    here = {"drift": {"options": {"half": 0.1}}}
-    there = {"drift": {"where": command[1]}}
-    trees = []
-    for rewards in (here, there):
-        pipe = streamt1.wrap(ToyPipeline(), {"extends": "stream-t1", "rewards": {"long": rewards}})
-        pipe("a prompt")
-        trees.append([(node.id, node.score, node.fate) for node in pipe.tree])
-    assert trees[0] == trees[1]
-
-
-def test_serving_imports_no_pipelines() -> None:
-    heavy = {"diffusers", "transformers", "typer", "yaml"}
-    code = f"import sys, streamt1_plugins.cli.reward_worker; print(*({heavy} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split() == []
-
-
-@pytest.mark.parametrize(
-    ("option", "message"),
-    [("half", "not of the form name=value"), ("half=[", "is not YAML"), ("halves=1", "has no option 'halves'")],
-)
-def test_a_wrong_option_of_the_command_is_an_error(option: str, message: str) -> None:
-    start = [sys.executable, "-m", "streamt1_plugins", "serve-reward", "drift", "--port", "0", "-o", option]
-    result = subprocess.run(start, capture_output=True, text=True, check=False)
-    assert result.returncode == 2
-    assert message in result.stderr
-
-
-def test_ctrl_c_ends_the_command(command: tuple[subprocess.Popen[str], str]) -> None:
-    process, url = command
-    made = RemoteReward("drift", Place(url=url), {})
-    made.load("cpu")
-    process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 130
