@@ -1,4 +1,4 @@
-"""Calls of one reward: in batches that it can take, checked for purity, with failures handled as the recipe says."""
+"""Calls of one reward: in batches that it can take, checked for purity, failures handled by the recipe's `on_error`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The built-in policies and observers, registered like a third party's."""
+"""The built-in policies, registered like a third party's."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def affordable(budget: RemainingBudget, wish: float, least: int, most: int) -> i
 
 
 def spread(values: Iterable[float]) -> float | None:
-    """Standard deviation of what was measured; None for fewer than two values, which say nothing."""
+    """Standard deviation of what was measured; None for fewer than two values."""
     known = [value for value in values if math.isfinite(value)]
     return pstdev(known) if len(known) > 1 else None
 

@@ -44,7 +44,7 @@ def accumulated(scores: Sequence[float], decay: float) -> float:
 
 @dataclass(frozen=True)
 class Hybrid:
-    """The paper's hybrid score, of this chunk alone unless told otherwise.
+    """The paper's hybrid score, by default of this chunk alone.
 
     cap: largest weight of the short reward, 0 for long only, 1 for no cap. horizon: `both`, or only the `short` or
     `long` reward decides. window: chunks of the candidate's path whose scores are averaged, its own included; 1 is

@@ -46,16 +46,16 @@ def sizes(settings: ParallelSettings, processes: int, *, many_prompts: bool) -> 
 
 
 def _mismatch(settings: ParallelSettings, processes: int, groups: int, each: int, many_prompts: bool) -> str:
-    asked = {"prompts": settings.prompts, "candidates": settings.candidates}
-    shown = " and ".join(f"parallel.{name} = {value}" for name, value in asked.items() if value)
+    given = {"prompts": settings.prompts, "candidates": settings.candidates}
+    shown = " and ".join(f"parallel.{name} = {value}" for name, value in given.items() if value)
     if not many_prompts or (settings.prompts and settings.candidates):
         wanted = f"{groups * each} processes"
     else:
         wanted = f"a multiple of {settings.prompts or settings.candidates} processes"
     return (
-        f"{shown} asks for {wanted}, but {processes} {'was' if processes == 1 else 'were'} started. Start them with "
+        f"{shown} needs {wanted}, but {processes} {'was' if processes == 1 else 'were'} started. Start them with "
         f"torchrun --nproc_per_node {max(groups, 1) * each} -m streamt1_plugins ... "
-        "(accelerate launch --cpu starts one process, whatever --num_processes says)."
+        "(accelerate launch --cpu starts one process, whatever --num_processes is)."
     )
 
 
@@ -63,7 +63,7 @@ def _mismatch(settings: ParallelSettings, processes: int, groups: int, each: int
 def join(settings: ParallelSettings, device: str | None = None, *, many_prompts: bool = False) -> Group:
     """The group of this process. All processes of a launch have to call it, with the same settings.
 
-    Raises `RecipeError` where the settings ask for another number of processes than were started.
+    Raises `RecipeError` where the settings need another number of processes than were started.
     """
     if not is_launched():
         sizes(settings, 1, many_prompts=many_prompts)

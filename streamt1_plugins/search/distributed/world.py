@@ -107,7 +107,7 @@ class World:
 
         def stop(number: int, frame: FrameType | None) -> None:
             if not self.is_over:  # else it is about to end by itself, after saving what there is
-                raise self.lost("was told to stop, as when another process has died")
+                raise self.lost("got SIGTERM, as when another process has died")
 
         if threading.current_thread() is not threading.main_thread():
             yield

@@ -30,9 +30,9 @@ def test_groups_make_up_the_processes(
 @pytest.mark.parametrize(
     ("given", "processes", "many", "message"),
     [
-        ({"candidates": 4}, 1, False, "parallel.candidates = 4 asks for 4 processes, but 1 was started"),
-        ({"candidates": 3}, 4, True, "asks for a multiple of 3 processes, but 4 were started"),
-        ({"prompts": 2, "candidates": 3}, 4, True, "asks for 6 processes, but 4 were started"),
+        ({"candidates": 4}, 1, False, "parallel.candidates = 4 needs 4 processes, but 1 was started"),
+        ({"candidates": 3}, 4, True, "needs a multiple of 3 processes, but 4 were started"),
+        ({"prompts": 2, "candidates": 3}, 4, True, "needs 6 processes, but 4 were started"),
         ({"prompts": 2}, 2, False, "needs a file of prompts"),
     ],
 )
