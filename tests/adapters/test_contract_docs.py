@@ -120,7 +120,7 @@ def test_the_toolkit_is_listed() -> None:
 
 
 def test_what_is_not_driven_still_looks_as_described() -> None:
-    """If a name is gone or LongSANA has come, look at that pipeline again and rewrite "Pipelines without an adapter"."""
+    """If a name is gone or LongSANA has come, look at that pipeline again and rewrite this section of the page."""
     section = PAGE.partition("## Pipelines without an adapter")[2]
     for name in ("LTXI2VLongMultiPromptPipeline", "SanaVideoPipeline", "SanaImageToVideoPipeline", "SanaWMPipeline"):
         assert name in section
