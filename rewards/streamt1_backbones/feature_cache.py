@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from streamt1_plugins.api.image_reward import MEGABYTE, TensorCache
+from streamt1_plugins.api.image_reward import MEBIBYTE, TensorCache
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +25,7 @@ class FeatureCache:
     """
 
     def __init__(self, megabytes: float) -> None:
-        self._cache: TensorCache[tuple[FrameKey, ...]] = TensorCache(megabytes * MEGABYTE)
+        self._cache: TensorCache[tuple[FrameKey, ...]] = TensorCache(megabytes * MEBIBYTE)
 
     def __len__(self) -> int:
         return len(self._cache)

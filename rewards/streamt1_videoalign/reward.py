@@ -18,7 +18,7 @@ from streamt1_backbones.checkpoint import load_strictly, merge_lora, read_state,
 from streamt1_backbones.patches import prepare
 from streamt1_backbones.qwen2vl import EMBEDDING, Base, Judge, without_special_tokens
 from streamt1_backbones.sources import DType, fill, find_file, text_constants
-from streamt1_plugins.api.image_reward import MEGABYTE, TensorCache
+from streamt1_plugins.api.image_reward import MEBIBYTE, TensorCache
 from streamt1_plugins.api.reward import FrameKey, Reward, RewardInput, RewardOutput
 from streamt1_plugins.errors import PluginError
 from streamt1_videoalign.sampling import anchored, chunk_lengths, trained
@@ -124,7 +124,7 @@ class VideoAlign(Reward):
 
     @cached_property
     def _cache(self) -> TensorCache[tuple[FrameKey, FrameKey]]:
-        return TensorCache(self.cache_mb * MEGABYTE)
+        return TensorCache(self.cache_mb * MEBIBYTE)
 
     @cached_property
     def _template(self) -> str:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-MEGABYTE = 2**20
+MEBIBYTE = 2**20
 ENTRY = 256  # bytes an entry costs besides its numbers
 Key = TypeVar("Key", bound="Hashable")
 
@@ -75,7 +75,7 @@ class ImageReward(Reward):
 
     @cached_property
     def _cache(self) -> TensorCache[Hashable]:
-        return TensorCache(self.cache_mb * MEGABYTE)
+        return TensorCache(self.cache_mb * MEBIBYTE)
 
     def _row(self, inp: RewardInput) -> Tensor:
         """Scores of one candidate's frames, chunk by chunk."""

@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 @hookimpl
 def streamt1_register_policies(register: RegisterPolicy) -> None:
-    register("fixed", kind="width", target="streamt1_plugins.policies.width:Fixed")
+    register("fixed", kind="width", target="streamt1_plugins.policies.width:FixedWidth")
     register("budget", kind="width", target="streamt1_plugins.policies.budget:Budget")
     register("propagate", kind="noise", target="streamt1_plugins.policies.noise:Propagate")
     register("hybrid", kind="scoring", target="streamt1_plugins.policies.scoring:Hybrid")
     register("top_k", kind="selection", target="streamt1_plugins.policies.selection:TopK")
     register("reward_feedback", kind="memory", target="streamt1_plugins.policies.memory:RewardFeedback")
-    register("fixed", kind="memory", target="streamt1_plugins.policies.memory:Fixed")
+    register("fixed", kind="memory", target="streamt1_plugins.policies.memory:FixedRoute")

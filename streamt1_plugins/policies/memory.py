@@ -55,7 +55,7 @@ class RewardFeedback:
 
 
 @dataclass(frozen=True)
-class Fixed:
+class FixedRoute:
     """The same route for every chunk; `discard` is the plain sink-plus-window memory."""
 
     route: Literal["discard", "ema", "append"] = "discard"

@@ -36,7 +36,7 @@ def widest(policy: object, search: SearchSettings) -> int:
 
 
 @dataclass(frozen=True)
-class Fixed:
+class FixedWidth:
     """`search.candidates` for each beam, `candidates * top_k` in the first chunk that is searched."""
 
     forwards: ClassVar[int | None] = None

@@ -29,7 +29,7 @@ from streamt1_plugins.policies.budget import (
     drifts,
     spread,
 )
-from streamt1_plugins.policies.width import Fixed, widest
+from streamt1_plugins.policies.width import FixedWidth, widest
 from streamt1_plugins.replay import regenerate
 from streamt1_plugins.resuming import open_interrupted
 from streamt1_plugins.runs.observers.record import record_to
@@ -288,7 +288,7 @@ def test_how_far_a_policy_goes() -> None:
     search = recipes.load("stream-t1").search
     assert Budget(forwards=9).bounds(search) == (1, 4)
     assert Budget(forwards=9, least=6).bounds(search) == (6, 6)
-    assert [widest(each, search) for each in (Budget(forwards=9, most=3), Fixed(), object())] == [3, 2, 2]
+    assert [widest(each, search) for each in (Budget(forwards=9, most=3), FixedWidth(), object())] == [3, 2, 2]
 
 
 @pytest.mark.parametrize("budget", [10, 60, 90, 10**6])

@@ -16,7 +16,7 @@ from streamt1_plugins.api.adapter import History
 from streamt1_plugins.api.candidate import Beam
 from streamt1_plugins.api.types import Node
 from streamt1_plugins.config.load import load
-from streamt1_plugins.policies.memory import Fixed, RewardFeedback, feedback, route
+from streamt1_plugins.policies.memory import FixedRoute, RewardFeedback, feedback, route
 from streamt1_plugins.policies.scoring import hybrid
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "cases" / "formulas.json"
@@ -64,8 +64,8 @@ def test_reward_feedback_looks_back_as_far_as_it_is_told(window: int, history: A
 
 
 def test_fixed_routes_everything_alike() -> None:
-    assert Fixed().streamt1_route_memory() == "discard"
-    assert Fixed("append").streamt1_route_memory() == "append"
+    assert FixedRoute().streamt1_route_memory() == "discard"
+    assert FixedRoute("append").streamt1_route_memory() == "append"
 
 
 @pytest.fixture(scope="module")
