@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from streamt1_wan.rope import Rope
 
 
+LATENT_AXES = 5  # of noise that is one draw
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """The constants of a call: what all chunks share.
@@ -57,8 +60,8 @@ class CausalWanSession:
     as before. `generate` and `decode` run the candidates they are given as one batch: given one at a time they are
     reproducible to the last bit whatever their number, together they are within float tolerance.
 
-    Noise comes in the paper's order, per chunk from one generator: the initial noise, then one draw for every step but
-    the last. `forwards` counts every row of a batch: with guidance a candidate has two.
+    A chunk takes its draws in the paper's order: the initial noise, then one for every step but the last. `forwards`
+    counts every row of a batch: with guidance a candidate has two.
     """
 
     capabilities = CAPABILITIES
@@ -82,14 +85,20 @@ class CausalWanSession:
             history = self.commit(history, latents, self.decode(history, latents)[0], "discard")
         return history
 
+    def draws(self, history: History) -> int:
+        """Draws of the next chunk: one per denoising step."""
+        return self.steps(history)
+
     def draw(self, history: History, generator: Generator) -> Tensor:
         """Standard normal noise ``[1, C, F, h, w]`` in the transformer's dtype."""
-        return self._normal([generator])
+        text = self._plan.text
+        noise: Tensor = randn_tensor(self._plan.noise_shape, generator, text.device, text.dtype)
+        return noise.transpose(0, 1).unsqueeze(0)
 
     @torch.no_grad()
     def generate(self, history: History, noise: Tensor, generators: Sequence[Generator]) -> Tensor:
-        """Denoise N candidates, ``[N, C, F, h, w]`` to the same shape, each re-noised from its own generator."""
-        return self._denoise(history, noise, generators, range(self.steps(history)))
+        """Denoise N candidates to ``[N, C, F, h, w]``, from all draws or from the initial ones and generators."""
+        return self._denoise(history, self._all_draws(history, noise, generators), None)
 
     def steps(self, history: History) -> int:
         """Denoising steps of the next chunk."""
@@ -98,15 +107,18 @@ class CausalWanSession:
     @torch.no_grad()
     def draft(self, history: History, noise: Tensor, generators: Sequence[Generator], steps: int) -> list[Draft]:
         """The first `steps` of N candidates. The next step needs only their estimate."""
-        estimates = self._denoise(history, noise, generators, range(steps))
-        return [Draft(row, steps) for row in torch.split(estimates, 1)]
+        draws = self._all_draws(history, noise, generators)
+        estimates = self._denoise(history, draws[:, :steps], None)
+        return [
+            Draft(row, rest)
+            for row, rest in zip(torch.split(estimates, 1), torch.split(draws[:, steps:], 1), strict=True)
+        ]
 
     @torch.no_grad()
     def finish_drafts(self, history: History, drafts: Sequence[Draft], generators: Sequence[Generator]) -> Tensor:
         """The remaining steps of drafts with the same number of finished steps, ``[N, C, F, h, w]``."""
-        (done,) = {draft.state for draft in drafts}
-        estimates = torch.cat([draft.latents for draft in drafts])
-        return self._denoise(history, estimates, generators, range(done, self.steps(history)))
+        estimates, draws = (torch.cat(each) for each in ([d.latents for d in drafts], [d.state for d in drafts]))
+        return self._denoise(history, draws, estimates)
 
     @torch.no_grad()
     def decode(self, history: History, latents: Tensor) -> list[Decoded]:
@@ -144,18 +156,28 @@ class CausalWanSession:
         self._attention = self._assembled = None
         self._pipe.maybe_free_model_hooks()
 
-    def _denoise(self, history: History, latents: Tensor, generators: Sequence[Generator], steps: range) -> Tensor:
-        """The clean estimate ``[N, C, F, h, w]`` after these `steps` of the chunk's schedule.
+    def _all_draws(self, history: History, noise: Tensor, generators: Sequence[Generator]) -> Tensor:
+        """``[N, D, C, F, h, w]``; draws after the initial ones come from the generators where they are not given."""
+        if noise.ndim > LATENT_AXES:
+            return noise
+        others = range(self.draws(history) - 1)
+        drawn = [[self.draw(history, generator) for _ in others] for generator in generators]
+        return torch.stack([noise, *(torch.cat(each) for each in zip(*drawn, strict=True))], 1)
 
-        `latents` are noise where the first step is among them, and the estimate of the step before where it is not:
-        every later step begins with re-noising that.
+    def _denoise(self, history: History, draws: Tensor, estimate: Tensor | None) -> Tensor:
+        """The clean estimate ``[N, C, F, h, w]`` after a step per draw ``[N, D, C, F, h, w]``.
+
+        None for `estimate` starts at the noisiest step; otherwise it is that of the step before the first of these, and
+        they are the chunk's last steps. Every step but the noisiest begins with re-noising the estimate.
         """
         context, schedule = self._context(history), self._schedule(history)
-        for step in steps:
+        first = 0 if estimate is None else len(schedule) - draws.shape[1]
+        for step, noise in enumerate(draws.unbind(1), first):
             sigma = schedule.sigmas[step]
-            noisy = renoise(latents, self._normal(generators), sigma) if step else latents
-            latents = flow_to_x0(self._flow(noisy, schedule.timesteps[step], context), noisy, sigma)
-        return latents
+            noisy = noise if estimate is None else renoise(estimate, noise, sigma)
+            estimate = flow_to_x0(self._flow(noisy, schedule.timesteps[step], context), noisy, sigma)
+        assert estimate is not None
+        return estimate
 
     def _schedule(self, history: History) -> Schedule:
         """The steps of the next chunk; the last schedule repeats."""
@@ -207,9 +229,3 @@ class CausalWanSession:
             context = Context(past, rotation)
             self._assembled = (history.memory, context)
         return self._assembled[1]
-
-    def _normal(self, generators: Sequence[Generator]) -> Tensor:
-        """One draw per generator, made as ``[F, C, h, w]`` and returned as ``[N, C, F, h, w]``."""
-        text = self._plan.text
-        draws = [randn_tensor(self._plan.noise_shape, generator, text.device, text.dtype) for generator in generators]
-        return torch.stack(draws).transpose(1, 2)
