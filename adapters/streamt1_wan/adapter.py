@@ -20,7 +20,7 @@ from streamt1_wan.given import encode, given_frames
 from streamt1_wan.lora import LORA_FILE
 from streamt1_wan.outline import outlined
 from streamt1_wan.processor import AttentionOptions, ContextAttention, RmsNorm
-from streamt1_wan.request import Request, check_prompt_length, check_size, count_chunks, parse
+from streamt1_wan.request import Request, check_noise, check_size, count_chunks, parse, warn_of_truncation
 from streamt1_wan.rope import Rope
 from streamt1_wan.schedule import Schedule, listed, uniform
 from streamt1_wan.session import CausalWanSession, Plan
@@ -87,7 +87,7 @@ class CausalWanAdapter:
         return pipe
 
     def open(self, pipe: Any, call: Mapping[str, Any], memory: MemoryPlan) -> CausalWanSession:
-        """A session for one call: the text is encoded and the transformer's self-attention replaced.
+        """A session for one call, with the text encoded.
 
         Raises `UnsupportedPipelineError` for an unsupported pipeline and `InputError` for unusable arguments.
         """
@@ -95,15 +95,16 @@ class CausalWanAdapter:
         request = parse(call, self._defaults())
         chunks = self._chunks(pipe, request)
         frames = given_frames(request, self.chunk_frames, pipe.vae_scale_factor_temporal)
-        text = encode_text(pipe, request)
         transformer = uncompiled(pipe.transformer)
         scale, patch = pipe.vae_scale_factor_spatial, transformer.config.patch_size
         rows, columns = request.height // scale, request.width // scale
+        check_noise(request, (1, transformer.config.in_channels, chunks * self.chunk_frames, rows, columns))
+        text = encode_text(pipe, request)
         plan = Plan(
             request=request,
             memory=memory,
             text=text,
-            schedules=self._schedules(text.device),
+            schedules=self._schedules(text.device, request.num_inference_steps),
             noise_shape=(self.chunk_frames, transformer.config.in_channels, rows, columns),
             context_timestep=torch.tensor(self.context_noise, device=text.device),
             num_chunks=chunks,
@@ -151,11 +152,13 @@ class CausalWanAdapter:
         check_size(request, (scale * config.patch_size[1], scale * config.patch_size[2]))
         return count_chunks(request, self.chunk_frames, pipe.vae_scale_factor_temporal, config.rope_max_seq_len)
 
-    def _schedules(self, device: torch.device) -> tuple[Schedule, ...]:
-        if self.steps is None:
+    def _schedules(self, device: torch.device, steps: int | None) -> tuple[Schedule, ...]:
+        """The schedules of chunks; the last one repeats. `steps` of a call are uniform, unless the list has as many."""
+        counts = self.steps if steps is None else (steps,)
+        if counts is None or (self.steps is None and steps == len(self.timesteps)):
             found = [listed(self.timesteps, self.shift, warp=self.warp)]
         else:
-            found = [uniform(steps, self.shift) for steps in self.steps]
+            found = [uniform(count, self.shift) for count in counts]
         return tuple(Schedule(each.timesteps.to(device), each.sigmas.to(device)) for each in found)
 
 
@@ -165,7 +168,7 @@ def encode_text(pipe: Any, request: Request) -> torch.Tensor:
     needs_encoder = request.prompt_embeds is None or (request.is_guided and request.negative_prompt_embeds is None)
     if needs_encoder:
         check_text_encoder(pipe)
-        check_prompt_length(request, pipe.tokenizer)
+        warn_of_truncation(request, pipe.tokenizer)
     device = pipe._execution_device
     prompt, negative = pipe.encode_prompt(
         prompt=request.prompt,
