@@ -246,7 +246,7 @@ def test_files_that_are_not_there_or_not_checkpoints(tmp_path: Path) -> None:
     ("change", "message"),
     [
         (lambda t: {}, "not a LoRA"),
-        (lambda t: {**t, "blocks.0.x.alpha": torch.ones(1)}, "unknown parts such as 'blocks.0.x.alpha'"),
+        (lambda t: {**t, "blocks.0.x.alpha": torch.ones(1)}, "there is an alpha and no LoRA for blocks.0.x"),
         (lambda t: dict(list(t.items())[1:]), "half of the LoRA is missing"),
         (
             lambda t: {k.replace("self_attn.q.", "self_attn.qq."): v for k, v in t.items()},
@@ -255,7 +255,7 @@ def test_files_that_are_not_there_or_not_checkpoints(tmp_path: Path) -> None:
         (lambda t: {k: v[:, :-1] if "lora_A" in k else v for k, v in t.items()}, "the layer is"),
         (
             lambda t: {k: torch.cat([v, v]) if "0.self_attn.q.lora_A" in k else v for k, v in t.items()},
-            "mixes the ranks",
+            r"halves of the LoRA of 'blocks.0.self_attn.q' do not fit: lora_A \[8, 24\] and lora_B \[24, 4\]",
         ),
     ],
     ids=["empty", "alpha", "half", "unknown layer", "shape", "ranks"],
@@ -300,7 +300,7 @@ def test_the_command_comes_through_the_hook(longlive: Path, base: str, tmp_path:
     done = CliRunner().invoke(app, ["convert", *map(str, words), "--weights", "raw", "--dtype", "float32"])
     assert done.exit_code == 0, done.output
     assert "generator of" in done.output
-    assert "rank 4, merged" in done.output
+    assert "rank 4, scale 1, merged" in done.output
     assert converted(tmp_path / "out").transformer.config.num_layers == 2
     again = CliRunner().invoke(app, ["convert", *map(str, words)])
     assert again.exit_code == 2
