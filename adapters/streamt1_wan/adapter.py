@@ -14,7 +14,7 @@ from pydantic import Field
 
 from streamt1_plugins.api.adapter import MemoryPlan
 from streamt1_plugins.errors import InputError, RecipeError
-from streamt1_seams import check_text_encoder, uncompiled
+from streamt1_seams import check_finite, check_folder, check_text_encoder, uncompiled
 from streamt1_wan.footprint import Call, footprint
 from streamt1_wan.given import encode, given_frames
 from streamt1_wan.lora import LORA_FILE
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 Positive = Annotated[int, Field(ge=1)]
 Timestep = Annotated[int, Field(ge=1, le=1000)]
 LATENT_FRAME = 4  # frames that Wan's VAE makes of one latent frame
+CONVERT = "`streamt1 convert` makes one of a causal Wan checkpoint."
 Dtype = Literal["float32", "bfloat16", "float16"]
 
 
@@ -78,12 +79,16 @@ class CausalWanAdapter:
     def load(self, model: str) -> WanPipeline:
         """Load a diffusers folder or hub id, with the LoRA that `streamt1 convert --unmerged` leaves in a folder.
 
-        Raises what `from_pretrained` raises for a missing model.
+        Raises `InputError` or `UnsupportedPipelineError` for a folder that is no such model, whose weights are not
+        there, or are NaN; what `from_pretrained` raises for a missing model.
         """
+        check_folder(model, "WanTransformer3DModel", remedy=CONVERT)
         dtypes = {"default": getattr(torch, self.dtype), "vae": getattr(torch, self.vae_dtype)}
         pipe: WanPipeline = WanPipeline.from_pretrained(model, dtype=dtypes)
         if (Path(model) / LORA_FILE).is_file():
             pipe.load_lora_weights(model)
+        for component in ("transformer", "vae"):
+            check_finite(getattr(pipe, component), f"The {component} of {model}")
         return pipe
 
     def open(self, pipe: Any, call: Mapping[str, Any], memory: MemoryPlan) -> CausalWanSession:

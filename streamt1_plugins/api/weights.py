@@ -240,12 +240,12 @@ def _unpickled(file: Path) -> Any:
 
 
 def _unpicklable(file: Path, head: bytes, error: str) -> str:
-    first = error.splitlines()[0] if error else ""
     if not head.startswith((b"PK", b"\x80")):  # neither a zip archive nor a pickle
-        return f"{file} cannot be read as weights: it is neither a safetensors nor a PyTorch file ({first}). {AGAIN}."
+        return f"{file} cannot be read as weights: it is neither a safetensors nor a PyTorch file. {AGAIN}."
+    needed = re.search(r"GLOBAL ([\w.]+)", error)
     return (
-        f"{file} holds more than tensors and plain containers, so reading it could run its code. Save the weights "
-        f"alone where it was made: torch.save(model.state_dict(), ...). ({first})"
+        f"{file} holds more than tensors and plain containers{f' ({needed[1]})' if needed else ''}, so reading it could "
+        "run its code. Save the weights alone where it was made: torch.save(model.state_dict(), ...)."
     )
 
 
