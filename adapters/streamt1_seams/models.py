@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from streamt1_plugins.api.weights import SUFFIXES, check_model, check_values, listed
 from streamt1_plugins.errors import InputError, UnsupportedPipelineError
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 INDEX = "model_index.json"
 
 
-def check_folder(model: str, transformer: str | None = None, *, remedy: str = "") -> None:
+def check_folder(model: str, transformer: str | None = None, *, parts: Sequence[str] = ("",), remedy: str = "") -> None:
     """Raise an error with a way out where `model` is on this machine and cannot be loaded. A hub id is not looked at.
 
     A file, a folder of another kind, a transformer of another class than `transformer`, weights that were not
-    downloaded. remedy: what makes a folder of a single checkpoint, if anything does. Raises `InputError`, and
-    `UnsupportedPipelineError` for another transformer.
+    downloaded. parts: folders in it whose weights are needed, by default all. remedy: what makes a folder of a single
+    checkpoint, if anything does. Raises `InputError`, and `UnsupportedPipelineError` for another transformer.
     """
     path = Path(model).expanduser()
     if path.is_file():
@@ -32,7 +35,8 @@ def check_folder(model: str, transformer: str | None = None, *, remedy: str = ""
             f"{path} is a {index.get('_class_name')} with the transformer {name}; this adapter drives {transformer}. "
             "Name another model, or another adapter."
         )
-    check_model(path)
+    for part in parts:
+        check_model(path / part)
 
 
 def check_finite(component: Any, what: str) -> None:

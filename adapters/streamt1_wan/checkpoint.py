@@ -50,6 +50,8 @@ def read(path: Path, weights: Weights | None = None) -> Checkpoint:
     entry = _entry(content, weights, path)
     chosen = content if entry is None else content[entry]
     tensors = {name: value for name, value in chosen.items() if isinstance(value, torch.Tensor)}
+    if any(".lora_" in name for name in tensors):
+        raise InputError(f"{path} is a LoRA: pass it as --lora, beside the checkpoint it was trained on.")
     check_values(tensors, str(path))
     return Checkpoint(renamed(tensors, path), entry or "the file itself")
 

@@ -31,11 +31,13 @@ class Dtype(str, Enum):
 class ConvertOptions:
     """The command line of `streamt1 convert`."""
 
-    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A .pt or .safetensors file, or its folder, also with shards.")]
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="CHECKPOINT", help="A file with weights, or a folder with one or with shards.")
+    ]
     base: Annotated[str, typer.Option(help="A diffusers folder or hub id of the Wan model it was trained from.")]
     out: Annotated[Path, typer.Option(help="The folder to write, new or empty.")]
-    lora: Annotated[Path | None, typer.Option(help="A LoRA file or folder: peft, diffusers, kohya or original names.")] = None
-    lora_alpha: Annotated[float | None, typer.Option(help="Its alpha. Default: the LoRA's own, else its rank.")] = None
+    lora: Annotated[Path | None, typer.Option(help="A LoRA, in any of the usual layouts.")] = None
+    lora_alpha: Annotated[float | None, typer.Option(help="Its alpha. Default: its own, else its rank.")] = None
     unmerged: Annotated[bool, typer.Option("--unmerged", help="Keep the LoRA beside the weights.")] = False
     weights: Annotated[Weights | None, typer.Option(help="Default: ema where the file has it, else raw.")] = None
     dtype: Annotated[Dtype, typer.Option(help="Of transformer and text encoder; the VAE stays in float32.")] = (

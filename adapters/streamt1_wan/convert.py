@@ -11,6 +11,7 @@ from diffusers import WanPipeline, WanTransformer3DModel
 
 from streamt1_plugins.api.weights import check_values
 from streamt1_plugins.errors import InputError, OutputError, UnsupportedPipelineError, foreign_code
+from streamt1_seams import check_folder
 from streamt1_wan import architecture
 from streamt1_wan.checkpoint import Weights, read
 from streamt1_wan.lora import check_lora, read_lora
@@ -46,7 +47,7 @@ class Conversion:
 
 @dataclass(frozen=True)
 class Converted:
-    """What was written: the entry of the checkpoint that was used, and the LoRA's ranks and scales (None without one)."""
+    """What was written: the entry of the checkpoint that was used; ranks and scales of the LoRA, None without one."""
 
     entry: str
     lora: str | None
@@ -100,7 +101,8 @@ def _dtype(name: str, dtype: torch.dtype) -> torch.dtype:
 
 
 def _base_config(base: str) -> Mapping[str, Any]:
-    """The transformer's configuration in the base pipeline; weights are not touched."""
+    """The transformer's configuration in the base pipeline, whose transformer may be there without its weights."""
+    check_folder(base, parts=("vae", "text_encoder"))
     with foreign_code(f"Reading the base pipeline {base!r}"):
         index = WanPipeline.load_config(base)
         config: Mapping[str, Any] = WanTransformer3DModel.load_config(base, subfolder="transformer")

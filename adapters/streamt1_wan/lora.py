@@ -287,9 +287,7 @@ def check_lora(lora: Lora, transformer: Any, what: str) -> None:
     layers = {name: layer for name, layer in transformer.named_modules() if isinstance(layer, kinds)}
     for module, pair in lora.pairs.items():
         if module not in layers:
-            raise InputError(
-                f"{what}: the LoRA changes {module!r}, which is no linear layer{nearest(module, layers)}."
-            )
+            raise InputError(f"{what}: the LoRA changes {module!r}, which is no linear layer{nearest(module, layers)}.")
         shape = (pair.up.shape[0], *pair.down.shape[1:])
         if shape != tuple(layers[module].weight.shape):
             expected = list(layers[module].weight.shape)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,7 @@ from streamt1_plugins.errors import InputError, guess
 from streamt1_seams.arguments import OUTPUT_TYPES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch import Generator, Tensor
 
@@ -123,13 +122,15 @@ def _check_types(values: Mapping[str, Any]) -> None:
         **dict.fromkeys(WHOLE, (Integral, "of type int")),
         "guidance_scale": (Real, "a number"),
         "generator": (torch.Generator, "of type Generator"),
-        "callback_on_step_end": (Callable, "a function"),
         **dict.fromkeys(TENSORS, (torch.Tensor, "of type Tensor")),
     }
     for name, (kind, wanted) in expected.items():
         value = values.get(name)
         if value is not None and (isinstance(value, (bool, np.bool_)) or not isinstance(value, kind)):
             raise InputError(f"`{name}` has to be {wanted}, got {type(value).__name__}: {value!r}.")
+    callback = values.get("callback_on_step_end")
+    if callback is not None and not callable(callback):
+        raise InputError(f"`callback_on_step_end` has to be a function, got {type(callback).__name__}: {callback!r}.")
 
 
 def _check_text(request: Request) -> None:

@@ -117,7 +117,7 @@ class CausalWanSession:
         """The first `steps` of N candidates. The next step needs their estimate and what callbacks have changed."""
         conditions = self._conditions()
         estimates = self._denoise(history, noise, generators, range(steps), conditions)
-        texts = conditions.text.expand(len(noise), -1, -1, -1).split(1)
+        texts = torch.split(conditions.text.expand(len(noise), -1, -1, -1), 1)
         states = [(steps, Conditions(text, conditions.guidance_scale)) for text in texts]
         return [Draft(row, state) for row, state in zip(torch.split(estimates, 1), states, strict=True)]
 
@@ -235,7 +235,7 @@ class CausalWanSession:
         return Block(keys, values, start=history.index * frames, frames=frames, route=route)
 
     def _forward(self, latents: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
-        """One transformer pass with a row per row of `text`: the conditions of each candidate, ``[rows, C, F, h, w]``."""
+        """One transformer pass, ``[rows, C, F, h, w]``; `text` has a row per condition of each candidate."""
         rows = latents.repeat_interleave(len(text) // len(latents), dim=0)
         self.forwards += len(rows)
         out: Tensor = self._pipe.transformer(

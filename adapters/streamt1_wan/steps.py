@@ -124,7 +124,8 @@ def _checked(value: Any, like: Tensor, name: str) -> Tensor:
     if not isinstance(value, torch.Tensor) or value.shape != like.shape:
         found = list(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
         raise InputError(f"`callback_on_step_end` returned `{name}` {found}, expected a tensor {list(like.shape)}.")
-    return value.to(like)
+    fitted: Tensor = value.to(like)
+    return fitted
 
 
 def _text(value: Any, like: Tensor, name: str) -> Tensor:
@@ -138,4 +139,5 @@ def _text(value: Any, like: Tensor, name: str) -> Tensor:
             f"`callback_on_step_end` returned `{name}` {found}, expected a tensor [1 or {len(like)}, tokens, "
             f"{like.shape[-1]}]."
         )
-    return value.to(like)
+    fitted: Tensor = value.to(like)
+    return fitted

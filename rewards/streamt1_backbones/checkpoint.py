@@ -40,11 +40,11 @@ def split(state: State, prefix: str) -> tuple[State, State]:
     return inside, {name: value for name, value in state.items() if not name.startswith(prefix)}
 
 
-def merge_lora(state: State, scale: float) -> State:
+def merge_lora(state: State, scale: float, rank: int | None = None) -> State:
     """Merged weights from a state dict that PEFT saved: ``W + scale * B @ A``, computed in float32.
 
-    Modules that PEFT saved whole replace the originals. Raises `PluginError` where a LoRA factor or its layer is
-    missing, or where they do not fit.
+    `rank` is the one that the scale was worked out with, where it is known. Modules that PEFT saved whole replace the
+    originals. Raises `PluginError` where a LoRA factor or its layer is missing, or where they do not fit.
     """
     plain = {_plain_name(name): value for name, value in state.items() if ".original_module." not in name}
     factors = {name: plain.pop(name) for name in list(plain) if ".lora_" in name}
@@ -56,6 +56,8 @@ def merge_lora(state: State, scale: float) -> State:
         if down.shape[0] != up.shape[-1] or (up.shape[0], *down.shape[1:]) != tuple(weight.shape):
             sizes = f"lora_A {list(down.shape)}, lora_B {list(up.shape)}, weight {list(weight.shape)}"
             raise PluginError(f"The LoRA of {layer!r} does not fit its layer: {sizes}.")
+        if rank not in {None, down.shape[0]}:
+            raise PluginError(f"The LoRA of {layer!r} has rank {down.shape[0]}, and its configuration has {rank}.")
         plain[f"{layer}.weight"] = (weight.float() + scale * (up.float() @ down.float())).to(weight.dtype)
     return plain
 
@@ -78,7 +80,7 @@ def _listed(names: list[str]) -> str:
 
 
 def load_strictly(module: nn.Module, state: State, what: str) -> None:
-    """Load `state` into `module`. Raises `PluginError` where names or shapes differ, or values are no finite numbers."""
+    """Load `state` into `module`. Raises `PluginError` where names, shapes or kinds of numbers differ, and for NaN."""
     own = module.state_dict()
     check_keys(what, own.keys() - state.keys(), state.keys() - own.keys())
     wrong = [
@@ -90,7 +92,7 @@ def load_strictly(module: nn.Module, state: State, what: str) -> None:
         raise PluginError(f"{what} has tensors of wrong shape: {_listed(wrong)}.")
     whole = [name for name, value in own.items() if value.is_floating_point() and not state[name].is_floating_point()]
     if whole:
-        raise PluginError(f"{what} has {state[whole[0]].dtype} numbers, expected floating-point ones: {_listed(whole)}.")
+        raise PluginError(f"{what} has {state[whole[0]].dtype} numbers, not floating-point ones: {_listed(whole)}.")
     module.load_state_dict(state)
     check_finite(module, what)
 

@@ -45,7 +45,7 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def fetching(reward: str, source: str) -> Iterator[None]:
-    """Raises `PluginError` where loading from `source` in the block fails, or a folder holds other files than weights."""
+    """Raises `PluginError` where loading from `source` in the block fails, or its weights were not downloaded."""
     from safetensors import SafetensorError
 
     folder = Path(source).expanduser()

@@ -40,7 +40,7 @@ class Source:
 
 
 def read_weights(path: Path) -> dict[str, Any]:
-    """The contents of a file, of an index of shards, or of a folder with one of either; mapped from disk where possible.
+    """The contents of a file, of an index of shards, or of a folder with one; mapped from disk where possible.
 
     Only tensors and plain containers are unpickled. Raises `InputError` for anything else.
     """
@@ -113,7 +113,7 @@ def header_of(file: Path) -> dict[str, str]:
             return {}
     from safetensors import safe_open
 
-    with safe_open(file, framework="pt") as opened:  # type: ignore[no-untyped-call]
+    with safe_open(file, framework="pt") as opened:
         return dict(opened.metadata() or {})
 
 
@@ -179,8 +179,8 @@ def _sharded(index: Path) -> Source:
     missing = [name for name in files if not (index.parent / name).is_file()]
     if missing:
         raise InputError(
-            f"{index.parent} lacks {len(missing)} of its {len(files)} shards: {listed(missing)}. Download the rest, for "
-            "example with `hf download REPOSITORY`."
+            f"{index.parent} lacks {len(missing)} of its {len(files)} shards: {listed(missing)}. Download the rest, "
+            "for example with `hf download REPOSITORY`."
         )
     return Source(tuple(map(_checked, (index.parent / name for name in files))), names)
 
@@ -244,8 +244,8 @@ def _unpicklable(file: Path, head: bytes, error: str) -> str:
         return f"{file} cannot be read as weights: it is neither a safetensors nor a PyTorch file. {AGAIN}."
     needed = re.search(r"GLOBAL ([\w.]+)", error)
     return (
-        f"{file} holds more than tensors and plain containers{f' ({needed[1]})' if needed else ''}, so reading it could "
-        "run its code. Save the weights alone where it was made: torch.save(model.state_dict(), ...)."
+        f"{file} holds more than tensors and plain containers{f' ({needed[1]})' if needed else ''}, so reading it "
+        "could run its code. Save the weights alone where it was made: torch.save(model.state_dict(), ...)."
     )
 
 

@@ -52,7 +52,9 @@ def damaged(model: Path, value: float) -> None:
 
 def one_shard_less(model: Path) -> None:
     whole = model / WEIGHTS
-    names = {name: f"diffusion_pytorch_model-0000{1 + index % 2}-of-00002.safetensors" for index, name in enumerate("ab")}
+    names = {
+        name: f"diffusion_pytorch_model-0000{1 + index % 2}-of-00002.safetensors" for index, name in enumerate("ab")
+    }
     whole.with_name("diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
     whole.rename(whole.with_name(names["a"]))
 
@@ -100,7 +102,9 @@ def test_a_file_or_a_folder_of_another_kind(model: Path, tmp_path: Path) -> None
 
 def test_another_pipeline(model: Path) -> None:
     other_index(model, _class_name="FluxPipeline", transformer=["diffusers", "FluxTransformer2DModel"])
-    with pytest.raises(UnsupportedPipelineError, match="FluxPipeline with the transformer FluxTransformer2DModel; this"):
+    with pytest.raises(
+        UnsupportedPipelineError, match="FluxPipeline with the transformer FluxTransformer2DModel; this"
+    ):
         load(model)
 
 

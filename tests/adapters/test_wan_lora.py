@@ -1,4 +1,4 @@
-"""LoRA files in every layout become the weights of the formula, with the scale that each layout has in its own place."""
+"""LoRA files in every layout become the weights of the formula, with the scale from where each layout has it."""
 
 from __future__ import annotations
 
@@ -186,7 +186,9 @@ def test_the_header_that_diffusers_writes(trained: Any, tmp_path: Path) -> None:
     torch.manual_seed(4)
     model.add_adapter(config)
     metadata = {**config.to_dict(), "target_modules": sorted(config.target_modules or ())}
-    WanPipeline.save_lora_weights(tmp_path, get_peft_model_state_dict(model), transformer_lora_adapter_metadata=metadata)
+    WanPipeline.save_lora_weights(
+        tmp_path, get_peft_model_state_dict(model), transformer_lora_adapter_metadata=metadata
+    )
     model.fuse_lora()
     model.unload_lora()
     check(applied(trained, tmp_path / LORA_FILE), model.state_dict())
@@ -343,7 +345,9 @@ def test_unusable_tensors(
         ({"alpha_pattern": [1]}, "alpha_pattern has to hold numbers by module"),
     ],
 )
-def test_unusable_configurations(config: dict[str, Any], message: str, trained: Any, halves: Any, tmp_path: Path) -> None:
+def test_unusable_configurations(
+    config: dict[str, Any], message: str, trained: Any, halves: Any, tmp_path: Path
+) -> None:
     with pytest.raises(InputError, match=message):
         applied(trained, peft_folder(tmp_path, named(halves, peft_names), **config))
 
@@ -352,7 +356,7 @@ def test_a_configuration_that_is_no_json(trained: Any, halves: Any, tmp_path: Pa
     folder = peft_folder(tmp_path, named(halves, peft_names))
     for text in ("{", "[]", "3"):
         (folder / CONFIG_FILE).write_text(text)
-        with pytest.raises(InputError, match="adapter_config.json is not the configuration of a LoRA"):
+        with pytest.raises(InputError, match=r"adapter_config\.json is not the configuration of a LoRA"):
             applied(trained, folder)
 
 

@@ -104,7 +104,11 @@ def cut(file: Path) -> None:
 
 
 FILES: list[tuple[str, Callable[[Path], Any], str]] = [
-    ("w.safetensors", lambda f: f.write_text(POINTER), "pointer of 75 bytes to weights that were not downloaded. Run `g"),
+    (
+        "w.safetensors",
+        lambda f: f.write_text(POINTER),
+        "pointer of 75 bytes to weights that were not downloaded. Run `g",
+    ),
     ("w.pt", lambda f: f.write_text(POINTER), "pointer of 75 bytes to weights that were not downloaded"),
     ("w.bin", lambda f: f.write_text("/annex/objects/SHA256E-s4--a.bin\n"), "pointer of 33 bytes"),
     ("w.pt", lambda f: f.write_text("\n <!DOCTYPE html><html>Log in</html>"), "it is a web page.*hf auth login"),

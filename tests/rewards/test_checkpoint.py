@@ -51,9 +51,9 @@ def test_files_that_are_no_weights(name: str, content: str, message: str, tmp_pa
 
 def test_a_folder_whose_weights_are_not_there(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_text(POINTER)
-    with pytest.raises(PluginError, match="Reward 'r' cannot load .*not downloaded"), fetching("r", str(tmp_path)):
+    with pytest.raises(PluginError, match=r"Reward 'r' cannot load .*not downloaded"), fetching("r", str(tmp_path)):
         pytest.fail("nothing may be loaded from it")
-    with pytest.raises(PluginError, match="needs a folder with 'w.pt', and .* is a file"):
+    with pytest.raises(PluginError, match=r"needs a folder with 'w\.pt', and .* is a file"):
         find_file("r", str(tmp_path / "model.safetensors"), "w.pt")
 
 
@@ -61,7 +61,7 @@ def test_errors_of_the_libraries_while_loading(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({}))
     with pytest.raises(PluginError, match="Reward 'r' cannot load"), fetching("r", str(tmp_path)):
         raise RuntimeError("PytorchStreamReader failed")
-    with pytest.raises(PluginError, match="^of our own$"), fetching("r", str(tmp_path)):
+    with pytest.raises(PluginError, match=r"^of our own$"), fetching("r", str(tmp_path)):
         raise PluginError("of our own")
 
 
@@ -74,7 +74,7 @@ def test_values_that_are_not_finite(value: float) -> None:
 
 def test_whole_numbers_are_no_weights(tmp_path: Path) -> None:
     save_file({"weight": torch.ones(2, 3, dtype=torch.int8), "bias": torch.zeros(2)}, tmp_path / "w.safetensors")
-    with pytest.raises(PluginError, match=r"the head has torch.int8 numbers, expected floating-point ones: weight"):
+    with pytest.raises(PluginError, match=r"the head has torch.int8 numbers, not floating-point ones: weight"):
         load_strictly(torch.nn.Linear(3, 2), read_state(tmp_path / "w.safetensors"), "the head")
 
 
@@ -86,3 +86,7 @@ def test_halves_of_a_lora_that_do_not_fit() -> None:
     }
     with pytest.raises(PluginError, match=r"The LoRA of 'q' does not fit its layer: lora_A \[2, 3\], lora_B \[4, 8\]"):
         merge_lora(state, 1.0)
+    state["q.lora_B.default.weight"] = torch.ones(4, 2)
+    assert torch.equal(merge_lora(state, 1.0, 2)["q.weight"], torch.full((4, 3), 3.0))
+    with pytest.raises(PluginError, match="has rank 2, and its configuration has 64"):
+        merge_lora(state, 1.0, 64)
