@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import torch
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 TEXTS = ("prompt_embeds", "negative_prompt_embeds")
 """The text conditions in the order of their rows."""
+
+_LAST: WeakKeyDictionary[Any, object] = WeakKeyDictionary()
+"""The mark of the session whose state a pipeline shows."""
 
 
 @dataclass(slots=True)
@@ -48,12 +52,10 @@ class Steps:
 
     def __init__(self, pipe: Any, request: Request, steps: int, total: int) -> None:
         self.interrupted = False
-        self._pipe, self._request, self._total = pipe, request, total
+        self._pipe, self._request, self._total, self._mark = pipe, request, total, object()
         self._bar: Any = None
-        pipe._guidance_scale, pipe._guidance_scale_2 = request.guidance_scale, None
-        pipe._attention_kwargs = request.attention_kwargs
-        pipe._current_timestep, pipe._interrupt = None, False
-        pipe._num_timesteps = steps
+        pipe._interrupt = False
+        self._show(request.guidance_scale, steps)
 
     def stopped(self) -> bool:
         """Whether the host has interrupted the call."""
@@ -78,14 +80,21 @@ class Steps:
         return _checked(changed.get("latents"), latents, "latents")
 
     def begin(self, conditions: Conditions, steps: int, *, plain: bool) -> None:
-        """Before the steps of a chunk. Candidates begin with the call's guidance; a plain run keeps what is set."""
-        self._pipe._num_timesteps = steps
-        if plain:
+        """Before the steps of a chunk. Candidates begin with the call's guidance; a plain run keeps what the host sets.
+
+        What the pipeline shows is another session's if that was the last one, and then it is no setting of the host's.
+        """
+        if plain and _LAST.get(self._pipe) is self._mark:
             conditions.guidance_scale = self._pipe._guidance_scale
-            if self._bar is None:
-                self._bar = self._pipe.progress_bar(total=self._total)
-        else:
-            self._pipe._guidance_scale = conditions.guidance_scale
+        self._show(conditions.guidance_scale, steps)
+        if plain and self._bar is None:
+            self._bar = self._pipe.progress_bar(total=self._total)
+
+    def _show(self, guidance_scale: float, steps: int) -> None:
+        pipe, _LAST[self._pipe] = self._pipe, self._mark
+        pipe._guidance_scale, pipe._guidance_scale_2 = guidance_scale, None
+        pipe._attention_kwargs, pipe._current_timestep = self._request.attention_kwargs, None
+        pipe._num_timesteps = steps
 
     def at(self, timestep: Tensor | None) -> None:
         """Set the timestep that the pipeline shows."""

@@ -459,6 +459,21 @@ def test_a_session_that_is_not_closed_holds_nothing(pipe: WanPipeline) -> None:
     _candidate(session, 1)
 
 
+def test_sessions_in_turn_keep_their_own_guidance(pipe: WanPipeline) -> None:
+    settings = ({**GUIDED, "guidance_scale": 4.0}, {})
+    expected = [latents(pipe, **each) for each in settings]
+    sessions = [opened(pipe, generator=seeded(3), **each) for each in settings]
+    histories = [session.root() for session in sessions]
+    for _ in range(2):
+        for index, session in enumerate(sessions):
+            history, own = histories[index], [session.generator]
+            found = session.generate(history, session.draw(history, session.generator), own)
+            histories[index] = session.commit(history, found, session.decode(history, found)[0], "discard")
+    for session, history, wanted in zip(sessions, histories, expected, strict=True):
+        assert torch.equal(session.finish(history).frames, wanted)
+        session.close()
+
+
 def test_two_threads(pipe: WanPipeline) -> None:
     """Both calls succeed, or one is refused with a way out; afterwards the pipeline works."""
     expected = latents(pipe)
