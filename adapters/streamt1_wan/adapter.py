@@ -89,6 +89,7 @@ class CausalWanAdapter:
             pipe.load_lora_weights(model)
         for component in ("transformer", "vae"):
             check_finite(getattr(pipe, component), f"The {component} of {model}")
+        pipe.set_progress_bar_config(disable=True)  # whatever loads a model by its name shows progress of its own
         return pipe
 
     def open(self, pipe: Any, call: Mapping[str, Any], memory: MemoryPlan) -> CausalWanSession:
