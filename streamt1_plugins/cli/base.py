@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 import typer
 from rich.console import Console
@@ -16,6 +16,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 Options = TypeVar("Options")
+
+Trust = Annotated[
+    bool,
+    typer.Option(
+        "--trust", help="Agree to the programs, addresses and paths that the recipe file or the run folder names."
+    ),
+]
 
 USER_ERROR, INTERRUPTED = 2, 130
 

@@ -109,7 +109,7 @@ class Batch:
         recipe, workers = self.pipe.recipe.model_dump(mode="json"), self.group.workers
         state = workers.all_gather(state_of(folder, prompt, recipe) if workers.rank == 0 else "new")[0]
         if state == "begun":
-            pipe = open_interrupted(folder, self.pipe.pipe)
+            pipe = open_interrupted(folder, self.pipe.pipe, trust=self.pipe.recipe.origin.agreed or self.pipe.recipe)
             pipe.workers = workers
             pipe.complete(pipe.last_run)
         elif state == "new":

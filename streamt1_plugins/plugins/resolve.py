@@ -46,7 +46,9 @@ def resolve(
         raise UnsupportedPipelineError(
             f"Which adapter drives {model!r}? Name it with adapter=... (command line: --adapter NAME). {_known()}"
         )
-    return completed(loaded.model_copy(update={"model": model}), discovery().adapters[name], given)
+    origin = loaded.origin if model == loaded.model else loaded.origin.without([("model",)])
+    complete = loaded.model_copy(update={"model": model}).traced(origin)
+    return completed(complete, discovery().adapters[name], given)
 
 
 def resolve_adapter(pipe: Any, name: str | None) -> AdapterEntry:
@@ -93,7 +95,7 @@ def completed(recipe: Recipe, entry: AdapterEntry, given: Given = NOTHING_GIVEN)
     data = loaded.model_dump(mode="json") | {"rewards": build.reward_sections(loaded, given)}
     full = recipes.load(recipes.load(data))  # twice: options as YAML gives them back, lists instead of tuples
     build.check_mixing(full, given)
-    return full
+    return full.traced(recipe.origin)
 
 
 def _suggested(entry: AdapterEntry) -> dict[str, Any]:

@@ -15,9 +15,10 @@ import torch
 from pydantic import ValidationError
 
 from streamt1_plugins.api.reward import DECLARED, Reward, RewardInput, RewardOutput
-from streamt1_plugins.errors import PluginError, UnreachableError, needs_extra
+from streamt1_plugins.config.trust import TRUST, is_listed_server, is_loopback
+from streamt1_plugins.errors import PluginError, TrustError, UnreachableError, needs_extra
 from streamt1_plugins.evaluation.remote.process import ServerProcess
-from streamt1_plugins.evaluation.remote.wire import Failure, Offer, pack_input, shared_token, unpack_output
+from streamt1_plugins.evaluation.remote.wire import TOKEN, Failure, Offer, pack_input, shared_token, unpack_output
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,11 +37,15 @@ QUICK = 10.0  # seconds for a request without a body, which computes nothing
 
 @dataclass
 class RemoteReward(Reward):
-    """The reward `name` at `place`. Its declarations are those of its server, read by `load`."""
+    """The reward `name` at `place`. Its declarations are those of its server, read by `load`.
+
+    trusted: whether the user agreed to send the shared secret there, also where the connection is not encrypted.
+    """
 
     name: str
     place: Place
     options: Mapping[str, Any]
+    trusted: bool = False
 
     def __post_init__(self) -> None:
         self.process: ServerProcess | None = None
@@ -110,7 +115,7 @@ class RemoteReward(Reward):
         """
         self._raise_if_dead()
         if self._http is None:
-            token = shared_token()
+            token = self._secret() if self.place.url else ""
             if self.place.url is None:
                 if self._starts_left < 1:
                     raise UnreachableError(f"{self._label}: its process died {1 + self.place.retries} times.")
@@ -126,6 +131,17 @@ class RemoteReward(Reward):
                 why = f"{self._url!r} is not a URL ({error}). Example: http://127.0.0.1:8700."
                 raise PluginError(f"{self._label}: {why}") from error
         return self._http
+
+    def _secret(self) -> str:
+        """The shared secret, empty where there is none. Raises `TrustError` rather than send it unencrypted."""
+        token, url = shared_token(), httpx.URL(self._url)
+        if token and url.scheme != "https" and not (is_loopback(url.host) or is_listed_server(self._url)):
+            if not self.trusted:
+                raise TrustError(
+                    f"{self._label}: the secret in {TOKEN} would travel unencrypted to {self._url}. Use https, or agree "
+                    f"with {TRUST}={self._url} or --trust (Python: trust=True)."
+                )
+        return token
 
     def _raise_if_dead(self) -> None:
         if self._is_dead:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -48,12 +48,12 @@ class Wandb(Dashboard):
     media_mb: limit for strips and videos together, in megabytes.
     """
 
-    project: str = "streamt1"
-    entity: str | None = None
-    name: str | None = None
-    group: str | None = None
+    project: str = field(default="streamt1", metadata={"acts": "upload"})
+    entity: str | None = field(default=None, metadata={"acts": "upload"})
+    name: str | None = field(default=None, metadata={"acts": "text"})
+    group: str | None = field(default=None, metadata={"acts": "text"})
     mode: Literal["online", "offline", "disabled"] | None = None
-    folder: str | None = None
+    folder: str | None = field(default=None, metadata={"acts": "write"})
     media_mb: Annotated[float, Field(ge=0)] = 50.0
     append: bool = False
 
