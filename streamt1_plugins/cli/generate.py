@@ -141,7 +141,9 @@ def _loaded(options: GenerateOptions, recipe: Recipe, out: Path) -> StreamPipeli
 
     observers = {**streamt1_plugins.record_to(out), **console_of(options)}
     with loading(options):
-        pipe = streamt1_plugins.load(options.model, recipe, adapter=options.adapter, observers=observers, trust=options.trust)
+        pipe = streamt1_plugins.load(
+            options.model, recipe, adapter=options.adapter, observers=observers, trust=options.trust
+        )
         move(pipe, options.device or device_here())
     return pipe
 

@@ -71,12 +71,12 @@ def validate(
     for recipe in recipes:
         try:
             resolved = _resolved(recipe)
-            cost = f"{_cost(resolved, num_frames)}\n       {_memory(resolved, num_frames)}"
+            lines = [_cost(resolved, num_frames), _memory(resolved, num_frames), *_waiting(resolved)]
         except StreamT1Error as error:
             bad += 1
             complain(f"{recipe}: {error}")
         else:
-            typer.echo(f"OK     {recipe}\n       {cost}")
+            typer.echo("\n       ".join([f"OK     {recipe}", *lines]))
     if bad:
         raise typer.Exit(USER_ERROR)
 
@@ -116,6 +116,13 @@ def _write(file: Path, text: str) -> None:
 
     with writing(f"{file} cannot be written"):
         write_atomically(file, text)
+
+
+def _waiting(recipe: Recipe) -> list[str]:
+    """What the recipe names that acts only with --trust."""
+    from streamt1_plugins.plugins.acting import waiting
+
+    return [f"needs --trust: {act}" for act in waiting(recipe)]
 
 
 def _cost(recipe: Recipe, num_frames: int | None) -> str:

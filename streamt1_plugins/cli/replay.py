@@ -69,9 +69,7 @@ def _continue(options: ReplayOptions, node: str) -> None:
 
     out = _folder(options, options.run.with_name(f"{options.run.resolve().name}-{node}"))
     with loading(options):
-        pipe = branch(
-            options.run, node, out, device=options.device, observers=console_of(options), trust=options.trust
-        )
+        pipe = branch(options.run, node, out, device=options.device, observers=console_of(options), trust=options.trust)
     with kept(pipe, out):
         pipe.complete(pipe.last_run)
     show_result(options, pipe, out)

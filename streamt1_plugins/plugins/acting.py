@@ -48,8 +48,7 @@ class Act:
     value: str
 
     def __str__(self) -> str:
-        value = self.value if len(self.value) <= SHOWN else f"{self.value[:SHOWN]}..."
-        return f"{'.'.join(self.place)} = {value!r} {EFFECTS[self.kind]}"
+        return f"{_short('.'.join(self.place))} = {_short(self.value)!r} {EFFECTS[self.kind]}"
 
 
 def agreed(
@@ -181,4 +180,8 @@ def _refused(found: list[Act]) -> TrustError:
 
 
 def _entry(act: Act) -> str:
-    return repr(act.place[1] if act.kind == "upload" else act.value)
+    return repr(_short(act.place[1] if act.kind == "upload" else act.value))
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
