@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streamt1_plugins.cli.base import Trust, takes
+from streamt1_plugins.cli.base import Trust, echo, takes
 from streamt1_plugins.cli.batch import read_prompts
 from streamt1_plugins.errors import InputError
 
@@ -113,9 +113,9 @@ def _write(out: Path, found: Mapping[str, Any], html: str) -> None:
     for name, text in files.items():
         with writing(f"{out / name} cannot be written"):
             write_atomically(out / name, text)
-    typer.echo(tables)
-    typer.echo(f"page    {out / page.PAGE}")
-    typer.echo(f"folder  {out}  ({run.RESULTS}, summary.json, summary.md)")
+    echo(tables)
+    echo(f"page    {out / page.PAGE}")
+    echo(f"folder  {out}  ({run.RESULTS}, summary.json, summary.md)")
 
 
 def _numbers(text: str) -> list[int]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from streamt1_plugins.cli.base import Trust, takes
+from streamt1_plugins.cli.base import Trust, echo, takes
 from streamt1_plugins.cli.running import VIDEO, console_of, kept, loading, show_result
 from streamt1_plugins.errors import InputError
 
@@ -61,7 +61,7 @@ def _regenerate(options: ReplayOptions, recorded: RecordedRun) -> None:
     with loading(options), replayed(options.run, end, device=options.device, trust=options.trust) as run:
         out.mkdir(parents=True, exist_ok=True)
         write_video(chain.from_iterable(run.beams[0].history.frames), out / VIDEO, run.session.fps)
-    typer.echo(str(out / VIDEO))
+    echo(str(out / VIDEO))
 
 
 def _continue(options: ReplayOptions, node: str) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from streamt1_plugins.cli.base import takes
+from streamt1_plugins.cli.base import echo, takes
 from streamt1_plugins.errors import RecipeError
 
 
@@ -41,7 +41,7 @@ def serve_reward(options: ServeOptions) -> None:
 
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
     with reward_server(options.name, given, device, (options.host, options.port), options.max_mb) as server:
-        typer.echo(f"Serving {options.name!r} at {server.url} on {device} (Ctrl-C ends)")
+        echo(f"Serving {options.name!r} at {server.url} on {device} (Ctrl-C ends)")
         server.run()
 
 

@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 from streamt1_plugins.config.rewards import RewardSettings, Section
 from streamt1_plugins.config.trust import Origin
 from streamt1_plugins.errors import RecipeError
+from streamt1_plugins.printable import printable
 
 PARTS = ("adapter", "width", "noise", "scoring", "selection", "memory")
 """The sections that name one part each; its options stand beside the name."""
@@ -191,4 +192,8 @@ class Recipe(Section):
 
     def to_yaml(self) -> str:
         """The recipe as YAML that loads back to an equal one."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        data = self.model_dump(mode="json")
+        text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
+        if printable(text) != text:  # with characters that would steer a terminal: spell them out
+            return yaml.safe_dump(data, sort_keys=False)
+        return text

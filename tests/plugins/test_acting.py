@@ -150,7 +150,7 @@ def test_the_users_own_words_need_no_yes(program: Path) -> None:
 def test_the_users_list_allows_what_it_names(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     name = shared(hostile(program))
     monkeypatch.setenv(TRUST, str(program))
-    with pytest.raises(TrustError, match="observers.video.path") as caught:
+    with pytest.raises(TrustError, match=r"observers\.video\.path") as caught:
         streamt1.wrap(ToyPipeline(), name)
     assert "starts this program" not in str(caught.value)
     monkeypatch.setenv(TRUST, f"{program},{program.parent}")
@@ -275,7 +275,7 @@ TEXTS = {
         ("wandb", "folder"): "write",
     },
 }
-"""Every option of this package that can hold a text, and what it does. `by value`: URLs, and paths that lead elsewhere."""
+"""Every option of this package that can hold a text, and what it does. `by value`: a URL, a path that leads elsewhere."""
 
 
 def test_no_option_slips_past() -> None:

@@ -135,12 +135,11 @@ class RemoteReward(Reward):
     def _secret(self) -> str:
         """The shared secret, empty where there is none. Raises `TrustError` rather than send it unencrypted."""
         token, url = shared_token(), httpx.URL(self._url)
-        if token and url.scheme != "https" and not (is_loopback(url.host) or is_listed_server(self._url)):
-            if not self.trusted:
-                raise TrustError(
-                    f"{self._label}: the secret in {TOKEN} would travel unencrypted to {self._url}. Use https, or agree "
-                    f"with {TRUST}={self._url} or --trust (Python: trust=True)."
-                )
+        is_safe = url.scheme == "https" or is_loopback(url.host) or is_listed_server(self._url)
+        if token and not is_safe and not self.trusted:
+            why = f"the secret in {TOKEN} would travel unencrypted to {self._url}"
+            how = f"Use https, or agree with {TRUST}={self._url} or --trust (Python: trust=True)."
+            raise TrustError(f"{self._label}: {why}. {how}")
         return token
 
     def _raise_if_dead(self) -> None:
