@@ -41,7 +41,8 @@ def regenerate(
 ) -> Any:
     """The video of a recorded run up to `node` (None: the winner), made again from seeds, without any reward.
 
-    Returns what the recorded call returned, with the chunks up to that node. Other arguments as for `resume`. Raises `InputError` or `UnknownNameError` where the run or the node does not exist.
+    Returns what the recorded call returned, with the chunks up to that node. Other arguments as for `resume`.
+    Raises `InputError` or `UnknownNameError` where the run or the node does not exist.
     """
     with replayed(folder, node, pipe, device=device, trust=trust, **call) as run:
         return run.session.finish(run.beams[0].history)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast, get_type_hints
 
 import typer
 from typer.core import TyperGroup
@@ -26,7 +26,7 @@ Trust = Annotated[
 ]
 
 USER_ERROR, INTERRUPTED = 2, 130
-USAGE_ERRORS = typer.BadParameter.__bases__
+USAGE_ERRORS = cast("tuple[type[Exception], ...]", typer.BadParameter.__bases__)
 """The base of the errors of the command line itself; typer brings a click of its own from some version on."""
 
 

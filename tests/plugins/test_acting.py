@@ -275,7 +275,7 @@ TEXTS = {
         ("wandb", "folder"): "write",
     },
 }
-"""Every option of this package that can hold a text, and what it does. `by value`: a URL, a path that leads elsewhere."""
+"""Every option of this package that can hold a text, and what it does. `by value`: URLs and paths that lead away."""
 
 
 def test_no_option_slips_past() -> None:
