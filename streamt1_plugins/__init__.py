@@ -12,7 +12,7 @@ from warnings import warn
 
 from lazy_loader import attach_stub
 
-from streamt1_plugins.printable import guard
+from streamt1_plugins.text.printable import guard
 
 __version__ = "0.2.0"
 

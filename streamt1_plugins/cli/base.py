@@ -10,8 +10,8 @@ import typer
 from typer.core import TyperGroup
 
 from streamt1_plugins.errors import StreamT1Error
-from streamt1_plugins.printable import one_line, printable
-from streamt1_plugins.terminal import Console
+from streamt1_plugins.text.printable import one_line, printable
+from streamt1_plugins.text.terminal import Console
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from streamt1_plugins.cli.base import echo, terminal
 from streamt1_plugins.errors import PluginError
-from streamt1_plugins.printable import one_line
+from streamt1_plugins.text.printable import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

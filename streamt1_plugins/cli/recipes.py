@@ -11,7 +11,7 @@ from rich.table import Table
 
 from streamt1_plugins.cli.base import USER_ERROR, complain, echo, terminal
 from streamt1_plugins.errors import OutputError, StreamT1Error, foreign_code
-from streamt1_plugins.printable import one_line
+from streamt1_plugins.text.printable import one_line
 
 if TYPE_CHECKING:
     from streamt1_plugins.config.schema import Recipe

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from streamt1_plugins.cli.base import echo, terminal
 from streamt1_plugins.errors import foreign_code, unknown_name
-from streamt1_plugins.printable import printable_json
+from streamt1_plugins.text.printable import printable_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +43,7 @@ def console_of(output: Output) -> dict[str, object]:
 @contextmanager
 def loading(output: Output) -> Iterator[None]:
     """Show that a model is being loaded."""
-    from streamt1_plugins.terminal import Console
+    from streamt1_plugins.text.terminal import Console
 
     quiet_libraries()
     console = Console(stderr=True)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Column
 
-from streamt1_plugins.printable import one_line
 from streamt1_plugins.runs.report.facts import duration, number
-from streamt1_plugins.terminal import Console
+from streamt1_plugins.text.printable import one_line
+from streamt1_plugins.text.terminal import Console
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

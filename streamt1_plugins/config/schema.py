@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 from streamt1_plugins.config.rewards import RewardSettings, Section
 from streamt1_plugins.config.trust import Origin
 from streamt1_plugins.errors import RecipeError
-from streamt1_plugins.printable import printable
+from streamt1_plugins.text.printable import printable
 
 PARTS = ("adapter", "width", "noise", "scoring", "selection", "memory")
 """The sections that name one part each; its options stand beside the name."""

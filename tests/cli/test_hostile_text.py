@@ -12,7 +12,7 @@ import pytest
 
 import streamt1_plugins as streamt1
 from streamt1_plugins.plugins.discovery import discovery
-from streamt1_plugins.printable import HOSTILE
+from streamt1_plugins.text.printable import HOSTILE
 from tests.cli.calling import call
 
 EVIL = "a\x1b]0;title\x07\x1b[2J\x9b1m\u202e[red]b"

@@ -303,6 +303,10 @@ def holds_text(option: dataclasses.Field[Any]) -> bool:
 class Notes:
     outfile: str = "notes.txt"
 
+    @streamt1.hookimpl
+    def streamt1_run_started(self) -> None:
+        """Nothing, but a hook."""
+
 
 @contextmanager
 def registered() -> Iterator[None]:
@@ -317,6 +321,19 @@ def registered() -> Iterator[None]:
 def test_an_observer_of_a_third_party_writes_where_its_option_is_called_so() -> None:
     with registered():
         assert [act.kind for act in acting.waiting(foreign("observers.notes.outfile=notes.txt"))] == ["write"]
+
+
+def test_a_file_of_prompts_needs_no_yes_for_what_its_own_recipe_has() -> None:
+    with registered():
+        command = ("generate", "--prompts", prompts(), "--model", "toy", "--out", "runs")
+        mine = ("-o", "observers.notes.outfile=notes.txt")
+        assert call(*command, *mine).exit_code == 0
+        journal = Path("runs/0001-a-prompt/journal.jsonl")
+        unfinished = "".join(journal.read_text(encoding="utf-8").splitlines(keepends=True)[:-1])
+        journal.write_text(unfinished, encoding="utf-8")
+        assert "observers.notes.outfile" in one_line(call(*command))
+        assert call(*command, *mine).exit_code == 0
+        assert json.loads(journal.read_text(encoding="utf-8").splitlines()[-1])["event"] == "finished"
 
 
 def test_a_model_is_read_as_data(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 
 from streamt1_plugins.api.hookspecs import hookimpl
-from streamt1_plugins.printable import one_line
-from streamt1_plugins.terminal import Console as Terminal
+from streamt1_plugins.text.printable import one_line
+from streamt1_plugins.text.terminal import Console as Terminal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

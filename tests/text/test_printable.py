@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamt1_plugins.printable import HOSTILE, guard, one_line, printable, printable_json
+from streamt1_plugins.text.printable import HOSTILE, guard, one_line, printable, printable_json
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from io import StringIO
 from rich.progress import Progress, TextColumn
 from rich.table import Table
 
-from streamt1_plugins.terminal import Console
+from streamt1_plugins.text.terminal import Console
 
 EVIL = "a\x1b[2J\x9b1m\u202eb"
 SHOWN = r"a\x1b[2J\x9b1m\u202eb"

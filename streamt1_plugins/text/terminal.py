@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich import console
 from rich.segment import Segment
 
-from streamt1_plugins.printable import printable
+from streamt1_plugins.text.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
