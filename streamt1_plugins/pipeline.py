@@ -68,9 +68,9 @@ def wrap(  # noqa: PLR0913  every argument but the first two has a default, and 
     given = Given(rewards or {}, policies or {})
     if isinstance(pipe, StreamPipeline):
         pipe, adapter = pipe.pipe, adapter or pipe.recipe.adapter.name
-    loaded = recipes.load(recipe, overrides)
+    loaded = agreed(recipes.load(recipe, overrides), trust)  # before anything is made of it
     entry = resolve_adapter(pipe, adapter or loaded.adapter.name)
-    return StreamPipeline(pipe, agreed(completed(loaded, entry, given), trust), observers or {}, given)
+    return StreamPipeline(pipe, completed(loaded, entry, given), observers or {}, given)
 
 
 def load(  # noqa: PLR0913  as `wrap`
@@ -89,7 +89,8 @@ def load(  # noqa: PLR0913  as `wrap`
     model: an adapter with a bundled model (default "tinyworld"), a folder or a hub id. The rest is as for `wrap`.
     """
     given = Given(rewards or {}, policies or {})
-    resolved = agreed(resolve(recipe, model, adapter=adapter, overrides=overrides, given=given), trust)
+    loaded = agreed(recipes.load(recipe, overrides), trust, unused=() if model is None else ("model",))
+    resolved = resolve(loaded, model, adapter=adapter, given=given)
     folder = model_folder(str(resolved.model))
     with foreign_code(f"Loading the model {resolved.model!r} with adapter {resolved.adapter.name!r}"):
         pipe = build.adapter(resolved).load(folder)

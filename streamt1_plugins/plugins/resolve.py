@@ -46,9 +46,7 @@ def resolve(
         raise UnsupportedPipelineError(
             f"Which adapter drives {model!r}? Name it with adapter=... (command line: --adapter NAME). {_known()}"
         )
-    origin = loaded.origin if model == loaded.model else loaded.origin.without([("model",)])
-    complete = loaded.model_copy(update={"model": model}).traced(origin)
-    return completed(complete, discovery().adapters[name], given)
+    return completed(loaded.model_copy(update={"model": model}), discovery().adapters[name], given)
 
 
 def resolve_adapter(pipe: Any, name: str | None) -> AdapterEntry:

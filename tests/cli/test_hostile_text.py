@@ -14,6 +14,7 @@ import streamt1_plugins as streamt1
 from streamt1_plugins.plugins.discovery import discovery
 from streamt1_plugins.text.printable import HOSTILE
 from tests.cli.calling import call
+from tests.plugins.test_acting import rewrite
 
 EVIL = "a\x1b]0;title\x07\x1b[2J\x9b1m\u202e[red]b"
 
@@ -30,6 +31,7 @@ class Complaining(streamt1.Reward):
 def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A folder with hostile files, and a plugin with hostile names."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("STREAMT1_PLUGINS", "")  # which --plugin adds to
     text = json.dumps({"extends": "plain", "description": EVIL, "rewards": {"short": {EVIL: {}}}}, ensure_ascii=True)
     Path(f"{EVIL}.yaml").write_text(text, encoding="utf-8")
     Path("comment.yaml").write_text(f"# {EVIL}\nextends: plain\n", encoding="utf-8")
@@ -117,7 +119,7 @@ def test_a_hostile_record_is_shown_plainly() -> None:
     lines[0] |= {"prompt": EVIL}
     lines[0]["versions"][EVIL] = EVIL
     lines[-1] |= {"error": EVIL, "notes": [EVIL]}
-    journal.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    rewrite(journal, lines)
     for command in (("report", "run"), ("replay", "run"), ("generate", "--resume", "run")):
         assert is_plain(call(*command))
 

@@ -68,11 +68,16 @@ def run_folder(sections: dict[str, Any]) -> Path:
     with pytest.raises(KeyboardInterrupt):
         pipe("a prompt", on_chunk_end=stop)
     journal = Path("run/journal.jsonl")
-    first, *rest = journal.read_text(encoding="utf-8").splitlines(keepends=True)
-    start = json.loads(first)
-    start["recipe"] |= load(sections).model_dump(mode="json", include=set(sections))
-    journal.write_text(json.dumps(start) + "\n" + "".join(rest), encoding="utf-8")
+    lines = [json.loads(line) for line in journal.read_text(encoding="utf-8").splitlines()]
+    lines[0]["recipe"] |= load(sections).model_dump(mode="json", include=set(sections))
+    rewrite(journal, lines)
     return Path("run")
+
+
+def rewrite(journal: Path, lines: list[dict[str, Any]]) -> None:
+    """Write a journal as version 0.1 did, without checks of its lines."""
+    plain = [{name: value for name, value in line.items() if name not in ("check", "line")} for line in lines]
+    journal.write_text("".join(f"{json.dumps(line)}\n" for line in plain), encoding="utf-8")
 
 
 ENTRIES: dict[str, Callable[[Any], object]] = {
@@ -299,9 +304,15 @@ def holds_text(option: dataclasses.Field[Any]) -> bool:
     return "Literal" not in written and any(word in written for word in ("str", "Path", "Any", "Mapping"))
 
 
+made: list[str] = []
+
+
 @dataclasses.dataclass
 class Notes:
     outfile: str = "notes.txt"
+
+    def __post_init__(self) -> None:
+        made.append(self.outfile)
 
     @streamt1.hookimpl
     def streamt1_run_started(self) -> None:
@@ -321,6 +332,14 @@ def registered() -> Iterator[None]:
 def test_an_observer_of_a_third_party_writes_where_its_option_is_called_so() -> None:
     with registered():
         assert [act.kind for act in acting.waiting(foreign("observers.notes.outfile=notes.txt"))] == ["write"]
+
+
+def test_nothing_is_made_of_a_recipe_before_the_yes() -> None:
+    made.clear()
+    name = shared({"observers": {"notes": {"outfile": "notes.txt"}}})
+    with registered(), pytest.raises(TrustError):
+        streamt1.wrap(ToyPipeline(), name)
+    assert made == []
 
 
 def test_a_file_of_prompts_needs_no_yes_for_what_its_own_recipe_has() -> None:

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from streamt1_plugins.api.hookspecs import hookimpl
 from streamt1_plugins.api.tree import node_record
+from streamt1_plugins.config.trust import is_inside
 from streamt1_plugins.errors import PluginError, foreign_code
 from streamt1_plugins.runs.checkpoint import STATE
 from streamt1_plugins.runs.events import versions
@@ -155,7 +156,8 @@ class Wandb(Dashboard):
         artifact = self._api.Artifact(f"run-{self._log.id}", type="streamt1-run")
         for path in sorted(folder.rglob("*")):
             place = path.relative_to(folder)
-            if path.is_file() and place.parts[0] != STATE and not path.name.startswith("."):
+            is_own = path.is_file() and is_inside(path, folder)  # and no link to a file elsewhere
+            if is_own and place.parts[0] != STATE and not path.name.startswith("."):
                 artifact.add_file(str(path), name=place.as_posix())
         return artifact
 
