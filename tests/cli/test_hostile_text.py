@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import streamt1_plugins as streamt1
+from streamt1_plugins.cli import main
 from streamt1_plugins.plugins.discovery import discovery
 from streamt1_plugins.text.printable import HOSTILE
 from tests.cli.calling import call
@@ -131,3 +132,18 @@ def test_machines_read_what_was_written(tmp_path: Path) -> None:
     assert json.loads(done.stdout)["prompt"] == EVIL
     Path("again.yaml").write_text(call("recipes", "show", "described.yaml", "--resolved").stdout, encoding="utf-8")
     assert call("recipes", "diff", "again.yaml", "described.yaml").stdout.strip() == "No difference."
+
+
+def test_the_traceback_of_an_error_that_no_command_expects_is_plain(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken() -> None:
+        raise RuntimeError(EVIL)
+
+    monkeypatch.setattr(main, "app", broken)
+    with pytest.raises(SystemExit) as ended:
+        main.main()
+    assert ended.value.code == 1
+    printed = capsys.readouterr().err
+    assert "Traceback" in printed
+    assert not HOSTILE.search(printed)
