@@ -367,3 +367,11 @@ def test_a_model_is_read_as_data(tmp_path: Path) -> None:
             streamt1.load(str(model), "plain", adapter=adapter)
     assert not (tmp_path / "ran").exists()
     assert "custom" not in sys.modules
+
+
+def test_a_replay_agrees_to_what_it_uses_alone() -> None:
+    unused = replay.UNUSED
+    assert acting.agreed(foreign("observers.video.path=video.mp4"), unused=unused)
+    assert acting.agreed(foreign("rewards.short.flicker.where=python"), unused=unused)
+    with pytest.raises(TrustError, match=r"adapter\.base"):
+        acting.agreed(foreign("adapter={name: framepack, base: /model}"), unused=unused)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from io import StringIO
+from pathlib import Path
 
 from rich.progress import Progress, TextColumn
 from rich.table import Table
@@ -45,3 +47,15 @@ def test_styles_stay() -> None:
     console, file = printed(force_terminal=True, color_system="standard")
     console.print("[red]red[/red]")
     assert "\x1b[31mred\x1b[0m" in file.getvalue()
+
+
+ROOT = Path(__file__).parents[2]
+RAW = re.compile(r"typer\.(echo|secho)\(|from rich\.console import .*\bConsole\b|\bstd(out|err)\.write\(")
+ALLOWED = {"streamt1_plugins/cli/base.py", "streamt1_plugins/cli/reward_worker.py"}
+"""Where `echo` is, and the process whose output its parent prints."""
+
+
+def test_everything_is_printed_through_the_one_function_and_the_one_console() -> None:
+    files = [path for room in ("streamt1_plugins", "adapters", "rewards") for path in (ROOT / room).rglob("*.py")]
+    found = {str(path.relative_to(ROOT)) for path in files if RAW.search(path.read_text(encoding="utf-8"))}
+    assert found - ALLOWED == set(), "print with streamt1_plugins.cli.base.echo, or streamt1_plugins.text.terminal"
