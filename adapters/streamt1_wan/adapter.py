@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -64,7 +64,7 @@ class CausalWanAdapter:
     width: Positive = 832
     num_frames: Positive = 81
     guidance_scale: Annotated[float, Field(ge=0)] = 1.0
-    negative_prompt: str = ""
+    negative_prompt: str = field(default="", metadata={"acts": "text"})
     max_sequence_length: Positive = 512
     fps: Annotated[float, Field(gt=0)] = 16.0
     rms_norm: RmsNorm = "stock"

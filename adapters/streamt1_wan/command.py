@@ -9,7 +9,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from streamt1_plugins.cli.base import debug_everywhere, takes
+from streamt1_plugins.cli.base import debug_everywhere, echo, takes
 
 
 class Weights(str, Enum):
@@ -64,8 +64,8 @@ def convert(options: ConvertOptions) -> None:
         dtype=cast("Any", options.dtype.value),
     )
     done = run(job, options.out)
-    typer.echo(f"weights  {done.entry} of {options.checkpoint}")
+    echo(f"weights  {done.entry} of {options.checkpoint}")
     if done.lora is not None:
-        typer.echo(f"lora     {done.lora}, {'beside the weights' if options.unmerged else 'merged'}")
-    typer.echo(f"folder   {options.out}")
-    typer.echo(f'try      streamt1 generate "a cat on a beach" --model {options.out} --adapter wan')
+        echo(f"lora     {done.lora}, {'beside the weights' if options.unmerged else 'merged'}")
+    echo(f"folder   {options.out}")
+    echo(f'try      streamt1 generate "a cat on a beach" --model {options.out} --adapter wan')
