@@ -168,7 +168,10 @@ class HasDraws(Protocol):
     """
 
     def draws(self, history: History) -> int:
-        """How many draws the next chunk takes, each of them what `draw` returns."""
+        """How many draws the next chunk takes: the initial noise, which `draw` returns, and later ones."""
+
+    def redraw(self, history: History, generator: Generator) -> Tensor:
+        """One later draw of the next chunk, ``[1, C, F, h, w]``."""
 
 
 @runtime_checkable
