@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import re
 import sys
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from streamt1_plugins.errors import PluginError, StreamT1Error, foreign_code
+from streamt1_plugins.errors import PluginError, foreign_code, place_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from types import ModuleType
 
 PLUGINS = "STREAMT1_PLUGINS"
@@ -42,7 +43,7 @@ def load_plugin(source: str) -> ModuleType:
     if is_file(source):
         return _load_file(Path(source).absolute())
     try:
-        with foreign_code(f"Loading the plugin {source!r}"):
+        with _loading(f"Loading the plugin {source!r}"):
             return import_module(source)
     except PluginError as error:
         if isinstance(error.__cause__, ModuleNotFoundError) and error.__cause__.name == source.partition(".")[0]:
@@ -83,9 +84,20 @@ def _executed(name: str, path: Path) -> ModuleType:
         raise PluginError(f"{path} is no Python file.")
     module = sys.modules[name] = module_from_spec(spec)
     try:
-        with foreign_code(f"Loading the plugin file {path}"):
+        with _loading(f"Loading the plugin file {path}"):
             spec.loader.exec_module(module)
-    except StreamT1Error:
-        del sys.modules[name]
+    except BaseException:  # an interruption too: half a module must not be found later
+        sys.modules.pop(name, None)
         raise
     return module
+
+
+@contextmanager
+def _loading(what: str) -> Iterator[None]:
+    """As `foreign_code`, with the line that failed."""
+    try:
+        with foreign_code(what, passes=()):
+            yield
+    except PluginError as error:
+        place = place_of(error.__cause__)
+        raise PluginError(f"{error} ({place})" if place else str(error)) from error.__cause__

@@ -11,7 +11,8 @@ import typer
 
 import streamt1_plugins as streamt1
 from streamt1_plugins.errors import PluginError
-from streamt1_plugins.plugins.discovery import DISABLE, TRACE, Discovery
+from streamt1_plugins.plugins.discovery import DISABLE, Discovery
+from streamt1_plugins.plugins.implementations import TRACE
 from tests.third_party.fresh import distribution, fresh_discovery, plugin
 from tests.toy import ToyPipeline
 
