@@ -67,7 +67,7 @@ def guess(name: str, known: Iterable[str]) -> str:
 
 
 def printable(text: str, most: int = MESSAGE) -> str:
-    """The text as terminals and UTF-8 files take it: other characters as escapes, the middle of a long text left out."""
+    """The text as every terminal and file takes it: odd characters as escapes, the middle of a long text left out."""
     text = str.__str__(text)
     if len(text) > most:
         text = f"{text[: most // 2]} [{len(text) - most} characters left out] {text[-(most // 2) :]}"
@@ -142,11 +142,16 @@ class _ForeignCode:
         self._signals.end()
         if os.getpid() != self._process:
             os._exit(error is not None)  # a copy that the plugin forked: the caller's work is not its to continue
-        if error is None or (isinstance(error, self._passes) and not isinstance(error, _NEVER_PASS)):
+        if error is None or (self._signals.seen and not isinstance(error, Exception)):
             return
-        if self._signals.seen and not isinstance(error, Exception):
+        if isinstance(error, self._passes) and not isinstance(error, _NEVER_PASS) and not _is_imitation(error):
             return
         raise PluginError(f"{self._what} failed: {described(error)}") from error
+
+
+def _is_imitation(error: BaseException) -> bool:
+    """Whether the class is a plugin's, derived from one of this package: it may not even have a message."""
+    return isinstance(error, StreamT1Error) and not type(error).__module__.startswith(__name__.partition(".")[0])
 
 
 _NEVER_PASS = (StopIteration, StopAsyncIteration, ContractError)

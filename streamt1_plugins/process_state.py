@@ -1,4 +1,4 @@
-"""What a plugin's code may change for the whole process, put back after it: torch's defaults, random states, signals."""
+"""What a plugin's code may change for the whole process, put back after it: torch's defaults, random states."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TORCH_SEED = 67280421310721
 
 @dataclass(frozen=True)
 class Setting:
-    """A value of the whole process. `fresh`: what it is in a new one, where a library that a plugin imports brings it."""
+    """A value of the whole process. `fresh`: that of a new one, where a plugin imports the library that has it."""
 
     name: str
     read: Callable[[], Any]

@@ -52,7 +52,7 @@ def offers(found: Discovery) -> dict[str, list[dict[str, Any]]]:
         "broken": [asdict(each) for each in found.broken],
         "conflicts": [
             {"kind": table.kind, "name": name, "offered by": [f"{each.origin} ({each.path})" for each in rivals]}
-            for table in (found.adapters, found.rewards, *found.policies.values())
+            for table in found.tables
             for name, rivals in table.contested.items()
         ],
         "changes at import": [{"name": name, "put back": changed} for name, changed in found.changed.items()],

@@ -116,7 +116,7 @@ def kept(pipe: StreamPipeline, out: Path) -> Iterator[None]:
 
     with ExitStack() as stack:
         stack.callback(show_folder)
-        with stoppable():
+        with stoppable(), foreign_code("The run", passes=(Exception, KeyboardInterrupt)):
             yield
         stack.pop_all()
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter, ValidationError
 
 from streamt1_plugins.api.types import HORIZONS
-from streamt1_plugins.errors import InputError, PluginError, RecipeError, foreign_code, guess
+from streamt1_plugins.errors import InputError, PluginError, RecipeError, foreign_code, guess, printable
 from streamt1_plugins.plugins.discovery import discovery
 
 if TYPE_CHECKING:
@@ -75,14 +75,15 @@ def instance(entry: Entry, options: Mapping[str, Any], where: str) -> Any:
             return TypeAdapter(kind).validate_python(dict(options))
         except ValidationError as error:
             problems = "; ".join(f"{'.'.join(map(str, p['loc']))} = {p['input']!r}: {p['msg']}" for p in error.errors())
-            raise RecipeError(f"{where} ({entry.name}): {problems}") from error
+            raise RecipeError(f"{where} ({entry.name}): {printable(problems)}") from error
 
 
 def options_of(plugin: Any) -> dict[str, Any]:
     """All options of a plugin, defaults included; none where it is no dataclass."""
     if not dataclasses.is_dataclass(plugin):
         return {}
-    return {field.name: getattr(plugin, field.name) for field in dataclasses.fields(plugin) if field.init}
+    with foreign_code(f"Reading the options of {type(plugin).__name__}"):
+        return {field.name: getattr(plugin, field.name) for field in dataclasses.fields(plugin) if field.init}
 
 
 def plain_options(plugin: Any) -> dict[str, Any]:
@@ -129,7 +130,12 @@ def rewards(recipe: Recipe, given: Given = NOTHING_GIVEN) -> tuple[BoundReward, 
 def reward(name: str, settings: RewardPart, where: str) -> Reward:
     """One reward as the recipe has it, in this process or in another one; `where` stands in errors."""
     if settings.where is None:
-        built: Reward = instance(discovery().rewards[name], settings.options, where)
+        from streamt1_plugins.api.reward import Reward
+
+        entry = discovery().rewards[name]
+        built = instance(entry, settings.options, where)
+        if not isinstance(built, Reward):
+            raise PluginError(f"{name!r} of {entry.origin} ({entry.path}) must derive from `streamt1_plugins.Reward`.")
         return built
     from streamt1_plugins.evaluation.remote.client import RemoteReward  # here: checking a recipe must not import torch
 

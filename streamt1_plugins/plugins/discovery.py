@@ -40,7 +40,7 @@ UNNAMED = "an unknown distribution"
 
 
 def is_strict() -> bool:
-    """Whether a plugin that does not load is an error of every command: ``STREAMT1_STRICT=1`` or `streamt1 --strict`."""
+    """Whether a broken plugin is an error of every command: with ``STREAMT1_STRICT=1`` or `streamt1 --strict`."""
     return os.environ.get(STRICT, "").strip().lower() not in ("", "0", "false", "no", "off")
 
 
@@ -68,6 +68,11 @@ class Discovery:
         for source in named():
             self._load_named(source)
 
+    @property
+    def tables(self) -> tuple[Table[Any], ...]:
+        """All name tables."""
+        return (self.adapters, self.rewards, *self.policies.values())
+
     def add_named(self, sources: Iterable[str]) -> None:
         """Register plugins by file or module, unless they are registered already.
 
@@ -78,7 +83,7 @@ class Discovery:
             self._add_named(source, strict=True)
 
     def add(self, plugin: object, *, name: str, origin: str) -> None:
-        """Register one plugin and collect the names it offers. Raises `PluginError` where it is broken or one is taken."""
+        """Register one plugin and its names. Raises `PluginError` where it is broken or one of them is taken."""
         self._add(plugin, name, origin, strict=True)
 
     def add_commands(self, cli: typer.Typer, name: str | None = None) -> None:
@@ -98,7 +103,7 @@ class Discovery:
             where = f" ({each.place})" if each.place else ""
             off = f"{DISABLE}={each.name} runs without it"
             raise PluginError(f"{_called(each.name, each.origin)} ({off}) is broken: {each.reason}{where}")
-        for table in (self.adapters, self.rewards, *self.policies.values()):
+        for table in self.tables:
             for name in table.contested:
                 table[name]  # raises
 

@@ -20,6 +20,9 @@ log = logging.getLogger("streamt1")
 
 TRACE = "STREAMT1_TRACE_HOOKS"
 MARK = f"{hookspecs.PROJECT}_impl"
+ENDS = (StreamT1Error, KeyboardInterrupt)
+"""What a part may raise to end the run: an error with a message for the user, or as Ctrl-C does."""
+
 WHEN = {"streamt1_run_finished": "at the end of the run"}
 HOOKS = tuple(name for name in dir(hookspecs) if name.startswith(f"{hookspecs.PROJECT}_"))
 
@@ -91,14 +94,14 @@ def _guarded(function: Callable[..., Any], what: str) -> Callable[..., Any]:
 
         @functools.wraps(function)
         def wrapper(*arguments: Any) -> Generator[Any, Any, Any]:
-            with foreign_code(what, passes=(StreamT1Error, GeneratorExit)):
+            with foreign_code(what, passes=(*ENDS, GeneratorExit)):
                 return (yield from function(*arguments))
 
         return wrapper
 
     @functools.wraps(function)
     def implementation(*arguments: Any) -> Any:
-        with foreign_code(what):
+        with foreign_code(what, passes=ENDS):
             return function(*arguments)
 
     return implementation

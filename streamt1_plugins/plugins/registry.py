@@ -126,7 +126,7 @@ class Table(dict[str, E]):
             self.contested.setdefault(entry.name, [taken]).append(entry)
 
     def get(self, name: str, default: Any = None) -> Any:
-        return self[name] if name in self else default
+        return self[name] if name in self else default  # noqa: SIM401  (this is what it would call)
 
     def __getitem__(self, name: str) -> E:
         if name in self.contested:
