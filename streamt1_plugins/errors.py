@@ -69,7 +69,7 @@ def guess(name: str, known: Iterable[str]) -> str:
 def printable(text: str, most: int = MESSAGE) -> str:
     """The text as every terminal and file takes it: odd characters as escapes, the middle of a long text left out."""
     text = str.__str__(text)
-    if len(text) > most:
+    if len(text) > 2 * most:  # not at once above it: a text that was shortened stays as it is in a message around it
         text = f"{text[: most // 2]} [{len(text) - most} characters left out] {text[-(most // 2) :]}"
     return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
 

@@ -15,10 +15,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-TORCH_SEED = 67280421310721
-"""The seed that torch's global generator has in a new process."""
-
-
 @dataclass(frozen=True)
 class Setting:
     """A value of the whole process. `fresh`: that of a new one, where a plugin imports the library that has it."""
@@ -172,7 +168,7 @@ def _restore_random(states: dict[str, Any]) -> bool:
         return False
     torch = sys.modules["torch"]
     if "torch" not in states:
-        torch.default_generator.manual_seed(TORCH_SEED)
+        torch.default_generator.seed()  # as in a new process
         return False
     before = states["torch"]
     drew = not all(map(torch.equal, before, _torch_states(torch)))  # where a GPU came into use, the CPU's state alone

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter, ValidationError
 
 from streamt1_plugins.api.types import HORIZONS
-from streamt1_plugins.errors import InputError, PluginError, RecipeError, foreign_code, guess, printable
+from streamt1_plugins.errors import InputError, PluginError, RecipeError, foreign_code, guess, printable, shown
 from streamt1_plugins.plugins.discovery import discovery
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class Given:
     def __post_init__(self) -> None:
         """Raise `InputError` for an unknown kind of policy, and for what is no reward."""
         from streamt1_plugins.api.reward import Reward
+        from streamt1_plugins.evaluation.pool import problems
 
         for kind in self.policies:
             if kind not in POLICY_SECTIONS:
@@ -50,7 +51,9 @@ class Given:
         for name, reward in self.rewards.items():
             if not isinstance(reward, Reward):
                 hint = " Create one: add parentheses." if inspect.isclass(reward) else ""
-                raise InputError(f"rewards[{name!r}] must be a `Reward` object, got {reward!r}.{hint}")
+                raise InputError(f"rewards[{name!r}] must be a `Reward` object, got {shown(reward)}.{hint}")
+            for problem in problems(reward):
+                raise PluginError(f"Reward {name!r} declares {problem}.")
 
 
 NOTHING_GIVEN = Given()
