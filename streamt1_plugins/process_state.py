@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+
 @dataclass(frozen=True)
 class Setting:
     """A value of the whole process. `fresh`: that of a new one, where a plugin imports the library that has it."""
