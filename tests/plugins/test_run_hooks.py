@@ -328,7 +328,9 @@ def test_a_policy_that_fails_is_named(hook: str, error: BaseException) -> None:
     "hook", ["streamt1_run_started", "streamt1_candidate_scored", "streamt1_chunk_selected", "streamt1_run_finished"]
 )
 @pytest.mark.parametrize("error", [StopIteration(), SystemExit(0), GeneratorExit(), ValueError("\ud800")], ids=repr)
-def test_an_observer_that_fails_is_named_and_the_others_are_informed_of_the_end(hook: str, error: BaseException) -> None:
+def test_an_observer_that_fails_is_named_and_the_others_are_informed_of_the_end(
+    hook: str, error: BaseException
+) -> None:
     diary = Diary()
     where = "at the end of the run" if hook == "streamt1_run_finished" else f"in {hook}"
     with pytest.raises(PluginError, match=f"'odd' {where} failed: {type(error).__name__}") as caught:
