@@ -8,6 +8,8 @@ from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
+from streamt1_plugins.text.printable import printable
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from contextlib import AbstractContextManager
@@ -49,6 +51,10 @@ class InputError(StreamT1Error, ValueError):
     """An argument of the wrapped pipeline's call is not usable."""
 
 
+class TrustError(InputError):
+    """A recipe file or a run folder names programs, addresses or paths that the user has not agreed to."""
+
+
 class OutputError(StreamT1Error, OSError):
     """A result could not be written; the message lists what was kept."""
 
@@ -66,34 +72,39 @@ def guess(name: str, known: Iterable[str]) -> str:
     return f" Did you mean {close[0]!r}?" if close else ""
 
 
-def printable(text: str, most: int = MESSAGE) -> str:
-    """The text as every terminal and file takes it: odd characters as escapes, the middle of a long text left out."""
+def brief(text: str, most: int = MESSAGE) -> str:
+    """The text, printable, the middle of a long one left out."""
     text = str.__str__(text)
     if len(text) > 2 * most:  # not at once above it: a text that was shortened stays as it is in a message around it
         text = f"{text[: most // 2]} [{len(text) - most} characters left out] {text[-(most // 2) :]}"
-    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
+    return printable(text)
+
+
+def message_of(error: BaseException) -> str:
+    """The message of any exception, also of one whose message cannot be made, or cannot be printed."""
+    return _text(str, error, MESSAGE)
 
 
 def described(error: BaseException) -> str:
-    """`Type: message` of any exception, also of one whose message cannot be made, or cannot be printed."""
-    return f"{_type_name(error)}: {_text(str, error, MESSAGE)}".removesuffix(": ")
+    """`Type: message` of any exception."""
+    return f"{_type_name(error)}: {message_of(error)}".removesuffix(": ")
 
 
 def shown(value: object) -> str:
-    """The `repr` of any value, as `printable`; its type where it has none."""
+    """The `repr` of any value, printable and not too long; its type where it has none."""
     return _text(repr, value, VALUE)
 
 
 def _text(make: Callable[[Any], str], value: object, most: int) -> str:
     try:
-        return printable(make(value), most)
+        return brief(make(value), most)
     except BaseException as error:  # noqa: BLE001  (a plugin's method may raise anything)
         return f"<{_type_name(value)} without text: {_type_name(error)}>"
 
 
 def _type_name(value: object) -> str:
     """The name of the value's class, past whatever its metaclass defines."""
-    return printable(type.__dict__["__name__"].__get__(type(value)), VALUE)
+    return brief(type.__dict__["__name__"].__get__(type(value)), VALUE)
 
 
 def place_of(error: BaseException | None) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter
 
 from streamt1_plugins.api.types import Node
-from streamt1_plugins.errors import printable
+from streamt1_plugins.text.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -10,8 +10,9 @@ import typer
 from rich.markup import escape
 from rich.table import Table as Grid
 
-from streamt1_plugins.cli.base import terminal
-from streamt1_plugins.errors import PluginError, foreign_code, printable, shown
+from streamt1_plugins.cli.base import echo, terminal
+from streamt1_plugins.errors import PluginError, foreign_code, shown
+from streamt1_plugins.text.printable import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,7 +36,7 @@ def plugins(
     if details:
         found["rewards"] = [row | declared(discovery().rewards, row["name"]) for row in found["rewards"]]
     if as_json:
-        typer.echo(json.dumps(found, indent=2, default=shown))
+        echo(json.dumps(found, indent=2, default=shown))
         return
     console = terminal()
     for title, rows in found.items():
@@ -123,4 +124,4 @@ def _cell(value: Any) -> str:
         return "yes" if value else ""
     if isinstance(value, list | tuple):
         value = ", ".join(map(str, value))
-    return "" if value is None else escape(printable(value if isinstance(value, str) else shown(value)))
+    return "" if value is None else escape(one_line(value if isinstance(value, str) else shown(value)))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from streamt1_plugins.api.image_reward import ImageReward
-from streamt1_plugins.errors import ContractError, PluginError, UnreachableError, foreign_code, printable
+from streamt1_plugins.errors import ContractError, PluginError, UnreachableError, foreign_code, message_of
 from streamt1_plugins.evaluation.outputs import scores_of
 from streamt1_plugins.evaluation.pool import note_changes
 from streamt1_plugins.evaluation.purity import purity_check
@@ -76,7 +76,7 @@ class RewardCalls:
         """A failing call is repeated candidate by candidate to find those that it fails on."""
         count = len(inp.prompts)
         if count == 1 or isinstance(error, UnreachableError):
-            return [Verdict(math.nan, printable(str(error)))] * count
+            return [Verdict(math.nan, message_of(error))] * count
         found: list[Verdict] = []
         for row in range(count):
             try:
@@ -84,14 +84,14 @@ class RewardCalls:
             except ContractError:
                 raise
             except PluginError as alone:
-                found.append(Verdict(math.nan, printable(str(alone))))
+                found.append(Verdict(math.nan, message_of(alone)))
         return found
 
     def _note_skipped(self, name: str, inp: RewardInput, error: PluginError) -> None:
         """Noted once per reward; which chunks lack it stands in their readings."""
         start = f"Reward {name!r} failed and was left out"
         if not any(note.startswith(start) for note in self.run.tree.notes):
-            self.run.tree.note(f"{start} where it did, first in chunk {inp.chunk}: {error}")
+            self.run.tree.note(f"{start} where it did, first in chunk {inp.chunk}: {message_of(error)}")
 
 
 def call_limit(search: SearchSettings, reward: Reward) -> int | None:

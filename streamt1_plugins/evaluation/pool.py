@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from streamt1_plugins.api.types import HORIZONS
-from streamt1_plugins.errors import InputError, PluginError, RecipeError, foreign_code, shown
+from streamt1_plugins.errors import InputError, PluginError, RecipeError, TrustError, foreign_code, shown
 from streamt1_plugins.process_state import process_kept
 
 if TYPE_CHECKING:
@@ -148,6 +148,6 @@ class RewardPool:
 
     def _call(self, bound: BoundReward, run: Run, doing: str, work: Callable[[], None]) -> None:
         source = f"{doing} reward {bound.name!r}"
-        with process_kept() as changes, foreign_code(source, passes=PluginError):
+        with process_kept() as changes, foreign_code(source, passes=(PluginError, TrustError)):
             work()
         note_changes(run, source, changes)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter, ValidationError
 
 from streamt1_plugins.api.types import HORIZONS
-from streamt1_plugins.errors import InputError, PluginError, RecipeError, foreign_code, guess, printable, shown
+from streamt1_plugins.errors import InputError, PluginError, RecipeError, brief, foreign_code, guess, shown
 from streamt1_plugins.plugins.discovery import discovery
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def instance(entry: Entry, options: Mapping[str, Any], where: str) -> Any:
             return TypeAdapter(kind).validate_python(dict(options))
         except ValidationError as error:
             problems = "; ".join(f"{'.'.join(map(str, p['loc']))} = {p['input']!r}: {p['msg']}" for p in error.errors())
-            raise RecipeError(f"{where} ({entry.name}): {printable(problems)}") from error
+            raise RecipeError(f"{where} ({entry.name}): {brief(problems)}") from error
 
 
 def options_of(plugin: Any) -> dict[str, Any]:
@@ -124,14 +124,18 @@ def rewards(recipe: Recipe, given: Given = NOTHING_GIVEN) -> tuple[BoundReward, 
         for name, settings in getattr(recipe.rewards, horizon).items():
             key = f"{name} {settings.device} {settings.where!r} {sorted(settings.options.items())!r}"
             if key not in made:
-                made[key] = given.rewards.get(name) or reward(name, settings, f"rewards.{horizon}.{name}")
+                own = given.rewards.get(name)
+                made[key] = own or reward(name, settings, f"rewards.{horizon}.{name}", recipe.origin.agreed)
             bound.append(BoundReward(horizon, name, settings, made[key]))
             bound[-1].check_horizon()
     return tuple(bound)
 
 
-def reward(name: str, settings: RewardPart, where: str) -> Reward:
-    """One reward as the recipe has it, in this process or in another one; `where` stands in errors."""
+def reward(name: str, settings: RewardPart, where: str, trusted: bool = False) -> Reward:
+    """One reward as the recipe has it, in this process or in another one; `where` stands in errors.
+
+    trusted: whether the user agreed to everything that the recipe names.
+    """
     if settings.where is None:
         from streamt1_plugins.api.reward import Reward
 
@@ -142,7 +146,7 @@ def reward(name: str, settings: RewardPart, where: str) -> Reward:
         return built
     from streamt1_plugins.evaluation.remote.client import RemoteReward  # here: checking a recipe must not import torch
 
-    return RemoteReward(name, settings.where, settings.options)
+    return RemoteReward(name, settings.where, settings.options, trusted)
 
 
 def adapter(recipe: Recipe) -> Adapter:

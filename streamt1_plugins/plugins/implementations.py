@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 from streamt1_plugins.api import hookspecs
-from streamt1_plugins.errors import PluginError, StreamT1Error, foreign_code, guess, printable
+from streamt1_plugins.errors import PluginError, StreamT1Error, foreign_code, guess, message_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -69,7 +69,7 @@ def register(manager: pluggy.PluginManager, plugin: object, name: str, *, guarde
         manager.register(_Implementations(found), name=name)
         manager.check_pending()
     except (pluggy.PluginValidationError, ValueError, TypeError) as error:
-        raise PluginError(f"implements a hook wrongly: {printable(str(error))}") from error
+        raise PluginError(f"implements a hook wrongly: {message_of(error)}") from error
     return list(found)
 
 

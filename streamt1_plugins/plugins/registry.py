@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from streamt1_plugins.errors import VALUE, PluginError, foreign_code, printable, unknown_name
+from streamt1_plugins.errors import VALUE, PluginError, brief, foreign_code, message_of, unknown_name
 from streamt1_plugins.process_state import process_kept
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def load_target(target: Target, what: str, extra: str | None = None) -> Any:
             found = import_module(module)
     except ImportError as error:
         hint = f" Install it with: pip install {extra!r}." if extra else ""
-        missing, reason = error.name or module, printable(str(error))
+        missing, reason = error.name or module, message_of(error)
         raise PluginError(f"{what} needs {missing!r}, which cannot be imported ({reason}).{hint}") from error
     try:
         with foreign_code(f"Reading {target!r} for {what}", passes=AttributeError):
@@ -90,7 +90,7 @@ def hint(broken: Sequence[BrokenPlugin]) -> str:
     """Where a name is unknown: a sentence about the plugins that did not load and may have it, empty without any."""
     if not broken:
         return ""
-    first = ", ".join(f"{each.name!r} of {each.origin} ({printable(each.reason, VALUE)})" for each in broken[:SHOWN])
+    first = ", ".join(f"{each.name!r} of {each.origin} ({brief(each.reason, VALUE)})" for each in broken[:SHOWN])
     rest = f" and {len(broken) - SHOWN} more" if len(broken) > SHOWN else ""
     them = "A plugin that did not load" if len(broken) == 1 else "One of the plugins that did not load"
     return f" {them} may have it: {first}{rest}. See `streamt1 plugins`."

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from streamt1_plugins.errors import UnreachableError, printable
+from streamt1_plugins.errors import UnreachableError, brief
 from streamt1_plugins.evaluation.remote.wire import TOKEN
 
 if TYPE_CHECKING:
@@ -88,4 +88,4 @@ def last_lines(log: Path) -> str:
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - LAST_BYTES))
         lines = file.read().decode("utf-8", "replace").splitlines()
-    return printable(" | ".join(map(str.strip, lines[-LAST_LINES:]))) or "none"
+    return brief(" | ".join(map(str.strip, lines[-LAST_LINES:]))) or "none"
