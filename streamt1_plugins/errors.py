@@ -51,7 +51,7 @@ class InputError(StreamT1Error, ValueError):
     """An argument of the wrapped pipeline's call is not usable."""
 
 
-class TrustError(InputError):
+class TrustError(InputError, ValueError):
     """A recipe file or a run folder names programs, addresses or paths that the user has not agreed to."""
 
 

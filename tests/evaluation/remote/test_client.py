@@ -299,7 +299,10 @@ def mute() -> Iterator[str]:
 
         def serve() -> None:
             while True:
-                accepted, _ = listening.accept()
+                try:
+                    accepted, _ = listening.accept()
+                except OSError:
+                    return
                 connections.append(accepted)
                 if accepted.recv(10000).startswith(b"GET"):
                     accepted.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\n")
