@@ -55,6 +55,14 @@ def test_a_run_that_ends_early_has_its_folder_printed(tmp_path: Path, capsys: py
     assert capsys.readouterr().err == f"What was generated so far is kept in {tmp_path}\n"
 
 
+def test_what_plugins_print_during_a_run_does_not_mix_with_the_result(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with kept(streamt1.wrap(ToyPipeline(), "plain"), tmp_path):
+        sys.stdout.write("from a plugin\n")
+    assert capsys.readouterr() == ("", "from a plugin\n")
+
+
 @pytest.mark.parametrize("error", [SystemExit(0), GeneratorExit()], ids=repr)
 def test_a_plugin_that_exits_ends_the_run_with_an_error(error: BaseException, tmp_path: Path) -> None:
     """Not with the exit code 0 and without a video."""
