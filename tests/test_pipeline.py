@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
 def wrap(*overrides: str, recipe: Any = "stream-t1", observers: Any = None) -> streamt1.StreamPipeline:
     return streamt1.wrap(ToyPipeline(), recipe, overrides=overrides, observers=observers)
 
@@ -160,9 +164,10 @@ def test_the_prompt_may_be_named_and_there_is_no_tree_before_the_first_call() ->
 @pytest.mark.parametrize("recipe", ["stream-t1", "best-of-n", "plain"])
 def test_stream_yields_every_chunk_once_in_order_as_the_final_video_has_it(recipe: str, overrides: tuple[str]) -> None:
     pipe = wrap(*overrides, recipe=recipe)
-    chunks = list(pipe.stream("a prompt"))
+    chunks = list(pipe.stream("a prompt", generator=seeded(42)))
     assert [chunk.index for chunk in chunks] == [0, 1, 2, 3]
-    assert torch.equal(torch.cat([chunk.frames for chunk in chunks]), wrap(*overrides, recipe=recipe)("a prompt"))
+    again = wrap(*overrides, recipe=recipe)("a prompt", generator=seeded(42))
+    assert torch.equal(torch.cat([chunk.frames for chunk in chunks]), again)
     assert all(map(torch.equal, [chunk.latents for chunk in chunks], pipe.run.beams[0].history.latents))
 
 
@@ -275,9 +280,10 @@ def test_the_seed_is_the_recipes_or_the_callers_generators() -> None:
     assert not torch.equal(first, wrap()("a prompt"))
 
 
-def test_a_list_of_generators_is_refused() -> None:
-    with pytest.raises(InputError, match=r"Pass one torch\.Generator"):
-        wrap()("a prompt", generator=[torch.Generator()])
+def test_a_list_of_one_generator_is_that_generator_and_two_for_one_video_are_refused() -> None:
+    assert torch.equal(wrap()("a prompt", generator=[seeded(5)]), wrap()("a prompt", generator=seeded(5)))
+    with pytest.raises(InputError, match=r"One video has 2 generators\. Pass one torch\.Generator"):
+        wrap()("a prompt", generator=[seeded(1), seeded(2)])
 
 
 @pytest.mark.parametrize("recipe", sorted(name for name in recipes.names() if recipes.load(name).adapter.name is None))

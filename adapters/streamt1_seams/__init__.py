@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from streamt1_seams.arguments import PROPOSED, arguments, check_call, check_single, check_text_encoder
+from streamt1_seams.arguments import PROPOSED, arguments, check_call, check_single, check_text_encoder, given
+from streamt1_seams.callbacks import HostCallback
 from streamt1_seams.interrupt import InterruptSeam, Window
 from streamt1_seams.modules import (
     check_component,
@@ -19,6 +20,7 @@ from streamt1_seams.wan_vae import DecoderState, decode_chunk, denormalised
 __all__ = [
     "PROPOSED",
     "DecoderState",
+    "HostCallback",
     "InterruptSeam",
     "Window",
     "appended",
@@ -29,6 +31,7 @@ __all__ = [
     "check_text_encoder",
     "decode_chunk",
     "denormalised",
+    "given",
     "own",
     "postprocessed",
     "refuse_context_parallelism",

@@ -115,7 +115,9 @@ def _recipe(options: GenerateOptions) -> Recipe:
     if not options.prompt.strip():
         raise InputError("The prompt is empty: describe what the video should show.")
     seed = [] if options.seed is None else [f"seed={options.seed}"]
-    return recipes.load(options.recipe, [*(options.override or ()), *seed])
+    recipe = recipes.load(options.recipe, [*(options.override or ()), *seed])
+    # Written out, also the default one: a command line has no `torch.manual_seed` to follow.
+    return recipe.model_copy(update={"seed": recipe.seed})
 
 
 def run_folder(out: Path | None, prompt: str) -> Path:

@@ -38,7 +38,7 @@ def load(source: str | Path | Mapping[str, Any] | Recipe, overrides: Sequence[st
     `UnknownNameError` for a name that is neither shipped nor a file.
     """
     if isinstance(source, Recipe):
-        data: dict[str, Any] = source.model_dump(mode="json")
+        data: dict[str, Any] = source.to_data()
     elif isinstance(source, (str, Path)):
         data = _extended(find(source), ())
     else:

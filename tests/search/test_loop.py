@@ -72,8 +72,8 @@ def test_the_adapters_batch_limit_is_obeyed() -> None:
 
 
 def test_one_candidate_and_sigma_zero_is_the_plain_pipeline() -> None:
-    one = run("search.candidates=1", "search.top_k=1", "noise.sigma=0")
-    plain = run(recipe="plain")
+    one = run("search.candidates=1", "search.top_k=1", "noise.sigma=0", "seed=42")
+    plain = run("seed=42", recipe="plain")
     session = ToyAdapter().open(
         None, {"prompt": "a prompt", "generator": torch.Generator().manual_seed(42)}, MemoryPlan()
     )
