@@ -112,6 +112,11 @@ def global_generator(device: str | torch.device) -> torch.Generator:
     return generator
 
 
+def is_global(generator: torch.Generator) -> bool:
+    """Whether it is torch's global generator of its device."""
+    return generator is global_generator(generator.device)
+
+
 def is_fresh(generator: torch.Generator) -> bool:
     """Whether nothing was drawn since the generator was seeded, so that its seed gives the same numbers again."""
     again = torch.Generator(generator.device).manual_seed(generator.initial_seed())

@@ -182,7 +182,7 @@ class StreamPipeline:
         if not value or self.run is None or self.run.is_plain:
             self.pipe._interrupt = value
 
-    @property
+    @property  # type: ignore[misc]  # `object` lets it be set, which would change what the wrapper is
     def __class__(self) -> type:
         """The pipeline's class, so that hosts recognise the wrapper as one of its kind; ``type(wrapped)`` is ours."""
         return type(self.pipe) if "pipe" in vars(self) else StreamPipeline
@@ -310,13 +310,22 @@ class StreamPipeline:
         with ExitStack() as stack:
             stack.callback(hold.release)
             generator = given["generator"] = self._generator(given)
-            unknown = generator is own_call.global_generator(generator.device) and not own_call.is_fresh(generator)
+            unknown = own_call.is_global(generator) and not own_call.is_fresh(generator)
             stack.callback(generator.set_state, generator.get_state())  # a refused call draws nothing
             ours = {name: given.pop(name) for name in OWN_ARGUMENTS if name in given}
             self._stopping = False
             if getattr(self.pipe, "_interrupt", False):
                 self.pipe._interrupt = False
             session = self._adapter.open(self.pipe, given, self.recipe.sinks)
+            if (
+                self._is_observed(given | ours)
+                and own_call.is_global(generator)
+                and session.capabilities.stochastic_steps
+            ):
+                # A record has one seed, and these steps draw from other generators too.
+                session.close()
+                generator = given["generator"] = own_call.drawn_generator()
+                session = self._adapter.open(self.pipe, given, self.recipe.sinks)
             hold.release_with(session)
             seed = generator.initial_seed()
             recipe = self.recipe.model_copy(update={"seed": seed})

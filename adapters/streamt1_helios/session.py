@@ -11,7 +11,7 @@ from diffusers.pipelines.helios.pipeline_output import HeliosPipelineOutput
 
 from streamt1_helios import PLAIN
 from streamt1_plugins.api.adapter import Capabilities, Decoded, History
-from streamt1_seams import HostCallback, appended, denormalised, postprocessed, shadowed, uncompiled
+from streamt1_seams import HostCallback, appended, denormalised, postprocessed, shadowed, uncompiled, unless_global
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -95,7 +95,8 @@ class HeliosSession:
         """Denoise N candidates, ``[N, C, F, h, w]`` to the same shape; a pyramid takes one and draws noise for it."""
         self._stopped = self._stopped or self._pipe._interrupt  # set between two chunks
         self._host.begin(history.index)
-        call = {**self._plan.call, **self._arguments(history, len(noise)), "generator": generators[0]}
+        call = {**self._plan.call, **self._arguments(history, len(noise))}
+        call["generator"] = unless_global(generators[0])  # without one, a pyramid takes a third for its block noise
         if history.index > 0 and "is_amplify_first_chunk" in call:
             call["is_amplify_first_chunk"] = False
         waiting = {"prepare_latents": self._prepared(noise), "maybe_free_model_hooks": _nothing}

@@ -13,6 +13,7 @@ from streamt1_seams.modules import (
     refuse_tiling,
     shadowed,
     uncompiled,
+    unless_global,
 )
 from streamt1_seams.session import appended, postprocessed
 from streamt1_seams.wan_vae import DecoderState, decode_chunk, denormalised
@@ -39,4 +40,5 @@ __all__ = [
     "refuse_tiling",
     "shadowed",
     "uncompiled",
+    "unless_global",
 ]

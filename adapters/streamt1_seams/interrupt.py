@@ -111,7 +111,8 @@ class InterruptSeam:
             place = next(places)
             self._note_stop(place == index + 1)
             self._pipe._interrupt = place != index or self._stopped
-            self._host.apply(self._pipe)
+            if place == index:
+                self._host.apply(self._pipe)
             if place == 0:  # what goes with the first chunk (an encoded image) was kept when opening
                 latents, rest = self.windows[0].noise, _repeated(self._firsts, len(noise), single=False)
             else:

@@ -12,7 +12,7 @@ import typer
 from streamt1_plugins.cli.base import debug_everywhere, takes
 from streamt1_plugins.cli.batch import Batch, read_prompts, words_of
 from streamt1_plugins.cli.launched import as_one_process, check_processes, device_here
-from streamt1_plugins.cli.running import console_of, kept, loading, move, show_result, stoppable
+from streamt1_plugins.cli.running import check_usable, console_of, kept, loading, move, show_result, stoppable
 from streamt1_plugins.errors import InputError, OutputError
 from streamt1_plugins.search.distributed.launch import is_launched, join
 
@@ -93,6 +93,7 @@ def _one(options: GenerateOptions) -> None:
         pipe(options.prompt, **options.call())
     if workers.rank == 0:
         show_result(options, pipe, out)
+        check_usable(pipe, out)
 
 
 def _all(options: GenerateOptions, prompts: Path, world: World | None) -> None:
@@ -163,6 +164,7 @@ def _resume(options: GenerateOptions, folder: Path) -> None:
         pipe.complete(pipe.last_run)
     if pipe.workers.rank == 0:
         show_result(options, pipe, folder)
+        check_usable(pipe, folder)
 
 
 def _observed(recipe: Recipe, project: str | None, out: Path) -> Recipe:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import typer
 
 from streamt1_plugins.cli.base import terminal
-from streamt1_plugins.errors import foreign_code, unknown_name
+from streamt1_plugins.errors import OutputError, foreign_code, unknown_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -137,6 +137,16 @@ def stoppable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def check_usable(pipe: StreamPipeline, out: Path) -> None:
+    """Raise `OutputError` where no chunk of the video is usable. One that is in part is noted, and no error."""
+    path = [pipe.tree.nodes[name] for name in pipe.tree.winner]
+    if path and not any(node.is_valid for node in path):
+        raise OutputError(
+            f"No chunk of this video is usable: {path[0].problem} The record is in {out}. Where the model overflows, "
+            "load it in a wider dtype (-o adapter.dtype=bfloat16 or float32)."
+        )
 
 
 def show_result(output: Output, pipe: StreamPipeline, out: Path) -> None:

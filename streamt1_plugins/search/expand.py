@@ -143,7 +143,7 @@ class Expander:
             decoded = self.run.session.decode(beam.history, latents)
         cost.latent_frames_decoded += int(latents.shape[0] * latents.shape[2])
         seconds = (perf_counter() - start) / len(batch)
-        rows = zip(batch, latents.split(1), decoded, strict=True)
+        rows = zip(batch, torch.split(latents, 1), decoded, strict=True)
         return [
             branch.candidate(chunk, beam, latents=row, decoded=each, seconds=seconds, problem=problem_of(row, each))
             for branch, row, each in rows

@@ -53,8 +53,8 @@ class Watching:
 class HostConventions(AdapterCase):
     """What hosts do with a pipeline, done with the wrapped one, mostly under a plain recipe. Give a call of 2 chunks.
 
-    embeddings: the arguments that `encode_prompt` returns, in its order. pictures: arguments with a picture or a video,
-    one for each prompt.
+    embeddings: the arguments that `encode_prompt` returns, in its order. pictures: arguments with a picture or a video
+    for each prompt, in the call a tensor with a batch of one.
     """
 
     embeddings: ClassVar[tuple[str, ...]] = ("prompt_embeds",)
@@ -86,16 +86,19 @@ class HostConventions(AdapterCase):
         """The wrapped pipeline and the pipeline itself make the same of a call; fresh objects for each."""
         if not self.has_plain:
             pytest.skip("there is no plain pipeline to compare with")
-        expected = self.latents(self.pipe, **changes())
+        try:
+            expected = self.latents(self.pipe, **changes())
+        except Exception as error:  # noqa: BLE001  a pipeline may fail in any way
+            with pytest.raises(InputError):
+                self.latents(self.wrapped(), **changes())
+            pytest.skip(f"the pipeline itself fails on this call: {error}")
         check_same(self.latents(wrapped, **changes()), expected)
 
     def several(self, count: int) -> dict[str, Any]:
         """Changes that make a call of `count` prompts, with their pictures."""
-        own = [self.call() for _ in range(count)]
-        return {
-            "prompt": [f"{own[0]['prompt']} {i}" for i in range(count)],
-            **{p: [c[p] for c in own] for p in self.pictures},
-        }
+        call = self.call()
+        pictures = {name: torch.cat([call[name] * (1 - i / 10) for i in range(count)]) for name in self.pictures}
+        return {"prompt": [f"{call['prompt']} {i}" for i in range(count)], **pictures}
 
     # Arguments.
 
@@ -160,12 +163,13 @@ class HostConventions(AdapterCase):
 
     def test_several_embeddings_are_the_pipelines_own_batch(self) -> None:
         texts = self.several(2)
-        self.check_equal(self.wrapped(), lambda: {**texts, "prompt": ..., **self.encoded(texts["prompt"])})
+        self.check_equal(self.wrapped(), lambda: {**texts, "prompt": None, **self.encoded(texts["prompt"])})
 
     def test_a_search_makes_a_video_of_each_prompt(self) -> None:
         both = self.latents(self.searching(), **self.several(2), generator=[seeded(1), seeded(2)])
         for row in range(2):
-            alone = {name: value[row] for name, value in self.several(2).items()}
+            alone = self.several(2)
+            alone = {name: x[row : row + 1] if isinstance(x, torch.Tensor) else x[row] for name, x in alone.items()}
             found = self.latents(self.searching(), **alone, generator=seeded(row + 1))
             check_same(both[row : row + 1], found)
 
@@ -206,7 +210,7 @@ class HostConventions(AdapterCase):
         """Callbacks of a host, fresh ones; each changes something in the first chunk."""
 
         def guidance() -> Any:
-            return _at(1, lambda pipe, _: setattr(pipe, "_guidance_scale", 0.5) or {})
+            return _at(1, lambda pipe, _: setattr(pipe, "_guidance_scale", 0.5))
 
         def embeds() -> Any:
             return _at(1, lambda _, tensors: {"prompt_embeds": tensors["prompt_embeds"] * 0.5})
@@ -215,7 +219,7 @@ class HostConventions(AdapterCase):
             return _at(1, lambda _, tensors: {"latents": tensors["latents"] * 0.5})
 
         def interrupt() -> Any:
-            return _at(1, lambda pipe, _: setattr(pipe, "_interrupt", True) or {})
+            return _at(1, lambda pipe, _: setattr(pipe, "_interrupt", True))
 
         return {"guidance": guidance, "embeds": embeds, "latents": latents, "interrupt": interrupt}
 
@@ -260,7 +264,7 @@ class HostConventions(AdapterCase):
         wrapped = self.wrapped() if how == "alone" else self.observed()
 
         def pressing(target: Any) -> Any:
-            return _at(1, lambda *_: _in_thread(lambda: setattr(target, "_interrupt", True)) or {})
+            return _at(1, lambda *_: _in_thread(lambda: setattr(target, "_interrupt", True)))
 
         if not self.has_plain:
             pytest.skip("there is no plain pipeline to compare with")
@@ -400,7 +404,7 @@ class HostConventions(AdapterCase):
         for video, seed in found:
             check_same(self.latents(self.wrapped(), generator=seeded(seed)), video)
         assert not torch.equal(found[0][0], found[1][0])
-        if self.has_plain:
+        if self.has_plain and not wrapped.last_run.session.capabilities.stochastic_steps:
             torch.manual_seed(5)
             check_same(found[0][0], self.latents(self.pipe, **changes))
 
@@ -423,7 +427,8 @@ class HostConventions(AdapterCase):
         wrapped = self.wrapped()
         stream = wrapped.stream(**self.arguments({}))
         next(stream)
-        for call in (self.latents, lambda pipe: next(pipe.stream(**self.arguments({})))):
+        calls: list[Callable[[Any], Any]] = [self.latents, lambda pipe: next(pipe.stream(**self.arguments({})))]
+        for call in calls:
             with pytest.raises(InputError, match=r"in use by a stream of this pipeline .*`close\(\)`"):
                 call(wrapped)
         del stream
@@ -463,12 +468,12 @@ def _unchanged(*_: Any) -> dict[str, Any]:
     return {}
 
 
-def _at(number: int, change: Callable[[Any, dict[str, Any]], dict[str, Any]]) -> Any:
-    """A callback that makes its change in one of its calls."""
+def _at(number: int, change: Callable[[Any, dict[str, Any]], dict[str, Any] | None]) -> Any:
+    """A callback that makes its change in one of its calls, and returns the tensors that this gives, if any."""
     calls = iter(range(10_000))
 
     def callback(pipe: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-        return change(pipe, tensors) if next(calls) == number else {}
+        return (change(pipe, tensors) if next(calls) == number else None) or {}
 
     return callback
 

@@ -13,7 +13,7 @@ from streamt1_plugins.api.adapter import MemoryPlan
 from streamt1_plugins.errors import PluginError
 from streamt1_plugins.plugins.run_hooks import RunHooks
 from streamt1_plugins.replay import follow
-from tests.toy import Bright, ToyAdapter, ToyPipeline
+from tests.toy import Bright, ToyAdapter, ToyPipeline, ToySession, overflowing
 
 
 def run(*overrides: str, recipe: str = "stream-t1", **call: object) -> streamt1.StreamPipeline:
@@ -114,6 +114,19 @@ def test_when_all_candidates_are_invalid_the_first_goes_on_and_the_tree_says_so(
     assert [node.fate for node in pipe.tree.chunk(1)] == ["kept", "invalid", "invalid", "invalid"]
     assert "no valid candidate" in pipe.tree.notes[0]
     assert len(pipe.tree.winner) == 4
+
+
+@pytest.mark.parametrize("recipe", ["plain", "stream-t1"])
+def test_frames_that_are_not_finite_make_a_candidate_invalid(
+    recipe: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ToySession, "decode", overflowing(ToySession.decode, (1,)))
+    pipe = run(recipe=recipe)
+    problem = "The frames are not finite (NaN or infinity)."
+    assert {node.problem for node in pipe.tree.chunk(1)} == {problem}
+    assert all(node.is_valid for node in pipe.tree.chunk(0))
+    assert f"Chunk 1: no valid candidate ({problem}); the first one was kept." in pipe.tree.notes
+    assert f"Chunk 1: no valid candidate ({problem})" in caplog.text
 
 
 def test_a_wrong_reward_shape_is_named() -> None:

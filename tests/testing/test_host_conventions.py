@@ -11,6 +11,7 @@ from streamt1_anyflow.adapter import AnyFlowAdapter
 from streamt1_framepack.adapter import FramepackAdapter
 from streamt1_helios.adapter import HeliosAdapter
 from streamt1_plugins.testing import HostConventions
+from streamt1_plugins.testing.adapter_case import check_same
 from streamt1_skyreels.adapter import SkyReelsAdapter
 from tests.adapters import tiny_anyflow, tiny_helios
 from tests.adapters.tiny import seeded
@@ -40,7 +41,7 @@ class TestHelios(HostConventions):
         return HeliosAdapter()
 
     def call(self) -> dict[str, Any]:
-        return {**SMALL, **FEW, "num_frames": 66}
+        return {**SMALL, **FEW, "num_frames": 18, "num_latent_frames_per_chunk": 3}
 
     def saveable(self, pipe: Any) -> Any:
         return with_tokenizer(pipe)
@@ -52,7 +53,7 @@ class TestHeliosPyramid(TestHelios):
 
     def call(self) -> dict[str, Any]:
         steps = {"pyramid_num_inference_steps_list": [1, 1, 1], "guidance_scale": 1.0}
-        return {**SMALL, **steps, "height": 64, "width": 64, "num_frames": 66}
+        return {**SMALL, **steps, "height": 64, "width": 64, "num_frames": 18, "num_latent_frames_per_chunk": 3}
 
 
 class TestAnyFlow(HostConventions):
@@ -93,7 +94,7 @@ class TestSkyReelsFromAnImage(TestSkyReels):
     pictures = ("image",)
 
     def call(self) -> dict[str, Any]:
-        return {**super().call(), "image": picture()}
+        return {**super().call(), "image": torch.rand(1, 3, 32, 32, generator=seeded(3))}
 
 
 class TestSkyReelsAfterAVideo(TestSkyReels):
@@ -101,12 +102,22 @@ class TestSkyReelsAfterAVideo(TestSkyReels):
     pictures = ("video",)
 
     def call(self) -> dict[str, Any]:
-        return {**super().call(), "video": torch.rand(9, 3, 32, 32, generator=seeded(3))}
+        return {**super().call(), "video": torch.rand(1, 9, 3, 32, 32, generator=seeded(3))}
+
+    def test_lists_of_pictures_are_videos_for_their_prompts(self) -> None:
+        clips = [[picture(seed) for seed in range(start, start + 9)] for start in (0, 9)]
+        both = {**self.several(2), "video": clips, "generator": [seeded(1), seeded(2)]}
+        self.check_equal(self.wrapped(), lambda: both)
+        searched = self.latents(self.searching(), **both)
+        for row in range(2):
+            alone = {"prompt": both["prompt"][row], "video": clips[row], "generator": seeded(row + 1)}
+            check_same(searched[row : row + 1], self.latents(self.searching(), **alone))
 
 
 class TestFramepack(HostConventions):
     name = "framepack"
     embeddings = ("prompt_embeds", "pooled_prompt_embeds", "prompt_attention_mask")
+    pictures = ("image",)
 
     def make_pipeline(self) -> Any:
         return tiny_framepack()
@@ -116,4 +127,4 @@ class TestFramepack(HostConventions):
 
     def call(self) -> dict[str, Any]:
         sections = {"num_frames": 18, "latent_window_size": 3, "sampling_type": "vanilla"}
-        return {**SMALL, **FEW, **sections, "image": picture()}
+        return {**SMALL, **FEW, **sections, "image": torch.rand(1, 3, 32, 32, generator=seeded(3))}
