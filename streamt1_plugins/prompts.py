@@ -117,4 +117,6 @@ def _cat(frames: Sequence[Any]) -> Any:
         return torch.cat(list(frames))
     if isinstance(frames[0], np.ndarray):
         return np.concatenate(list(frames))
+    if isinstance(frames[0][0], torch.Tensor):  # latents, as a list that grows chunk by chunk
+        return [torch.cat(parts) for parts in zip(*frames, strict=True)]
     return [video for batch in frames for video in batch]

@@ -101,6 +101,12 @@ def test_pictures_go_with_their_prompts(name: str, value: Any, first: Any, secon
         assert torch.equal(each, expected) if isinstance(expected, torch.Tensor) else each == expected
 
 
+def test_latents_in_a_list_are_joined_one_by_one() -> None:
+    outputs = [([torch.full((1, 2), i), torch.full((1, 4), i)],) for i in range(2)]
+    (joined,) = many.joined(outputs)
+    assert [each.tolist() for each in joined] == [[[0, 0], [1, 1]], [[0] * 4, [1] * 4]]
+
+
 def test_videos_are_counted() -> None:
     assert many.videos({"prompt": "a"}) == many.videos({}) == many.videos({"prompt": ""}) == 1
     assert many.videos({"prompt": ["a", "b"], "num_videos_per_prompt": np.int32(2)}) == 4

@@ -106,9 +106,9 @@ class TestSkyReelsAfterAVideo(TestSkyReels):
 
     def test_lists_of_pictures_are_videos_for_their_prompts(self) -> None:
         clips = [[picture(seed) for seed in range(start, start + 9)] for start in (0, 9)]
-        both = {**self.several(2), "video": clips, "generator": [seeded(1), seeded(2)]}
-        self.check_equal(self.wrapped(), lambda: both)
-        searched = self.latents(self.searching(), **both)
+        both = {**self.several(2), "video": clips}
+        self.check_equal(self.wrapped(), lambda: {**both, "generator": [seeded(1), seeded(2)]})
+        searched = self.latents(self.searching(), **both, generator=[seeded(1), seeded(2)])
         for row in range(2):
             alone = {"prompt": both["prompt"][row], "video": clips[row], "generator": seeded(row + 1)}
             check_same(searched[row : row + 1], self.latents(self.searching(), **alone))
