@@ -123,9 +123,9 @@ def is_fresh(generator: torch.Generator) -> bool:
     return torch.equal(again.get_state(), generator.get_state())
 
 
-def drawn_generator() -> torch.Generator:
-    """A generator with a seed drawn from torch's global one: `torch.manual_seed` decides, and the seed is known."""
-    return torch.Generator().manual_seed(int(torch.randint(2**63 - 1, ())))
+def drawn_seed() -> int:
+    """A seed drawn from torch's global generator: `torch.manual_seed` decides, and the seed is known."""
+    return int(torch.randint(2**63 - 1, ()))
 
 
 def _own_signature(pipe: Any) -> inspect.Signature | None:

@@ -324,7 +324,7 @@ class StreamPipeline:
             ):
                 # A record has one seed, and these steps draw from other generators too.
                 session.close()
-                generator = given["generator"] = own_call.drawn_generator()
+                generator = given["generator"] = torch.Generator().manual_seed(own_call.drawn_seed())
                 session = self._adapter.open(self.pipe, given, self.recipe.sinks)
             hold.release_with(session)
             seed = generator.initial_seed()
@@ -352,9 +352,12 @@ class StreamPipeline:
             raise InputError(f"`generator` has to be a torch.Generator, got {type(given).__name__}: {given!r}.")
         if self._has_seed:
             return torch.Generator().manual_seed(self.recipe.seed)
-        shared = own_call.global_generator(self._device())
-        is_recorded = self._is_observed(call) and not own_call.is_fresh(shared)
-        return own_call.drawn_generator() if is_recorded or not self._has_own_call else shared
+        torchs = own_call.global_generator(self._device())
+        is_recorded = self._is_observed(call) and not own_call.is_fresh(torchs)
+        workers = self.workers
+        if self._has_own_call and not is_recorded and workers.size == 1:
+            return torchs
+        return torch.Generator().manual_seed(workers.all_gather(own_call.drawn_seed())[0])
 
     @property
     def _has_seed(self) -> bool:
