@@ -106,10 +106,11 @@ def passed_on(pipe: Any, call: Mapping[str, Any]) -> tuple[Any, list[str]]:
 def global_generator(device: str | torch.device) -> torch.Generator:
     """Torch's global generator that a pipeline on `device` draws from where a call has no generator."""
     place = torch.device(device)
-    generators = getattr(torch.get_device_module(place), "default_generators", ()) if place.type != "cpu" else ()
-    index = place.index or 0
-    generator: torch.Generator = generators[index] if index < len(generators) else torch.default_generator
-    return generator
+    module = torch.get_device_module(place)
+    generators: tuple[torch.Generator, ...] = getattr(module, "default_generators", ())
+    if not generators:  # the CPU, and a device that was never used
+        return torch.default_generator
+    return generators[module.current_device() if place.index is None else place.index]
 
 
 def is_global(generator: torch.Generator) -> bool:

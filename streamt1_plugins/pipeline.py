@@ -380,13 +380,14 @@ class StreamPipeline:
         return outputs[0] if len(calls) == 1 else prompts.joined(outputs)
 
     def _opened(self, call: Mapping[str, Any]) -> Run:
-        """An open run of this call. Where that is refused, a plain recipe alone would take it: the error adds that."""
+        """An open run of this call. Where that is refused and the pipeline itself may take it, the error adds how."""
         try:
             return self.begin(**call)
         except (InputError, UnsupportedPipelineError) as error:
-            if self._has_own_call:
-                raise type(error)(f"{error} {UNOBSERVED}") from error
-            raise
+            if not self._has_own_call:
+                raise
+            own_call.check_names(self.pipe, {name: value for name, value in call.items() if name not in OWN_ARGUMENTS})
+            raise type(error)(f"{error} {UNOBSERVED}") from error
 
     def _passed_on(self, call: Mapping[str, Any], reason: str, refusal: StreamT1Error | None = None) -> Any:
         """What the pipeline's own call returns. `refusal`: the session's error, which replaces the pipeline's own."""

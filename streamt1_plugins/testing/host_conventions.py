@@ -176,6 +176,15 @@ class HostConventions(AdapterCase):
     def test_latents_are_taken_or_refused_as_by_the_pipeline(self) -> None:
         self.check_taken(latents=self.latents(self.wrapped()))
 
+    def test_an_observed_call_that_has_no_session_is_refused_with_a_way_out(self) -> None:
+        if not self.has_plain:
+            pytest.skip("there is no plain pipeline to pass the call to")
+        latents = self.latents(self.wrapped())
+        with pytest.raises(InputError, match=r"`?latents.*Without rewards, observers .* goes to the pipeline itself"):
+            self.latents(self.observed(), latents=latents)
+        with pytest.raises(InputError, match=r"'promt'\. Did you mean 'prompt'\? Known: [^.]*\.$"):
+            self.latents(self.observed(), promt="a dog")
+
     def test_what_the_pipeline_refuses_is_an_input_error(self) -> None:
         for changes in ({"promt": "a dog"}, {"height": 30}, {"output_type": "gif"}, {"prompt": ...}):
             for extra in ({}, {"callback_on_step_end": _unchanged}):
