@@ -177,8 +177,8 @@ class HostConventions(AdapterCase):
         self.check_taken(latents=self.latents(self.wrapped()))
 
     def test_an_observed_call_that_has_no_session_is_refused_with_a_way_out(self) -> None:
-        if not self.has_plain:
-            pytest.skip("there is no plain pipeline to pass the call to")
+        if not self.has_plain or "latents" not in inspect.signature(self.pipe.__call__).parameters:
+            pytest.skip("there is no such call")
         latents = self.latents(self.wrapped())
         with pytest.raises(InputError, match=r"`?latents.*Without rewards, observers .* goes to the pipeline itself"):
             self.latents(self.observed(), latents=latents)
