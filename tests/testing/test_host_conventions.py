@@ -13,7 +13,8 @@ from streamt1_helios.adapter import HeliosAdapter
 from streamt1_plugins.testing import HostConventions
 from streamt1_plugins.testing.adapter_case import check_same
 from streamt1_skyreels.adapter import SkyReelsAdapter
-from tests.adapters import tiny_anyflow, tiny_helios
+from streamt1_wan.adapter import CausalWanAdapter
+from tests.adapters import tiny, tiny_anyflow, tiny_helios
 from tests.adapters.tiny import seeded
 from tests.adapters.tiny_framepack import tiny_framepack
 from tests.adapters.tiny_skyreels import picture, tiny_skyreels
@@ -128,3 +129,22 @@ class TestFramepack(HostConventions):
     def call(self) -> dict[str, Any]:
         sections = {"num_frames": 18, "latent_window_size": 3, "sampling_type": "vanilla"}
         return {**SMALL, **FEW, **sections, "image": torch.rand(1, 3, 32, 32, generator=seeded(3))}
+
+
+class TestCausalWan(HostConventions):
+    """A causal Wan has no call of its own to compare with: `WanPipeline` makes the whole video at once."""
+
+    name = "wan"
+    has_plain = False
+
+    def make_pipeline(self) -> Any:
+        return tiny.tiny_pipeline()
+
+    def make_adapter(self) -> Any:
+        return CausalWanAdapter()
+
+    def call(self) -> dict[str, Any]:
+        return {**SMALL, "guidance_scale": 1.0, "num_frames": 21}
+
+    def saveable(self, pipe: Any) -> Any:
+        return with_tokenizer(pipe)
