@@ -62,8 +62,8 @@ class CausalWanSession:
 
     A chunk takes its draws in the paper's order: the initial noise, then one for every step but the last. `forwards`
     counts every row of a batch: with guidance a candidate has two. An interrupted call skips every further step, as
-    `WanPipeline` does. What a callback changes lasts: in a plain run for the rest of the video, in a search for the rest
-    of the candidate's chunk.
+    `WanPipeline` does. What a callback changes lasts: in a plain run for the rest of the video, in a search for the
+    rest of the candidate's chunk.
     """
 
     capabilities = CAPABILITIES
