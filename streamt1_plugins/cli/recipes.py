@@ -98,7 +98,7 @@ def schema(
 @app.command()
 def diff(recipe: Name, other: Name) -> None:
     """Show the keys in which two recipes differ, with every default written out."""
-    from streamt1_plugins.config.load import flat
+    from streamt1_plugins.config.merge import flat
 
     first, second = (flat(_resolved(each).model_dump(mode="json")) for each in (recipe, other))
     keys = [key for key in {**first, **second} if key != "description" and first.get(key) != second.get(key)]

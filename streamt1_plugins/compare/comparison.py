@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from streamt1_plugins.config.load import flat
+from streamt1_plugins.config.merge import flat
 from streamt1_plugins.errors import InputError
 from streamt1_plugins.runs.files import write_atomically
 

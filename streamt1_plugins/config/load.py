@@ -1,25 +1,33 @@
-"""Loads recipes: YAML files, `extends`, ``key=value`` overrides, and errors that name the key."""
+"""Loads recipes: a name, a file or data, what it extends, its overrides; errors name the file and the key."""
 
 from __future__ import annotations
 
 import itertools
-import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_origin
 
-import optree
-import yaml
 from pydantic import BaseModel, ValidationError
 
+from streamt1_plugins.config import overrides as changes
+from streamt1_plugins.config import text, yaml12
+from streamt1_plugins.config.merge import merged
+from streamt1_plugins.config.plain import plain
 from streamt1_plugins.config.renamed import former, upgraded
 from streamt1_plugins.config.rewards import FixedCalibration, RewardPart
-from streamt1_plugins.config.schema import PARTS, Recipe
-from streamt1_plugins.errors import RecipeError, guess, unknown_name
+from streamt1_plugins.config.schema import Recipe
+from streamt1_plugins.errors import InputError, RecipeError, guess, unknown_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
 MAX_EXTENDS = 8
+MAX_BYTES = 200_000
+"""Of a recipe file; the shipped ones have fewer than 2,000."""
+
+LONGEST = 200  # characters of a value in a message
+SHOWN = 5
+"""Mistakes in one message."""
 
 # The wheel carries recipes/ inside the package; in a checkout it lies beside it.
 _FOLDERS = tuple(parent / "recipes" for parent in Path(__file__).parents[1:3])
@@ -37,15 +45,16 @@ def load(source: str | Path | Mapping[str, Any] | Recipe, overrides: Sequence[st
     Raises `RecipeError` for a file that is no recipe, an unknown key (with a guess) or a value out of range, and
     `UnknownNameError` for a name that is neither shipped nor a file.
     """
-    if isinstance(source, Recipe):
-        data: dict[str, Any] = source.model_dump(mode="json")
-    elif isinstance(source, (str, Path)):
-        data = _extended(find(source), ())
+    if isinstance(source, str | Path):
+        data, what = _extended(find(source), ()), str(source)
+    elif isinstance(source, Recipe):
+        data, what = plain(source.model_dump()), "recipe"
+    elif isinstance(source, Mapping):
+        data, what = _with_base(plain(source), Path.cwd(), ()), "recipe"
     else:
-        data = _with_base(dict(source), Path.cwd(), ())
-    for override in overrides:
-        _apply(data, override)
-    return _validated(data, str(source) if isinstance(source, (str, Path)) else "recipe")
+        raise RecipeError(f"A recipe is a shipped name, a file, a mapping or a Recipe, not a {type(source).__name__}.")
+    changes.apply(data, overrides)
+    return _validated(data, what)
 
 
 def recorded(data: Mapping[str, Any]) -> Recipe:
@@ -53,7 +62,10 @@ def recorded(data: Mapping[str, Any]) -> Recipe:
 
     Raises `RecipeError` for data that is no recipe.
     """
-    return _validated(upgraded(data, silent=True), "the recorded recipe")
+    what = "the recorded recipe"
+    if not isinstance(data, Mapping):
+        raise RecipeError(f"{what} has no keys and values, but is a {type(data).__name__}.")
+    return _validated(upgraded(plain(data, what), silent=True), what)
 
 
 def find(source: str | Path) -> Path:
@@ -61,35 +73,50 @@ def find(source: str | Path) -> Path:
     known = names()
     if str(source) in known:
         return known[str(source)]
-    path = Path(source)
-    if _is_file(path):
+    try:
+        path = text.user_path(source)
+    except InputError as error:
+        raise RecipeError(str(error)) from error
+    if text.is_file(path):
         return path
     if path.suffix in {".yaml", ".yml"} or len(path.parts) > 1:
-        raise RecipeError(f"Recipe file {str(source)!r} does not exist.")
+        raise RecipeError(_why_no_file(path))
     raise unknown_name("recipe", str(source), known)
+
+
+def _why_no_file(path: Path) -> str:
+    try:
+        text.read_text(path, "Recipe file", MAX_BYTES)
+    except InputError as error:
+        return str(error)
+    return f"Recipe file {str(path)!r} appeared only now: try again."
+
+
+def read(path: Path) -> str:
+    """The text of a recipe file. Raises `RecipeError` for a file that cannot be one."""
+    try:
+        return text.read_text(path, "Recipe file", MAX_BYTES)
+    except InputError as error:
+        raise RecipeError(str(error)) from error
 
 
 def header(path: Path) -> str:
     """The comment block at the top of a recipe file: what it needs and the command that runs it."""
-    lines = path.read_text(encoding="utf-8").splitlines()
-    block = itertools.takewhile(lambda line: line.startswith("#"), lines)
+    block = itertools.takewhile(lambda line: line.startswith("#"), text.lines(read(path)))
     return "\n".join(line.removeprefix("#").strip() for line in block)
 
 
-def flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested data with dotted keys, as overrides write them."""
-    found: dict[str, Any] = {}
-    for key, value in data.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return found
-
-
 def _extended(path: Path, chain: tuple[Path, ...]) -> dict[str, Any]:
+    path = path.resolve()
     if path in chain:
         raise RecipeError(f"Recipes extend each other in a circle: {' -> '.join(p.name for p in (*chain, path))}.")
     if len(chain) >= MAX_EXTENDS:
         raise RecipeError(f"More than {MAX_EXTENDS} recipes extend each other, starting at {chain[0].name}.")
-    return _with_base(_read(path), path.parent, (*chain, path))
+    data = yaml12.read(read(path), str(path))
+    if not isinstance(data, dict):
+        found = "nothing" if data is None else type(data).__name__
+        raise RecipeError(f"{path} is not a recipe: expected keys and values, found {found}.")
+    return _with_base(plain(data, str(path)), path.parent, (*chain, path))
 
 
 def _with_base(data: dict[str, Any], folder: Path, chain: tuple[Path, ...]) -> dict[str, Any]:
@@ -97,107 +124,19 @@ def _with_base(data: dict[str, Any], folder: Path, chain: tuple[Path, ...]) -> d
     base = data.pop("extends", None)
     if base is None:
         return data
-    beside = folder / str(base)
-    return merged(_extended(beside if _is_file(beside) else find(str(base)), chain), data)
+    if not isinstance(base, str):
+        raise RecipeError(f"extends = {base!r}: expected the name of a shipped recipe or a file, as text.")
+    beside = folder / base
+    return merged(_extended(beside if text.is_file(beside) else find(base), chain), data)
 
 
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # a name that no file can have
-        return False
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise RecipeError(f"{path} is not YAML: {error}") from error
-    data = _yaml(text, str(path))
-    if not isinstance(data, dict):
-        raise RecipeError(f"{path} is not a recipe: expected keys and values, found {type(data).__name__}.")
-    return data
-
-
-def _yaml(text: str, what: str) -> Any:
-    try:
-        return yaml.load(text, Loader=_NoAliases)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date in month 13
-        raise RecipeError(f"{what} is not YAML: {error}") from error
-
-
-class _NoAliases(yaml.SafeLoader):
-    """Plain YAML only: aliases can blow a small file up to gigabytes, and recipes have `extends` instead."""
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("aliases (*name) are not allowed in recipes; use `extends`")
-        return super().compose_node(parent, index)
-
-
-def merged(base: Mapping[str, Any], over: Mapping[str, Any], parts: Sequence[str] = PARTS) -> dict[str, Any]:
-    """The data of `base` with that of `over` on top, merged key by key.
-
-    A part with another `name` replaces the base's part whole, because options of one part do not fit another.
-    """
-    result = dict(base)
-    for key, value in over.items():
-        old = _part(result.get(key)) if key in parts else result.get(key)
-        result[key] = value
-        if isinstance(old, dict) and isinstance(value, dict) and not (key in parts and _renames(value, old)):
-            result[key] = merged(old, value, parts=())
-    return result
-
-
-def _part(section: Any) -> Any:
-    return {"name": section} if isinstance(section, str) else section
-
-
-def _renames(new: Mapping[str, Any], old: Mapping[str, Any]) -> bool:
-    return new.get("name") not in (None, old.get("name"))
-
-
-def _apply(data: dict[str, Any], override: str) -> None:
-    """Set one ``a.b.c=value`` in the data."""
-    (*parents, last), value = _parsed(override)
-    section = data
-    for name in parents:
-        below = _part(section.get(name)) if section is data and name in PARTS else section.get(name)
-        if not isinstance(below, dict | None):
-            key = override.partition("=")[0].strip()
-            raise RecipeError(f"Override {key!r}: {name!r} is a value, not a section.")
-        section[name] = dict(below or {})
-        section = section[name]
-    if last == "name" and len(parents) == 1 and parents[0] in PARTS and _renames({"name": value}, section):
-        section.clear()  # options of one part do not fit another
-    section[last] = value
-
-
-def _parsed(override: str) -> tuple[list[str], Any]:
-    """The steps of an override's key, renamed where the key has been, and its value, which is YAML."""
-    key, equals, text = override.partition("=")
-    if not equals or not key.strip():
-        raise RecipeError(f"Override {override!r} is not of the form key=value, e.g. search.top_k=3.")
-    steps = key.strip().split(".")
-    nested = _yaml(text, f"The value in override {override!r}")
-    for name in reversed(steps):
-        nested = {name: nested}
-    nested, renamed = upgraded(nested), []
-    for _ in steps:
-        ((name, nested),) = nested.items()
-        renamed.append(name)
-    return renamed, nested
-
-
-def _validated(data: Any, source: str) -> Recipe:
-    for steps, value in zip(optree.tree_paths(data), optree.tree_leaves(data), strict=True):
-        if isinstance(value, float) and not math.isfinite(value):
-            key = ".".join(map(str, steps))
-            raise RecipeError(f"{source}: {key} = {value}: runs record recipes as JSON, which has finite numbers only.")
+def _validated(data: dict[str, Any], source: str) -> Recipe:
     try:
         return Recipe.model_validate(data)
     except ValidationError as error:
-        raise RecipeError(f"{source}: " + "; ".join(_problems(error))) from error
+        found = list(_problems(error))
+        more = [f"and {len(found) - SHOWN} more"] if len(found) > SHOWN else []
+        raise RecipeError(f"{source}: " + "; ".join([*found[:SHOWN], *more])) from error
 
 
 def _problems(error: ValidationError) -> Iterator[str]:
@@ -207,7 +146,13 @@ def _problems(error: ValidationError) -> Iterator[str]:
             known = _keys_beside(problem["loc"])
             yield f"unknown key {where!r}.{guess(str(problem['loc'][-1]), known)} Known: {', '.join(known)}."
         else:
-            yield f"{where} = {problem['input']!r}: {problem['msg']}{former(where)}"
+            yield f"{where} = {shown(problem['input'])}: {problem['msg']}{former(where)}"
+
+
+def shown(value: Any) -> str:
+    """A value in an error, short."""
+    written = repr(value)
+    return written if len(written) <= LONGEST else f"{written[:LONGEST]}..."
 
 
 def _keys_beside(location: tuple[int | str, ...]) -> list[str]:

@@ -7,10 +7,19 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
-class Section(BaseModel):
-    """A section of a recipe: unknown keys are errors, values never change."""
+MOST = 10_000
+"""The largest count in a recipe (candidates, chunks, steps); beyond it lies a slip of the keyboard."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+Count = Annotated[int, Field(ge=1, le=MOST)]
+Seconds = Annotated[float, Field(gt=0, le=10_000_000)]
+Device = Annotated[str, Field(pattern=r"^(cpu|cuda|mps|xpu|npu|hpu|mtia|xla|meta)(:\d{1,3})?$")]
+"""A device as torch writes it, with or without a number."""
+
+
+class Section(BaseModel):
+    """A section of a recipe: unknown keys are errors, and values keep their type and their value."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class FixedCalibration(Section):
@@ -31,9 +40,9 @@ class Place(Section):
 
     url: Annotated[str, Field(pattern=r"^https?://")] | None = None
     python: str | None = None
-    timeout: Annotated[float, Field(gt=0)] = 300.0
-    start_timeout: Annotated[float, Field(gt=0)] = 600.0
-    retries: Annotated[int, Field(ge=0)] = 1
+    timeout: Seconds = 300.0
+    start_timeout: Seconds = 600.0
+    retries: Annotated[int, Field(ge=0, le=MOST)] = 1
 
     @model_validator(mode="before")
     @classmethod
@@ -62,12 +71,12 @@ class RewardPart(Section):
     free the weights when a run ends. where: another process, see `Place`.
     """
 
-    weight: Annotated[float, Field(ge=0)] = 1.0
+    weight: Annotated[float, Field(ge=0, le=1e9)] = 1.0
     calibration: Literal["none", "running", "group", "rank"] | FixedCalibration = "none"
     veto: float | None = None
-    stage: Annotated[int, Field(ge=1)] = 1
+    stage: Count = 1
     on_error: Literal["invalidate", "skip", "raise"] = "invalidate"
-    device: Annotated[str, Field(pattern=r"^[a-z]+(:\d+)?$")] = "auto"
+    device: Literal["auto"] | Device = "auto"
     offload: bool = False
     unload: bool = False
     where: Place | None = None
@@ -94,7 +103,7 @@ class RewardSettings(Section):
     keep: the share of candidates a stage of rewards hands on to the next one, never fewer than `search.top_k`.
     """
 
-    window: Annotated[int, Field(ge=1)] = 10
+    window: Count = 10
     decode: Literal["carried", "cold"] = "carried"
     pixels: Literal["float", "uint8"] = "float"
     keep: Annotated[float, Field(gt=0, le=1)] = 0.5

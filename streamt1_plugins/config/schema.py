@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import ConfigDict, Field, model_validator
 
-from streamt1_plugins.config.rewards import RewardSettings, Section
+from streamt1_plugins.config import yaml12
+from streamt1_plugins.config.rewards import MOST, Count, RewardSettings, Seconds, Section
 from streamt1_plugins.errors import RecipeError
 
 PARTS = ("adapter", "width", "noise", "scoring", "selection", "memory")
@@ -17,7 +17,7 @@ PARTS = ("adapter", "width", "noise", "scoring", "selection", "memory")
 class Part(Section):
     """A plugin by name; every other key is one of its options. A bare string is a name without options."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow")
     name: str
 
     @model_validator(mode="before")
@@ -75,11 +75,17 @@ class SearchSettings(Section):
     `streamt1_plugins.search.offload` for what each costs.
     """
 
-    candidates: Annotated[int, Field(ge=1)] = 2
-    top_k: Annotated[int, Field(ge=1)] = 2
-    batch: Annotated[int, Field(ge=1)] = 1
+    candidates: Count = 2
+    top_k: Count = 2
+    batch: Count = 1
     final: Literal["whole_video", "last_chunk"] = "whole_video"
     offload: Literal["none", "cpu", "recompute"] = "none"
+
+    @model_validator(mode="after")
+    def _is_not_a_slip(self) -> SearchSettings:
+        if self.candidates * self.top_k > MOST:
+            raise ValueError(f"candidates * top_k = {self.candidates * self.top_k} candidates a chunk, at most {MOST}")
+        return self
 
     @property
     def is_wide(self) -> bool:
@@ -96,9 +102,9 @@ class MemoryPlan(Section):
     the model's bfloat16 a decay of 0.999 changes almost nothing.
     """
 
-    sink_chunks: Annotated[int, Field(ge=1)] = 1
-    window_chunks: Annotated[int, Field(ge=1)] = 3
-    max_sink_chunks: Annotated[int, Field(ge=1)] = 5
+    sink_chunks: Count = 1
+    window_chunks: Count = 3
+    max_sink_chunks: Count = 5
     ema_decay: Annotated[float, Field(ge=0, le=1)] = 0.999
     sink_precision: Literal["float32", "model"] = "float32"
 
@@ -110,7 +116,7 @@ class EarlySettings(Section):
     keep: the share of a chunk's candidates that is finished, never fewer than `search.top_k`.
     """
 
-    steps: Annotated[int, Field(ge=0)] = 0
+    steps: Annotated[int, Field(ge=0, le=MOST)] = 0
     keep: Annotated[float, Field(gt=0, le=1)] = 0.5
 
 
@@ -132,9 +138,9 @@ class ParallelSettings(Section):
     thumbnails: whether candidates of other processes have pictures on the run's page.
     """
 
-    candidates: Annotated[int, Field(ge=1)] | None = None
-    prompts: Annotated[int, Field(ge=1)] | None = None
-    timeout: Annotated[float, Field(gt=0)] = 600.0
+    candidates: Count | None = None
+    prompts: Count | None = None
+    timeout: Seconds = 600.0
     send: Literal["latents", "decoded"] = "latents"
     thumbnails: bool = True
 
@@ -147,7 +153,7 @@ class PlacementSettings(Section):
     own, see `rewards`.
     """
 
-    offload: tuple[str, ...] = ()
+    offload: Annotated[tuple[str, ...], Field(strict=False)] = ()
     check: bool = True
 
 
@@ -178,4 +184,4 @@ class Recipe(Section):
 
     def to_yaml(self) -> str:
         """The recipe as YAML that loads back to an equal one."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        return yaml12.write(self.model_dump(mode="json"))

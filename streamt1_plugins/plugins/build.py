@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from streamt1_plugins.api.types import HORIZONS
+from streamt1_plugins.config.load import shown
+from streamt1_plugins.config.plain import plain
 from streamt1_plugins.errors import InputError, PluginError, RecipeError, foreign_code, guess
 from streamt1_plugins.plugins.discovery import discovery
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from streamt1_plugins.api.adapter import Adapter
     from streamt1_plugins.api.register import PolicyKind
@@ -72,10 +76,18 @@ def instance(entry: Entry, options: Mapping[str, Any], where: str) -> Any:
             )
     with foreign_code(f"Reading the options of {entry.name!r} of {entry.origin}"):
         try:
-            return TypeAdapter(kind).validate_python(dict(options))
+            return TypeAdapter(kind).validate_json(json.dumps(plain(options, where)), strict=True)
         except ValidationError as error:
-            problems = "; ".join(f"{'.'.join(map(str, p['loc']))} = {p['input']!r}: {p['msg']}" for p in error.errors())
-            raise RecipeError(f"{where} ({entry.name}): {problems}") from error
+            raise RecipeError(f"{where} ({entry.name}): {'; '.join(_problems(error))}") from error
+
+
+def _problems(error: ValidationError) -> Iterator[str]:
+    for problem in error.errors():
+        key = ".".join(map(str, problem["loc"]))
+        if problem["type"] in ("missing", "missing_argument"):
+            yield f"{key} is missing: this option has no default"
+        else:
+            yield f"{key} = {shown(problem['input'])}: {problem['msg']}"
 
 
 def options_of(plugin: Any) -> dict[str, Any]:
@@ -83,6 +95,15 @@ def options_of(plugin: Any) -> dict[str, Any]:
     if not dataclasses.is_dataclass(plugin):
         return {}
     return {field.name: getattr(plugin, field.name) for field in dataclasses.fields(plugin) if field.init}
+
+
+def written_options(plugin: Any) -> dict[str, Any]:
+    """All options of a plugin as a recipe writes them: plain data. Raises `PluginError` for a type it cannot write."""
+    try:
+        found: dict[str, Any] = to_jsonable_python(options_of(plugin))
+    except PydanticSerializationError as error:
+        raise PluginError(f"An option of {type(plugin).__name__} cannot be written to a recipe: {error}") from error
+    return found
 
 
 def plain_options(plugin: Any) -> dict[str, Any]:
@@ -152,7 +173,7 @@ def reward_sections(recipe: Recipe, given: Given = NOTHING_GIVEN) -> dict[str, A
         for name, settings in getattr(recipe.rewards, horizon).items():
             if settings.where is None:
                 own = given.rewards.get(name)
-                options = plain_options(own) if own else options_of(reward(name, settings, f"rewards.{horizon}.{name}"))
+                options = plain_options(own) if own else written_options(reward(name, settings, f"rewards.{horizon}.{name}"))
                 data[horizon][name]["options"] = options
     return data
 

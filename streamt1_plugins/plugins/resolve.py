@@ -76,13 +76,13 @@ def _known() -> str:
 def completed(recipe: Recipe, entry: AdapterEntry, given: Given = NOTHING_GIVEN) -> Recipe:
     """The recipe with every default written out: with the `given` objects it reproduces the run."""
     data = recipe.model_dump(mode="json")
-    options = build.options_of(build.instance(entry, recipe.adapter.options, "adapter"))
+    options = build.written_options(build.instance(entry, recipe.adapter.options, "adapter"))
     data["adapter"] = {"name": entry.name, **options}
     for kind, policy in build.policies(recipe, given).items():
         if kind in given.policies:
             data[kind] = {"name": type(policy).__name__, **build.plain_options(policy)}
         else:
-            data[kind] = {"name": getattr(recipe, kind).name, **build.options_of(policy)}
+            data[kind] = {"name": getattr(recipe, kind).name, **build.written_options(policy)}
     for name, reward in given.rewards.items():
         if not any(name in data["rewards"][horizon] for horizon in HORIZONS):
             for horizon in reward.horizons:

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from streamt1_plugins.api.hookspecs import hookimpl
 from streamt1_plugins.api.types import Proposal
+from streamt1_plugins.config.rewards import Device
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,7 +59,7 @@ class Propagate:
 
     sigma: Annotated[float, Field(ge=-1, le=1)] = -0.1
     seeds: Literal["fresh", "release"] = "fresh"
-    device: str = "cpu"
+    device: Device = "cpu"
 
     @hookimpl
     def streamt1_propose_noise(self, run: Run, chunk: Chunk, beam: Beam, count: int) -> list[Proposal]:
