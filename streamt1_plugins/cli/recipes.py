@@ -39,7 +39,7 @@ def show(
     """Print a recipe as YAML."""
     from streamt1_plugins.config import load as recipes
 
-    text = _resolved(recipe).to_yaml() if resolved else recipes.find(recipe).read_text(encoding="utf-8")
+    text = _resolved(recipe).to_yaml() if resolved else recipes.read(recipes.find(recipe))
     typer.echo(text, nl=False)
 
 
@@ -52,7 +52,7 @@ def copy(
     """Copy a recipe to a file, to change it."""
     from streamt1_plugins.config import load as recipes
 
-    text = recipes.find(recipe).read_text(encoding="utf-8")
+    text = recipes.read(recipes.find(recipe))
     if file.exists() and not force:
         raise OutputError(f"{file} exists. Overwrite it with --force.")
     _write(file, text)

@@ -16,7 +16,7 @@ from streamt1_plugins.config.plain import plain
 from streamt1_plugins.config.renamed import former, upgraded
 from streamt1_plugins.config.rewards import FixedCalibration, RewardPart
 from streamt1_plugins.config.schema import Recipe
-from streamt1_plugins.errors import InputError, RecipeError, guess, unknown_name
+from streamt1_plugins.errors import InputError, RecipeError, UnknownNameError, guess, unknown_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -124,10 +124,15 @@ def _with_base(data: dict[str, Any], folder: Path, chain: tuple[Path, ...]) -> d
     base = data.pop("extends", None)
     if base is None:
         return data
+    what = f"{chain[-1] if chain else 'recipe'}: extends"
     if not isinstance(base, str):
-        raise RecipeError(f"extends = {base!r}: expected the name of a shipped recipe or a file, as text.")
+        raise RecipeError(f"{what} = {shown(base)}: expected the name of a shipped recipe or a file, as text.")
     beside = folder / base
-    return merged(_extended(beside if text.is_file(beside) else find(base), chain), data)
+    try:
+        found = beside if text.is_file(beside) else find(base)
+    except (RecipeError, UnknownNameError) as error:
+        raise type(error)(f"{what}: {error}") from error
+    return merged(_extended(found, chain), data)
 
 
 def _validated(data: dict[str, Any], source: str) -> Recipe:

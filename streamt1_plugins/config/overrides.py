@@ -42,6 +42,8 @@ def _read(override: Any) -> tuple[list[str], Any]:
     steps = key.strip().split(".")
     if not equals or not all(steps):
         raise RecipeError(f"Override {override!r} is not of the form key=value, e.g. search.top_k=3.")
+    if steps == ["extends"]:
+        raise RecipeError(f"Override {override!r}: `extends` belongs to a recipe file. Name the base as the recipe.")
     nested = yaml12.read(text, f"The value in override {override[:80]!r}")
     for name in reversed(steps):
         nested = {name: nested}

@@ -12,7 +12,8 @@ MOST = 10_000
 
 Count = Annotated[int, Field(ge=1, le=MOST)]
 Seconds = Annotated[float, Field(gt=0, le=10_000_000)]
-Device = Annotated[str, Field(pattern=r"^(cpu|cuda|mps|xpu|npu|hpu|mtia|xla|meta)(:\d{1,3})?$")]
+DEVICE = r"(cpu|cuda|mps|xpu|npu|hpu|mtia|xla|meta)(:\d{1,3})?"
+Device = Annotated[str, Field(pattern=f"^{DEVICE}$")]
 """A device as torch writes it, with or without a number."""
 
 
@@ -76,7 +77,7 @@ class RewardPart(Section):
     veto: float | None = None
     stage: Count = 1
     on_error: Literal["invalidate", "skip", "raise"] = "invalidate"
-    device: Literal["auto"] | Device = "auto"
+    device: Annotated[str, Field(pattern=f"^(auto|{DEVICE})$")] = "auto"
     offload: bool = False
     unload: bool = False
     where: Place | None = None

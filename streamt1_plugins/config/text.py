@@ -45,18 +45,23 @@ def read_text(path: Path, what: str, limit: int) -> str:
     """
     where = f"{what} {str(path)!r}"
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            found = "a folder" if path.is_dir() else "no regular file (a pipe or a device)"
-            raise InputError(f"{where} is {found}. Name a text file.")
-        with path.open("rb") as file:
-            data = file.read(limit + 1)
+        kind = stat.S_IFMT(path.stat().st_mode)
+        data = _start_of(path, limit + 1) if kind == stat.S_IFREG else b""  # a pipe may never end
     except FileNotFoundError as error:
         raise InputError(f"{where} does not exist.") from error
     except (OSError, ValueError) as error:
         raise InputError(f"{where} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
+    if kind != stat.S_IFREG:
+        found = "a folder" if kind == stat.S_IFDIR else "no regular file (a pipe or a device)"
+        raise InputError(f"{where} is {found}. Name a text file.")
     if len(data) > limit:
         raise InputError(f"{where} has more than {limit:,} bytes, the limit.")
     return _decoded(data, where)
+
+
+def _start_of(path: Path, size: int) -> bytes:
+    with path.open("rb") as file:
+        return file.read(size)
 
 
 def _decoded(data: bytes, where: str) -> str:
