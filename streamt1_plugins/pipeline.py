@@ -17,6 +17,7 @@ from streamt1_plugins.evaluation.evaluator import Evaluator
 from streamt1_plugins.evaluation.pool import RewardPool
 from streamt1_plugins.plugins import build
 from streamt1_plugins.plugins.build import NOTHING_GIVEN, Given
+from streamt1_plugins.plugins.check import readable
 from streamt1_plugins.plugins.resolve import completed, model_folder, resolve, resolve_adapter
 from streamt1_plugins.plugins.run_hooks import RunHooks, decides
 from streamt1_plugins.runs.observers.callback import OnChunkEnd
@@ -152,8 +153,7 @@ class StreamPipeline:
     def set_observers(self, observers: Mapping[str, object]) -> None:
         """Replace the caller's observers, from the next call on."""
         # Those given by the caller come first: what the recipe adds, such as wandb, may show the files they wrote.
-        added = {name: each for name, each in build.observers(self.recipe).items() if name not in observers}
-        self._observers = dict(observers) | added
+        self._observers = build.observers(self.recipe, observers)
 
     def to(self, *args: Any, **kwargs: Any) -> StreamPipeline:
         """Move the inner pipeline; returns the wrapper, so that ``pipe = pipe.to("cuda")`` keeps searching."""
@@ -170,8 +170,17 @@ class StreamPipeline:
         if prompt is not None:
             call["prompt"] = prompt
         calls = prompts.split(call, self.recipe.seed)
-        outputs = [self.complete(self.begin(**each)) for each in calls]
+        self._check_several(calls)
+        outputs = prompts.made(calls, lambda each: self.complete(self.begin(**each)))
         return outputs[0] if len(calls) == 1 else prompts.joined(outputs)
+
+    def _check_several(self, calls: Sequence[Mapping[str, Any]]) -> None:
+        """Raise `InputError` before the first of several videos where a later one could not be made or kept."""
+        if len(calls) > 1:
+            build.refuse_single_places(self._observers, f"this call makes {len(calls)}")
+            for each in calls:
+                if isinstance(each.get("prompt"), str):
+                    readable(each["prompt"], ((bound.name, bound.reward) for bound in self._rewards.bound))
 
     def complete(self, run: Run) -> Any:
         """Search an open run to its end and close it; returns what the call returns."""

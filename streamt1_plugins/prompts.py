@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +11,9 @@ import torch
 from streamt1_plugins.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+
+log = logging.getLogger("streamt1")
 
 
 def split(call: Mapping[str, Any], seed: int) -> list[dict[str, Any]]:
@@ -33,6 +36,29 @@ def split(call: Mapping[str, Any], seed: int) -> list[dict[str, Any]]:
         _with_prompts(rest, prompts[i // copies], negatives[i // copies % len(negatives)]) | {"generator": generator}
         for i, generator in enumerate(generators)
     ]
+
+
+def made(calls: Sequence[Mapping[str, Any]], make: Callable[[Mapping[str, Any]], Any]) -> list[Any]:
+    """The output of `make` for each call, in order.
+
+    Where one of several fails, whatever it raises has the attribute `outputs`: the finished ones before it, joined,
+    or None where there are none.
+    """
+    outputs: list[Any] = []
+    for number, call in enumerate(calls, start=1):
+        try:
+            outputs.append(make(call))
+        except BaseException as error:
+            if len(calls) > 1:
+                error.outputs = joined(outputs) if outputs else None  # type: ignore[attr-defined]
+                log.warning(
+                    "Video %d of %d was not made. The attribute `outputs` of the error has the %d before it.",
+                    number,
+                    len(calls),
+                    len(outputs),
+                )
+            raise
+    return outputs
 
 
 def joined(outputs: Sequence[Any]) -> Any:

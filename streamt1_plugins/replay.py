@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamt1_plugins.api.candidate import Beam
 from streamt1_plugins.api.types import Node
+from streamt1_plugins.config.text import user_path
 from streamt1_plugins.errors import InputError, unknown_name
 from streamt1_plugins.resuming import begin_again, closing_on_error, placed, wrap_again
 from streamt1_plugins.runs.observers.record import record_to
@@ -44,7 +45,8 @@ def replayed(
     """An open run whose single beam ends with `node` of a recorded one. Arguments as for `regenerate`."""
     recorded = RecordedRun.read(folder)
     path = path_to(recorded, node)
-    wrapped = wrap_again(recorded, placed(recorded.recipe, recorded.folder), pipe, device, {})
+    recipe = placed(recorded.recipe, recorded.folder).model_copy(update={"observers": {}})  # nothing is observed
+    wrapped = wrap_again(recorded, recipe, pipe, device, {})
     run = begin_again(recorded, wrapped, call)
     try:
         follow(wrapped.search(run), recorded.tree(), path)
@@ -71,7 +73,8 @@ def branch(
     recorded = RecordedRun.read(folder)
     *path, last = path_to(recorded, node)
     picked = replace(last, fate="kept", rank=0)
-    recipe = placed(recorded.recipe, Path(out))
+    out = user_path(out)
+    recipe = placed(recorded.recipe, out)
     wrapped = wrap_again(recorded, recipe, pipe, device, {**record_to(out), **(observers or {})})
     run = begin_again(recorded, wrapped, call)
     with closing_on_error(run.session):
@@ -80,7 +83,7 @@ def branch(
         for other in run.tree.chunk(picked.chunk):  # the picked node alone survives
             run.tree.add(replace(other, fate="pruned" if other.is_valid else "invalid", rank=None))
         run.tree.add(picked)
-        strips.copy(recorded.folder, Path(out), run.tree.nodes)
+        strips.copy(recorded.folder, out, run.tree.nodes)
         run.tree.note(f"Continues node {node} of {recorded.folder}, picked by hand.")
     return wrapped
 

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("streamt1")
 
+PLACES = ("path", "append")
+"""Options of the observers that record a run."""
+
 
 def resume(
     folder: str | Path,
@@ -64,7 +67,7 @@ def open_interrupted(
     chunks = saved.chunks if saved else 0
     recipe = placed(recorded.recipe, recorded.folder, append=True)
     recorders = record_to(recorded.folder, append=True)
-    if "video" in recipe.observers:
+    if "path" in recipe.observers.get("video", {}):
         del recorders["video"]  # the recipe has it written elsewhere
     wrapped = wrap_again(recorded, recipe, pipe, device, {**recorders, **(observers or {})})
     run = begin_again(recorded, wrapped, call)
@@ -116,7 +119,12 @@ def placed(recipe: Recipe, folder: Path, *, append: bool = False) -> Recipe:
 
     `append`: continue what the run logged to wandb.
     """
-    observers = dict(recipe.observers)
+    # Where the record is written is decided by the folder; a branch never writes over the video of its run.
+    decided = {"folder": PLACES, "journal": PLACES, "report": PLACES, "video": () if append else PLACES}
+    observers = {
+        name: {key: value for key, value in options.items() if key not in decided.get(name, ())}
+        for name, options in recipe.observers.items()
+    }
     if observers.get("wandb", {}).get("folder"):
         observers["wandb"] = {**observers["wandb"], "folder": str(folder), "append": append}
     # A run may be resumed with any number of processes.

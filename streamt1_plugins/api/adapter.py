@@ -210,6 +210,17 @@ class HasFootprint(Protocol):
 
 
 @runtime_checkable
+class HasCheck(Protocol):
+    """An adapter that can also check a call before its model is loaded. Optional, like `HasOutline`."""
+
+    def check(self, model: str, call: Mapping[str, Any]) -> None:
+        """Raise `InputError` for a call on that folder or hub id that `open` would refuse. Loads no weights.
+
+        What files on this machine do not show is not checked. `call` may lack the prompt.
+        """
+
+
+@runtime_checkable
 class OutlinedSession(Protocol):
     """A session that can also give the forwards of its call. Optional: a budget of forwards plans with it."""
 

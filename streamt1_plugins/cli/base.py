@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
+from streamt1_plugins.config.text import user_path
 from streamt1_plugins.errors import StreamT1Error
 
 if TYPE_CHECKING:
@@ -17,7 +19,8 @@ if TYPE_CHECKING:
 
 Options = TypeVar("Options")
 
-USER_ERROR, INTERRUPTED = 2, 130
+USER_ERROR, SOME_FAILED, INTERRUPTED = 2, 3, 130
+"""Exit codes: a mistake that can be corrected, some of several videos not made, Ctrl-C."""
 
 
 class ErrorGroup(TyperGroup):
@@ -66,7 +69,9 @@ def takes(options: type[Options]) -> Callable[[Callable[[Options], None]], Calla
 
     def decorate(function: Callable[[Options], None]) -> Callable[..., None]:
         def command(**given: Any) -> None:
-            function(options(**given))
+            function(
+                options(**{name: user_path(each) if isinstance(each, Path) else each for name, each in given.items()})
+            )
 
         command.__name__, command.__doc__ = function.__name__, function.__doc__
         hints = get_type_hints(options, include_extras=True)

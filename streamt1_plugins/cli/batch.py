@@ -1,4 +1,7 @@
-"""`streamt1 generate --prompts FILE`: a run folder per prompt, over all processes; existing runs are finished."""
+"""`streamt1 generate --prompts FILE`: a run folder per prompt, over all processes; existing runs are finished.
+
+A prompt that cannot be made is reported with its line; the others are made.
+"""
 
 from __future__ import annotations
 
@@ -10,35 +13,33 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
-from streamt1_plugins.errors import InputError
+from streamt1_plugins.cli.base import complain
+from streamt1_plugins.cli.running import VIDEO
+from streamt1_plugins.config.prompt_file import read_prompts as read_prompts
+from streamt1_plugins.errors import InputError, OutputError, StreamT1Error, foreign_code
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from streamt1_plugins.config.prompt_file import PromptLine
     from streamt1_plugins.pipeline import StreamPipeline
     from streamt1_plugins.search.distributed.launch import Group
     from streamt1_plugins.search.distributed.world import World
 
+NAME_LENGTH = 80
 PAUSE = 0.2  # seconds between two readings of the other processes' progress
 
 State = Literal["new", "begun", "done"]
 
 
-def read_prompts(path: Path) -> list[str]:
-    """The prompts of a text file: one per line, ``#`` starts a comment."""
-    if not path.is_file():
-        raise InputError(f"The prompt file {str(path)!r} does not exist.")
-    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    found = [line for line in lines if line and not line.startswith("#")]
-    if not found:
-        raise InputError(f"{path} holds no prompts: one per line, # starts a comment.")
-    return found
+class OtherRunError(InputError):
+    """A folder of the batch holds a run of another prompt or recipe, so the whole batch is another one."""
 
 
 def folder_of(out: Path, index: int, prompt: str) -> Path:
     """The run folder of a prompt, named by its number in the file and its first words."""
-    return out / "-".join([f"{index + 1:04d}", *words_of(prompt)])
+    return out / "-".join([f"{index + 1:04d}", *words_of(prompt)])[:NAME_LENGTH].rstrip("-")
 
 
 def words_of(prompt: str) -> list[str]:
@@ -47,7 +48,7 @@ def words_of(prompt: str) -> list[str]:
 
 
 def state_of(folder: Path, prompt: str, recipe: Mapping[str, Any]) -> State:
-    """Whether a prompt's run is new, begun or done. Raises `InputError` where the folder holds a run of another one."""
+    """Whether a prompt's run is new, begun or done. Raises `OtherRunError` for a run of another one."""
     from streamt1_plugins.runs.journal import JOURNAL
     from streamt1_plugins.runs.recorded import RecordedRun
 
@@ -56,7 +57,7 @@ def state_of(folder: Path, prompt: str, recipe: Mapping[str, Any]) -> State:
     recorded = RecordedRun.read(folder)
     then = recorded.recipe.model_dump(mode="json")
     if recorded.start["prompt"] != prompt or _comparable(then) != _comparable(recipe):
-        raise InputError(f"{folder} holds a run of another prompt or recipe. Choose another --out.")
+        raise OtherRunError(f"{folder} holds a run of another prompt or recipe. Choose another --out.")
     return "done" if recorded.status == "finished" else "begun"
 
 
@@ -65,30 +66,75 @@ def _comparable(recipe: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in recipe.items() if name not in ("observers", "parallel")}
 
 
+def report_problems(file: Path, lines: Sequence[PromptLine]) -> None:
+    """Print every prompt that cannot be used. Raises `InputError` where that is all of them."""
+    wrong = [line for line in lines if line.problem]
+    if len(wrong) == len(lines):
+        raise InputError(f"{file}: no prompt can be used. Line {wrong[0].number}: {wrong[0].problem}")
+    for line in wrong:
+        complain(f"{file}, line {line.number}: {line.problem.rstrip('.')}. The other prompts are made.")
+
+
 @dataclass(frozen=True)
 class Batch:
     """One process's part in a file of prompts."""
 
     pipe: StreamPipeline
-    prompts: list[str]
+    file: Path
+    prompts: list[PromptLine]
     out: Path
     call: Mapping[str, Any]
     group: Group
     world: World | None
+    quiet: bool = False
 
-    def run(self) -> None:
-        """Make videos until no prompt is left; a process that has finished one takes the next."""
-        prints = self.world is None or self.world.rank == 0
+    def run(self) -> int:
+        """Make videos until no prompt is left; a process that has finished one takes the next.
+
+        Returns the number of prompts without a video: of all processes in the first one, else of this one.
+        """
+        prints, failed = self.world is None or self.world.rank == 0, 0
         for index in self._turns():
-            folder = folder_of(self.out, index, self.prompts[index])
-            made = self._make(folder, self.prompts[index])
-            if prints:
-                typer.echo(f"[{index + 1}/{len(self.prompts)}] {folder}{'' if made else '  (exists)'}")
+            folder = folder_of(self.out, index, self.prompts[index].text)
+            state = self._attempt(folder, self.prompts[index])
+            failed += state == "failed"
+            if prints and state != "failed":
+                exists = "  (exists)" if state == "done" else ""
+                typer.echo(folder / VIDEO if self.quiet else f"[{index + 1}/{len(self.prompts)}] {folder}{exists}")
             if self.world is not None and self.group.workers.rank == 0:
+                self.world.status_board.count("failed", int(state == "failed"))
                 self.world.status_board.count("finished", 1)
         if prints:
             self._wait_for_others()
-            typer.echo(f"{len(self.prompts)} videos in {self.out}")
+            failed = failed if self.world is None else self.world.status_board.count("failed")
+            if not self.quiet:
+                typer.echo(f"{len(self.prompts) - failed} videos in {self.out}")
+        return failed
+
+    def _attempt(self, folder: Path, line: PromptLine) -> State | Literal["failed"]:
+        """Make or finish the run of one prompt, unless it was finished before; a failure is printed."""
+        if line.problem:  # has been reported
+            return "failed"
+        try:
+            with foreign_code("Making this video"):
+                return self._make(folder, line.text)
+        except (OtherRunError, OutputError):  # will meet the other prompts too
+            raise
+        except StreamT1Error as error:
+            if self._concerns_others(error):
+                raise
+            if self.group.workers.rank == 0:
+                complain(f"{self.file}, line {line.number}: {error}")
+            return "failed"
+
+    def _concerns_others(self, error: StreamT1Error) -> bool:
+        """Whether an error ends other processes too: one in a search that they share, or one that they had."""
+        if self.world is None:
+            return False
+        from streamt1_plugins.search.distributed.world import LostProcessError
+
+        is_shared = self.group.workers.size > 1 and not isinstance(error, InputError)
+        return self.world.is_over or is_shared or isinstance(error, LostProcessError)
 
     def _turns(self) -> Iterator[int]:
         """Numbers of prompts; the processes that share candidates get the same ones."""
@@ -101,8 +147,8 @@ class Batch:
                 return
             yield index
 
-    def _make(self, folder: Path, prompt: str) -> bool:
-        """Make or finish the run of one prompt; returns False where it was finished before."""
+    def _make(self, folder: Path, prompt: str) -> State:
+        """Make or finish the run of one prompt, unless it was finished before; returns what it was."""
         from streamt1_plugins.resuming import open_interrupted
         from streamt1_plugins.runs.observers.record import record_to
 
@@ -115,7 +161,7 @@ class Batch:
         elif state == "new":
             self.pipe.set_observers(record_to(folder))
             self.pipe(prompt, **self.call)
-        return state != "done"
+        return state
 
     def _wait_for_others(self) -> None:
         while self.world is not None and self.world.status_board.count("finished") < len(self.prompts):

@@ -10,10 +10,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from streamt1_plugins.cli.base import USER_ERROR, complain, terminal
-from streamt1_plugins.errors import OutputError, StreamT1Error, foreign_code
+from streamt1_plugins.config.text import user_path
+from streamt1_plugins.errors import InputError, OutputError, StreamT1Error, foreign_code
 
 if TYPE_CHECKING:
     from streamt1_plugins.config.schema import Recipe
+    from streamt1_plugins.plugins.check import Checked
 
 app = typer.Typer(no_args_is_help=True, help="List, show, copy, validate and compare recipes.")
 
@@ -53,6 +55,7 @@ def copy(
     from streamt1_plugins.config import load as recipes
 
     text = recipes.read(recipes.find(recipe))
+    file = user_path(file)
     if file.exists() and not force:
         raise OutputError(f"{file} exists. Overwrite it with --force.")
     _write(file, text)
@@ -65,12 +68,16 @@ def validate(
         list[str], typer.Argument(metavar="NAME|FILE...", help="Shipped recipes or YAML files.", show_default=False)
     ],
     num_frames: Annotated[int | None, typer.Option(help="Frames of the video. Default: the adapter's.")] = None,
+    prompts: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Check the prompts of this file too, one per line.")
+    ] = None,
 ) -> None:
     """Check recipes, every key, name and option, and print the cost and the memory of a video. Loads no weights."""
     bad = 0
     for recipe in recipes:
         try:
             resolved = _resolved(recipe)
+            _check_calls(resolved, num_frames, prompts)
             cost = f"{_cost(resolved, num_frames)}\n       {_memory(resolved, num_frames)}"
         except StreamT1Error as error:
             bad += 1
@@ -91,7 +98,7 @@ def schema(
     if file is None:
         typer.echo(json_schema.text(), nl=False)
     else:
-        _write(file, json_schema.text())
+        _write(user_path(file), json_schema.text())
         typer.echo(file)
 
 
@@ -146,13 +153,28 @@ def _memory(recipe: Recipe, num_frames: int | None) -> str:
 
 def _resolved(name: str) -> Recipe:
     """The complete recipe, with every part built once to check it."""
-    from streamt1_plugins.plugins import build
     from streamt1_plugins.plugins.resolve import resolve
 
-    recipe = resolve(name)
-    build.rewards(recipe)
-    build.observers(recipe)
-    return recipe
+    return _checked(resolve(name)).recipe
+
+
+def _checked(recipe: Recipe) -> Checked:
+    """The checks that `generate` makes, with the observers that it adds."""
+    from streamt1_plugins.plugins.check import Checked
+    from streamt1_plugins.runs.observers.record import record_to
+
+    return Checked.of(recipe, record_to("runs/NAME"))
+
+
+def _check_calls(recipe: Recipe, num_frames: int | None, prompts: Path | None) -> None:
+    """Raise `InputError` for a length, or for prompts of a file, that `generate` would refuse."""
+    from streamt1_plugins.config.prompt_file import prompt_lines
+
+    checked, call = _checked(recipe), {} if num_frames is None else {"num_frames": num_frames}
+    checked.call(call)
+    lines = [] if prompts is None else prompt_lines(user_path(prompts), lambda prompt: checked.prompt(prompt, call))
+    if wrong := [f"line {line.number}: {line.problem}" for line in lines if line.problem]:
+        raise InputError(f"{prompts}: {'; '.join(wrong)}")
 
 
 def _line(path: Path) -> str:

@@ -14,16 +14,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from streamt1_plugins.api.reward import RewardInput
-from streamt1_plugins.errors import OutputError, RecipeError
+from streamt1_plugins.errors import InputError, OutputError, RecipeError, StreamT1Error, foreign_code
 from streamt1_plugins.pipeline import StreamPipeline, load, wrap
 from streamt1_plugins.plugins import build
+from streamt1_plugins.plugins.check import Checked, readable
 from streamt1_plugins.plugins.discovery import discovery
 from streamt1_plugins.plugins.resolve import resolve
 from streamt1_plugins.runs.files import write_atomically
 from streamt1_plugins.runs.report import strips
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from torch import Tensor
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from streamt1_plugins.api.reward import Reward
     from streamt1_plugins.compare.comparison import Comparison
     from streamt1_plugins.config.schema import Recipe
+
+    OnFailure = Callable[[tuple[str, str, int], StreamT1Error], None]
 
 RESULTS = "results.jsonl"
 SHOWN, HEIGHT, QUALITY = 10, 96, 80
@@ -67,8 +70,14 @@ def missing(comparison: Comparison, out: Path) -> list[tuple[str, str, int]]:
     return [each for each in wanted if each not in done]
 
 
-def run(comparison: Comparison, out: Path, pipelines: Pipelines | None = None) -> Iterator[dict[str, Any]]:
-    """Yield a row per missing video, after appending it to ``out/results.jsonl``."""
+def run(
+    comparison: Comparison, out: Path, pipelines: Pipelines | None = None, failed: OnFailure | None = None
+) -> Iterator[dict[str, Any]]:
+    """Yield a row per missing video, after appending it to ``out/results.jsonl``.
+
+    failed: called with each video that cannot be made or judged, and the error; the others are made. Without it the
+    first error is raised.
+    """
     circular = circular_recipes(comparison)
     make_folder(out)
     comparison.record_to(out)
@@ -77,16 +86,50 @@ def run(comparison: Comparison, out: Path, pipelines: Pipelines | None = None) -
     pipelines = pipelines or Pipelines(comparison.model)
     for label, wanted in groupby(missing(comparison, out), key=lambda each: each[0]):
         pipe = pipelines(comparison.recipes[label])
-        for _, prompt, seed in wanted:
-            row = {"recipe": label, "prompt": prompt, "seed": seed, **generated(pipe, prompt, seed, comparison.call)}
-            run = pipe.last_run
-            frames = torch.cat(run.beams[0].history.frames)
-            row["judge"] = scores(judge, frames, prompt, run.session)
+        for video in wanted:
+            _, prompt, seed = video
+            try:
+                with foreign_code("This video"):
+                    row = {"recipe": label, "prompt": prompt, "seed": seed}
+                    row |= generated(pipe, prompt, seed, comparison.call)
+                    frames = torch.cat(pipe.last_run.beams[0].history.frames)
+                    row["judge"] = scores(judge, frames, prompt, pipe.last_run.session)
+            except StreamT1Error as error:
+                if failed is None:
+                    raise
+                failed(video, error)
+                continue
             row["strip"] = write_strip(out, row, frames)
             if label in circular:
                 row["circular"] = True
             append(out, row)
             yield row
+
+
+def checker(comparison: Comparison) -> Callable[[str], None]:
+    """A function that raises `InputError` for a prompt that a recipe's model or rewards, or the judge, cannot read.
+
+    Raises `InputError` where the recipes are for different models, a length is refused, or an observer would write all
+    videos to one place.
+    """
+    judge = build.instance(discovery().rewards[comparison.judge], {}, "judge")
+    recipes = {label: resolve(recipe, comparison.model) for label, recipe in comparison.recipes.items()}
+    if len(models := {(recipe.model, recipe.adapter.name) for recipe in recipes.values()}) > 1:
+        raise InputError(
+            f"The recipes name different models ({', '.join(sorted(str(model) for model, _ in models))}), and a "
+            "comparison runs one. Name it with --model, or compare recipes of one model."
+        )
+    checks = [Checked.of(recipe, {}) for recipe in recipes.values()]
+    for each in checks:
+        build.refuse_single_places(each.added, "a comparison makes several")
+        each.call(comparison.call or {})
+
+    def check(prompt: str) -> None:
+        readable(prompt, [(comparison.judge, judge)])
+        for each in checks:
+            each.prompt(prompt, comparison.call or {})
+
+    return check
 
 
 def make_folder(out: Path) -> None:

@@ -93,3 +93,19 @@ def _refuse(override: str, steps: list[str], read: Sequence[tuple[str, list[str]
     raise RecipeError(
         f"Override {override!r} is undone by {later[-1]!r}: give each key once, and a section before its keys."
     )
+
+
+def refuse_double(overrides: Sequence[str], **options: str | None) -> None:
+    """Raise `RecipeError` for an option of the command line that an override gives another value.
+
+    options: by the name of a key or a part of the recipe, None where it was not given.
+    """
+    data: dict[str, Any] = {}
+    if all(value is None for value in options.values()):
+        return
+    apply(data, overrides)
+    for name, value in options.items():
+        found = as_part(data.get(name)) if name in PARTS else data.get(name)
+        found = found.get("name") if isinstance(found, dict) else found
+        if value is not None and found not in (None, value):
+            raise RecipeError(f"--{name} {value} and an override give {name} two values, also {found!r}: give one.")

@@ -1,4 +1,4 @@
-"""Plain data: what a recipe holds, and what YAML and JSON give back as it was. Anything else is an error with its key."""
+"""Plain data: what a recipe holds, and YAML and JSON give back as it was. Anything else is an error with its key."""
 
 from __future__ import annotations
 

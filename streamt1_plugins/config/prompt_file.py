@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from streamt1_plugins.config.text import lines, read_text, user_path
 from streamt1_plugins.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 MAX_BYTES = 20_000_000
@@ -30,8 +31,10 @@ class PromptLine:
     problem: str | None = None
 
 
-def prompt_lines(path: str | Path) -> list[PromptLine]:
+def prompt_lines(path: str | Path, check: Callable[[str], None] | None = None) -> list[PromptLine]:
     """The lines of a prompt file that hold prompts, also those that cannot be used.
+
+    check: raises `InputError` for a prompt that cannot be used.
 
     The file is UTF-8, or UTF-16 or UTF-32 with a byte order mark; lines end with LF, CR LF or CR. Raises `InputError`
     for a file that cannot be read or holds no prompt.
@@ -41,7 +44,16 @@ def prompt_lines(path: str | Path) -> list[PromptLine]:
     found = [PromptLine(number, line, _problem(line)) for number, line in stripped if line and line[0] != "#"]
     if not found:
         raise InputError(f"{path} holds no prompts: one per line, # starts a comment.")
-    return found
+    return found if check is None else [_checked(line, check) for line in found]
+
+
+def _checked(line: PromptLine, check: Callable[[str], None]) -> PromptLine:
+    if line.problem is None:
+        try:
+            check(line.text)
+        except InputError as error:
+            return replace(line, problem=str(error))
+    return line
 
 
 def read_prompts(path: str | Path) -> list[str]:

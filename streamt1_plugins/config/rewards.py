@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
-
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 MOST = 10_000
 """The largest count in a recipe (candidates, chunks, steps); beyond it lies a slip of the keyboard."""
@@ -30,6 +31,14 @@ class FixedCalibration(Section):
     std: Annotated[float, Field(gt=0)] = 1.0
 
 
+def _address(url: str) -> str:
+    """The URL of a server. Raises `ValueError` where it names no host, or a port that is none."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0 or re.search(r"\s", url):
+        raise ValueError("expected an address like http://127.0.0.1:8700")
+    return url
+
+
 class Place(Section):
     """The process in which a reward runs, if not this one; a bare string is a URL or an interpreter.
 
@@ -39,7 +48,7 @@ class Place(Section):
     interpreter that died is started again.
     """
 
-    url: Annotated[str, Field(pattern=r"^https?://")] | None = None
+    url: Annotated[str, AfterValidator(_address)] | None = None
     python: str | None = None
     timeout: Seconds = 300.0
     start_timeout: Seconds = 600.0

@@ -1,4 +1,4 @@
-"""Text files and paths as people give them: any Unicode encoding with its mark, a size limit, `~` for the home folder."""
+"""Text files and paths as people give them: any Unicode encoding with its mark, a size limit, `~` for home."""
 
 from __future__ import annotations
 

@@ -52,7 +52,9 @@ def read(text: str, what: str) -> Any:
         said = [error.context] if str(error.problem).startswith("but ") else []
         raise _error(what, place, " ".join(" ".join(map(str, [*said, error.problem])).split())) from error
     except yaml.reader.ReaderError as error:
-        raise _error(what, _place(text, error.position), f"the character U+{error.character:04X} is not allowed") from error
+        raise _error(
+            what, _place(text, error.position), f"the character U+{error.character:04X} is not allowed"
+        ) from error
     except (yaml.YAMLError, ValueError, OverflowError) as error:  # ValueError: an escape beyond Unicode
         raise _error(what, None, str(error)) from error
 

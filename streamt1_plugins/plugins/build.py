@@ -13,6 +13,7 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 from streamt1_plugins.api.types import HORIZONS
 from streamt1_plugins.config.load import shown
 from streamt1_plugins.config.plain import plain
+from streamt1_plugins.config.text import user_path
 from streamt1_plugins.errors import InputError, PluginError, RecipeError, foreign_code, guess
 from streamt1_plugins.plugins.discovery import discovery
 
@@ -125,10 +126,53 @@ def policies(recipe: Recipe, given: Given = NOTHING_GIVEN) -> dict[PolicyKind, A
     return built
 
 
-def observers(recipe: Recipe) -> dict[str, Any]:
-    """The observers of a recipe by name."""
-    table = discovery().policies["observer"]
-    return {name: instance(table[name], options, f"observers.{name}") for name, options in recipe.observers.items()}
+def observers(recipe: Recipe, given: Mapping[str, object] | None = None) -> dict[str, Any]:
+    """The observers of a run by name: those given as objects, then those that the recipe adds.
+
+    A given one has the options that the recipe names for it. Raises `RecipeError` where its own differ.
+    """
+    table, found = discovery().policies["observer"], dict(given or {})
+    asked = {name: _at_home(options) for name, options in recipe.observers.items()}
+    for name in found.keys() & asked.keys():
+        found[name] = _with_options(table[name], found[name], asked[name], f"observers.{name}")
+    added = {name: options for name, options in asked.items() if name not in found}
+    return found | {name: instance(table[name], options, f"observers.{name}") for name, options in added.items()}
+
+
+def _at_home(options: Mapping[str, Any]) -> dict[str, Any]:
+    """An observer's options with `~` in its path replaced by the home folder."""
+    paths = {name: options[name] for name in ("path", "folder") if isinstance(options.get(name), str)}
+    return {**options, **{name: str(user_path(path)) for name, path in paths.items() if path.startswith("~")}}
+
+
+def _with_options(entry: Entry, observer: object, options: Mapping[str, Any], where: str) -> object:
+    """The observer with these options. Those of its options that are no defaults cannot be changed."""
+    if not options:
+        return observer
+    if type(observer) is not entry.load():
+        raise RecipeError(
+            f"{where} has options, but an object of another class is given under that name. Leave one out."
+        )
+    changed = instance(entry, {**written_options(observer), **options}, where)
+    own, wanted = options_of(observer), options_of(changed)
+    defaults = {each.name: each.default for each in dataclasses.fields(entry.load())}
+    for name in options:
+        if own[name] not in (wanted[name], defaults[name]):
+            raise RecipeError(
+                f"{where}.{name} = {shown(options[name])} has no effect: this observer is set up with {own[name]!r}. "
+                f"Leave {where}.{name} out."
+            )
+    return changed
+
+
+def refuse_single_places(observers: Mapping[str, object], what: str) -> None:
+    """Raise `InputError` for observers that write to one `path`, where `what` makes several videos."""
+    for name, observer in observers.items():
+        if (path := options_of(observer).get("path")) is not None:
+            raise InputError(
+                f"The observer {name!r} writes one run, to {path}, and {what}. Make each video in a call of its own "
+                "with `set_observers` in between, or use streamt1 generate --prompts, which gives each a folder."
+            )
 
 
 def rewards(recipe: Recipe, given: Given = NOTHING_GIVEN) -> tuple[BoundReward, ...]:
@@ -173,7 +217,9 @@ def reward_sections(recipe: Recipe, given: Given = NOTHING_GIVEN) -> dict[str, A
         for name, settings in getattr(recipe.rewards, horizon).items():
             if settings.where is None:
                 own = given.rewards.get(name)
-                options = plain_options(own) if own else written_options(reward(name, settings, f"rewards.{horizon}.{name}"))
+                options = (
+                    plain_options(own) if own else written_options(reward(name, settings, f"rewards.{horizon}.{name}"))
+                )
                 data[horizon][name]["options"] = options
     return data
 

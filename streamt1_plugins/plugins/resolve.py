@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamt1_plugins.api.types import HORIZONS
 from streamt1_plugins.config import load as recipes
+from streamt1_plugins.config.text import user_path
 from streamt1_plugins.errors import RecipeError, UnsupportedPipelineError
 from streamt1_plugins.plugins import build
 from streamt1_plugins.plugins.build import NOTHING_GIVEN, Given
@@ -26,7 +27,9 @@ BUNDLED = "tinyworld"
 def model_folder(model: str) -> str:
     """The folder of a bundled model by its adapter's name; a folder or hub id as it is."""
     bundled = discovery().adapters.get(model)
-    return str(load_target(bundled.model, bundled.name)()) if bundled and bundled.model else model
+    if bundled and bundled.model:
+        return str(load_target(bundled.model, bundled.name)())
+    return str(user_path(model)) if model.startswith("~") else model
 
 
 def resolve(

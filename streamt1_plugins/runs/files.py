@@ -7,6 +7,7 @@ import logging
 import math
 import os
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
@@ -15,7 +16,6 @@ from streamt1_plugins.errors import OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from filelock import BaseFileLock
 
@@ -58,7 +58,14 @@ def warned(problem: str) -> Iterator[None]:
 
 def check_writable(folder: Path) -> None:
     """Raise `OutputError` where `folder` cannot be made or written. Creates nothing."""
-    nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    try:
+        nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    except (OSError, ValueError) as error:  # a name that is too long, or has a NUL
+        raise OutputError(
+            f"The folder {folder} cannot be made: {getattr(error, 'strerror', None) or error}."
+        ) from error
+    if folder.parts[:1] and folder.parts[0].startswith("~") and not Path(folder.parts[0]).exists():
+        raise OutputError(f"The folder {folder} starts with {folder.parts[0]!r}: write the home folder in full.")
     if not nearest.is_dir():
         raise OutputError(f"The folder {folder} cannot be made: {nearest} is a file.")
     if not os.access(nearest, os.W_OK | os.X_OK):

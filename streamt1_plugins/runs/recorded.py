@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamt1_plugins.api.run import Cost
 from streamt1_plugins.config import load as recipes
+from streamt1_plugins.config.text import user_path
 from streamt1_plugins.runs import journal
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ class RecordedRun:
     @classmethod
     def read(cls, folder: str | Path) -> RecordedRun:
         """Read the run in `folder`. Raises `InputError` where there is none."""
-        return cls(Path(folder), journal.read(folder))
+        path = user_path(folder)
+        return cls(path, journal.read(path))
 
     @property
     def start(self) -> Event:

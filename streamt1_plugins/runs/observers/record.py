@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from streamt1_plugins.config.text import user_path
 from streamt1_plugins.runs.observers.folder import Folder
 from streamt1_plugins.runs.observers.journal import Journal
 from streamt1_plugins.runs.observers.report import ReportPage
@@ -18,7 +19,7 @@ def record_to(folder: str | Path, append: bool = False) -> dict[str, object]:
     Recipe, journal, checkpoint, tree, summary, video, film strips and page. The folder must not hold a run yet; with
     `append` the record that it holds is continued.
     """
-    path = str(folder)
+    path = str(user_path(folder))
     return {
         "folder": Folder(path, append=append),
         "video": Video(str(Path(path) / VIDEO)),
