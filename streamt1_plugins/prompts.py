@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,24 +42,27 @@ def split(call: Mapping[str, Any], seed: int) -> list[dict[str, Any]]:
 def made(calls: Sequence[Mapping[str, Any]], make: Callable[[Mapping[str, Any]], Any]) -> list[Any]:
     """The output of `make` for each call, in order.
 
-    Where one of several fails, whatever it raises has the attribute `outputs`: the finished ones before it, joined,
-    or None where there are none.
+    Where one of several fails, whatever it raises has the attribute `outputs`, the list of those before it.
     """
     outputs: list[Any] = []
-    for number, call in enumerate(calls, start=1):
-        try:
+    with ExitStack() as stack:
+        stack.push(lambda kind, error, trace: _keep(outputs, len(calls), error))
+        for call in calls:
             outputs.append(make(call))
-        except BaseException as error:
-            if len(calls) > 1:
-                error.outputs = joined(outputs) if outputs else None  # type: ignore[attr-defined]
-                log.warning(
-                    "Video %d of %d was not made. The attribute `outputs` of the error has the %d before it.",
-                    number,
-                    len(calls),
-                    len(outputs),
-                )
-            raise
     return outputs
+
+
+def _keep(outputs: list[Any], count: int, error: BaseException | None) -> None:
+    """Attach the finished videos to an error that ends a call of several."""
+    if error is None or count == 1:
+        return
+    error.outputs = outputs  # type: ignore[attr-defined]
+    log.warning(
+        "Video %d of %d was not made. The attribute `outputs` of the error has the %d before it.",
+        len(outputs) + 1,
+        count,
+        len(outputs),
+    )
 
 
 def joined(outputs: Sequence[Any]) -> Any:

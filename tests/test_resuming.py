@@ -223,3 +223,19 @@ def test_cost_counts_on(tmp_path: Path) -> None:
     again.complete(again.last_run)
     assert again.last_run.cost.candidates == 16
     assert RecordedRun.read(tmp_path).cost(4).candidates == 16
+
+
+def test_options_of_recording_observers_act_again_and_their_places_are_the_folder(tmp_path: Path) -> None:
+    named = {"video": {"crf": 51}, "journal": {"path": "old/place"}, "folder": {"path": "old", "append": True}}
+    placed_again = placed(load({"extends": "plain", "observers": named}), tmp_path, append=True)
+    assert placed_again.observers == {"video": {"crf": 51}, "journal": {}, "folder": {}}
+    video = {"video": {"path": "kept.mp4"}}
+    assert placed(load({"extends": "plain", "observers": video}), tmp_path, append=True).observers == video
+    assert placed(load({"extends": "plain", "observers": video}), tmp_path).observers == {"video": {}}
+    recipe = {"extends": "plain", "observers": {"video": {"crf": 51}}}
+    for name, given in (("o", recipe), ("fine", "plain")):
+        streamt1.wrap(ToyPipeline(), given, observers=record_to(tmp_path / name))("a prompt")
+    for name in ("o", "fine"):
+        (tmp_path / name / "video.mp4").unlink()
+        streamt1.resume(tmp_path / name, ToyPipeline())
+    assert (tmp_path / "o" / "video.mp4").stat().st_size < (tmp_path / "fine" / "video.mp4").stat().st_size

@@ -72,7 +72,7 @@ def report_problems(file: Path, lines: Sequence[PromptLine]) -> None:
     if len(wrong) == len(lines):
         raise InputError(f"{file}: no prompt can be used. Line {wrong[0].number}: {wrong[0].problem}")
     for line in wrong:
-        complain(f"{file}, line {line.number}: {line.problem.rstrip('.')}. The other prompts are made.")
+        complain(f"{file}, line {line.number}: {str(line.problem).rstrip('.')}. The other prompts are made.")
 
 
 @dataclass(frozen=True)

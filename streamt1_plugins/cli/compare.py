@@ -68,10 +68,10 @@ def compare(options: CompareOptions) -> None:
     from streamt1_plugins.compare.comparison import Comparison
 
     quiet_libraries()
-    pipelines, lines = run.Pipelines(options.model), prompt_lines(options.prompts)
+    pipelines = run.Pipelines(options.model)
     comparison = Comparison(
         recipes=_recipes(options),
-        prompts=[line.text for line in lines],
+        prompts=(),
         seeds=range(options.seeds),
         judge=options.judge,
         model=options.model,

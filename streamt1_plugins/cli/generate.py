@@ -133,7 +133,7 @@ def _recipe(options: GenerateOptions) -> Recipe:
     from streamt1_plugins.config import load as recipes
 
     given = list(options.override or ())
-    refuse_double(given, model=options.model, adapter=options.adapter)
+    refuse_double(given, model=options.model, adapter=options.adapter, seed=options.seed)
     if options.seed is not None:
         given.append(f"seed={options.seed}")
     if options.wandb is not None:

@@ -130,8 +130,10 @@ def _with_base(data: dict[str, Any], folder: Path, chain: tuple[Path, ...]) -> d
     beside = folder / base
     try:
         found = beside if text.is_file(beside) else find(base)
-    except (RecipeError, UnknownNameError) as error:
-        raise type(error)(f"{what}: {error}") from error
+    except RecipeError as error:
+        raise RecipeError(f"{what}: {_why_no_file(beside)}") from error
+    except UnknownNameError as error:
+        raise UnknownNameError(f"{what}: {error}") from error
     return merged(_extended(found, chain), data)
 
 

@@ -95,7 +95,7 @@ def _refuse(override: str, steps: list[str], read: Sequence[tuple[str, list[str]
     )
 
 
-def refuse_double(overrides: Sequence[str], **options: str | None) -> None:
+def refuse_double(overrides: Sequence[str], **options: str | int | None) -> None:
     """Raise `RecipeError` for an option of the command line that an override gives another value.
 
     options: by the name of a key or a part of the recipe, None where it was not given.

@@ -33,8 +33,12 @@ class FixedCalibration(Section):
 
 def _address(url: str) -> str:
     """The URL of a server. Raises `ValueError` where it names no host, or a port that is none."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0 or re.search(r"\s", url):
+    try:
+        parts = urlsplit(url)
+        is_right = bool(parts.hostname) and parts.port != 0 and not re.search(r"\s", url)
+    except ValueError:  # a port that is no number, half an IPv6 address
+        is_right = False
+    if not is_right:
         raise ValueError("expected an address like http://127.0.0.1:8700")
     return url
 
@@ -48,7 +52,7 @@ class Place(Section):
     interpreter that died is started again.
     """
 
-    url: Annotated[str, AfterValidator(_address)] | None = None
+    url: Annotated[str, Field(pattern=r"^https?://"), AfterValidator(_address)] | None = None
     python: str | None = None
     timeout: Seconds = 300.0
     start_timeout: Seconds = 600.0

@@ -105,7 +105,7 @@ class _Reader(yaml.SafeLoader):
             raise _at(event.start_mark, "recipes are YAML 1.2; delete the %YAML line")
         return super().compose_document()
 
-    def construct_mapping(self, node: yaml.Node, deep: bool = False) -> dict[Any, Any]:
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """Keys and values; each key is text and stands there once."""
         first: dict[str, int] = {}
         for key, _ in node.value:

@@ -60,6 +60,9 @@ class Given:
 
 NOTHING_GIVEN = Given()
 
+SET_BY_CALLER = ("path", "append")
+"""Options of observers that whoever gives an observer as an object decides, also where they are left at a default."""
+
 
 def instance(entry: Entry, options: Mapping[str, Any], where: str) -> Any:
     """The plugin that `entry` names. Raises `RecipeError` for an unknown option (with a guess) or a bad value."""
@@ -157,7 +160,8 @@ def _with_options(entry: Entry, observer: object, options: Mapping[str, Any], wh
     own, wanted = options_of(observer), options_of(changed)
     defaults = {each.name: each.default for each in dataclasses.fields(entry.load())}
     for name in options:
-        if own[name] not in (wanted[name], defaults[name]):
+        is_set = name in SET_BY_CALLER or own[name] != defaults[name]
+        if own[name] != wanted[name] and is_set:
             raise RecipeError(
                 f"{where}.{name} = {shown(options[name])} has no effect: this observer is set up with {own[name]!r}. "
                 f"Leave {where}.{name} out."

@@ -23,6 +23,7 @@ log = logging.getLogger("streamt1")
 
 LOCK = ".lock"
 MEGABYTE = 1_000_000
+LONGEST_NAME = 255  # bytes of a file or folder name on nearly every disk
 
 
 def to_json(data: Any) -> str:
@@ -56,16 +57,26 @@ def warned(problem: str) -> Iterator[None]:
         log.warning("%s: %s", problem, error)
 
 
+def _no_name(folder: Path) -> str | None:
+    """Why a folder cannot have this name, None where it can."""
+    first = folder.parts[0] if folder.parts else ""
+    if "\0" in str(folder):
+        return "its name contains a NUL character"
+    if any(len(os.fsencode(part)) > LONGEST_NAME for part in folder.parts):
+        return f"it has a name of more than {LONGEST_NAME} bytes"
+    if first.startswith("~") and not Path(first).exists():
+        return f"it starts with {first!r}; write the home folder in full"
+    return None
+
+
 def check_writable(folder: Path) -> None:
     """Raise `OutputError` where `folder` cannot be made or written. Creates nothing."""
+    if problem := _no_name(folder):
+        raise OutputError(f"The folder {folder} cannot be made: {problem}.")
     try:
         nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    except (OSError, ValueError) as error:  # a name that is too long, or has a NUL
-        raise OutputError(
-            f"The folder {folder} cannot be made: {getattr(error, 'strerror', None) or error}."
-        ) from error
-    if folder.parts[:1] and folder.parts[0].startswith("~") and not Path(folder.parts[0]).exists():
-        raise OutputError(f"The folder {folder} starts with {folder.parts[0]!r}: write the home folder in full.")
+    except OSError as error:  # a path that is too long
+        raise OutputError(f"The folder {folder} cannot be made: {error.strerror or error}.") from error
     if not nearest.is_dir():
         raise OutputError(f"The folder {folder} cannot be made: {nearest} is a file.")
     if not os.access(nearest, os.W_OK | os.X_OK):

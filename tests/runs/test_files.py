@@ -46,6 +46,28 @@ def test_a_folder_without_permission_is_refused(tmp_path: Path, monkeypatch: pyt
         check_writable(tmp_path / "a" / "b")
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("x" * 256, "a name of more than 255 bytes"),
+        ("é" * 128, "a name of more than 255 bytes"),
+        ("a/" * 5000, "File name too long"),
+        ("a\0b", "a NUL character"),
+    ],
+)
+def test_a_name_that_no_folder_can_have_is_refused(tmp_path: Path, name: str, message: str) -> None:
+    with pytest.raises(OutputError, match=message):
+        check_writable(tmp_path / name)
+
+
+def test_a_folder_named_tilde_is_never_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for each in ("~/runs/x", "~", "~someone/x"):
+        with pytest.raises(OutputError, match="write the home folder in full"):
+            check_writable(Path(each))
+    check_writable(Path("runs/~"))
+
+
 @pytest.mark.parametrize("durable", [False, True])
 def test_writing_is_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, durable: bool) -> None:
     target = tmp_path / "f"
