@@ -63,10 +63,11 @@ def wrap(
 
     Raises `UnsupportedPipelineError`, `RecipeError`, `InputError` or `UnknownNameError`.
     """
-    given = Given(rewards or {}, policies or {})
+    given, model = Given(rewards or {}, policies or {}), None
     if isinstance(pipe, StreamPipeline):
-        pipe, adapter = pipe.pipe, adapter or pipe.recipe.adapter.name
-    loaded = recipes.load(recipe, overrides)
+        pipe, adapter, model = pipe.pipe, adapter or pipe.recipe.adapter.name, pipe.recipe.model
+    # The recipe records what ran: a pipeline loaded elsewhere is not the model that it names.
+    loaded = recipes.load(recipe, overrides).model_copy(update={"model": model})
     entry = resolve_adapter(pipe, adapter or loaded.adapter.name)
     return StreamPipeline(pipe, completed(loaded, entry, given), observers or {}, given)
 

@@ -312,7 +312,7 @@ def test_what_is_no_recipe_file_is_named(tmp_path: Path) -> None:
         with pytest.raises(RecipeError, match=message):
             load(tmp_path / name)
         if name != "a\0b.yaml":
-            with pytest.raises((RecipeError, UnknownNameError), match=f"mine.yaml.*{message}"):
+            with pytest.raises((RecipeError, UnknownNameError), match=message):
                 load(write(tmp_path, mine=f"extends: {name}"))
 
 
