@@ -11,12 +11,10 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-import typer
-
-from streamt1_plugins.cli.base import complain
+from streamt1_plugins.cli.base import complain, echo
 from streamt1_plugins.cli.running import VIDEO
 from streamt1_plugins.config.prompt_file import read_prompts as read_prompts
-from streamt1_plugins.errors import InputError, OutputError, StreamT1Error, foreign_code
+from streamt1_plugins.errors import InputError, OutputError, StreamT1Error, TrustError, foreign_code
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -100,7 +98,7 @@ class Batch:
             failed += state == "failed"
             if prints and state != "failed":
                 exists = "  (exists)" if state == "done" else ""
-                typer.echo(folder / VIDEO if self.quiet else f"[{index + 1}/{len(self.prompts)}] {folder}{exists}")
+                echo(folder / VIDEO if self.quiet else f"[{index + 1}/{len(self.prompts)}] {folder}{exists}")
             if self.world is not None and self.group.workers.rank == 0:
                 self.world.status_board.count("failed", int(state == "failed"))
                 self.world.status_board.count("finished", 1)
@@ -108,7 +106,7 @@ class Batch:
             self._wait_for_others()
             failed = failed if self.world is None else self.world.status_board.count("failed")
             if not self.quiet:
-                typer.echo(f"{len(self.prompts) - failed} videos in {self.out}")
+                echo(f"{len(self.prompts) - failed} videos in {self.out}")
         return failed
 
     def _attempt(self, folder: Path, line: PromptLine) -> State | Literal["failed"]:
@@ -118,7 +116,7 @@ class Batch:
         try:
             with foreign_code("Making this video"):
                 return self._make(folder, line.text)
-        except (OtherRunError, OutputError):  # will meet the other prompts too
+        except (OtherRunError, OutputError, TrustError):  # will meet the other prompts too
             raise
         except StreamT1Error as error:
             if self._concerns_others(error):
@@ -155,7 +153,7 @@ class Batch:
         recipe, workers = self.pipe.recipe.model_dump(mode="json"), self.group.workers
         state = workers.all_gather(state_of(folder, prompt, recipe) if workers.rank == 0 else "new")[0]
         if state == "begun":
-            pipe = open_interrupted(folder, self.pipe.pipe)
+            pipe = open_interrupted(folder, self.pipe.pipe, trust=self.pipe.recipe.origin.agreed or self.pipe.recipe)
             pipe.workers = workers
             pipe.complete(pipe.last_run)
         elif state == "new":

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streamt1_plugins.cli.base import SOME_FAILED, complain, takes
+from streamt1_plugins.cli.base import SOME_FAILED, Trust, complain, echo, takes
 from streamt1_plugins.cli.batch import report_problems
 from streamt1_plugins.config.overrides import refuse_double
 from streamt1_plugins.config.prompt_file import prompt_lines
@@ -57,6 +57,7 @@ class CompareOptions:
     shard: Annotated[
         str, typer.Option(help="I/N: only every N-th prompt, starting at I, to share the work of N processes.")
     ] = "0/1"
+    trust: Trust = False
     circular: Annotated[bool, typer.Option("--circular", help="Allow a judge that a recipe selects on.")] = False
 
 
@@ -71,7 +72,7 @@ def compare(options: CompareOptions) -> None:
     pipelines = run.Pipelines(options.model)
     comparison = Comparison(
         recipes=_recipes(options),
-        prompts=(),
+        prompts=[line.text for line in prompt_lines(options.prompts)],
         seeds=range(options.seeds),
         judge=options.judge,
         model=options.model,
@@ -131,9 +132,9 @@ def _write(out: Path, found: Mapping[str, Any], html: str) -> None:
     for name, text in files.items():
         with writing(f"{out / name} cannot be written"):
             write_atomically(out / name, text)
-    typer.echo(tables)
-    typer.echo(f"page    {out / page.PAGE}")
-    typer.echo(f"folder  {out}  ({run.RESULTS}, summary.json, summary.md)")
+    echo(tables)
+    echo(f"page    {out / page.PAGE}")
+    echo(f"folder  {out}  ({run.RESULTS}, summary.json, summary.md)")
 
 
 def _numbers(text: str) -> list[int]:
@@ -148,6 +149,7 @@ def _numbers(text: str) -> list[int]:
 
 def _recipes(options: CompareOptions) -> Mapping[str, Recipe]:
     from streamt1_plugins.config.load import load
+    from streamt1_plugins.plugins.acting import agreed
 
     if options.match and options.candidates is not None:
         raise InputError("--match and --candidates both set the widths of the recipes: use one of the two.")
@@ -158,7 +160,8 @@ def _recipes(options: CompareOptions) -> Mapping[str, Recipe]:
         if labels.count(label) > 1:
             raise InputError(f"Two of the recipes are called {label!r}: list it once, or rename one of the files.")
     refuse_double(options.override or (), model=options.model)
-    return {label: load(name, options.override or ()) for label, name in zip(labels, options.recipes, strict=True)}
+    loaded = (load(name, options.override or ()) for name in options.recipes)
+    return {label: agreed(recipe, options.trust) for label, recipe in zip(labels, loaded, strict=True)}
 
 
 def _shard(prompts: Sequence[str], shard: str) -> Sequence[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streamt1_plugins.cli.base import SOME_FAILED, debug_everywhere, takes
+from streamt1_plugins.cli.base import SOME_FAILED, Trust, debug_everywhere, takes
 from streamt1_plugins.cli.batch import NAME_LENGTH, Batch, report_problems, words_of
 from streamt1_plugins.cli.launched import as_one_process, check_processes, device_here
 from streamt1_plugins.cli.running import console_of, kept, loading, move, show_result, stoppable
@@ -60,6 +60,7 @@ class GenerateOptions:
     wandb: Annotated[
         str | None, typer.Option(metavar="PROJECT", help="Log to Weights & Biases too; works offline.")
     ] = None
+    trust: Trust = False
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the path of the video.")] = False
     json: Annotated[bool, typer.Option("--json", help="Print only the summary, as JSON.")] = False
     debug: Annotated[
@@ -131,6 +132,7 @@ def _all(options: GenerateOptions, file: Path, world: World | None) -> int:
 def _recipe(options: GenerateOptions) -> Recipe:
     """The recipe of a new run. Mistakes in it are found before anything heavy is imported."""
     from streamt1_plugins.config import load as recipes
+    from streamt1_plugins.plugins.acting import agreed
 
     given = list(options.override or ())
     refuse_double(given, model=options.model, adapter=options.adapter, seed=options.seed)
@@ -138,16 +140,17 @@ def _recipe(options: GenerateOptions) -> Recipe:
         given.append(f"seed={options.seed}")
     if options.wandb is not None:
         given.append(f"observers.wandb.project={json.dumps(options.wandb, ensure_ascii=False)}")
-    return recipes.load(options.recipe, given)
+    unused = () if options.model is None else ("model",)
+    return agreed(recipes.load(options.recipe, given), options.trust, unused=unused)
 
 
 def _checked(options: GenerateOptions, recipe: Recipe, out: Path) -> Checked:
     """All checks that need no model: the recipe, the options of the observers, the length."""
     from streamt1_plugins.plugins.check import Checked
     from streamt1_plugins.plugins.resolve import resolve
-    from streamt1_plugins.runs.observers.record import record_to
+    from streamt1_plugins.runs.observers.record import recorders
 
-    checked = Checked.of(resolve(recipe, options.model, adapter=options.adapter), record_to(out))
+    checked = Checked.of(resolve(recipe, options.model, adapter=options.adapter), recorders(out, recipe.observers))
     checked.call(options.call())
     return checked
 
@@ -169,10 +172,13 @@ def _new_name(parent: Path, prompt: str) -> Path:
 
 def _loaded(options: GenerateOptions, recipe: Recipe, out: Path) -> StreamPipeline:
     import streamt1_plugins
+    from streamt1_plugins.runs.observers.record import recorders
 
-    observers = {**streamt1_plugins.record_to(out), **console_of(options)}
+    observers = {**recorders(out, recipe.observers), **console_of(options)}
     with loading(options):
-        pipe = streamt1_plugins.load(options.model, recipe, adapter=options.adapter, observers=observers)
+        pipe = streamt1_plugins.load(
+            options.model, recipe, adapter=options.adapter, observers=observers, trust=options.trust
+        )
         move(pipe, options.device or device_here())
     return pipe
 
@@ -187,7 +193,7 @@ def _resume(options: GenerateOptions, folder: Path) -> None:
 
     with loading(options):
         device = options.device or (device_here() if is_launched() else None)
-        pipe = open_interrupted(folder, device=device, observers=console_of(options))
+        pipe = open_interrupted(folder, device=device, observers=console_of(options), trust=options.trust)
     pipe.workers = join(pipe.recipe.parallel, options.device).workers
     with kept(pipe, folder):
         pipe.complete(pipe.last_run)
@@ -207,5 +213,5 @@ def _observed(recipe: Recipe, out: Path) -> Recipe:
 _NEW_RUNS_ONLY = {
     field.name: field.default
     for field in fields(GenerateOptions)
-    if field.name not in {"prompt", "device", "resume", "processes", "quiet", "json", "debug"}
+    if field.name not in {"prompt", "device", "resume", "processes", "trust", "quiet", "json", "debug"}
 }

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from streamt1_plugins.config.text import user_path
+from streamt1_plugins.cli.base import echo
+from streamt1_plugins.config.user_files import user_path
 
 
 def report(
@@ -20,4 +21,4 @@ def report(
 
     folder, out = user_path(folder), out and user_path(out)
     with writing(f"The page {out or folder} cannot be written"):
-        typer.echo(str(write_page(folder, out)))
+        echo(str(write_page(folder, out)))

@@ -121,7 +121,8 @@ def checker(comparison: Comparison) -> Callable[[str], None]:
         )
     checks = [Checked.of(recipe, {}) for recipe in recipes.values()]
     for each in checks:
-        build.refuse_single_places(each.added, "a comparison makes several")
+        if len(comparison.prompts) * len(comparison.seeds) > 1:
+            build.refuse_single_places(each.added, "this comparison makes several with each recipe")
         each.call(comparison.call or {})
 
     def check(prompt: str) -> None:

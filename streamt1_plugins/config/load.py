@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from streamt1_plugins.config import overrides as changes
-from streamt1_plugins.config import text, yaml12
+from streamt1_plugins.config import user_files, yaml12
 from streamt1_plugins.config.merge import merged
 from streamt1_plugins.config.plain import plain
 from streamt1_plugins.config.renamed import former, upgraded
 from streamt1_plugins.config.rewards import FixedCalibration, RewardPart
 from streamt1_plugins.config.schema import Recipe
+from streamt1_plugins.config.trust import Origin, places
 from streamt1_plugins.errors import InputError, RecipeError, UnknownNameError, guess, unknown_name
 
 if TYPE_CHECKING:
@@ -43,18 +44,29 @@ def load(source: str | Path | Mapping[str, Any] | Recipe, overrides: Sequence[st
     """A recipe from a shipped name, a file, plain data or a recipe, with ``key=value`` overrides applied.
 
     Raises `RecipeError` for a file that is no recipe, an unknown key (with a guess) or a value out of range, and
-    `UnknownNameError` for a name that is neither shipped nor a file.
+    `UnknownNameError` for a name that is neither shipped nor a file. The recipe's `origin` has what a file holds.
     """
+    data, what, origin = _data_of(source)
+    for steps in changes.apply(data, overrides):
+        origin = origin.without([tuple(steps)])
+    return _validated(data, what).traced(origin)
+
+
+def _data_of(source: Any) -> tuple[dict[str, Any], str, Origin]:
+    """The data of a recipe, what it is called in errors, and whose words it holds."""
     if isinstance(source, str | Path):
-        data, what = _extended(find(source), ()), str(source)
-    elif isinstance(source, Recipe):
-        data, what = plain(source.model_dump()), "recipe"
-    elif isinstance(source, Mapping):
-        data, what = _with_base(plain(source), Path.cwd(), ()), "recipe"
-    else:
+        file = find(source)
+        data = _extended(file, ())
+        return data, str(source), Origin() if _is_shipped(file) else Origin.of(data)
+    if isinstance(source, Recipe):
+        return plain(source.model_dump()), "recipe", source.origin
+    if not isinstance(source, Mapping):
         raise RecipeError(f"A recipe is a shipped name, a file, a mapping or a Recipe, not a {type(source).__name__}.")
-    changes.apply(data, overrides)
-    return _validated(data, what)
+    own = plain(source)
+    data = _with_base(own, Path.cwd(), ())
+    base = _base(own, Path.cwd(), ())
+    is_own = base is None or _is_shipped(base)
+    return data, "recipe", Origin() if is_own else Origin.of(data).without(places(own))
 
 
 def recorded(data: Mapping[str, Any]) -> Recipe:
@@ -65,7 +77,8 @@ def recorded(data: Mapping[str, Any]) -> Recipe:
     what = "the recorded recipe"
     if not isinstance(data, Mapping):
         raise RecipeError(f"{what} has no keys and values, but is a {type(data).__name__}.")
-    return _validated(upgraded(plain(data, what), silent=True), what)
+    found = upgraded(plain(data, what), silent=True)
+    return _validated(found, what).traced(Origin.of(found))
 
 
 def find(source: str | Path) -> Path:
@@ -74,10 +87,10 @@ def find(source: str | Path) -> Path:
     if str(source) in known:
         return known[str(source)]
     try:
-        path = text.user_path(source)
+        path = user_files.user_path(source)
     except InputError as error:
         raise RecipeError(str(error)) from error
-    if text.is_file(path):
+    if user_files.is_file(path):
         return path
     if path.suffix in {".yaml", ".yml"} or len(path.parts) > 1:
         raise RecipeError(_why_no_file(path))
@@ -86,7 +99,7 @@ def find(source: str | Path) -> Path:
 
 def _why_no_file(path: Path) -> str:
     try:
-        text.read_text(path, "Recipe file", MAX_BYTES)
+        user_files.read_text(path, "Recipe file", MAX_BYTES)
     except InputError as error:
         return str(error)
     return f"Recipe file {str(path)!r} appeared only now: try again."
@@ -95,14 +108,14 @@ def _why_no_file(path: Path) -> str:
 def read(path: Path) -> str:
     """The text of a recipe file. Raises `RecipeError` for a file that cannot be one."""
     try:
-        return text.read_text(path, "Recipe file", MAX_BYTES)
+        return user_files.read_text(path, "Recipe file", MAX_BYTES)
     except InputError as error:
         raise RecipeError(str(error)) from error
 
 
 def header(path: Path) -> str:
     """The comment block at the top of a recipe file: what it needs and the command that runs it."""
-    block = itertools.takewhile(lambda line: line.startswith("#"), text.lines(read(path)))
+    block = itertools.takewhile(lambda line: line.startswith("#"), user_files.lines(read(path)))
     return "\n".join(line.removeprefix("#").strip() for line in block)
 
 
@@ -120,21 +133,29 @@ def _extended(path: Path, chain: tuple[Path, ...]) -> dict[str, Any]:
 
 
 def _with_base(data: dict[str, Any], folder: Path, chain: tuple[Path, ...]) -> dict[str, Any]:
-    data = upgraded(data)
-    base = data.pop("extends", None)
-    if base is None:
-        return data
-    what = f"{chain[-1] if chain else 'recipe'}: extends"
-    if not isinstance(base, str):
-        raise RecipeError(f"{what} = {shown(base)}: expected the name of a shipped recipe or a file, as text.")
-    beside = folder / base
+    base = _base(data, folder, chain)
+    own = {key: value for key, value in upgraded(data).items() if key != "extends"}
+    return own if base is None else merged(_extended(base, chain), own)
+
+
+def _base(data: Mapping[str, Any], folder: Path, chain: tuple[Path, ...]) -> Path | None:
+    """The file that a recipe in `folder` extends, None for no file."""
+    name, what = data.get("extends"), f"{chain[-1] if chain else 'recipe'}: extends"
+    if name is None:
+        return None
+    if not isinstance(name, str):
+        raise RecipeError(f"{what} = {shown(name)}: expected the name of a shipped recipe or a file, as text.")
+    beside = folder / name
     try:
-        found = beside if text.is_file(beside) else find(base)
+        return beside if user_files.is_file(beside) else find(name)
     except RecipeError as error:
         raise RecipeError(f"{what}: {_why_no_file(beside)}") from error
     except UnknownNameError as error:
         raise UnknownNameError(f"{what}: {error}") from error
-    return merged(_extended(found, chain), data)
+
+
+def _is_shipped(file: Path) -> bool:
+    return file in names().values()
 
 
 def _validated(data: dict[str, Any], source: str) -> Recipe:

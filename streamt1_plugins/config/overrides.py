@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 LONGEST = 100_000  # characters
 
 
-def apply(data: dict[str, Any], overrides: Sequence[str]) -> None:
-    """Set each ``a.b.c=value`` in the data, in order.
+def apply(data: dict[str, Any], overrides: Sequence[str]) -> list[list[str]]:
+    """Set each ``a.b.c=value`` in the data, in order; returns their places.
 
     Raises `RecipeError` for one that cannot be read, and where one undoes another: each has to have its effect.
     """
@@ -30,6 +30,7 @@ def apply(data: dict[str, Any], overrides: Sequence[str]) -> None:
     for override, steps, value in read:
         if not _holds(_at(data, steps), value, is_part=steps[-1] in PARTS and len(steps) == 1):
             _refuse(override, steps, read)
+    return [steps for _, steps, _ in read]
 
 
 def _read(override: Any) -> tuple[list[str], Any]:

@@ -7,7 +7,7 @@ import unicodedata
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from streamt1_plugins.config.text import lines, read_text, user_path
+from streamt1_plugins.config.user_files import lines, read_text, user_path
 from streamt1_plugins.errors import InputError
 
 if TYPE_CHECKING:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 
 from streamt1_plugins.config import yaml12
 from streamt1_plugins.config.rewards import MOST, Count, RewardSettings, Seconds, Section
+from streamt1_plugins.config.trust import Origin
 from streamt1_plugins.errors import RecipeError
 
 PARTS = ("adapter", "width", "noise", "scoring", "selection", "memory")
@@ -177,6 +178,18 @@ class Recipe(Section):
     parallel: ParallelSettings = ParallelSettings()
     placement: PlacementSettings = PlacementSettings()
     observers: dict[str, dict[str, Any]] = {}  # noqa: RUF012  pydantic copies it
+    _origin: Origin = PrivateAttr(default_factory=Origin)
+
+    @property
+    def origin(self) -> Origin:
+        """Where the values come from; the user's own words unless they were read from a file or a record."""
+        return self._origin
+
+    def traced(self, origin: Origin) -> Recipe:
+        """The same recipe with another origin."""
+        copy = self.model_copy()
+        copy._origin = origin
+        return copy
 
     def sized(self, **sizes: int) -> Recipe:
         """The recipe with other `candidates` or `top_k`."""

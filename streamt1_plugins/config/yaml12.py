@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from streamt1_plugins.errors import RecipeError
+from streamt1_plugins.text.printable import printable
 
 MAX_DEPTH = 20
 """Sections inside each other; a recipe needs seven."""
@@ -61,7 +62,10 @@ def read(text: str, what: str) -> Any:
 
 def write(data: Any) -> str:
     """The data as YAML that this module, and every reader of YAML 1.1 or 1.2, reads as the same data."""
-    return yaml.dump(data, Dumper=_Writer, sort_keys=False, allow_unicode=True)
+    text = yaml.dump(data, Dumper=_Writer, sort_keys=False, allow_unicode=True)
+    if printable(text) != text:  # with characters that would steer a terminal: spell them out
+        text = yaml.dump(data, Dumper=_Writer, sort_keys=False, allow_unicode=False)
+    return text
 
 
 def _place(text: str, position: int) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamt1_plugins.api.adapter import HasCheck, HasOutline
 from streamt1_plugins.api.types import HORIZONS
-from streamt1_plugins.config.text import user_path
+from streamt1_plugins.config.user_files import user_path
 from streamt1_plugins.errors import InputError, RecipeError, foreign_code
 from streamt1_plugins.plugins import build
 from streamt1_plugins.plugins.resolve import model_folder

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamt1_plugins.api.types import HORIZONS
 from streamt1_plugins.config import load as recipes
-from streamt1_plugins.config.text import user_path
+from streamt1_plugins.config.user_files import user_path
 from streamt1_plugins.errors import RecipeError, UnsupportedPipelineError
 from streamt1_plugins.plugins import build
 from streamt1_plugins.plugins.build import NOTHING_GIVEN, Given
@@ -96,7 +96,7 @@ def completed(recipe: Recipe, entry: AdapterEntry, given: Given = NOTHING_GIVEN)
     data = loaded.model_dump(mode="json") | {"rewards": build.reward_sections(loaded, given)}
     full = recipes.load(recipes.load(data))  # twice: options as YAML gives them back, lists instead of tuples
     build.check_mixing(full, given)
-    return full
+    return full.traced(recipe.origin)
 
 
 def _suggested(entry: AdapterEntry) -> dict[str, Any]:

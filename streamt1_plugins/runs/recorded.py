@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamt1_plugins.api.run import Cost
 from streamt1_plugins.config import load as recipes
-from streamt1_plugins.config.text import user_path
+from streamt1_plugins.config.user_files import user_path
 from streamt1_plugins.runs import journal
 
 if TYPE_CHECKING:

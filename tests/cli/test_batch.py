@@ -170,7 +170,7 @@ def test_where_no_prompt_can_be_used_nothing_is_loaded() -> None:
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["-o", "observers.video.path=all.mp4"], "observers.video.path = 'all.mp4' has no effect"),
+        (["-o", "observers.video.path=all.mp4"], "The observer 'video' writes one run, to all.mp4"),
         (["--json"], "--json prints the summary of one run"),
         (["--num-frames", "4101", "--model", "tinyworld"], "The longest video is 4089 frames"),
     ],

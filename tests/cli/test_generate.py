@@ -185,6 +185,15 @@ def test_an_option_of_an_observer_acts_or_is_refused(
         assert getattr(used[0][observer], option) == yaml12.read(value, "it")
 
 
+def test_the_video_is_where_the_recipe_has_it() -> None:
+    result = generate("--out", "o", "-o", "observers.video.path=elsewhere.mp4")
+    assert result.exit_code == 0
+    assert "video   elsewhere.mp4" in result.stdout
+    assert Path("elsewhere.mp4").exists()
+    assert not Path("o/video.mp4").exists()
+    assert generate("-q", "--out", "p", "-o", "observers.video.path=again.mp4").stdout == "again.mp4\n"
+
+
 def test_the_recorded_video_has_the_options_of_the_recipe() -> None:
     for name, quality in (("coarse", 51), ("fine", 1)):
         assert generate("-q", "--out", name, "-o", f"observers.video={{crf: {quality}}}").exit_code == 0
@@ -201,7 +210,7 @@ def test_the_recorded_video_has_the_options_of_the_recipe() -> None:
         (["-o", "model=other"], "--model toy and an override give model two values"),
         (["--adapter", "toy", "-o", "adapter=wan"], "--adapter toy and an override give adapter two values"),
         (["--wandb", "a", "-o", "observers.wandb.project=b"], "is undone by"),
-        (["-o", "observers.video.path=elsewhere.mp4"], "observers.video.path = 'elsewhere.mp4' has no effect"),
+        (["-o", "observers.journal.path=elsewhere"], "observers.journal.path = 'elsewhere' has no effect"),
         (["-o", "observers.video.crff=3"], "no option 'crff'. Did you mean 'crf'"),
         (["-o", "rewards.long.bright={where: /no/python}"], "'/no/python' is no program that can be started here"),
         (["--num-frames", "4101", "--model", "tinyworld"], "The longest video is 4089 frames"),

@@ -10,6 +10,7 @@ import os
 import random
 import time
 from collections.abc import Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ def mutated_data(data: Any, random: random.Random) -> Any:
                 if random.random() < 0.2:
                     place[random.choice((*place, "name", "options", "where", 7, None, ""))] = place.pop(key)
                 else:
-                    place[key] = random.choice(VALUES)
+                    place[key] = deepcopy(random.choice(VALUES))
                 break
             place = place[key]
     return data

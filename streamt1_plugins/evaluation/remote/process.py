@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from streamt1_plugins.config.text import user_path
+from streamt1_plugins.config.user_files import user_path
 from streamt1_plugins.errors import UnreachableError
 from streamt1_plugins.evaluation.remote.wire import TOKEN
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from streamt1_plugins.config.text import is_file, lines, read_text, user_path
+from streamt1_plugins.config.user_files import is_file, lines, read_text, user_path
 from streamt1_plugins.errors import InputError
 
 TEXT = "größe\n二つ\n"
