@@ -13,7 +13,7 @@ import typer
 from streamt1_plugins.cli.base import SOME_FAILED, Trust, debug_everywhere, takes
 from streamt1_plugins.cli.batch import NAME_LENGTH, Batch, report_problems, words_of
 from streamt1_plugins.cli.launched import as_one_process, check_processes, device_here
-from streamt1_plugins.cli.running import console_of, kept, loading, move, show_result, stoppable
+from streamt1_plugins.cli.running import check_usable, console_of, kept, loading, move, show_result, stoppable
 from streamt1_plugins.config.overrides import refuse_double
 from streamt1_plugins.config.prompt_file import prompt_lines
 from streamt1_plugins.errors import InputError, OutputError
@@ -104,6 +104,7 @@ def _one(options: GenerateOptions) -> None:
         pipe(options.prompt, **options.call())
     if workers.rank == 0:
         show_result(options, pipe, out)
+        check_usable(pipe, out)
 
 
 def _all(options: GenerateOptions, file: Path, world: World | None) -> int:
@@ -141,7 +142,9 @@ def _recipe(options: GenerateOptions) -> Recipe:
     if options.wandb is not None:
         given.append(f"observers.wandb.project={json.dumps(options.wandb, ensure_ascii=False)}")
     unused = () if options.model is None else ("model",)
-    return agreed(recipes.load(options.recipe, given), options.trust, unused=unused)
+    recipe = agreed(recipes.load(options.recipe, given), options.trust, unused=unused)
+    # Written out, also the default one: a command line has no `torch.manual_seed` to follow.
+    return recipe.model_copy(update={"seed": recipe.seed})
 
 
 def _checked(options: GenerateOptions, recipe: Recipe, out: Path) -> Checked:
@@ -199,6 +202,7 @@ def _resume(options: GenerateOptions, folder: Path) -> None:
         pipe.complete(pipe.last_run)
     if pipe.workers.rank == 0:
         show_result(options, pipe, folder)
+        check_usable(pipe, folder)
 
 
 def _observed(recipe: Recipe, out: Path) -> Recipe:

@@ -17,7 +17,7 @@ from streamt1_plugins.config.renamed import former, upgraded
 from streamt1_plugins.config.rewards import FixedCalibration, RewardPart
 from streamt1_plugins.config.schema import Recipe
 from streamt1_plugins.config.trust import Origin, places
-from streamt1_plugins.errors import InputError, RecipeError, UnknownNameError, guess, unknown_name
+from streamt1_plugins.errors import InputError, RecipeError, UnknownNameError, guess, shown, unknown_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -26,7 +26,6 @@ MAX_EXTENDS = 8
 MAX_BYTES = 200_000
 """Of a recipe file; the shipped ones have fewer than 2,000."""
 
-LONGEST = 200  # characters of a value in a message
 SHOWN = 5
 """Mistakes in one message."""
 
@@ -59,7 +58,7 @@ def _data_of(source: Any) -> tuple[dict[str, Any], str, Origin]:
         data = _extended(file, ())
         return data, str(source), Origin() if _is_shipped(file) else Origin.of(data)
     if isinstance(source, Recipe):
-        return plain(source.model_dump()), "recipe", source.origin
+        return plain(source.to_data()), "recipe", source.origin
     if not isinstance(source, Mapping):
         raise RecipeError(f"A recipe is a shipped name, a file, a mapping or a Recipe, not a {type(source).__name__}.")
     own = plain(source)
@@ -175,12 +174,6 @@ def _problems(error: ValidationError) -> Iterator[str]:
             yield f"unknown key {where!r}.{guess(str(problem['loc'][-1]), known)} Known: {', '.join(known)}."
         else:
             yield f"{where} = {shown(problem['input'])}: {problem['msg']}{former(where)}"
-
-
-def shown(value: Any) -> str:
-    """A value in an error, short."""
-    written = repr(value)
-    return written if len(written) <= LONGEST else f"{written[:LONGEST]}..."
 
 
 def _keys_beside(location: tuple[int | str, ...]) -> list[str]:

@@ -11,10 +11,9 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from streamt1_plugins.api.types import HORIZONS
-from streamt1_plugins.config.load import shown
 from streamt1_plugins.config.plain import plain
 from streamt1_plugins.config.user_files import user_path
-from streamt1_plugins.errors import InputError, PluginError, RecipeError, foreign_code, guess
+from streamt1_plugins.errors import InputError, PluginError, RecipeError, brief, foreign_code, guess, shown
 from streamt1_plugins.plugins.discovery import discovery
 
 if TYPE_CHECKING:
@@ -47,6 +46,7 @@ class Given:
     def __post_init__(self) -> None:
         """Raise `InputError` for an unknown kind of policy, and for what is no reward."""
         from streamt1_plugins.api.reward import Reward
+        from streamt1_plugins.evaluation.pool import problems
 
         for kind in self.policies:
             if kind not in POLICY_SECTIONS:
@@ -55,7 +55,9 @@ class Given:
         for name, reward in self.rewards.items():
             if not isinstance(reward, Reward):
                 hint = " Create one: add parentheses." if inspect.isclass(reward) else ""
-                raise InputError(f"rewards[{name!r}] must be a `Reward` object, got {reward!r}.{hint}")
+                raise InputError(f"rewards[{name!r}] must be a `Reward` object, got {shown(reward)}.{hint}")
+            for problem in problems(reward):
+                raise PluginError(f"Reward {name!r} declares {problem}.")
 
 
 NOTHING_GIVEN = Given()
@@ -82,7 +84,7 @@ def instance(entry: Entry, options: Mapping[str, Any], where: str) -> Any:
         try:
             return TypeAdapter(kind).validate_json(json.dumps(plain(options, where)), strict=True)
         except ValidationError as error:
-            raise RecipeError(f"{where} ({entry.name}): {'; '.join(_problems(error))}") from error
+            raise RecipeError(f"{where} ({entry.name}): {brief('; '.join(_problems(error)))}") from error
 
 
 def _problems(error: ValidationError) -> Iterator[str]:
@@ -98,7 +100,8 @@ def options_of(plugin: Any) -> dict[str, Any]:
     """All options of a plugin, defaults included; none where it is no dataclass."""
     if not dataclasses.is_dataclass(plugin):
         return {}
-    return {field.name: getattr(plugin, field.name) for field in dataclasses.fields(plugin) if field.init}
+    with foreign_code(f"Reading the options of {type(plugin).__name__}"):
+        return {field.name: getattr(plugin, field.name) for field in dataclasses.fields(plugin) if field.init}
 
 
 def written_options(plugin: Any) -> dict[str, Any]:
@@ -202,7 +205,12 @@ def reward(name: str, settings: RewardPart, where: str, trusted: bool = False) -
     trusted: whether the user agreed to everything that the recipe names.
     """
     if settings.where is None:
-        built: Reward = instance(discovery().rewards[name], settings.options, where)
+        from streamt1_plugins.api.reward import Reward
+
+        entry = discovery().rewards[name]
+        built = instance(entry, settings.options, where)
+        if not isinstance(built, Reward):
+            raise PluginError(f"{name!r} of {entry.origin} ({entry.path}) must derive from `streamt1_plugins.Reward`.")
         return built
     from streamt1_plugins.evaluation.remote.client import RemoteReward  # here: checking a recipe must not import torch
 
