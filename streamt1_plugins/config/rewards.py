@@ -56,7 +56,7 @@ class Place(Section):
     python: str | None = None
     timeout: Seconds = 300.0
     start_timeout: Seconds = 600.0
-    retries: Annotated[int, Field(ge=0, le=MOST)] = 1
+    retries: Annotated[int, Field(ge=0, le=1_000_000)] = 1
 
     @model_validator(mode="before")
     @classmethod
