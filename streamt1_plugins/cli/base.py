@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 import typer
@@ -14,6 +15,7 @@ from streamt1_plugins.errors import StreamT1Error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
 Options = TypeVar("Options")
 
@@ -30,8 +32,21 @@ class ErrorGroup(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
-        with _errors_as_lines(ctx):
-            return super().invoke(ctx)
+        with ExitStack() as stack:
+            before = _command.set(stack)
+            stack.callback(_command.reset, before)
+            with _errors_as_lines(ctx):
+                return super().invoke(ctx)
+
+
+_command: ContextVar[ExitStack | None] = ContextVar("command", default=None)
+
+
+def until_printed(context: AbstractContextManager[None]) -> None:
+    """Enter a context that lasts until the error of the running command, if any, has been printed."""
+    stack = _command.get()
+    if stack is not None:
+        stack.enter_context(context)
 
 
 @contextmanager

@@ -11,16 +11,17 @@ import typer
 
 from streamt1_plugins.cli.base import terminal
 from streamt1_plugins.errors import foreign_code, unknown_name
+from streamt1_plugins.search.distributed.signals import on_ending
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from streamt1_plugins.config.schema import PlacementSettings
     from streamt1_plugins.pipeline import StreamPipeline
 
 VIDEO = "video.mp4"
-TERMINATED = 128 + signal.SIGTERM
 ENCODERS = ("text_encoder", "image_encoder")
 
 
@@ -121,22 +122,13 @@ def kept(pipe: StreamPipeline, out: Path) -> Iterator[None]:
         stack.pop_all()
 
 
-@contextmanager
-def stoppable() -> Iterator[None]:
-    """Let SIGTERM end a run as Ctrl-C does, so that it is saved before a machine is taken away."""
+def stoppable() -> AbstractContextManager[None]:
+    """Let SIGTERM and SIGHUP end a run as Ctrl-C does, so that it is saved before a machine is taken away."""
 
-    def stop(*_: object) -> None:
-        raise SystemExit(TERMINATED)
+    def stop(found: signal.Signals) -> None:
+        raise SystemExit(128 + found)
 
-    try:
-        before = signal.signal(signal.SIGTERM, stop)
-    except ValueError:  # signals belong to the main thread
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    return on_ending(stop)
 
 
 def show_result(output: Output, pipe: StreamPipeline, out: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import streamt1_plugins as streamt1
-from streamt1_plugins.cli.running import TERMINATED, console_of, kept, show_result, stoppable
+from streamt1_plugins.cli.running import console_of, kept, show_result, stoppable
 from streamt1_plugins.runs import journal
 from tests.runs.shared import recorded
 from tests.toy import ToyPipeline
@@ -37,7 +37,7 @@ def test_sigterm_ends_what_runs_and_its_old_handler_comes_back() -> None:
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(SystemExit) as ended, stoppable():
         signal.raise_signal(signal.SIGTERM)
-    assert ended.value.code == TERMINATED
+    assert ended.value.code == 143
     assert signal.getsignal(signal.SIGTERM) is before
 
 
