@@ -160,7 +160,7 @@ class World:
             return LostProcessError(first.failed, reported=first.reported)
         absent = [rank for rank, status in others.items() if status.pid is None]
         missed = {r: status for r, status in others.items() if exchange is not None and status.exchanges < exchange}
-        culprits = ended or dict.fromkeys(absent, "has not joined") or dict.fromkeys(missed, late or UNKNOWN)
+        culprits = ended or dict.fromkeys(absent, late or "has not joined") or dict.fromkeys(missed, late or UNKNOWN)
         if culprits:
             return LostProcessError("; ".join(f"{self._during(r, others[r])}: it {how}" for r, how in culprits.items()))
         listed = "; ".join(self._during(rank, status) for rank, status in others.items())
@@ -180,7 +180,7 @@ class World:
         end, board = time.monotonic() + timeout, self.status_board
         while any(board.status(rank).pid is None for rank in ranks):
             if board.first_failed() or time.monotonic() > end:
-                raise self.lost("is alone", 1, f"has not joined in {timeout:g} s")
+                raise self.lost("is alone", late=f"has not joined in {timeout:g} s")
             time.sleep(PAUSE)
         self._watch_others()
 
@@ -233,9 +233,8 @@ class World:
         return True
 
     def _lower_that_may_report(self) -> list[int]:
-        """The processes of lower rank that have joined and not ended."""
-        lower = {rank: self.status_board.status(rank) for rank in range(self.rank)}
-        return [rank for rank, status in lower.items() if status.pid is not None and status.ending is None]
+        """The processes of lower rank that have not ended."""
+        return [rank for rank in range(self.rank) if self.status_board.status(rank).ending is None]
 
 
 _worlds: list[World] = []
