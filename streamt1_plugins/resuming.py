@@ -116,12 +116,18 @@ def placed(recipe: Recipe, folder: Path, *, append: bool = False) -> Recipe:
 
     `append`: continue what the run logged to wandb.
     """
-    observers = dict(recipe.observers)
-    if observers.get("wandb", {}).get("folder"):
-        observers["wandb"] = {**observers["wandb"], "folder": str(folder), "append": append}
     # A run may be resumed with any number of processes.
     parallel = recipe.parallel.model_copy(update={"candidates": None, "prompts": None})
-    return recipe.model_copy(update={"observers": observers, "parallel": parallel})
+    return shown_from(recipe, folder, append=append).model_copy(update={"parallel": parallel})
+
+
+def shown_from(recipe: Recipe, folder: Path, *, append: bool = False) -> Recipe:
+    """A recipe for a run in `folder`: where it logs to wandb, that is what wandb shows. `append`: as for `placed`."""
+    wandb = recipe.observers.get("wandb", {})
+    if not wandb.get("folder"):
+        return recipe
+    wandb = {**wandb, "folder": str(folder), "append": append}
+    return recipe.model_copy(update={"observers": {**recipe.observers, "wandb": wandb}})
 
 
 def _warn_of_other_versions(recorded: RecordedRun) -> None:

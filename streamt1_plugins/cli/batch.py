@@ -103,7 +103,7 @@ class Batch:
 
     def _make(self, folder: Path, prompt: str) -> bool:
         """Make or finish the run of one prompt; returns False where it was finished before."""
-        from streamt1_plugins.resuming import open_interrupted
+        from streamt1_plugins.resuming import open_interrupted, shown_from
         from streamt1_plugins.runs.observers.record import record_to
 
         recipe, workers = self.pipe.recipe.model_dump(mode="json"), self.group.workers
@@ -113,6 +113,7 @@ class Batch:
             pipe.workers = workers
             pipe.complete(pipe.last_run)
         elif state == "new":
+            self.pipe.recipe = shown_from(self.pipe.recipe, folder)
             self.pipe.set_observers(record_to(folder))
             self.pipe(prompt, **self.call)
         return state != "done"

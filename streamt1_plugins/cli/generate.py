@@ -102,7 +102,8 @@ def _all(options: GenerateOptions, prompts: Path, world: World | None) -> None:
     found = read_prompts(prompts)
     recipe = _recipe(replace(options, prompt=found[0]))
     group = join(recipe.parallel, options.device, many_prompts=True)
-    pipe = _loaded(replace(options, quiet=True), _observed(recipe, options.wandb, options.out), options.out)
+    recipe = _observed(recipe, options.wandb, options.out, every_process=True)
+    pipe = _loaded(replace(options, quiet=True), recipe, options.out)
     pipe.workers = group.workers
     with stoppable():
         Batch(pipe, found, options.out, options.call(), group, world).run()
@@ -163,12 +164,17 @@ def _resume(options: GenerateOptions, folder: Path) -> None:
         show_result(options, pipe, folder)
 
 
-def _observed(recipe: Recipe, project: str | None, out: Path) -> Recipe:
-    """The recipe with the observer wandb, if it or --wandb names a project; wandb shows what the run folder holds."""
+def _observed(recipe: Recipe, project: str | None, out: Path, *, every_process: bool = False) -> Recipe:
+    """The recipe with the observer wandb, if it or --wandb names a project; wandb shows what the run folder holds.
+
+    every_process: each process makes videos of its own.
+    """
     wandb = recipe.observers.get("wandb")
     if wandb is None and project is None:
         return recipe
     options = {"folder": str(out), **(wandb or {}), **({"project": project} if project else {})}
+    if every_process:
+        options["every_process"] = True
     return recipe.model_copy(update={"observers": {**recipe.observers, "wandb": options}})
 
 

@@ -9,7 +9,7 @@ import pytest
 
 import streamt1_plugins as streamt1
 from streamt1_plugins.errors import UnknownNameError
-from streamt1_plugins.runs.observers.trackers import Trackers
+from streamt1_plugins.runs.observers.trackers import Trackers, own_folder
 from tests.toy import ToyPipeline
 
 
@@ -31,6 +31,43 @@ def test_tensorboard_has_the_curves(tmp_path: Path) -> None:
     for event in best:
         assert event.value == pytest.approx(max(node.score for node in pipe.tree.chunk(event.step)))
     assert {"count/kept", "count/sinks", "seconds", "long/bright"} <= set(events.Tags()["scalars"])
+
+
+def test_every_video_has_a_folder_of_its_own(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    pipe = run(folder=str(tmp_path), run="mine")
+    pipe("a prompt")
+    pipe("another")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "mine-2", "mine-3"]
+    assert all(len(list(path.glob("events.*"))) == 1 for path in tmp_path.iterdir())
+
+
+def test_a_folder_is_made_once(tmp_path: Path) -> None:
+    assert [own_folder(tmp_path / "new", "a") for _ in range(3)] == ["a", "a-2", "a-3"]
+
+
+@pytest.mark.parametrize(("name", "expected"), [("mlflow", {"nested_run": True}), ("comet_ml", {"mode": "create"})])
+def test_a_run_of_the_program_is_not_joined(name: str, expected: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither is installed here; what they start is what accelerate is given."""
+    from accelerate import tracking
+
+    made: list[Any] = []
+
+    class Fake:
+        requires_logging_directory = False
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            made.append(self)
+            self.given, self.calls = (args, kwargs), []
+
+        def __getattr__(self, called: str) -> Any:
+            return lambda *_, **__: self.calls.append(called)
+
+    monkeypatch.setattr(tracking, "LOGGER_TYPE_TO_CLASS", {name: Fake})
+    run(name=name, run="mine")
+    (tracker,) = made
+    assert tracker.given == (("mine",), expected)
+    assert tracker.calls == ["start", "store_init_configuration", *["log"] * 4, "finish"]
 
 
 def test_an_unknown_tracker_is_named_with_a_guess() -> None:
