@@ -98,7 +98,6 @@ def _python() -> dict[str, Any]:
         "decimal": repr(decimal.getcontext()),
         "numpy": (repr(np.random.get_state()), np.geterr(), np.get_printoptions()),
         "temporary folder": tempfile.tempdir,
-        "temporary files": sorted(os.listdir(tempfile.gettempdir())),
         "exit functions": atexit._ncallbacks(),
     }
 
@@ -128,6 +127,7 @@ def _left() -> dict[str, Any]:
         "threads": sorted(f"{each.name} {each.ident}" for each in threading.enumerate()),
         "children": sorted(child.pid for child in me.children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE),
         "files": sorted(_open_files()),
+        "temporary files": sorted(os.listdir(tempfile.gettempdir())),
     }
 
 
@@ -167,10 +167,11 @@ def _same(one: Any, other: Any) -> bool:
 
 
 @contextlib.contextmanager
-def unchanged_process() -> Iterator[None]:
+def unchanged_process(*apart_from: str) -> Iterator[None]:
     """Raises `AssertionError`, with what changed, where code inside leaves the process other than it was.
 
-    However the code ends: an exception passes once the process is found unchanged.
+    However the code ends: an exception passes once the process is found unchanged. apart_from: keys of `state` that may
+    differ.
     """
     before = state()
     try:
@@ -181,4 +182,5 @@ def unchanged_process() -> Iterator[None]:
         while found and all(name.startswith("left: ") for name in found) and time.monotonic() < end:
             time.sleep(0.05)
             found = changes(before, state())
+        found = {name: values for name, values in found.items() if name not in apart_from}
         assert not found, "\n".join(f"{name}:\n  was {was}\n  is  {now}" for name, (was, now) in found.items())

@@ -33,14 +33,29 @@ from tests.compare.examples import comparison
 from tests.neutral import unchanged_process
 from tests.toy import Bright, ToyPipeline
 
+WANDB_KEEPS = ("left: temporary files", "python: exit functions")
+"""Until the process ends, with every run: it does so to the runs of the program too."""
+
 LIBRARIES = ("streamt1_plugins.compare.page", "streamt1_plugins.evaluation.remote.server", "streamt1_wan.convert", "wandb")
 """What imports for the first time changes, such as filters of warnings, is the libraries' business."""
 
 
-@pytest.fixture(autouse=True)
-def _place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+@pytest.fixture(autouse=True, scope="session")
+def _libraries(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Imported, and used once: what a library sets up at its first use, and never again, is its own."""
     for name in LIBRARIES:
         importlib.import_module(name)
+    folder = tmp_path_factory.mktemp("first")
+    before = {name: os.environ.get(name) for name in ("WANDB_DIR", "WANDB_SILENT")}
+    os.environ.update(WANDB_DIR=str(folder), WANDB_SILENT="true")
+    wrapped("well", folder / "run", dashboards=True)("a prompt")
+    streamt1.load("tinyworld", "plain")("a red circle", num_frames=9)
+    for name, value in before.items():
+        os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+@pytest.fixture(autouse=True)
+def _place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     monkeypatch.chdir(tmp_path)
@@ -85,10 +100,11 @@ ENDINGS: dict[str, dict[str, Any]] = {
 """How a search ends: what `wrap` and the call get."""
 
 
-def wrapped(how: str, folder: Path | None = None) -> streamt1.StreamPipeline:
+def wrapped(how: str, folder: Path | None = None, *, dashboards: bool = False) -> streamt1.StreamPipeline:
     given = ENDINGS[how]
-    recorders = {} if folder is None else {**record_to(folder), "wandb": _wandb(folder), "trackers": _trackers(folder)}
-    observers = {**recorders, **given.get("observers", {})}
+    observers = {**({} if folder is None else record_to(folder)), **given.get("observers", {})}
+    if folder and dashboards:
+        observers |= {"wandb": _wandb(folder), "trackers": _trackers(folder)}
     overrides = ["rewards.short.failing.on_error=raise"] if how == "reward" else []
     return streamt1.wrap(ToyPipeline(), overrides=overrides, rewards=given.get("rewards"), observers=observers)
 
@@ -122,7 +138,7 @@ def recorded(folder: Path) -> Path:
 
 
 def call_it(how: str, folder: Path) -> None:
-    wrapped(how, folder / "run")(**arguments(how))
+    wrapped(how, folder / "run", dashboards=True)(**arguments(how))
 
 
 def stream_it(how: str, folder: Path) -> None:
@@ -293,7 +309,7 @@ ENDS = (Exception, KeyboardInterrupt, SystemExit)
 @pytest.mark.parametrize("entry", SEARCHES)
 def test_a_search_leaves_the_process_as_it_was(entry: str, how: str, tmp_path: Path) -> None:
     recorded(tmp_path / "recorded")
-    with unchanged_process(), contextlib.suppress(*ENDS):
+    with unchanged_process(*WANDB_KEEPS if entry == "__call__" else ()), contextlib.suppress(*ENDS):
         SEARCHES[entry](how, tmp_path)
 
 
@@ -305,7 +321,7 @@ def test_a_search_leaves_what_the_program_has(entry: str, program: str, tmp_path
         for how in ("well", "interrupt"):
             (tmp_path / how).mkdir()
             recorded(tmp_path / how / "recorded")
-            with unchanged_process(), contextlib.suppress(*ENDS):
+            with unchanged_process(*WANDB_KEEPS), contextlib.suppress(*ENDS):
                 SEARCHES[entry](how, tmp_path / how)
 
 
@@ -322,9 +338,10 @@ def test_a_command_leaves_the_process_as_it_was(entry: str, program: str | None,
     if "tiny" in COMMANDS[entry]:
         observers = record_to(tmp_path / "tiny")
         streamt1.load("tinyworld", "plain", observers=observers)("a red circle", num_frames=9)
+    apart = WANDB_KEEPS if "--wandb" in COMMANDS[entry] or program == "wandb" else ()
     (tmp_path / "prompts.txt").write_text("one\ntwo\n")
     (tmp_path / "mine.py").write_text("import streamt1_plugins\n")
-    with PROGRAMS[program](tmp_path) if program else contextlib.nullcontext(), unchanged_process():
+    with PROGRAMS[program](tmp_path) if program else contextlib.nullcontext(), unchanged_process(*apart):
         result = CliRunner().invoke(cli.app, COMMANDS[entry])
     assert (result.exit_code == 0) == ("refused" not in entry and entry not in ("convert", "generate, broken", "recipes validate")), result.output  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -14,6 +15,8 @@ from streamt1_plugins.runs.observers.scalars import Dashboard, chunk_scalars
 from streamt1_plugins.runs.observers.wandb_run import OwnRun
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from streamt1_plugins.api.run import Run
     from streamt1_plugins.api.types import Chunk
 
@@ -52,6 +55,11 @@ class Trackers(Dashboard):
         with self._guarded(self._program):
             self._start(known[self.name], {**recipe, "prompt": run.prompt, "seed": run.seed})
 
+    @contextmanager
+    def _guarded(self, program: str, *, failed: bool = True) -> Iterator[None]:
+        with single_process(), super()._guarded(program, failed=failed):
+            yield
+
     def _start(self, kind: Any, config: dict[str, Any]) -> None:
         if self.name == "wandb":  # whose tracker of accelerate would write `config` to the program's active run
             self._own = OwnRun(project=self.run, config=config)
@@ -83,6 +91,28 @@ class Trackers(Dashboard):
     @property
     def _program(self) -> str:
         return f"The tracker {self.name!r}"
+
+
+@contextmanager
+def single_process() -> Iterator[None]:
+    """A context for trackers of accelerate, which need its state: this process alone, where the program has none.
+
+    Else they would make one, which connects all processes of a launcher and decides the device of an `Accelerator` that
+    the program makes later.
+    """
+    import torch
+    from accelerate import DistributedType, PartialState
+
+    shared = PartialState._shared_state
+    own = not shared
+    if own:
+        shared.update(_cpu=True, backend=None, device=torch.device("cpu"), debug=False, fork_launched=False)
+        shared.update(distributed_type=DistributedType.NO, num_processes=1, process_index=0, local_process_index=0)
+    try:
+        yield
+    finally:
+        if own:
+            PartialState._reset_state()
 
 
 def own_folder(parent: Path, name: str) -> str:

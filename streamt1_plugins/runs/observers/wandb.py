@@ -123,7 +123,9 @@ class Wandb(Dashboard):
             self._log.log_artifact(self._artifact(Path(self.folder)))
 
     def _end(self, ended: Any, failed: bool) -> None:
-        self._own.finish(int(failed))
+        own, self._own = self._own, None
+        self._table, self._rows, self._strips = None, [], {}  # which hold temporary files
+        own.finish(int(failed))
 
     def _start(self, config: dict[str, Any]) -> None:
         """Open a wandb run, and record which one it is in the run folder."""

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from accelerate import PartialState
 
 import streamt1_plugins as streamt1
 from streamt1_plugins.errors import UnknownNameError
@@ -40,6 +42,26 @@ def test_every_video_has_a_folder_of_its_own(tmp_path: Path) -> None:
     pipe("another")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "mine-2", "mine-3"]
     assert all(len(list(path.glob("events.*"))) == 1 for path in tmp_path.iterdir())
+
+
+def test_a_launched_process_is_not_connected_to_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the first of the processes that share a video logs: it would wait for the others for ever."""
+    pytest.importorskip("tensorboard")
+    for name, value in {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost"}.items():
+        monkeypatch.setenv(name, value)
+    run(folder=str(tmp_path))
+    assert list(tmp_path.rglob("events.*"))
+    assert not torch.distributed.is_initialized()
+    assert PartialState._shared_state == {}
+
+
+def test_the_state_of_the_program_stays(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    PartialState(cpu=True)
+    before = dict(PartialState._shared_state)
+    run(folder=str(tmp_path))
+    assert PartialState._shared_state == before
+    PartialState._reset_state()
 
 
 def test_a_folder_is_made_once(tmp_path: Path) -> None:
