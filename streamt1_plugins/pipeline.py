@@ -15,7 +15,6 @@ from streamt1_plugins.config import load as recipes
 from streamt1_plugins.errors import InputError, foreign_code
 from streamt1_plugins.evaluation.evaluator import Evaluator
 from streamt1_plugins.evaluation.pool import RewardPool
-from streamt1_plugins.evaluation.purity import random_state_kept
 from streamt1_plugins.plugins import build
 from streamt1_plugins.plugins.build import NOTHING_GIVEN, Given
 from streamt1_plugins.plugins.resolve import completed, model_folder, resolve, resolve_adapter
@@ -89,7 +88,7 @@ def load(
     resolved = resolve(recipe, model, adapter=adapter, overrides=overrides, given=given)
     folder = model_folder(str(resolved.model))
     loading = f"Loading the model {resolved.model!r} with adapter {resolved.adapter.name!r}"
-    with random_state_kept(), foreign_code(loading):
+    with torch.random.fork_rng(devices=[]), foreign_code(loading):  # new modules draw their first weights
         pipe = build.adapter(resolved).load(folder)
     return StreamPipeline(pipe, resolved, observers or {}, given)
 

@@ -15,6 +15,7 @@ from streamt1_plugins.runs.observers.record import record_to
 from streamt1_plugins.runs.recorded import RecordedRun
 from streamt1_plugins.runs.report import strips
 from streamt1_plugins.search.expand import Branch
+from streamt1_plugins.search.out_of_memory import explained
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -47,7 +48,8 @@ def replayed(
     wrapped = wrap_again(recorded, placed(recorded.recipe, recorded.folder), pipe, device, {})
     run = begin_again(recorded, wrapped, call)
     try:
-        follow(wrapped.search(run), recorded.tree(), path)
+        with explained(run):
+            follow(wrapped.search(run), recorded.tree(), path)
         yield run
     finally:
         run.session.close()

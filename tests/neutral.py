@@ -19,7 +19,7 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,7 @@ def _torch() -> dict[str, Any]:
         "threads": (torch.get_num_threads(), torch.get_num_interop_threads()),
         "autocast": (torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")),
         "anomalies": torch.is_anomaly_enabled(),
-        "random": torch.get_rng_state().tolist(),
+        "random": hash(torch.get_rng_state().numpy().tobytes()),
         "group": dist.group.WORLD if dist.is_initialized() else None,
         "accelerate": dict(accelerate.PartialState._shared_state),
     }
@@ -94,9 +94,9 @@ def _python() -> dict[str, Any]:
         "start method": multiprocessing.get_start_method(allow_none=True),
         "event loops": asyncio.events._event_loop_policy,
         "warnings": (list(warnings.filters), warnings.showwarning),
-        "random": random.getstate(),
+        "random": hash(random.getstate()),
         "decimal": repr(decimal.getcontext()),
-        "numpy": (repr(np.random.get_state()), np.geterr(), np.get_printoptions()),
+        "numpy": (hash(repr(np.random.get_state())), np.geterr(), np.get_printoptions()),
         "temporary folder": tempfile.tempdir,
         "exit functions": atexit._ncallbacks(),
     }
@@ -157,9 +157,19 @@ def state() -> dict[str, Any]:
     return {f"{aspect}: {name}": value for aspect, read in ASPECTS.items() for name, value in read().items()}
 
 
-def changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """What differs, with its two values."""
-    return {name: (before.get(name), after.get(name)) for name in before.keys() | after.keys() if not _same(before.get(name), after.get(name))}  # fmt: skip
+def changes(before: dict[str, Any], after: dict[str, Any], apart_from: Collection[str] = ()) -> dict[str, Any]:
+    """What differs, with its two values; of mappings and lists only what differs in them."""
+    names = (before.keys() | after.keys()) - set(apart_from)
+    pairs = {name: (before.get(name), after.get(name)) for name in names}
+    return {name: _difference(*pair) for name, pair in pairs.items() if not _same(*pair)}
+
+
+def _difference(was: Any, now: Any) -> tuple[Any, Any]:
+    if isinstance(was, dict) and isinstance(now, dict):
+        return dict(was.items() - now.items()), dict(now.items() - was.items())
+    if isinstance(was, list) and isinstance(now, list):
+        return [each for each in was if each not in now], [each for each in now if each not in was]
+    return was, now
 
 
 def _same(one: Any, other: Any) -> bool:
@@ -178,9 +188,8 @@ def unchanged_process(*apart_from: str) -> Iterator[None]:
         yield
     finally:
         end = time.monotonic() + PATIENCE
-        found = changes(before, state())
+        found = changes(before, state(), apart_from)
         while found and all(name.startswith("left: ") for name in found) and time.monotonic() < end:
             time.sleep(0.05)
-            found = changes(before, state())
-        found = {name: values for name, values in found.items() if name not in apart_from}
+            found = changes(before, state(), apart_from)
         assert not found, "\n".join(f"{name}:\n  was {was}\n  is  {now}" for name, (was, now) in found.items())

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import matplotlib.figure
 import pytest
 import torch
 import torch.distributed as dist
@@ -36,7 +37,7 @@ from tests.toy import Bright, ToyPipeline
 WANDB_KEEPS = ("left: temporary files", "python: exit functions")
 """Until the process ends, with every run: it does so to the runs of the program too."""
 
-LIBRARIES = ("streamt1_plugins.compare.page", "streamt1_plugins.evaluation.remote.server", "streamt1_wan.convert", "wandb")
+LIBRARIES = ("streamt1_plugins.compare.page", "streamt1_plugins.evaluation.remote.server", "streamt1_wan.convert", "wandb", "cv2")
 """What imports for the first time changes, such as filters of warnings, is the libraries' business."""
 
 
@@ -50,6 +51,9 @@ def _libraries(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ.update(WANDB_DIR=str(folder), WANDB_SILENT="true")
     wrapped("well", folder / "run", dashboards=True)("a prompt")
     streamt1.load("tinyworld", "plain")("a red circle", num_frames=9)
+    axes = matplotlib.figure.Figure().add_subplot()
+    axes.set_title("fonts stay open")
+    axes.figure.savefig(folder / "plot.svg")
     for name, value in before.items():
         os.environ.pop(name) if value is None else os.environ.update({name: value})
 
@@ -214,7 +218,15 @@ SINGLE: dict[str, Callable[[Path], Any]] = {
     "fresh_seed": lambda folder: streamt1.fresh_seed(torch.Generator()),
 }
 
-RECIPE_FILE = "search: {candidates: 2}\n"
+PLUGIN = """
+import streamt1_plugins
+
+
+@streamt1_plugins.hookimpl
+def streamt1_register_rewards(register):
+    register("mine", target="tests.toy:Bright")
+"""
+FAILING = ("generate, broken", "convert", "recipes validate")
 COMMANDS: dict[str, list[str]] = {
     "generate": ["generate", "a prompt", "--model", "toy", "--out", "run", "--wandb", "mine"],
     "generate, tinyworld": ["generate", "a red circle", "-r", "plain", "--out", "run", "--num-frames", "9"],
@@ -331,8 +343,11 @@ def test_a_call_leaves_the_process_as_it_was(entry: str, tmp_path: Path) -> None
         SINGLE[entry](tmp_path)
 
 
-@pytest.mark.parametrize("program", [None, *PROGRAMS])
-@pytest.mark.parametrize("entry", COMMANDS)
+IN_PROGRAMS = [("generate, broken", "group"), ("generate", "wandb"), ("generate, prompts", "settings")]
+"""Of the commands: the rest of each is what a search does."""
+
+
+@pytest.mark.parametrize(("entry", "program"), [*((entry, None) for entry in COMMANDS), *IN_PROGRAMS])
 def test_a_command_leaves_the_process_as_it_was(entry: str, program: str | None, tmp_path: Path) -> None:
     recorded(tmp_path / "recorded")
     if "tiny" in COMMANDS[entry]:
@@ -340,10 +355,10 @@ def test_a_command_leaves_the_process_as_it_was(entry: str, program: str | None,
         streamt1.load("tinyworld", "plain", observers=observers)("a red circle", num_frames=9)
     apart = WANDB_KEEPS if "--wandb" in COMMANDS[entry] or program == "wandb" else ()
     (tmp_path / "prompts.txt").write_text("one\ntwo\n")
-    (tmp_path / "mine.py").write_text("import streamt1_plugins\n")
+    (tmp_path / "mine.py").write_text(PLUGIN)
     with PROGRAMS[program](tmp_path) if program else contextlib.nullcontext(), unchanged_process(*apart):
         result = CliRunner().invoke(cli.app, COMMANDS[entry])
-    assert (result.exit_code == 0) == ("refused" not in entry and entry not in ("convert", "generate, broken", "recipes validate")), result.output  # fmt: skip
+    assert (result.exit_code == 0) == ("refused" not in entry and entry not in FAILING), result.output
 
 
 @pytest.mark.parametrize("how", ["well", "interrupt"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 Options = TypeVar("Options")
 
 USER_ERROR, INTERRUPTED = 2, 130
+VARIABLES = "STREAMT1_"
 
 
 class ErrorGroup(TyperGroup):
@@ -32,19 +34,35 @@ class ErrorGroup(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
+        with _errors_as_lines(ctx):
+            return super().invoke(ctx)
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run a command line."""
         with ExitStack() as stack:
-            before = _command.set(stack)
-            stack.callback(_command.reset, before)
-            with _errors_as_lines(ctx):
-                return super().invoke(ctx)
+            stack.callback(_lasting.reset, _lasting.set(stack))
+            stack.enter_context(_own_environment())
+            return super().main(*args, **kwargs)
 
 
-_command: ContextVar[ExitStack | None] = ContextVar("command", default=None)
+@contextmanager
+def _own_environment() -> Iterator[None]:
+    """Give this package's environment variables back as they were: options set them for processes that it starts."""
+    before = {name: value for name, value in os.environ.items() if name.startswith(VARIABLES)}
+    try:
+        yield
+    finally:
+        for name in [name for name in os.environ if name.startswith(VARIABLES) and name not in before]:
+            del os.environ[name]
+        os.environ.update(before)
 
 
-def until_printed(context: AbstractContextManager[None]) -> None:
-    """Enter a context that lasts until the error of the running command, if any, has been printed."""
-    stack = _command.get()
+_lasting: ContextVar[ExitStack | None] = ContextVar("lasting", default=None)
+
+
+def for_the_command(context: AbstractContextManager[None]) -> None:
+    """Enter a context that lasts until the command has ended, and its error, if any, has been printed."""
+    stack = _lasting.get()
     if stack is not None:
         stack.enter_context(context)
 
@@ -59,9 +77,21 @@ def _errors_as_lines(ctx: Any) -> Iterator[None]:
             Console(stderr=True).print_exception()
         complain(error)
         raise typer.Exit(USER_ERROR) from error
+    except (RuntimeError, MemoryError, OSError) as error:
+        if ctx.params.get("debug") or not _is_out_of_memory(error):
+            raise
+        complain(f"Memory ran out: {error}")
+        raise typer.Exit(USER_ERROR) from error
     except KeyboardInterrupt as interrupt:
         typer.secho("Interrupted.", fg="red", err=True)
         raise typer.Exit(INTERRUPTED) from interrupt
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error that no run explains, as of loading a model, has this reason."""
+    from streamt1_plugins.search.out_of_memory import is_out_of_memory
+
+    return is_out_of_memory(error)
 
 
 def complain(problem: object) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from streamt1_plugins.cli.base import USER_ERROR, until_printed
+from streamt1_plugins.cli.base import USER_ERROR, for_the_command
 from streamt1_plugins.errors import InputError, StreamT1Error
 from streamt1_plugins.search.distributed.launch import is_launched
 
@@ -41,7 +41,7 @@ def as_one_process(device: str | None) -> Iterator[World | None]:
     from streamt1_plugins.search.distributed.world import world
 
     here = world(device)
-    until_printed(here.ended_by_signals())
+    for_the_command(here.ended_by_signals())
     try:
         with here.fail_together():
             yield here

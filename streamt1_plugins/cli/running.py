@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import typer
 
-from streamt1_plugins.cli.base import terminal
+from streamt1_plugins.cli.base import for_the_command, terminal
 from streamt1_plugins.errors import foreign_code, unknown_name
 from streamt1_plugins.search.distributed.signals import on_ending
 
@@ -56,11 +56,26 @@ def loading(output: Output) -> Iterator[None]:
 
 def quiet_libraries() -> None:
     """Switch off the libraries' bars for loading a folder, which would break into ours; downloads keep theirs."""
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
+    for_the_command(_without_bars())
 
-    diffusers_logging.disable_progress_bar()
-    transformers_logging.disable_progress_bar()
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    from diffusers.utils import logging as of_diffusers
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+    from transformers.utils import logging as of_transformers
+
+    shown = [each for each in (of_diffusers, of_transformers) if each._tqdm_active]
+    downloads = disable_progress_bars if are_progress_bars_disabled() else enable_progress_bars
+    for library in shown:
+        library.disable_progress_bar()
+    downloads()  # which transformers switches too
+    try:
+        yield
+    finally:
+        for library in shown:
+            library.enable_progress_bar()
+        downloads()
 
 
 def move(pipe: StreamPipeline, device: str) -> None:

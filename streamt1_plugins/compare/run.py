@@ -15,7 +15,6 @@ import torch
 
 from streamt1_plugins.api.reward import RewardInput
 from streamt1_plugins.errors import OutputError, RecipeError
-from streamt1_plugins.evaluation.purity import random_state_kept
 from streamt1_plugins.pipeline import StreamPipeline, load, wrap
 from streamt1_plugins.plugins import build
 from streamt1_plugins.plugins.discovery import discovery
@@ -74,8 +73,7 @@ def run(comparison: Comparison, out: Path, pipelines: Pipelines | None = None) -
     make_folder(out)
     comparison.record_to(out)
     judge = build.instance(discovery().rewards[comparison.judge], {}, "judge")
-    with random_state_kept():
-        judge.load("cpu")
+    judge.load("cpu")
     pipelines = pipelines or Pipelines(comparison.model)
     for label, wanted in groupby(missing(comparison, out), key=lambda each: each[0]):
         pipe = pipelines(comparison.recipes[label])

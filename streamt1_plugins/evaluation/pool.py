@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from streamt1_plugins.errors import InputError, RecipeError, foreign_code
-from streamt1_plugins.evaluation.purity import random_state_kept
 
 if TYPE_CHECKING:
     from streamt1_plugins.api.reward import Reward
@@ -70,7 +69,7 @@ class RewardPool:
     def load(self, bound: BoundReward, device: str) -> None:
         """Bring a reward to its own device, or to `device` where the recipe leaves it open; once."""
         if id(bound.reward) not in self._loaded:
-            with random_state_kept(), foreign_code(f"Loading reward {bound.name!r}"):
+            with foreign_code(f"Loading reward {bound.name!r}"):
                 bound.reward.load(device if bound.settings.device == "auto" else bound.settings.device)
             self._loaded[id(bound.reward)] = bound.reward
 

@@ -37,16 +37,6 @@ def purity_check(source: str, inp: RewardInput) -> Iterator[None]:
         raise ContractError(f"{source} changed its input in place; it must work on a copy.")
 
 
-@contextmanager
-def random_state_kept() -> Iterator[None]:
-    """A context for code that may draw from torch's global random generator, as new modules do; its state comes back."""
-    before = _random_state()
-    try:
-        yield
-    finally:
-        _restore(before)
-
-
 class _Snapshot:
     """A tensor's version counter, where it has one, and a sample of its numbers."""
 

@@ -18,6 +18,7 @@ from streamt1_plugins.api.candidate import Candidate
 from streamt1_plugins.api.types import Proposal, node_id
 from streamt1_plugins.api.workers import SingleProcess
 from streamt1_plugins.errors import PluginError
+from streamt1_plugins.search.out_of_memory import is_out_of_memory
 from streamt1_plugins.search.thumbnails import Summary, summarize
 
 if TYPE_CHECKING:
@@ -167,12 +168,12 @@ class Expander:
         return min(limit for limit in limits if limit is not None)
 
     def _within_memory(self, chunk: Chunk, beam: Beam, batch: Sequence[Branch], step: Step) -> list[Candidate]:
-        """`step`, in halves where a batch is more than the device's memory holds; later batches keep to that size."""
+        """`step`, in halves where a batch is more than memory holds; later batches keep to that size."""
         before = [stream.get_state() for stream in generators(batch)]
         try:
             return step(chunk, beam, batch)
-        except RuntimeError as error:
-            if len(batch) == 1 or not _is_out_of_memory(error):
+        except (RuntimeError, MemoryError, OSError) as error:
+            if len(batch) == 1 or not is_out_of_memory(error):
                 raise
         # Here and not above: the exception keeps the tensors of the failed attempt alive.
         for stream, state in zip(generators(batch), before, strict=True):
@@ -183,12 +184,6 @@ class Expander:
         )
         parts = [batch[start : start + half] for start in range(0, len(batch), half)]
         return [candidate for part in parts for candidate in self._within_memory(chunk, beam, part, step)]
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    from accelerate.utils.memory import should_reduce_batch_size  # here: it costs a second to import
-
-    return isinstance(error, torch.OutOfMemoryError) or bool(should_reduce_batch_size(error))
 
 
 def noise(batch: Sequence[Branch]) -> Tensor:
