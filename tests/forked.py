@@ -51,9 +51,9 @@ def _forked(work: Callable[[], None], environment: dict[str, str], output: Path)
         os.environ.update(environment)
         work()
         code = 0
-    except BaseException:
-        traceback.print_exc()
     finally:
+        if sys.exc_info()[0] is not None:
+            traceback.print_exc()
         os._exit(code)
 
 

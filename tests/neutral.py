@@ -37,7 +37,7 @@ PATIENCE = 30.0  # seconds for threads and processes that are ending
 
 
 def _signals() -> dict[str, Any]:
-    return {signal.Signals(number).name: signal.getsignal(number) for number in sorted(signal.valid_signals()) if number in set(signal.Signals)}  # fmt: skip
+    return {number.name: signal.getsignal(number) for number in signal.Signals if number in signal.valid_signals()}
 
 
 def _torch() -> dict[str, Any]:
@@ -66,7 +66,9 @@ def _logging() -> dict[str, Any]:
         return log.level, log.propagate, log.disabled, tuple(log.handlers), tuple(log.filters)
 
     plain = state(logging.Logger("plain"))
-    loggers = {n: state(each) for n, each in logging.Logger.manager.loggerDict.items() if isinstance(each, logging.Logger)}
+    loggers = {
+        n: state(each) for n, each in logging.Logger.manager.loggerDict.items() if isinstance(each, logging.Logger)
+    }
     return {
         **{name: found for name, found in loggers.items() if found != plain},
         "root": state(logging.getLogger()),
@@ -111,7 +113,11 @@ def _umask() -> int:
 def _matplotlib() -> dict[str, Any]:
     import matplotlib.pyplot as plt
 
-    return {"backend": matplotlib.get_backend(), "rc": dict(dict.copy(matplotlib.rcParams)), "figures": plt.get_fignums()}
+    return {
+        "backend": matplotlib.get_backend(),
+        "rc": dict(dict.copy(matplotlib.rcParams)),
+        "figures": plt.get_fignums(),
+    }
 
 
 def _wandb() -> dict[str, Any]:
@@ -121,11 +127,12 @@ def _wandb() -> dict[str, Any]:
 
 def _left() -> dict[str, Any]:
     """What ends by itself a moment later."""
-    gc.collect()
     me = psutil.Process()
     return {
         "threads": sorted(f"{each.name} {each.ident}" for each in threading.enumerate()),
-        "children": sorted(child.pid for child in me.children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE),
+        "children": sorted(
+            child.pid for child in me.children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE
+        ),
         "files": sorted(_open_files()),
         "temporary files": sorted(os.listdir(tempfile.gettempdir())),
     }
@@ -191,5 +198,6 @@ def unchanged_process(*apart_from: str) -> Iterator[None]:
         found = changes(before, state(), apart_from)
         while found and all(name.startswith("left: ") for name in found) and time.monotonic() < end:
             time.sleep(0.05)
+            gc.collect()
             found = changes(before, state(), apart_from)
         assert not found, "\n".join(f"{name}:\n  was {was}\n  is  {now}" for name, (was, now) in found.items())

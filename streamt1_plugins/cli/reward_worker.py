@@ -32,9 +32,11 @@ LOCAL = ("127.0.0.1", 0)  # on any free port
 
 @contextmanager
 def loggers_kept(library: str) -> Iterator[None]:
-    """A context for a library that sets up its loggers: they have their level, handlers and propagation back after it."""
+    """A context for a library that sets up its loggers: level, handlers and propagation come back."""
     names = [f"{library}.{part}" for part in ("access", "asgi", "error")]
-    before = [(each, each.level, each.propagate, [*each.handlers]) for each in map(logging.getLogger, [library, *names])]
+    before = [
+        (each, each.level, each.propagate, [*each.handlers]) for each in map(logging.getLogger, [library, *names])
+    ]
     try:
         yield
     finally:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import typer
 
 from streamt1_plugins.cli.base import for_the_command, terminal
-from streamt1_plugins.errors import foreign_code, unknown_name
+from streamt1_plugins.errors import StreamT1Error, foreign_code, unknown_name
+from streamt1_plugins.runs.journal import JOURNAL
 from streamt1_plugins.search.distributed.signals import on_ending
 
 if TYPE_CHECKING:
@@ -62,11 +63,12 @@ def quiet_libraries() -> None:
 @contextmanager
 def _without_bars() -> Iterator[None]:
     from diffusers.utils import logging as of_diffusers
-    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+    from huggingface_hub.utils import tqdm as of_downloads  # type: ignore[attr-defined]
     from transformers.utils import logging as of_transformers
 
     shown = [each for each in (of_diffusers, of_transformers) if each._tqdm_active]
-    downloads = disable_progress_bars if are_progress_bars_disabled() else enable_progress_bars
+    hidden = of_downloads.are_progress_bars_disabled()
+    downloads = of_downloads.disable_progress_bars if hidden else of_downloads.enable_progress_bars
     for library in shown:
         library.disable_progress_bar()
     downloads()  # which transformers switches too
@@ -132,9 +134,20 @@ def kept(pipe: StreamPipeline, out: Path) -> Iterator[None]:
 
     with ExitStack() as stack:
         stack.callback(show_folder)
-        with stoppable():
+        with stoppable(), _resumable(out):
             yield
         stack.pop_all()
+
+
+@contextmanager
+def _resumable(out: Path) -> Iterator[None]:
+    """Where the process that records the run is gone, let another one's error have the command that resumes it."""
+    try:
+        yield
+    except StreamT1Error as error:
+        if getattr(error, "first_has_ended", False) and (out / JOURNAL).exists():
+            error.args = (f"{error}. Resume with: streamt1 generate --resume {out}",)
+        raise
 
 
 def stoppable() -> AbstractContextManager[None]:

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save
 
 from streamt1_plugins.api.candidate import Beam
 from streamt1_plugins.errors import InputError
-from streamt1_plugins.runs.files import write_atomically
+from streamt1_plugins.runs.files import STATE, write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from streamt1_plugins.api.adapter import Session
     from streamt1_plugins.api.tree import Tree
 
-STATE, HEAD = "state", "head"
+HEAD = "head"
 SCHEMA = 1
 
 

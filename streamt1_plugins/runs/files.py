@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("streamt1")
 
 LOCK = ".lock"
+STATE = "state"
 MEGABYTE = 1_000_000
 
 
@@ -45,6 +46,21 @@ def writing(problem: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise OutputError(f"{problem}: {error.strerror or error}.") from error
+
+
+WAY_ON = "Make room on the disk, then finish the run with: streamt1 generate --resume "
+
+
+@contextmanager
+def finishing(problem: str, folder: Path) -> Iterator[None]:
+    """As `writing`, at the end of a run in `folder`: where it can be resumed the error has the command for that."""
+    try:
+        with writing(problem):
+            yield
+    except OutputError as error:
+        if not (folder / STATE).is_dir():
+            raise
+        raise OutputError(f"{error} {WAY_ON}{folder}") from error
 
 
 @contextmanager

@@ -41,7 +41,9 @@ def test_its_words_are_recognised(error: Any) -> None:
     assert is_out_of_memory(error())
 
 
-@pytest.mark.parametrize("error", [RuntimeError("no"), RuntimeError(7), OSError(28, "full"), ValueError("std::bad_alloc")])
+@pytest.mark.parametrize(
+    "error", [RuntimeError("no"), RuntimeError(7), OSError(28, "full"), ValueError("std::bad_alloc")]
+)
 def test_other_errors_are_not(error: Exception) -> None:
     assert not is_out_of_memory(error)
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console as Terminal
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -33,7 +35,7 @@ class Console:
     plain: bool = False
 
     def __post_init__(self) -> None:
-        self._terminal = Terminal(stderr=True, highlight=False)
+        self._terminal = Terminal(file=_StandardError(), highlight=False)  # type: ignore[arg-type]
         self._bar: _Bar | None = None
         self._noted = 0
 
@@ -66,6 +68,22 @@ class Console:
 
     def _print(self, text: str) -> None:
         self._terminal.print(text, markup=False, soft_wrap=True)
+
+
+class _StandardError:
+    """Standard error, whose text is lost where it is a terminal or a pipe that was closed: a run is worth more."""
+
+    def write(self, text: str) -> int:
+        with suppress(OSError, ValueError):
+            return sys.stderr.write(text)
+        return 0
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            sys.stderr.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stderr, name)
 
 
 class _Bar(Progress):

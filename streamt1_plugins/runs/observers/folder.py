@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from streamt1_plugins.api.hookspecs import hookimpl
 from streamt1_plugins.runs import journal
 from streamt1_plugins.runs.events import RunEvents
-from streamt1_plugins.runs.files import Claim, to_json, warned, write_atomically, writing
+from streamt1_plugins.runs.files import Claim, finishing, to_json, warned, write_atomically, writing
 from streamt1_plugins.runs.recorded import RecordedRun
 
 if TYPE_CHECKING:
@@ -69,7 +69,9 @@ class Folder:
         try:
             if made is not None:  # else the run ended before it started: nothing here is ours
                 self._events += [*made.committed(), made.finished(error)]
-                with writing(f"The record of the run could not be brought up to date in {self.path}"):
+                with finishing(
+                    f"The record of the run could not be brought up to date in {self.path}", Path(self.path)
+                ):
                     write_atomically(Path(self.path) / SUMMARY, to_json(self._write_tree().summary()))
         finally:
             if self._claim is not None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from streamt1_plugins.api.hookspecs import hookimpl
 from streamt1_plugins.runs.checkpoint import save_checkpoint
 from streamt1_plugins.runs.events import RunEvents
-from streamt1_plugins.runs.files import Claim, warned, writing
+from streamt1_plugins.runs.files import Claim, finishing, warned, writing
 from streamt1_plugins.runs.journal import JOURNAL, JournalFile
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Journal:
             self.streamt1_chunk_selected()  # an interruption between a chunk's commit and its line
             made, self._made = self._made, None
             if made is not None and self._file is not None:  # else the run ended before it started
-                with writing(f"The journal in {self.path} could not be finished"):
+                with finishing(f"The journal in {self.path} could not be finished", Path(self.path)):
                     self._file.add(made.finished(error), sync=True)
                 if self.state and error is not None:
                     stopped = f"Stopped after {made.chunks} of {made.run.session.num_chunks} chunks."

@@ -49,7 +49,6 @@ class Trackers(Dashboard):
         known = {str(name): kind for name, kind in LOGGER_TYPE_TO_CLASS.items()}
         if self.name not in known:
             raise unknown_name("tracker", self.name, known)
-        kind = known[self.name]
         recipe = {name: _simple(value) for name, value in run.recipe.model_dump(mode="json").items()}
         self._lap()
         with self._guarded(self._program):
@@ -65,7 +64,9 @@ class Trackers(Dashboard):
             self._own = OwnRun(project=self.run, config=config)
             self._log = self._own.run
             return
-        where = [own_folder(Path(self.folder), self.run), self.folder] if kind.requires_logging_directory else [self.run]
+        where = (
+            [own_folder(Path(self.folder), self.run), self.folder] if kind.requires_logging_directory else [self.run]
+        )
         tracker = kind(*where, **OWN.get(self.name, {}))
         tracker.start()
         self._log = tracker

@@ -15,7 +15,7 @@ from av.codec.codec import UnknownCodecError
 from pydantic import Field
 
 from streamt1_plugins.api.hookspecs import hookimpl
-from streamt1_plugins.runs.files import check_writable, write_atomically, writing
+from streamt1_plugins.runs.files import check_writable, finishing, write_atomically
 from streamt1_plugins.runs.observers.folder import TREE
 from streamt1_plugins.runs.report.strips import to_bytes
 
@@ -56,7 +56,7 @@ class Video:
         path = Path(self.path)
         tree = path.parent / TREE
         kept = f"in {tree}" if tree.exists() else "in memory, as `.tree` of the wrapped pipeline"
-        with writing(f"The tree is kept {kept}, but the video {path} could not be written"):
+        with finishing(f"The tree is kept {kept}, but the video {path} could not be written", path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)
             write_video(chain.from_iterable(chunks), path, run.session.fps, crf=self.crf, scale=self.scale)
 

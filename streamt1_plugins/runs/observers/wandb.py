@@ -15,9 +15,8 @@ from pydantic import Field
 from streamt1_plugins.api.hookspecs import hookimpl
 from streamt1_plugins.api.tree import node_record
 from streamt1_plugins.errors import PluginError, foreign_code
-from streamt1_plugins.runs.checkpoint import STATE
 from streamt1_plugins.runs.events import versions
-from streamt1_plugins.runs.files import MEGABYTE, write_atomically
+from streamt1_plugins.runs.files import MEGABYTE, STATE, write_atomically
 from streamt1_plugins.runs.observers.scalars import Dashboard, chunk_scalars
 from streamt1_plugins.runs.observers.video import encode_video
 from streamt1_plugins.runs.observers.wandb_run import OwnRun
@@ -123,17 +122,21 @@ class Wandb(Dashboard):
             self._log.log_artifact(self._artifact(Path(self.folder)))
 
     def _end(self, ended: Any, failed: bool) -> None:
-        own, self._own = self._own, None
-        self._table, self._rows, self._strips = None, [], {}  # which hold temporary files
-        own.finish(int(failed))
+        self._clear()
+        self._own.finish(int(failed))
+
+    def _clear(self) -> None:
+        """Forget what was collected, which holds temporary files."""
+        self._table: Any = None
+        self._rows: list[list[Any]] = []
+        self._strips: dict[str, Any] = {}
 
     def _start(self, config: dict[str, Any]) -> None:
         """Open a wandb run, and record which one it is in the run folder."""
         import wandb
 
         self._api, self._left = wandb, self.media_mb * MEGABYTE  # bytes of media that may still be logged
-        self._rows: list[list[Any]] = []
-        self._strips: dict[str, Any] = {}
+        self._clear()
         known = Path(self.folder) / ID_FILE if self.folder else None
         self._own = self._opened(config, known)
         self._log = self._own.run

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
-from contextlib import contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -27,7 +24,9 @@ class Traces:
 
         log = logging.getLogger("wandb")
         hooks = {name: getattr(sys, name) for name in ("excepthook", "exit")}
-        return cls(hooks, (log.level, log.propagate, tuple(log.handlers)), wandb.setup().most_recent_active_run is not None)
+        return cls(
+            hooks, (log.level, log.propagate, tuple(log.handlers)), wandb.setup().most_recent_active_run is not None
+        )
 
     def give_back(self, left: Traces) -> None:
         """Bring the process back to this state; what was changed since wandb `left` it is somebody else's and stays.
@@ -57,8 +56,10 @@ class OwnRun:
         import wandb
 
         self._before = Traces.now()
-        with self._given_back_on_error():
+        with ExitStack() as failed:
+            failed.callback(lambda: self._before.give_back(Traces.now()))
             self.run = wandb.init(reinit="create_new", **arguments)
+            failed.pop_all()
         self._left = Traces.now()
 
     def finish(self, exit_code: int) -> None:
@@ -67,11 +68,3 @@ class OwnRun:
             self.run.finish(exit_code=exit_code)
         finally:
             self._before.give_back(self._left)
-
-    @contextmanager
-    def _given_back_on_error(self) -> Iterator[None]:
-        try:
-            yield
-        except BaseException:
-            self._before.give_back(Traces.now())
-            raise

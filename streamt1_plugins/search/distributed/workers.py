@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from torch import Tensor
-    from torch.distributed import ProcessGroupGloo  # type: ignore[attr-defined]
+    from torch.distributed import ProcessGroup
 
     from streamt1_plugins.api.candidate import Candidate
     from streamt1_plugins.api.run import Run
@@ -114,7 +114,7 @@ class DistributedWorkers:
             raise self._world.lost(f"lost its connection ({error})", exchange, late) from error
 
 
-def _gathered(group: ProcessGroupGloo, parcel: bytes) -> list[bytes]:
+def _gathered(group: ProcessGroup, parcel: bytes) -> list[bytes]:
     """The parcels of all processes. They travel in the size of the largest one."""
     sizes = _all_gather(group, torch.tensor([len(parcel)], device="cpu"))
     padded = torch.zeros(max(map(int, sizes)), dtype=torch.uint8, device="cpu")
@@ -123,7 +123,7 @@ def _gathered(group: ProcessGroupGloo, parcel: bytes) -> list[bytes]:
     return [row[: int(size)].numpy().tobytes() for row, size in zip(found, sizes, strict=True)]
 
 
-def _all_gather(group: ProcessGroupGloo, mine: Tensor) -> list[Tensor]:
+def _all_gather(group: ProcessGroup, mine: Tensor) -> list[Tensor]:
     found = [torch.empty_like(mine) for _ in range(group.size())]
     group.allgather([found], [mine]).wait()
     return found

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from types import TracebackType
 
-    from torch.distributed import Store  # type: ignore[attr-defined]
+    from torch.distributed import ProcessGroup, Store  # type: ignore[attr-defined]
 
 log = logging.getLogger("streamt1")
 
@@ -45,11 +45,15 @@ PAUSE = 0.02  # seconds between two looks at the status board
 
 
 class LostProcessError(StreamT1Error, RuntimeError):
-    """Another process of the run failed, ended or does not answer. `reported`: the user has seen its own error."""
+    """Another process of the run failed, ended or does not answer.
 
-    def __init__(self, message: str, *, reported: bool = False) -> None:
+    `reported`: the user has seen its own error. `first_has_ended`: the process that records the run is gone.
+    """
+
+    def __init__(self, message: str, *, reported: bool = False, first_has_ended: bool = False) -> None:
         super().__init__(message)
         self.reported = reported
+        self.first_has_ended = first_has_ended
 
 
 @dataclass
@@ -65,11 +69,11 @@ class World:
     status_board: StatusBoard
     is_over: bool = field(default=False, repr=False)
     made: dict[Any, Any] = field(default_factory=dict, repr=False)
-    _groups: dict[tuple[int, ...], ProcessGroupGloo] = field(default_factory=dict, repr=False)
+    _groups: dict[tuple[int, ...], ProcessGroup] = field(default_factory=dict, repr=False)
     _watches: list[EndingWatch] = field(default_factory=list, repr=False)
     _watched: set[int] = field(default_factory=set, repr=False)
 
-    def group(self, ranks: Sequence[int], timeout: float) -> ProcessGroupGloo:
+    def group(self, ranks: Sequence[int], timeout: float) -> ProcessGroup:
         """The connection of the processes `ranks`, of which this is one; to be used at once and not kept.
 
         timeout: seconds a process waits for the others, after which it gets an error. Raises `RuntimeError` where the
@@ -81,7 +85,7 @@ class World:
         if key not in self._groups:
             self._await(ranks, timeout)
             store = part(self.status_board.store, "gloo", *ranks)
-            self._groups[key] = ProcessGroupGloo(store, key.index(self.rank), len(key), timedelta(seconds=timeout))
+            self._groups[key] = _connected(store, key.index(self.rank), len(key), timeout)
         return self._groups[key]
 
     def close(self) -> None:
@@ -157,12 +161,13 @@ class World:
             time.sleep(PAUSE)
             first, others, ended = self._news()
         if first is not None and first.failed:
-            return LostProcessError(first.failed, reported=first.reported)
+            return LostProcessError(first.failed, reported=first.reported, first_has_ended=0 in ended)
         absent = [rank for rank, status in others.items() if status.pid is None]
         missed = {r: status for r, status in others.items() if exchange is not None and status.exchanges < exchange}
         culprits = ended or dict.fromkeys(absent, late or "has not joined") or dict.fromkeys(missed, late or UNKNOWN)
         if culprits:
-            return LostProcessError("; ".join(f"{self._during(r, others[r])}: it {how}" for r, how in culprits.items()))
+            listed = "; ".join(f"{self._during(r, others[r])}: it {how}" for r, how in culprits.items())
+            return LostProcessError(listed, first_has_ended=0 in ended)
         listed = "; ".join(self._during(rank, status) for rank, status in others.items())
         return LostProcessError(f"{self._during(self.rank, self.status_board.mine)}: it {otherwise}. {listed}")
 
@@ -235,6 +240,11 @@ class World:
     def _lower_that_may_report(self) -> list[int]:
         """The processes of lower rank that have not ended."""
         return [rank for rank in range(self.rank) if self.status_board.status(rank).ending is None]
+
+
+def _connected(store: Store, rank: int, size: int, timeout: float) -> Any:
+    """A process group of gloo, which torch does not know of: its registry has only the program's own."""
+    return ProcessGroupGloo(store, rank, size, timedelta(seconds=timeout))
 
 
 _worlds: list[World] = []

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="forks, an
 TIMEOUT = 6
 WAYS = {
     "generate": "while generating candidate 001.0[01]: RuntimeError: the pipeline broke",
-    "reward": "while evaluating candidate 001.0[01], 001.0[23] with reward 'bright': Reward 'bright' failed: OSError: no",
+    "reward": "evaluating candidate 001.0[01], 001.0[23] with reward 'bright': Reward 'bright' failed: OSError: no",
     "exit": "with reward 'bright': it (ended with exit code 7|has ended)",
     "kill": "with reward 'bright': it (was killed by SIGKILL, as the system does when memory runs out|has ended)",
     "stall": f"with reward 'bright': it did not answer for {TIMEOUT} s",
@@ -79,7 +80,7 @@ def search(rank: int, victim: int, how: str, busy: bool) -> None:
     try:
         pipe("a prompt", **({"fail_at": 1} if rank == victim and how == "generate" else {}))
     except StreamT1Error as error:
-        print(f"{type(error).__name__}: {error}", flush=True)
+        sys.stdout.write(f"{type(error).__name__}: {error}\n")
         raise SystemExit(1) from error
 
 
