@@ -52,7 +52,10 @@ def _forked(work: Callable[[], None], environment: dict[str, str], output: Path)
         work()
         code = 0
     finally:
-        if sys.exc_info()[0] is not None:
+        error = sys.exc_info()[1]
+        if isinstance(error, SystemExit):
+            code = int(error.code or 0)
+        elif error is not None:
             traceback.print_exc()
         os._exit(code)
 

@@ -63,12 +63,12 @@ def quiet_libraries() -> None:
 @contextmanager
 def _without_bars() -> Iterator[None]:
     from diffusers.utils import logging as of_diffusers
-    from huggingface_hub.utils import tqdm as of_downloads  # type: ignore[attr-defined]
+    from huggingface_hub import utils as of_downloads
     from transformers.utils import logging as of_transformers
 
     shown = [each for each in (of_diffusers, of_transformers) if each._tqdm_active]
-    hidden = of_downloads.are_progress_bars_disabled()
-    downloads = of_downloads.disable_progress_bars if hidden else of_downloads.enable_progress_bars
+    hidden = of_downloads.are_progress_bars_disabled()  # type: ignore[attr-defined]
+    downloads = getattr(of_downloads, f"{'disable' if hidden else 'enable'}_progress_bars")
     for library in shown:
         library.disable_progress_bar()
     downloads()  # which transformers switches too
@@ -161,6 +161,13 @@ def stoppable() -> AbstractContextManager[None]:
 
 def show_result(output: Output, pipe: StreamPipeline, out: Path) -> None:
     """Print the table, the summary as JSON, or the path alone."""
+    from streamt1_plugins.runs.files import writing
+
+    with writing(f"The run is kept in {out}, but its result could not be printed"):
+        _print_result(output, pipe, out)
+
+
+def _print_result(output: Output, pipe: StreamPipeline, out: Path) -> None:
     from streamt1_plugins.runs.files import to_json
     from streamt1_plugins.runs.observers.console import counted, tree_table
     from streamt1_plugins.runs.observers.folder import RECIPE, SUMMARY, TREE

@@ -56,6 +56,23 @@ def test_running_again_makes_only_what_is_missing(prompts: Path, tmp_path: Path)
     assert "holds a run of another prompt or recipe" in other.stderr
 
 
+def test_every_prompt_has_a_wandb_run_of_its_own_with_its_own_page(
+    prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("wandb")
+    pages: list[str] = []
+    monkeypatch.setattr("streamt1_plugins.runs.observers.wandb.render", lambda folder: pages.append(folder) or "page")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    prompts.write_text("one\nthe second\n")
+    result = call("generate", "--prompts", str(prompts), "--model", "toy", "--out", "out", "--wandb", "mine")
+    assert result.exit_code == 0, result.output
+    folders = [Path("out", name) for name in FOLDERS[:2]]
+    assert pages == list(map(str, folders))
+    assert len({json.loads((folder / "wandb.json").read_text())["id"] for folder in folders}) == 2
+    assert len(list(tmp_path.rglob("*.wandb"))) == 2
+    assert not Path("out/wandb.json").exists()
+
+
 # Reading the file and the folders.
 
 

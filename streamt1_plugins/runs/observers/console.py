@@ -73,17 +73,26 @@ class Console:
 class _StandardError:
     """Standard error, whose text is lost where it is a terminal or a pipe that was closed: a run is worth more."""
 
+    @property
+    def rich_proxied_file(self) -> _StandardError:
+        """What rich writes to while a bar is shown: its own stand-in for standard error would lead back here."""
+        return self
+
     def write(self, text: str) -> int:
         with suppress(OSError, ValueError):
-            return sys.stderr.write(text)
+            return int(_behind_a_bar(sys.stderr).write(text))
         return 0
 
     def flush(self) -> None:
         with suppress(OSError, ValueError):
-            sys.stderr.flush()
+            _behind_a_bar(sys.stderr).flush()
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(sys.stderr, name)
+        return getattr(_behind_a_bar(sys.stderr), name)
+
+
+def _behind_a_bar(stream: Any) -> Any:
+    return getattr(stream, "rich_proxied_file", stream)
 
 
 class _Bar(Progress):

@@ -8,7 +8,7 @@ import re
 import signal
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,9 @@ import torch
 import torch.distributed as dist
 
 import streamt1_plugins as streamt1
+from streamt1_plugins.cli import main as cli
 from streamt1_plugins.errors import StreamT1Error
+from streamt1_plugins.plugins.discovery import discovery
 from streamt1_plugins.search.distributed import world as worlds
 from tests.forked import end_as_a_launcher_does, launched
 from tests.toy import Bright, ToyPipeline
@@ -106,6 +108,27 @@ def test_the_survivor_names_the_process_that_died_and_how(how: str, victim: int,
     (message,) = re.findall(r"^LostProcessError: (.*)$", told, re.MULTILINE)
     assert re.fullmatch(f"Process {victim} of 2 .*{WAYS[how]}.*", message), message
     assert f"Process {1 - victim}" not in message
+
+
+def test_the_survivor_of_a_command_names_the_way_on(tmp_path: Path) -> None:
+    """The process that records the run is killed: another one prints how to resume what it had recorded."""
+
+    def work(rank: int) -> None:
+        os.chdir(tmp_path)
+        target = f"{__name__}:{'Deadly' if rank == 0 else 'Slow'}"
+        discovery().rewards.add(replace(discovery().rewards["bright"], name="deadly", target=target))
+        options = {"how": "kill"} if rank == 0 else {"busy": True}
+        rewards = f"rewards.short={{deadly: {{on_error: raise, options: {json.dumps(options)}}}}}"
+        cli.app(["generate", "a prompt", "--model", "toy", "--out", "run", "-o", rewards, "-o", "rewards.long={}"])
+
+    with launched(2, work, tmp_path) as pids:
+        codes = end_as_a_launcher_does(pids)
+    printed = (tmp_path / "1.txt").read_text()
+    (line,) = re.findall(r"^Error: .*$", printed, re.MULTILINE)
+    assert re.search(r"Error: Process 0 of 2 .*it (was killed by SIGKILL|has ended)", line), printed
+    assert "Resume with: streamt1 generate --resume run" in line
+    assert codes == [-signal.SIGKILL, 2], printed
+    assert (tmp_path / "run" / "journal.jsonl").exists()
 
 
 def test_a_later_search_starts_anew_once_every_process_has_got_the_error(tmp_path: Path) -> None:
