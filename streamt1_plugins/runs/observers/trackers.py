@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,9 +34,9 @@ class Trackers(Dashboard):
     A run that the program has open there is not joined, except in clearml, where a process has one task.
     """
 
-    name: str = "tensorboard"
-    run: str = "streamt1"
-    folder: str = "runs/logs"
+    name: str = field(default="tensorboard", metadata={"acts": "upload"})
+    run: str = field(default="streamt1", metadata={"acts": "text"})
+    folder: str = field(default="runs/logs", metadata={"acts": "write"})
 
     def __post_init__(self) -> None:
         super().__post_init__()
