@@ -87,6 +87,8 @@ def _errors_as_lines(ctx: Any) -> Iterator[None]:
             Console(stderr=True).print_exception()
         complain(error)
         raise typer.Exit(USER_ERROR) from error
+    except (typer.Exit, typer.Abort):  # of a command that has ended; they are `RuntimeError`s
+        raise
     except (RuntimeError, MemoryError, OSError) as error:
         if ctx.params.get("debug") or not _is_out_of_memory(error):
             raise

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from streamt1_plugins.cli.base import echo, for_the_command, terminal
 from streamt1_plugins.errors import StreamT1Error, foreign_code, unknown_name
-from streamt1_plugins.runs.journal import JOURNAL
 from streamt1_plugins.search.distributed.signals import on_ending
 from streamt1_plugins.text.printable import printable_json
 
@@ -141,6 +140,8 @@ def kept(pipe: StreamPipeline, out: Path) -> Iterator[None]:
 @contextmanager
 def _resumable(out: Path) -> Iterator[None]:
     """Where the process that records the run is gone, let another one's error have the command that resumes it."""
+    from streamt1_plugins.runs.journal import JOURNAL
+
     try:
         yield
     except StreamT1Error as error:
