@@ -28,6 +28,7 @@ import streamt1_plugins as streamt1
 from streamt1_plugins import hookimpl
 from streamt1_plugins.cli import main as cli
 from streamt1_plugins.compare import run as comparing
+from streamt1_plugins.plugins import discovery as hooks
 from streamt1_plugins.runs.observers.record import record_to
 from tests import neutral
 from tests.compare.examples import comparison
@@ -246,7 +247,7 @@ COMMANDS: dict[str, list[str]] = {
     "report": ["report", "recorded"],
     "report, refused": ["report", "nothing"],
     "plugins": ["plugins", "--details"],
-    "plugins, of a file": ["--plugin", "mine.py", "plugins"],
+    "plugins, of a file": ["--plugin", "neutral_file.py", "plugins"],
     "new-reward": ["new-reward", "warm-light"],
     "serve-reward, refused": ["serve-reward", "drift", "-o", "half"],
     "convert": ["convert", "nothing.pt", "--base", "nothing", "--out", "converted"],
@@ -352,14 +353,21 @@ IN_PROGRAMS = [("generate, broken", "group"), ("generate", "wandb"), ("generate,
 
 
 @pytest.mark.parametrize(("entry", "program"), [*((entry, None) for entry in COMMANDS), *IN_PROGRAMS])
-def test_a_command_leaves_the_process_as_it_was(entry: str, program: str | None, tmp_path: Path) -> None:
+def test_a_command_leaves_the_process_as_it_was(
+    entry: str, program: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     recorded(tmp_path / "recorded")
     if "tiny" in COMMANDS[entry]:
         observers = record_to(tmp_path / "tiny")
         streamt1.load("tinyworld", "plain", observers=observers)("a red circle", num_frames=9)
     apart = WANDB_KEEPS if "--wandb" in COMMANDS[entry] or program == "wandb" else ()
     (tmp_path / "prompts.txt").write_text("one\ntwo\n")
-    (tmp_path / "mine.py").write_text(PLUGIN)
+    (tmp_path / "neutral_file.py").write_text(PLUGIN)
+    if "--plugin" in COMMANDS[entry]:  # whose names are thrown away afterwards
+        found = hooks.Discovery()
+        monkeypatch.setattr(hooks, "discovery", lambda: found)
+        monkeypatch.setitem(sys.modules, "neutral_file", None)
+        monkeypatch.delitem(sys.modules, "neutral_file")
     with PROGRAMS[program](tmp_path) if program else contextlib.nullcontext(), unchanged_process(*apart):
         result = CliRunner().invoke(cli.app, COMMANDS[entry])
     assert (result.exit_code == 0) == ("refused" not in entry and entry not in FAILING), result.output
