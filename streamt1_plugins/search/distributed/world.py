@@ -150,6 +150,8 @@ class World:
         """
         try:
             return self._blamed(otherwise, exchange, late)
+        except LostProcessError as error:  # SIGTERM came meanwhile, and its handler has found the one to blame
+            return error
         except RuntimeError as error:
             return LostProcessError(f"The process that the others meet at is gone ({error}).")
 

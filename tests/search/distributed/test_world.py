@@ -64,6 +64,22 @@ def test_sigterm_is_an_error_until_the_process_has_failed_and_its_handler_comes_
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+def test_sigterm_while_the_one_to_blame_is_looked_for_changes_nothing(
+    worlds: list[World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look, looks = World._watch_others, iter([signal.SIGTERM])
+
+    def interrupted(self: World) -> None:
+        look(self)
+        for number in looks:
+            worlds[0].status_board.publish_ending(2, "was killed by SIGKILL")
+            signal.raise_signal(number)
+
+    monkeypatch.setattr(World, "_watch_others", interrupted)
+    with worlds[1].ended_by_signals():
+        assert str(worlds[1].lost("lost", 1)) == "Process 2 of 3 while starting: it was killed by SIGKILL"
+
+
 def test_an_error_is_located_where_that_adds_something(worlds: list[World]) -> None:
     error = RecipeError("no")
     assert worlds[1].located(error) is error, "nothing was done yet"
