@@ -11,7 +11,7 @@ import torch
 
 from streamt1_plugins import pipeline
 from streamt1_plugins.config import load as recipes
-from streamt1_plugins.errors import InputError, PluginError, foreign_code
+from streamt1_plugins.errors import InputError, PluginError, RecipeError, foreign_code
 from streamt1_plugins.runs.checkpoint import CheckpointFiles, load_checkpoint, load_latents, restored_beams
 from streamt1_plugins.runs.events import versions
 from streamt1_plugins.runs.files import JOURNAL, MEGABYTE, RECIPE, STATE, Claim, check_plain, read_file
@@ -70,7 +70,7 @@ def open_interrupted(
     recorded = RecordedRun.read(folder)
     if not is_launched():  # else the first of several processes claims the folder when the search starts
         Claim(recorded.folder).release()
-    check_unedited(recorded)
+    check_unedited(recorded, resumes=True)
     recipe = placed(recorded.recipe, recorded.folder, append=True)
     recorders = record_to(recorded.folder, append=True) | {"journal": _journal(recorded)}
     if "video" in recipe.observers:
@@ -158,10 +158,10 @@ def _from_seeds(recorded: RecordedRun, done: int, search: Search) -> None:
         )
 
 
-def check_unedited(recorded: RecordedRun) -> None:
-    """Raise `InputError` where the journal's first line, or the recipe.yaml beside it, leads to another video now.
+def check_unedited(recorded: RecordedRun, *, resumes: bool = False) -> None:
+    """Raise `InputError` where the journal's first line leads to another video than the one it was written for.
 
-    A warning names what else was edited in recipe.yaml.
+    An edited recipe.yaml is a warning that names the keys, and an error before a run `resumes` without that edit.
     """
     if recorded.edited:
         raise InputError(
@@ -169,17 +169,20 @@ def check_unedited(recorded: RecordedRun) -> None:
             "or arguments lead to another video. Restore the line, or start a new run with `streamt1 generate`."
         )
     path = recorded.folder / RECIPE
-    then, now = recorded.recipe.model_dump(mode="json"), _written_recipe(path)
-    if now is None or now == then:
-        return
-    problem = f"{path} was edited: {'; '.join(_differences(then, now))}. A record keeps the recipe it was started with"
-    if decisive(then) == decisive(now):
+    then = recorded.recipe.model_dump(mode="json")
+    try:
+        now = _written_recipe(path) or then
+        changed, matters = _differences(then, now), decisive(then) != decisive(now)
+    except RecipeError as error:
+        changed, matters = [str(error)], True
+    if changed:
+        problem = f"{path} was edited: {'; '.join(changed)}. A run keeps the recipe it was started with"
+        if matters and resumes:
+            raise InputError(
+                f"{problem}. Undo the edit, or delete the file and it is written again. To apply the edit, start a new "
+                f"run: streamt1 generate PROMPT --recipe {path}"
+            )
         log.warning("%s, so the edit has no effect.", problem)
-        return
-    raise InputError(
-        f"{problem}. Undo the edit, or delete the file and it is written again. To apply the edit, start a new run: "
-        f"streamt1 generate PROMPT --recipe {path}"
-    )
 
 
 def _written_recipe(path: Path) -> dict[str, Any] | None:
