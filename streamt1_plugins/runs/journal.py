@@ -133,10 +133,13 @@ def _mixed_in(text: str) -> Iterator[Event]:
         if at < 0:
             return
         try:
-            event, at = _JSON.raw_decode(text, at)
-            yield event
+            event, end = _JSON.raw_decode(text, at)
         except (ValueError, RecursionError):
             at += 1
+            continue
+        if "\N{REPLACEMENT CHARACTER}" not in text[at:end]:
+            yield event
+        at = end
 
 
 def _refuse(constant: str) -> None:

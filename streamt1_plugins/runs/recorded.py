@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamt1_plugins.api.run import Cost
 from streamt1_plugins.config import load as recipes
+from streamt1_plugins.errors import InputError, RecipeError
 from streamt1_plugins.runs import journal
 
 if TYPE_CHECKING:
@@ -58,8 +59,11 @@ class RecordedRun:
 
     @cached_property
     def recipe(self) -> Recipe:
-        """The complete recipe."""
-        return recipes.recorded(self.start["recipe"])
+        """The complete recipe. Raises `InputError` where the recorded data is none."""
+        try:
+            return recipes.recorded(self.start["recipe"])
+        except RecipeError as error:
+            raise InputError(f"{self.folder / journal.JOURNAL}, line 1: {error}") from error
 
     def tree(self, chunks: int | None = None) -> Tree:
         """A new tree of the candidates; with `chunks`, as it was after that many chunks."""
