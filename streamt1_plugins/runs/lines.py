@@ -285,4 +285,5 @@ def _shown(value: Any) -> str:
 
 def _printable(text: str) -> str:
     """Text without characters that a terminal would obey or a stream could not encode."""
-    return ascii(text)[1:-1]
+    shown = text.encode("ascii", "backslashreplace").decode()
+    return "".join(each if each.isprintable() else f"\\x{ord(each):02x}" for each in shown)

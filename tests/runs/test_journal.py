@@ -89,9 +89,7 @@ def test_events_of_newer_versions_are_ignored(tmp_path: Path) -> None:
 def test_a_field_of_the_wrong_type_is_an_error_with_file_line_and_field(tmp_path: Path) -> None:
     recorded(tmp_path)
     rewrite(tmp_path, lambda events: events[3].update(seed="\x1b[31m"))
-    with pytest.raises(
-        InputError, match=r"journal\.jsonl, line 4: seed = '\\\\x1b\[31m': Input should be a valid integer"
-    ):
+    with pytest.raises(InputError, match=r"journal\.jsonl, line 4: seed = '\\x1b\[31m': Input should be"):
         journal.read(tmp_path)
 
 
