@@ -250,7 +250,7 @@ def test_two_resumes_of_one_run_end_in_one_whole_record(tmp_path: Path) -> None:
     first, second = (open_interrupted(tmp_path, ToyPipeline()) for _ in range(2))
     video = first.complete(first.last_run)
     record, file = RecordedRun.read(tmp_path), (tmp_path / "video.mp4").read_bytes()
-    with pytest.raises(OutputError, match="has continued the run in .* meanwhile: resume it again"):
+    with pytest.raises(OutputError, match=r"has continued the run in .* meanwhile: resume it again"):
         second.complete(second.last_run)
     assert RecordedRun.read(tmp_path).events == record.events
     assert (tmp_path / "video.mp4").read_bytes() == file
