@@ -46,7 +46,7 @@ class OutputError(StreamT1Error, OSError):
     """A result could not be written; the message lists what was kept."""
 
 
-class FolderInUseError(OutputError):
+class FolderInUseError(OutputError, BlockingIOError):
     """Another run is writing to the run folder; the message names its process."""
 
 

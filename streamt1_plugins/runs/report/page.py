@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from streamt1_plugins.api.tree import Tree
 
+MOST_HELD = 2000
+"""Chunks whose memory a page shows: every chunk may list all chunks before it."""
 _HERE = Path(__file__).parent
 
 
@@ -77,10 +79,11 @@ def context(recorded: RecordedRun) -> dict[str, Any]:
 
 
 def held(recorded: RecordedRun, tree: Tree) -> list[memory.Held]:
-    """The memory along the winning path; empty where the memory was not routed."""
-    if not any(node.route for node in tree):
+    """The memory along the winning path; empty where it was not routed, and where it is longer than a page can show."""
+    routes = memory.routes_of(recorded.winner)
+    if len(routes) > MOST_HELD or not any(node.route for node in tree):
         return []
-    return memory.timeline(memory.routes_of(recorded.winner), recorded.recipe.sinks)
+    return memory.timeline(routes, recorded.recipe.sinks)
 
 
 def film(found: dict[str, strips.Picture]) -> dict[str, float | int]:
