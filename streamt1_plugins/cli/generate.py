@@ -89,7 +89,8 @@ def _one(options: GenerateOptions) -> None:
     # Only the first process writes; for the others the folder may exist by now.
     out: Path = workers.all_gather(run_folder(options.out, options.prompt) if workers.rank == 0 else None)[0] or Path()
     with ExitStack() as stack:
-        stack.callback(_remove_empty, out)
+        if options.out is None:
+            stack.callback(_remove_empty, out)
         pipe = _loaded(options, _observed(recipe, options.wandb, out), out)
         pipe.workers = workers
         with kept(pipe, out):
@@ -134,9 +135,10 @@ def run_folder(out: Path | None, prompt: str) -> Path:
 
 
 def _remove_empty(out: Path) -> None:
-    """Remove the folder of a run that did not even start."""
+    """Remove the folder of a run that did not even start, and the one around it where that is empty then."""
     with suppress(OSError):  # it is not empty, or was not made
         out.rmdir()
+        out.parent.rmdir()
 
 
 def _loaded(options: GenerateOptions, recipe: Recipe, out: Path) -> StreamPipeline:

@@ -90,11 +90,10 @@ def new_folder(parent: Path, name: str) -> Path:
     """A folder in `parent` that nothing else has, made at once: `name`, or `name-2` and so on where it exists."""
     check_writable(parent)
     with writing(f"No new folder can be made in {parent}"):
-        parent.mkdir(parents=True, exist_ok=True)
         for number in itertools.count(1):
             folder = parent / (name if number == 1 else f"{name}-{number}")
             with suppress(FileExistsError):
-                folder.mkdir()
+                folder.mkdir(parents=True)
                 break
     return folder
 
