@@ -12,6 +12,7 @@ import torch
 from streamt1_plugins import pipeline
 from streamt1_plugins.config import load as recipes
 from streamt1_plugins.errors import InputError, PluginError, RecipeError, foreign_code
+from streamt1_plugins.plugins.acting import agreed
 from streamt1_plugins.runs.checkpoint import CheckpointFiles, load_checkpoint, load_latents, restored_beams
 from streamt1_plugins.runs.events import versions
 from streamt1_plugins.runs.files import JOURNAL, MEGABYTE, RECIPE, STATE, Claim, check_plain, read_file
@@ -41,6 +42,7 @@ def resume(
     *,
     device: str | None = None,
     observers: Mapping[str, object] | None = None,
+    trust: bool | Recipe = False,
     **call: Any,
 ) -> Any:
     """Resume an interrupted run; returns what the interrupted call would have returned.
@@ -48,10 +50,10 @@ def resume(
     The rest of the tree and the video are the same, bit by bit, as without the interruption (with ``search.batch: 1``
     on the same machine and versions). pipe: needed where the model was not loaded by this package. device: where to
     load it, None for where it ran. observers: added, by name, to those that record the run. call: arguments that a
-    journal cannot hold (embeddings, callbacks), or new values for others. Raises `InputError` where there is nothing to
-    resume.
+    journal cannot hold (embeddings, callbacks), or new values for others. trust: as for `wrap`; the record is a file.
+    Raises `InputError` where there is nothing to resume, and `TrustError`.
     """
-    wrapped = open_interrupted(folder, pipe, device=device, observers=observers, **call)
+    wrapped = open_interrupted(folder, pipe, device=device, observers=observers, trust=trust, **call)
     return wrapped.complete(wrapped.last_run)
 
 
@@ -61,6 +63,7 @@ def open_interrupted(
     *,
     device: str | None = None,
     observers: Mapping[str, object] | None = None,
+    trust: bool | Recipe = False,
     **call: Any,
 ) -> StreamPipeline:
     """The pipeline of an interrupted run, with ``last_run`` where the run stopped, ready for `complete`.
@@ -68,10 +71,11 @@ def open_interrupted(
     Arguments as for `resume`.
     """
     recorded = RecordedRun.read(folder)
+    recipe = agreed(recorded.recipe, trust, folder=recorded.folder)
     if not is_launched():  # else the first of several processes claims the folder when the search starts
         Claim(recorded.folder).release()
-    check_unedited(recorded, resumes=True)
-    recipe = placed(recorded.recipe, recorded.folder, append=True)
+    check_unedited(recorded, trust, resumes=True)
+    recipe = placed(recipe, recorded.folder, append=True)
     recorders = record_to(recorded.folder, append=True) | {"journal": _journal(recorded)}
     if "video" in recipe.observers:
         del recorders["video"]  # the recipe has it written elsewhere
@@ -158,15 +162,17 @@ def _from_seeds(recorded: RecordedRun, done: int, search: Search) -> None:
         )
 
 
-def check_unedited(recorded: RecordedRun, *, resumes: bool = False) -> None:
+def check_unedited(recorded: RecordedRun, trust: bool | Recipe = False, *, resumes: bool = False) -> None:
     """Raise `InputError` where the journal's first line leads to another video than the one it was written for.
 
+    `trust`: True for a caller who wants the video that the line leads to now.
     An edited recipe.yaml is a warning that names the keys, and an error before a run `resumes` without that edit.
     """
-    if recorded.edited:
+    if recorded.edited and trust is not True:
         raise InputError(
             f"The first line of {recorded.folder / JOURNAL} was changed after it was written: its recipe, prompt, seed "
-            "or arguments lead to another video. Restore the line, or start a new run with `streamt1 generate`."
+            "or arguments lead to another video. Restore the line, or start a new run with `streamt1 generate`; "
+            "--trust (trust=True) uses the line as it is."
         )
     path = recorded.folder / RECIPE
     then = recorded.recipe.model_dump(mode="json")

@@ -93,7 +93,7 @@ def completed(recipe: Recipe, entry: AdapterEntry, given: Given = NOTHING_GIVEN)
     data = loaded.model_dump(mode="json") | {"rewards": build.reward_sections(loaded, given)}
     full = recipes.load(recipes.load(data))  # twice: options as YAML gives them back, lists instead of tuples
     build.check_mixing(full, given)
-    return full
+    return full.traced(recipe.origin)
 
 
 def _suggested(entry: AdapterEntry) -> dict[str, Any]:
