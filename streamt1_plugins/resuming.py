@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from streamt1_plugins.runs.checkpoint import Checkpoint
     from streamt1_plugins.search.loop import Search
 
+SHOWN = 6
+"""Edited keys that a message lists."""
+
 log = logging.getLogger("streamt1")
 
 
@@ -165,7 +168,7 @@ def _from_seeds(recorded: RecordedRun, done: int, search: Search) -> None:
 def check_unedited(recorded: RecordedRun, trust: bool | Recipe = False, *, resumes: bool = False) -> None:
     """Raise `InputError` where the journal's first line leads to another video than the one it was written for.
 
-    `trust`: True for a caller who wants the video that the line leads to now.
+    `trust`: True for a caller who wants the video that the line leads to now, whatever recipe.yaml has.
     An edited recipe.yaml is a warning that names the keys, and an error before a run `resumes` without that edit.
     """
     if recorded.edited and trust is not True:
@@ -183,7 +186,7 @@ def check_unedited(recorded: RecordedRun, trust: bool | Recipe = False, *, resum
         changed, matters = [str(error)], True
     if changed:
         problem = f"{path} was edited: {'; '.join(changed)}. A run keeps the recipe it was started with"
-        if matters and resumes:
+        if matters and resumes and trust is not True:
             raise InputError(
                 f"{problem}. Undo the edit, or delete the file and it is written again. To apply the edit, start a new "
                 f"run: streamt1 generate PROMPT --recipe {path}"
@@ -202,8 +205,9 @@ def _written_recipe(path: Path) -> dict[str, Any] | None:
 
 def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     before, after = recipes.flat(then), recipes.flat(now)
-    changed = [key for key in {**before, **after} if before.get(key) != after.get(key)]
-    return [f"{key} = {after.get(key)!r}, recorded as {before.get(key)!r}" for key in changed]
+    keys = [key for key in {**before, **after} if before.get(key) != after.get(key)]
+    found = [f"{key} = {after.get(key)!r}, recorded as {before.get(key)!r}" for key in keys[:SHOWN]]
+    return [*found, f"{len(keys) - SHOWN} more"] if len(keys) > SHOWN else found
 
 
 def wrap_again(

@@ -70,7 +70,8 @@ Time = Annotated[str, Field(max_length=64)]
 Id = Annotated[str, Field(pattern=r"^\d{3,6}\.\d{2,6}$"), AfterValidator(_counts("a node", MAX_CHUNKS))]
 Ids = Annotated[list[Id], Field(max_length=MAX_CANDIDATES)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{16,64}$")]
-Device = Annotated[str, Field(pattern=r"^[a-z]{1,20}(:\d{1,4})?$")]
+_DEVICE = r"(cpu|cuda|mps|xpu|hpu|mtia|npu|xla|meta|privateuseone)(:\d{1,4})?"
+Device = Annotated[str, Field(pattern=f"^{_DEVICE}$")]
 Index = Annotated[int, Field(ge=0, lt=MAX_CHUNKS)]
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**64)]
@@ -81,11 +82,12 @@ Notes = Annotated[list[Text], Field(max_length=100_000)]
 Plain = Annotated[Any, BeforeValidator(_nested)]
 
 
-class Weight(TypedDict):
-    """A reward in a recorded recipe, as far as the tree needs it."""
+class Reward(TypedDict):
+    """A reward in a recorded recipe, as far as a record is read without the plugins."""
 
     __pydantic_config__ = ConfigDict(extra="allow", strict=True)  # type: ignore[misc]
     weight: Finite
+    device: NotRequired[Annotated[str, Field(pattern=f"^(auto|{_DEVICE})$")]]
 
 
 class NamedPart(TypedDict):
@@ -99,8 +101,8 @@ class Rewards(TypedDict):
     """The rewards of a recorded recipe."""
 
     __pydantic_config__ = ConfigDict(extra="allow", strict=True)  # type: ignore[misc]
-    short: dict[str, Weight]
-    long: dict[str, Weight]
+    short: dict[str, Reward]
+    long: dict[str, Reward]
 
 
 class RecordedRecipe(TypedDict):
