@@ -67,7 +67,7 @@ def replayed(
         retrace(wrapped.search(run), recorded.tree(), [path])
         yield run
     finally:
-        run.session.close()
+        run.close()
 
 
 def branch(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from streamt1_plugins import pipeline
+from streamt1_plugins import own_call, pipeline
 from streamt1_plugins.config import load as recipes
 from streamt1_plugins.errors import InputError, PluginError, RecipeError, foreign_code
 from streamt1_plugins.plugins.acting import agreed
@@ -234,7 +234,7 @@ def begin_again(recorded: RecordedRun, wrapped: StreamPipeline, call: Mapping[st
     """A session with the recorded arguments, `call` added, and a fresh generator of the recorded seed."""
     start, given = recorded.start, call
     call = {**start["call"], **given}
-    missing = [name for name in start["omitted"] if name not in call and name not in pipeline.OWN_ARGUMENTS]
+    missing = [name for name in start["omitted"] if name not in call and name not in own_call.OWN_ARGUMENTS]
     if missing:
         raise InputError(
             f"{recorded.folder} was made with arguments a file cannot hold: pass {', '.join(missing)} again."

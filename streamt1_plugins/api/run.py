@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from streamt1_plugins.api.types import Chunk
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from streamt1_plugins.api.adapter import Session
     from streamt1_plugins.api.candidate import Beam
@@ -74,6 +74,14 @@ class Run:
     call: Mapping[str, Any] = field(default_factory=dict)
     device: str = "cpu"
     stop: bool = False
+    released: Callable[[], None] = field(default=lambda: None, repr=False)
+
+    def close(self) -> None:
+        """Close the session and let the next call use the pipeline; a second call does nothing."""
+        try:
+            self.session.close()
+        finally:
+            self.released()
 
     @property
     def is_plain(self) -> bool:

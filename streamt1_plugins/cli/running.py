@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Protocol
 
 from streamt1_plugins.cli.base import echo, terminal
-from streamt1_plugins.errors import foreign_code, unknown_name
+from streamt1_plugins.errors import OutputError, foreign_code, unknown_name
 from streamt1_plugins.text.printable import printable_json
 
 if TYPE_CHECKING:
@@ -136,6 +136,16 @@ def stoppable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def check_usable(pipe: StreamPipeline, out: Path) -> None:
+    """Raise `OutputError` where no chunk of the video is usable. One that is in part is noted, and no error."""
+    path = [pipe.tree.nodes[name] for name in pipe.tree.winner]
+    if path and not any(node.is_valid for node in path):
+        raise OutputError(
+            f"No chunk of this video is usable: {path[0].problem} The record is in {out}. Where the model overflows, "
+            "load it in a wider dtype (-o adapter.dtype=bfloat16 or float32)."
+        )
 
 
 def show_result(output: Output, pipe: StreamPipeline, out: Path) -> None:

@@ -75,7 +75,7 @@ def _known() -> str:
 
 def completed(recipe: Recipe, entry: AdapterEntry, given: Given = NOTHING_GIVEN) -> Recipe:
     """The recipe with every default written out: with the `given` objects it reproduces the run."""
-    data = recipe.model_dump(mode="json")
+    data = recipe.to_data()
     options = build.options_of(build.instance(entry, recipe.adapter.options, "adapter"))
     data["adapter"] = {"name": entry.name, **options}
     for kind, policy in build.policies(recipe, given).items():
@@ -90,7 +90,7 @@ def completed(recipe: Recipe, entry: AdapterEntry, given: Given = NOTHING_GIVEN)
     loaded = recipes.load(data)
     if loaded.search.is_wide and not loaded.rewards.are_named:
         loaded = recipes.load({**data, "rewards": data["rewards"] | _suggested(entry)})
-    data = loaded.model_dump(mode="json") | {"rewards": build.reward_sections(loaded, given)}
+    data = loaded.to_data() | {"rewards": build.reward_sections(loaded, given)}
     full = recipes.load(recipes.load(data))  # twice: options as YAML gives them back, lists instead of tuples
     build.check_mixing(full, given)
     return full.traced(recipe.origin)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from streamt1_plugins.testing.adapter import AdapterContract
 from streamt1_plugins.testing.adapter_numerics import AdapterNumerics
+from streamt1_plugins.testing.host_conventions import HostConventions
 from streamt1_plugins.testing.reward import RewardContract
 
-__all__ = ["AdapterContract", "AdapterNumerics", "RewardContract"]
+__all__ = ["AdapterContract", "AdapterNumerics", "HostConventions", "RewardContract"]
