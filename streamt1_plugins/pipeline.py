@@ -301,7 +301,7 @@ class StreamPipeline:
             early_pruning.check(run.recipe, run.session)
             memory_estimate.check(search, self.pipe, self._policies["width"])
             self._rewards.start(run)
-            stack.callback(self._rewards.finish)
+            stack.push(lambda kind, error, trace: self._rewards.finish(error))
             for chunk in stack.enter_context(closing(search.chunks())):
                 self._heed_interrupt(run)
                 yield chunk

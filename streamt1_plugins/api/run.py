@@ -8,6 +8,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from streamt1_plugins.api.types import Chunk
+from streamt1_plugins.errors import PluginError, described
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -100,5 +101,7 @@ class Run:
         try:
             with self.cost.timing(stage):
                 yield
+        except StopIteration as error:  # it would end the search's generators instead of the run
+            raise PluginError(f"The adapter's session failed in {stage}: {described(error)}") from None
         finally:
             self.cost.forwards += self.session.forwards - before

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
-from contextlib import ExitStack, contextmanager, nullcontext
+import sys
+from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout
 from typing import TYPE_CHECKING, Any, Protocol
 
 from streamt1_plugins.cli.base import echo, for_the_command, terminal
@@ -124,7 +125,10 @@ def best_device() -> str:
 
 @contextmanager
 def kept(pipe: StreamPipeline, out: Path) -> Iterator[None]:
-    """Where the run ends early, print where its record is: the observers have written it by then."""
+    """Where the run ends early, print where its record is: the observers have written it by then.
+
+    What plugins print meanwhile goes to standard error: standard output is for the result.
+    """
 
     def show_folder() -> None:
         if pipe.run is not None and len(pipe.tree) and pipe.workers.rank == 0:
@@ -132,7 +136,8 @@ def kept(pipe: StreamPipeline, out: Path) -> Iterator[None]:
 
     with ExitStack() as stack:
         stack.callback(show_folder)
-        with stoppable(), _resumable(out):
+        ended = foreign_code("The run", passes=(Exception, KeyboardInterrupt))
+        with redirect_stdout(sys.stderr), stoppable(), ended, _resumable(out):
             yield
         stack.pop_all()
 

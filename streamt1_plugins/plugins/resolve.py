@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from streamt1_plugins.api.types import HORIZONS
 from streamt1_plugins.config import load as recipes
-from streamt1_plugins.errors import RecipeError, UnsupportedPipelineError
+from streamt1_plugins.errors import RecipeError, UnsupportedPipelineError, foreign_code
 from streamt1_plugins.plugins import build
 from streamt1_plugins.plugins.build import NOTHING_GIVEN, Given
 from streamt1_plugins.plugins.discovery import discovery
-from streamt1_plugins.plugins.registry import load_target
+from streamt1_plugins.plugins.registry import hint, load_target
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,7 +26,11 @@ BUNDLED = "tinyworld"
 def model_folder(model: str) -> str:
     """The folder of a bundled model by its adapter's name; a folder or hub id as it is."""
     bundled = discovery().adapters.get(model)
-    return str(load_target(bundled.model, bundled.name)()) if bundled and bundled.model else model
+    if not bundled or not bundled.model:
+        return model
+    function = load_target(bundled.model, f"The model of {bundled.name!r} of {bundled.origin}")
+    with foreign_code(f"The model of {bundled.name!r} of {bundled.origin}"):
+        return str(function())
 
 
 def resolve(
@@ -58,7 +62,7 @@ def resolve_adapter(pipe: Any, name: str | None) -> AdapterEntry:
     claims = [entry for entry in adapters.values() if set(entry.pipelines) & set(classes)]
     sure = [entry for entry in claims if entry.explicit is None]
     if len(sure) == 1:
-        return sure[0]
+        return adapters[sure[0].name]  # an error where two plugins offer it
     if sure:
         rivals = ", ".join(f"{entry.name} ({entry.origin})" for entry in sure)
         raise UnsupportedPipelineError(f"Several adapters claim {classes[0]}: {rivals}. Choose one with adapter=...")
@@ -70,7 +74,7 @@ def resolve_adapter(pipe: Any, name: str | None) -> AdapterEntry:
 
 def _known() -> str:
     lines = [f"{e.name} ({', '.join(e.pipelines) or 'named only'})" for e in discovery().adapters.values()]
-    return f"Adapters: {'; '.join(lines) or 'none installed'}."
+    return f"Adapters: {'; '.join(lines) or 'none installed'}.{hint(discovery().broken)}"
 
 
 def completed(recipe: Recipe, entry: AdapterEntry, given: Given = NOTHING_GIVEN) -> Recipe:
