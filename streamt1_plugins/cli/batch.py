@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Any, Literal
 from streamt1_plugins.cli.base import complain, echo
 from streamt1_plugins.cli.running import VIDEO
 from streamt1_plugins.config.prompt_file import read_prompts as read_prompts
-from streamt1_plugins.errors import InputError, OutputError, StreamT1Error, TrustError, foreign_code
+from streamt1_plugins.errors import (
+    FolderInUseError,
+    InputError,
+    OutputError,
+    StreamT1Error,
+    TrustError,
+    foreign_code,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -28,7 +35,8 @@ if TYPE_CHECKING:
 NAME_LENGTH = 80
 PAUSE = 0.2  # seconds between two readings of the other processes' progress
 
-State = Literal["new", "begun", "done"]
+State = Literal["new", "begun", "done", "in use"]
+REMARKS: dict[str, str] = {"done": "  (exists)", "in use": "  (another process makes it)"}
 
 
 class OtherRunError(InputError):
@@ -97,8 +105,8 @@ class Batch:
             state = self._attempt(folder, self.prompts[index])
             failed += state == "failed"
             if prints and state != "failed":
-                exists = "  (exists)" if state == "done" else ""
-                echo(folder / VIDEO if self.quiet else f"[{index + 1}/{len(self.prompts)}] {folder}{exists}")
+                shown = f"[{index + 1}/{len(self.prompts)}] {folder}{REMARKS.get(state, '')}"
+                echo(folder / VIDEO if self.quiet else shown)
             if self.world is not None and self.group.workers.rank == 0:
                 self.world.status_board.count("failed", int(state == "failed"))
                 self.world.status_board.count("finished", 1)
@@ -146,17 +154,26 @@ class Batch:
             yield index
 
     def _make(self, folder: Path, prompt: str) -> State:
-        """Make or finish the run of one prompt, unless it was finished before; returns what it was."""
-        from streamt1_plugins.resuming import open_interrupted
+        """Make or finish the run of one prompt, unless it is finished, or another batch makes it; returns its state."""
+        try:
+            return self._made(folder, prompt)
+        except FolderInUseError:
+            if self.group.workers.size > 1:  # the processes that share the video have to end together
+                raise
+            return "in use"
+
+    def _made(self, folder: Path, prompt: str) -> State:
+        from streamt1_plugins.resuming import open_interrupted, shown_from
         from streamt1_plugins.runs.observers.record import record_to
 
         recipe, workers = self.pipe.recipe.model_dump(mode="json"), self.group.workers
-        state = workers.all_gather(state_of(folder, prompt, recipe) if workers.rank == 0 else "new")[0]
+        state: State = workers.all_gather(state_of(folder, prompt, recipe) if workers.rank == 0 else "new")[0]
         if state == "begun":
             pipe = open_interrupted(folder, self.pipe.pipe, trust=self.pipe.recipe.origin.agreed or self.pipe.recipe)
             pipe.workers = workers
             pipe.complete(pipe.last_run)
         elif state == "new":
+            self.pipe.recipe = shown_from(self.pipe.recipe, folder)
             self.pipe.set_observers(record_to(folder))
             self.pipe(prompt, **self.call)
         return state

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +18,7 @@ from streamt1_plugins.cli.running import check_usable, console_of, kept, loading
 from streamt1_plugins.config.overrides import refuse_double
 from streamt1_plugins.config.prompt_file import prompt_lines
 from streamt1_plugins.errors import InputError, OutputError
-from streamt1_plugins.runs.files import check_writable
+from streamt1_plugins.runs.files import check_writable, new_folder
 from streamt1_plugins.search.distributed.launch import is_launched, join
 
 if TYPE_CHECKING:
@@ -97,11 +98,14 @@ def _one(options: GenerateOptions) -> None:
     # Only the first process writes; for the others the folder may exist by now.
     out: Path = workers.all_gather(run_folder(options.out, options.prompt) if workers.rank == 0 else None)[0] or Path()
     recipe = _observed(recipe, out)
-    _checked(options, recipe, out).prompt(options.prompt, options.call())
-    pipe = _loaded(options, recipe, out)
-    pipe.workers = workers
-    with kept(pipe, out):
-        pipe(options.prompt, **options.call())
+    with ExitStack() as stack:
+        if options.out is None:
+            stack.callback(_remove_empty, out)
+        _checked(options, recipe, out).prompt(options.prompt, options.call())
+        pipe = _loaded(options, recipe, out)
+        pipe.workers = workers
+        with kept(pipe, out):
+            pipe(options.prompt, **options.call())
     if workers.rank == 0:
         show_result(options, pipe, out)
         check_usable(pipe, out)
@@ -117,7 +121,7 @@ def _all(options: GenerateOptions, file: Path, world: World | None) -> int:
 
     recipe = _recipe(options)
     group = join(recipe.parallel, options.device, many_prompts=True)
-    recipe = _observed(recipe, options.out)
+    recipe = _observed(recipe, options.out, every_process=True)
     check_writable(options.out)
     checked = _checked(options, recipe, options.out)
     refuse_single_places(checked.added, "--prompts makes several")
@@ -160,17 +164,19 @@ def _checked(options: GenerateOptions, recipe: Recipe, out: Path) -> Checked:
 
 def run_folder(out: Path | None, prompt: str) -> Path:
     """The folder of a run: `out`, which has to be new or empty, or else a new name under runs/."""
-    folder = out or _new_name(Path("runs"), prompt)
-    check_writable(folder)
-    if folder.is_dir() and any(folder.iterdir()):
-        raise OutputError(f"The folder {folder} is not empty. Choose another one with --out, or empty it first.")
-    return folder
+    if out is None:  # made at once: another run may start in the same second
+        return new_folder(Path("runs"), "-".join([f"{datetime.now():%Y%m%d-%H%M%S}", *words_of(prompt)])[:NAME_LENGTH])
+    check_writable(out)
+    if out.is_dir() and any(out.iterdir()):
+        raise OutputError(f"The folder {out} is not empty. Choose another one with --out, or empty it first.")
+    return out
 
 
-def _new_name(parent: Path, prompt: str) -> Path:
-    name = "-".join([f"{datetime.now():%Y%m%d-%H%M%S}", *words_of(prompt)])[:NAME_LENGTH]
-    names = (name, *(f"{name}-{number}" for number in range(2, 1000)))
-    return next(parent / each for each in names if not (parent / each).exists())
+def _remove_empty(out: Path) -> None:
+    """Remove the folder of a run that did not even start, and the one around it where that is empty then."""
+    with suppress(OSError):  # it is not empty, or was not made
+        out.rmdir()
+        out.parent.rmdir()
 
 
 def _loaded(options: GenerateOptions, recipe: Recipe, out: Path) -> StreamPipeline:
@@ -205,12 +211,16 @@ def _resume(options: GenerateOptions, folder: Path) -> None:
         check_usable(pipe, folder)
 
 
-def _observed(recipe: Recipe, out: Path) -> Recipe:
-    """The recipe; where it has the observer wandb, that shows what the run folder holds."""
+def _observed(recipe: Recipe, out: Path, *, every_process: bool = False) -> Recipe:
+    """The recipe; where it has the observer wandb, that shows what the run folder holds.
+
+    every_process: each process makes videos of its own.
+    """
     wandb = recipe.observers.get("wandb")
     if wandb is None:
         return recipe
-    observers = {**recipe.observers, "wandb": {"folder": str(out), **wandb}}
+    own = {"every_process": True} if every_process else {}
+    observers = {**recipe.observers, "wandb": {"folder": str(out), **wandb, **own}}
     return recipe.model_copy(update={"observers": observers})
 
 

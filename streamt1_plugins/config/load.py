@@ -80,6 +80,23 @@ def recorded(data: Mapping[str, Any]) -> Recipe:
     return _validated(found, what).traced(Origin.of(found))
 
 
+def written(text: str, source: str) -> Recipe:
+    """The recipe in the text of a complete recipe file, as a run folder has; `extends` is not followed.
+
+    Raises `RecipeError` for text that is no complete recipe; `source` names it.
+    """
+    return _validated(upgraded(_sections(text, source), silent=True), source)
+
+
+def _sections(text: str, source: str) -> dict[str, Any]:
+    data = yaml12.read(text, source)
+    if not isinstance(data, dict):
+        found = "nothing" if data is None else type(data).__name__
+        raise RecipeError(f"{source} is not a recipe: expected keys and values, found {found}.")
+    copy: dict[str, Any] = plain(data, source)
+    return copy
+
+
 def find(source: str | Path) -> Path:
     """The file behind a shipped name or a path."""
     known = names()
@@ -124,11 +141,7 @@ def _extended(path: Path, chain: tuple[Path, ...]) -> dict[str, Any]:
         raise RecipeError(f"Recipes extend each other in a circle: {' -> '.join(p.name for p in (*chain, path))}.")
     if len(chain) >= MAX_EXTENDS:
         raise RecipeError(f"More than {MAX_EXTENDS} recipes extend each other, starting at {chain[0].name}.")
-    data = yaml12.read(read(path), str(path))
-    if not isinstance(data, dict):
-        found = "nothing" if data is None else type(data).__name__
-        raise RecipeError(f"{path} is not a recipe: expected keys and values, found {found}.")
-    return _with_base(plain(data, str(path)), path.parent, (*chain, path))
+    return _with_base(_sections(read(path), str(path)), path.parent, (*chain, path))
 
 
 def _with_base(data: dict[str, Any], folder: Path, chain: tuple[Path, ...]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -159,8 +160,7 @@ def _with_options(entry: Entry, observer: object, options: Mapping[str, Any], wh
         raise RecipeError(
             f"{where} has options, but an object of another class is given under that name. Leave one out."
         )
-    changed = instance(entry, {**written_options(observer), **options}, where)
-    own, wanted = options_of(observer), options_of(changed)
+    own, wanted = options_of(observer), options_of(instance(entry, {**written_options(observer), **options}, where))
     defaults = {each.name: each.default for each in dataclasses.fields(entry.load())}
     for name in options:
         is_set = name in SET_BY_CALLER or own[name] != defaults[name]
@@ -169,6 +169,9 @@ def _with_options(entry: Entry, observer: object, options: Mapping[str, Any], wh
                 f"{where}.{name} = {shown(options[name])} has no effect: this observer is set up with {own[name]!r}. "
                 f"Leave {where}.{name} out."
             )
+    changed = copy(observer)  # with whatever else the caller has set on it
+    for name in options:
+        object.__setattr__(changed, name, wanted[name])
     return changed
 
 

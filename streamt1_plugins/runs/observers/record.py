@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from streamt1_plugins.config.user_files import user_path
+from streamt1_plugins.runs.files import VIDEO as VIDEO  # its readers look for it here
 from streamt1_plugins.runs.observers.folder import Folder
 from streamt1_plugins.runs.observers.journal import Journal
 from streamt1_plugins.runs.observers.report import ReportPage
@@ -13,8 +14,6 @@ from streamt1_plugins.runs.observers.video import Video
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-VIDEO = "video.mp4"
 
 
 def recorders(folder: str | Path, named: Mapping[str, Mapping[str, Any]], append: bool = False) -> dict[str, object]:
