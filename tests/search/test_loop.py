@@ -219,7 +219,7 @@ def test_a_recorded_path_can_be_walked_again_at_plain_cost() -> None:
     first = run()
     pipe = streamt1.wrap(ToyPipeline())
     again = pipe.begin("a prompt")
-    follow(pipe.search(again), first.tree, first.run.beams[0].path)
+    retrace(pipe.search(again), first.tree, [first.run.beams[0].path])
     (beam,) = again.beams
     assert torch.equal(torch.cat(beam.history.frames), first.video)
     assert beam.history.memory == first.run.beams[0].history.memory
@@ -230,7 +230,7 @@ def test_a_search_goes_on_from_given_beams() -> None:
     first = run()
     pipe = streamt1.wrap(ToyPipeline())
     again = pipe.begin("a prompt")
-    follow(pipe.search(again), first.tree, first.run.beams[0].path[:2])
+    retrace(pipe.search(again), first.tree, [first.run.beams[0].path[:2]])
     chunks = [chunk.index for chunk in pipe.search(again).chunks()]
     assert chunks == [2, 3]
 
