@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from streamt1_plugins import prompts
+from streamt1_plugins import placement, prompts
 from streamt1_plugins.api.run import Cost, Run
 from streamt1_plugins.api.tree import Tree
 from streamt1_plugins.api.workers import SingleProcess
@@ -70,25 +70,28 @@ def wrap(
     return StreamPipeline(pipe, completed(loaded, entry, given), observers or {}, given)
 
 
-def load(
+def load(  # noqa: PLR0913  the arguments of `wrap`, and the device
     model: str | None = None,
     recipe: str | Path | Mapping[str, Any] | Recipe = "stream-t1",
     *,
     adapter: str | None = None,
+    device: object = None,
     overrides: Sequence[str] = (),
     rewards: Mapping[str, Reward] | None = None,
     policies: Mapping[PolicyKind, object] | None = None,
     observers: Mapping[str, object] | None = None,
 ) -> StreamPipeline:
-    """A model, loaded and wrapped.
+    """A model, loaded, wrapped and placed.
 
-    model: an adapter with a bundled model (default "tinyworld"), a folder or a hub id. The rest is as for `wrap`.
+    model: an adapter with a bundled model (default "tinyworld"), a folder or a hub id. device: where it runs, with the
+    recipe's `placement.offload`; by default `cuda` where there is one, else the CPU. The rest is as for `wrap`.
     """
-    given = Given(rewards or {}, policies or {})
+    given, where = Given(rewards or {}, policies or {}), placement.chosen(device)
     resolved = resolve(recipe, model, adapter=adapter, overrides=overrides, given=given)
     folder = model_folder(str(resolved.model))
     with foreign_code(f"Loading the model {resolved.model!r} with adapter {resolved.adapter.name!r}"):
         pipe = build.adapter(resolved).load(folder)
+    placement.place(pipe, resolved.placement, where)
     return StreamPipeline(pipe, resolved, observers or {}, given)
 
 
@@ -156,8 +159,8 @@ class StreamPipeline:
         self._observers = dict(observers) | added
 
     def to(self, *args: Any, **kwargs: Any) -> StreamPipeline:
-        """Move the inner pipeline; returns the wrapper, so that ``pipe = pipe.to("cuda")`` keeps searching."""
-        self.pipe.to(*args, **kwargs)
+        """Move the inner pipeline, with the recipe's `placement.offload`; returns the wrapper, which still searches."""
+        placement.move(self.pipe, self.recipe.placement, *args, **kwargs)
         return self
 
     def __call__(self, prompt: str | Sequence[str] | None = None, **call: Any) -> Any:
@@ -226,6 +229,8 @@ class StreamPipeline:
         search = self.search(run)
         if not run.session.capabilities.routes and run.recipe.memory.name != "fixed":
             run.tree.note("This pipeline's memory cannot be routed; the search runs without memory sinking.")
+        for note in placement.notes(self.pipe, run.recipe, run.device):
+            run.tree.note(note)
         with ExitStack() as stack:
             stack.push(lambda kind, error, trace: search.hooks.run_finished(error))
             stack.enter_context(search.workers.fail_together())

@@ -48,14 +48,3 @@ def as_one_process(device: str | None) -> Iterator[World | None]:
         if not here.reports(error):
             raise typer.Exit(USER_ERROR) from error
         raise here.located(error) from error
-
-
-def device_here() -> str:
-    """The device of this process: the GPU that the launcher gave it, else `cuda` if there is one, else `cpu`."""
-    from streamt1_plugins.cli.running import best_device
-
-    if not is_launched():
-        return best_device()
-    from streamt1_plugins.search.distributed.world import world
-
-    return world(None).device

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from streamt1_plugins.errors import InputError, RecipeError, foreign_code
+from streamt1_plugins.placement import AUTO, checked
 
 if TYPE_CHECKING:
     from streamt1_plugins.api.reward import Reward
@@ -29,6 +30,16 @@ class BoundReward:
             served = ", ".join(self.reward.horizons)
             raise RecipeError(f"rewards.{self.horizon}.{self.name}: {self.name!r} serves only the horizons {served}.")
 
+    def device(self, default: str) -> str:
+        """Where the reward runs, `default` where the recipe leaves it open.
+
+        Raises `RecipeError` for a device that this machine does not have; a server has devices of its own.
+        """
+        named = self.settings.device
+        if named == AUTO or (self.settings.where is not None and self.settings.where.url is not None):
+            return default
+        return checked(named, f"rewards.{self.horizon}.{self.name}.device", RecipeError)
+
 
 @dataclass
 class RewardPool:
@@ -46,6 +57,8 @@ class RewardPool:
 
         Raises `RecipeError` for a horizon that a reward does not serve, `InputError` where one lacks a prompt.
         """
+        for bound in self.bound:
+            bound.device(run.device)
         for bound in self.bound:
             if not bound.settings.offload:
                 self.load(bound, run.device)
@@ -70,7 +83,7 @@ class RewardPool:
         """Bring a reward to its own device, or to `device` where the recipe leaves it open; once."""
         if id(bound.reward) not in self._loaded:
             with foreign_code(f"Loading reward {bound.name!r}"):
-                bound.reward.load(device if bound.settings.device == "auto" else bound.settings.device)
+                bound.reward.load(bound.device(device))
             self._loaded[id(bound.reward)] = bound.reward
 
     def offload(self) -> None:

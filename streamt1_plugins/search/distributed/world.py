@@ -23,6 +23,7 @@ import torch.distributed.nn.functional  # imported once connected, its default a
 from accelerate import PartialState
 
 from streamt1_plugins.errors import StreamT1Error
+from streamt1_plugins.placement import chosen
 from streamt1_plugins.search.distributed.status_board import Status, StatusBoard
 
 if TYPE_CHECKING:
@@ -175,10 +176,10 @@ class World:
 def world(device: str | None = None) -> World:
     """The processes of this launch; they connect on the first call, which all have to make.
 
-    device: where to run, by default the GPU of this process's number on its machine, or the CPU where there is none.
+    device: where to run, see `placement.chosen`.
     """
+    where = chosen(device)
     state = PartialState(cpu=device is not None or not torch.cuda.is_available())
-    where = device or ("cpu" if state.device.type == "cpu" else str(state.device))
     here = World(state.process_index, state.num_processes, where, StatusBoard(state.process_index))
     atexit.register(here.close)
     return here
