@@ -1,0 +1,473 @@
+"""Tests of every feature of the package on one family of pipelines: each works, or is refused with a reason."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, ClassVar
+from unittest.mock import patch
+
+import pytest
+import torch
+
+import streamt1_plugins as streamt1
+from streamt1_plugins import placement
+from streamt1_plugins.api.adapter import FEATURES, HasDraft, HasOutline, OutlinedSession
+from streamt1_plugins.api.hookspecs import hookimpl
+from streamt1_plugins.api.types import EARLY
+from streamt1_plugins.errors import RecipeError
+from streamt1_plugins.plugins import build
+from streamt1_plugins.plugins.discovery import discovery
+from streamt1_plugins.resuming import open_interrupted
+from streamt1_plugins.runs import journal
+from streamt1_plugins.runs.observers.journal import Journal
+from streamt1_plugins.runs.report import PAGE
+from streamt1_plugins.search import memory_estimate, offload
+from streamt1_plugins.search.cost_estimate import estimate
+from streamt1_plugins.testing.adapter_case import AdapterCase, check_output, check_same, seeded
+from streamt1_plugins.testing.state import footprint
+from streamt1_plugins.testing.threads import together
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor
+
+    from streamt1_plugins.api.candidate import Candidate
+    from streamt1_plugins.api.run import Run
+    from streamt1_plugins.api.types import Chunk
+    from streamt1_plugins.api.workers import Workers
+    from streamt1_plugins.pipeline import StreamPipeline
+
+NARROW = ("search.top_k=1",)
+PRUNED_EARLY = ("search.top_k=1", "search.candidates=4", "early.steps=1")
+PLENTY = 10**15  # bytes
+
+
+class Interrupted(KeyboardInterrupt):
+    """What a search is stopped with, like Ctrl-C."""
+
+
+@dataclass
+class StopAfter:
+    """An observer that stops a search when this chunk was committed."""
+
+    chunk: int
+
+    @hookimpl(tryfirst=True)
+    def streamt1_chunk_selected(self, chunk: Chunk) -> None:
+        if chunk.index == self.chunk:
+            raise Interrupted
+
+
+@dataclass
+class Frames:
+    """An observer that keeps every finished candidate's frames, by node."""
+
+    frames: dict[str, Tensor] = field(default_factory=dict)
+
+    @hookimpl
+    def streamt1_candidate_scored(self, candidate: Candidate) -> None:
+        if candidate.is_finished and candidate.location != "elsewhere":
+            self.frames[candidate.id] = candidate.decoded.frames.clone()
+
+
+class Silent:
+    """An observer that does nothing, in the place of one that draws the page or encodes the video."""
+
+
+UNSEEN = dict.fromkeys(("folder", "report", "video"), Silent())
+"""The journal alone is enough to resume, replay and branch."""
+
+
+@dataclass(frozen=True)
+class Searched:
+    """A finished search: its record, its video, and what its run ended with."""
+
+    folder: Path
+    video: Any
+    run: Run
+    frames: dict[str, Tensor]
+
+
+class AdapterFeatures(AdapterCase):
+    """The features of the package, one test each; results are those of the uninterrupted search, to the last bit.
+
+    `make_pipeline` makes the same pipeline, weights included, every time.
+    """
+
+    _folder: ClassVar[TemporaryDirectory[str]]
+    _searched: ClassVar[dict[tuple[str, ...], Searched]]
+    _twin: ClassVar[Any]
+
+    @classmethod
+    def setup_class(cls) -> None:
+        super().setup_class()
+        cls._folder, cls._searched, cls._twin = TemporaryDirectory(prefix="streamt1-"), {}, None
+
+    @classmethod
+    def teardown_class(cls) -> None:
+        super().teardown_class()
+        cls._folder.cleanup()
+        del cls._searched, cls._twin
+
+    def test_a_search_gives_a_tree(self) -> None:
+        found = self.searched()
+        check_output(found.video, "np")
+        with self.session() as session:
+            chunks = range(session.root().index, session.num_chunks)
+        tree = found.run.tree
+        assert Counter(node.chunk for node in tree) == dict.fromkeys(chunks, 4)
+        assert len(tree.winner) == len(chunks)
+        assert all(node.is_valid for node in tree), "a candidate is invalid"
+
+    def test_the_same_seed_gives_the_same_tree(self) -> None:
+        """In another session, with the candidates of a beam in one batch where the recipe allows it."""
+        expected = self.searched()
+        pipe = self.wrapped("search.batch=2")
+        pipe(**self.call_of())
+        count = min(2, expected.run.session.capabilities.max_batch or 2)
+        if count == 1:
+            check_nodes(pipe.tree, expected.run.tree, "the same seed")
+        assert Counter(node.chunk for node in pipe.tree) == Counter(node.chunk for node in expected.run.tree)
+        for node in expected.run.tree.chunk(min(each.chunk for each in expected.run.tree)):
+            again = pipe.tree.nodes[node.id]
+            assert math.isclose(again.score, node.score, abs_tol=1e-3), f"node {node.id}: {again.score}, {node.score}"
+
+    def test_a_stream_is_the_video(self) -> None:
+        """With the memory check at work, which measures and leaves no trace."""
+        expected = self.searched()
+        pipe = self.wrapped()
+        with patch.object(memory_estimate, "free_bytes", lambda device: PLENTY):
+            streamed = list(pipe.stream(**self.call_of()))
+        assert [each.index for each in streamed] == list(range(len(expected.run.beams[0].history.frames)))
+        check_same(torch.cat([each.frames for each in streamed]), torch.cat(expected.run.beams[0].history.frames))
+        check_run(pipe.last_run, expected.run, "a streamed search")
+
+    def test_a_stream_may_be_abandoned(self) -> None:
+        before = footprint(self.pipe)
+        chunks = self.wrapped("extends=plain").stream(**self.call_of())
+        next(chunks)
+        chunks.close()  # type: ignore[attr-defined]
+        assert footprint(self.pipe) == before, "something was left on the pipeline"
+
+    def test_a_search_that_cannot_fit_is_refused(self) -> None:
+        before, pipe = footprint(self.pipe), self.wrapped()
+        with (
+            patch.object(memory_estimate, "free_bytes", lambda device: 1),
+            pytest.raises(RecipeError, match="are free"),
+        ):
+            pipe(**self.call_of())
+        assert pipe.last_run.cost.candidates == 0, "candidates were made before the check"
+        assert footprint(self.pipe) == before, "something was left on the pipeline"
+
+    def test_an_interrupted_search_resumes(self) -> None:
+        self.check_resumed()
+
+    def test_an_interrupted_plain_run_resumes(self) -> None:
+        self.check_resumed("search.candidates=1", "search.top_k=1")
+
+    def test_a_winner_is_replayed(self) -> None:
+        expected = self.searched()
+        found = streamt1.regenerate(expected.folder, pipe=self.pipe, **self.call())[0]
+        with explained("the replayed winner"):
+            check_same(found, expected.video)
+
+    def test_any_candidate_is_replayed(self) -> None:
+        """The last chunk's worst, after its own path."""
+        expected = self.searched()
+        tree, given = expected.run.tree, expected.run.session.root().index
+        node = [each for each in tree if each.fate == "pruned"][-1]
+        with streamt1.replay.replayed(expected.folder, node.id, self.pipe, **self.call()) as run:
+            found = run.beams[0].history.frames[given:]
+        for step, frames in zip(tree.path(node.id), found, strict=True):
+            with explained(f"node {step.id}, replayed"):
+                check_same(frames, expected.frames[step.id])
+
+    def test_a_branch_at_the_winner_changes_nothing(self) -> None:
+        """A single beam, continued by hand where the search had continued it."""
+        expected = self.searched(*NARROW)
+        pipe = self.branch(expected, expected.run.tree.winner[0], self.new())
+        with explained("the branch at the winner"):
+            check_same(pipe.complete(pipe.last_run)[0], expected.video)
+
+    def test_a_branch_is_a_run_like_any_other(self) -> None:
+        """It begins with the node that was picked, and can be replayed."""
+        expected, folder = self.searched(), self.new()
+        node = next(each for each in expected.run.tree if each.fate == "pruned")
+        pipe = self.branch(expected, node.id, folder)
+        video = pipe.complete(pipe.last_run)[0]
+        assert pipe.tree.winner[0] == node.id
+        first = pipe.last_run.beams[0].history.frames[pipe.last_run.session.root().index]
+        with explained("the node that was picked"):
+            check_same(first, expected.frames[node.id])
+        with explained("the branch, replayed"):
+            check_same(streamt1.regenerate(folder, pipe=self.pipe, **self.call())[0], video)
+
+    def test_shared_candidates_give_the_same_search(self) -> None:
+        expected = self.searched()
+        pipes = self.shared(lambda pipe, rank: pipe(**self.call_of())[0])
+        for rank, (video, run) in enumerate(pipes):
+            check_run(run, expected.run, f"process {rank} of 2")
+            with explained(f"the video of process {rank} of 2"):
+                check_same(video, expected.video)
+
+    def test_shared_candidates_resume(self) -> None:
+        """Interrupted in all processes, and resumed by one."""
+        expected, folder = self.searched(), self.new()
+        stop = StopAfter(self.second_chunk())
+        with pytest.raises(Interrupted):
+            self.shared(lambda pipe, rank: pipe(**self.call_of()), folder=folder, observers={"stop": stop})
+        self.check_rest(folder, expected)
+
+    @pytest.mark.parametrize("mode", ["recompute", "cpu"])
+    def test_offloaded_states_give_the_same_search(self, mode: str) -> None:
+        """And so does the replay of such a search."""
+        expected, folder = self.searched(), self.new()
+        pipe = self.wrapped(f"search.offload={mode}", observers={"journal": Journal(str(folder))})
+        with patch.object(offload, "is_host", lambda tensor: False):  # or nothing would move on the CPU
+            video = pipe(**self.call_of())[0]
+        check_nodes(pipe.tree, expected.run.tree, f"search.offload={mode}")
+        with explained(f"search.offload={mode}"):
+            check_same(video, expected.video)
+        with explained(f"the replay with search.offload={mode}"):
+            check_same(streamt1.regenerate(folder, pipe=self.pipe, **self.call())[0], video)
+
+    def test_offloaded_components_give_the_same_video(self) -> None:
+        """With accelerate's hooks, between the CPU and the CPU."""
+        expected = self.searched("search.candidates=1", "search.top_k=1")
+        parts = [
+            name for name, part in getattr(self.pipe, "components", {}).items() if isinstance(part, torch.nn.Module)
+        ]
+        pipe = self.wrapped(
+            "search.candidates=1", "search.top_k=1", f"placement.offload=[{', '.join(parts)}]", pipe=self.twin()
+        )
+        try:
+            with patch.object(placement, "is_cpu", lambda device: False):
+                pipe.to("cpu")
+            assert placement.offloaded(pipe.pipe) == parts
+            with explained("placement.offload"):
+                check_same(pipe(**self.call_of())[0], expected.video)
+        finally:
+            type(self)._twin = None  # its hooks go with it
+
+    def test_early_pruning_finishes_the_best(self) -> None:
+        if not self.supports("early_pruning", HasDraft):
+            self.check_refused_early_pruning()
+            return
+        found = self.searched(*PRUNED_EARLY)
+        stages = Counter(node.stage == EARLY for node in found.run.tree)
+        assert stages[True] == stages[False], "half of the candidates are pruned early"
+        self.check_resumed(*PRUNED_EARLY)
+        with explained("the winner of a search with early pruning, replayed"):
+            check_same(streamt1.regenerate(found.folder, pipe=self.pipe, **self.call())[0], found.video)
+
+    def test_early_pruning_is_shared(self) -> None:
+        if not self.supports("early_pruning", HasDraft):
+            pytest.skip("the adapter refuses early pruning")
+        expected = self.searched(*PRUNED_EARLY)
+        for rank, (_, run) in enumerate(self.shared(lambda pipe, rank: pipe(**self.call_of()), *PRUNED_EARLY)):
+            check_run(run, expected.run, f"early pruning in process {rank} of 2")
+
+    @pytest.mark.parametrize(
+        "recipe", [(), PRUNED_EARLY, ("search.offload=recompute",)], ids=["search", "early", "offload"]
+    )
+    def test_the_cost_is_told_beforehand(self, recipe: tuple[str, ...]) -> None:
+        if not self.supports("cost_estimate", OutlinedSession):
+            assert not isinstance(self.make_adapter(), HasOutline), "the adapter has an outline, its sessions have none"
+            pytest.skip("the adapter refuses cost estimates")
+        if recipe == PRUNED_EARLY and not self.supports("early_pruning", HasDraft):
+            pytest.skip("the adapter refuses early pruning")
+        found = self.searched(*recipe)
+        told = estimate(found.run.recipe, build.rewards(found.run.recipe), self.outline())
+        spent = {name: count for name, count in found.run.cost.counts().items() if hasattr(told, name)}
+        assert spent == {name: getattr(told, name) for name in spent}, f"spent {spent}, told beforehand: {told}"
+
+    def test_the_adapter_tells_the_cost_of_a_length(self) -> None:
+        adapter, frames = self.make_adapter(), self.call().get("num_frames")
+        if not isinstance(adapter, HasOutline) or frames is None:
+            pytest.skip("the adapter has no outline of a number of frames")
+        assert adapter.outline(frames) == self.outline(), "`call` should not change what the adapter's options decide"
+
+    def test_the_record_is_complete(self) -> None:
+        found = self.searched()
+        check_nodes(journal.tree_of(journal.read(found.folder)), found.run.tree, "the journal")
+        page = (found.folder / PAGE).read_text(encoding="utf-8")
+        missing = [node.id for node in found.run.tree if node.id not in page]
+        assert not missing, f"the page lacks the nodes {missing}"
+        names = {path.name for path in found.folder.iterdir()}
+        assert names >= {"journal.jsonl", "recipe.yaml", "state", "strips", "summary.json", "tree.json", "video.mp4"}
+
+    def test_several_prompts_are_a_search_each(self) -> None:
+        """The first one with the seed of a single prompt."""
+        if not isinstance(self.call().get("prompt"), str):
+            pytest.skip("the call has no prompt")
+        expected, pipe = self.searched(*NARROW), self.wrapped(*NARROW)
+        videos = pipe(**{**self.call_of(), "prompt": [self.call()["prompt"], "a blue square"]})[0]
+        assert len(videos) == 2
+        with explained("the first of two prompts"):
+            check_same(videos[:1], expected.video)
+        alone = pipe(**{**self.call_of(), "prompt": "a blue square", "generator": seeded(1)})[0]
+        with explained("the second of two prompts"):
+            check_same(videos[1:], alone)
+
+    def test_refusals_are_shown(self) -> None:
+        """In the capability table: what the adapter registers is what its sessions declare."""
+        with self.session() as session:
+            refused = session.capabilities.refusals
+        unknown = set(refused) - set(FEATURES)
+        assert not unknown, f"unknown features in `refusals`: {sorted(unknown)}; known: {', '.join(FEATURES)}"
+        assert all(refused.values()), "a refusal needs a reason"
+        shown = discovery().adapters[self.name].capabilities
+        assert (shown.refusals if shown else {}) == refused, (
+            f"register({self.name!r}, capabilities=...) needs the same `refusals`: `streamt1 plugins` prints them"
+        )
+
+    # What the tests above are made of.
+
+    def wrapped(self, *overrides: str, pipe: Any = None, observers: Any = None) -> StreamPipeline:
+        """The tiny pipeline with a search of 2 x 2 candidates, changed by `overrides`."""
+        base = "stream-t1"
+        if overrides[:1] == ("extends=plain",):
+            base, overrides = "plain", overrides[1:]
+        recipe: dict[str, Any] = {"extends": base, "adapter": self.part()}
+        if base != "plain":
+            recipe |= {"search": {"candidates": 2, "top_k": 2}}
+            recipe |= {"rewards": {"short": {"basic": {}}, "long": {"basic": {}}}}
+        return streamt1.wrap(self.pipe if pipe is None else pipe, recipe, overrides=overrides, observers=observers)
+
+    def call_of(self) -> dict[str, Any]:
+        """The call, with frames as output."""
+        return self.arguments({"output_type": "np", "return_dict": False})
+
+    def new(self) -> Path:
+        """The path of a new run folder."""
+        folder = Path(self._folder.name)
+        return folder / f"{len(list(folder.iterdir()))}"
+
+    def searched(self, *overrides: str) -> Searched:
+        """A finished and recorded search, made once for all tests of the class."""
+        if overrides not in self._searched:
+            frames, folder = Frames(), self.new()
+            record = {"journal": Journal(str(folder))} if overrides else streamt1.record_to(folder)
+            pipe = self.wrapped(*overrides, observers={**record, "frames": frames})
+            video = pipe(**self.call_of())[0]
+            self._searched[overrides] = Searched(folder, video, pipe.last_run, frames.frames)
+        return self._searched[overrides]
+
+    def branch(self, recorded: Searched, node: str, folder: Path) -> StreamPipeline:
+        """A run in `folder` that continues a node, ready to be completed."""
+        return streamt1.branch(recorded.folder, node, folder, self.pipe, observers=UNSEEN, **self.call())
+
+    def second_chunk(self) -> int:
+        """The index of the second chunk that is generated."""
+        with self.session() as session:
+            return session.root().index + 1
+
+    def check_resumed(self, *overrides: str) -> None:
+        """A search that is stopped in the middle and resumed ends like one that was not."""
+        expected, folder = self.searched(*overrides), self.new()
+        observers = {"journal": Journal(str(folder)), "stop": StopAfter(self.second_chunk())}
+        before = footprint(self.pipe)
+        with pytest.raises(Interrupted):
+            self.wrapped(*overrides, observers=observers)(**self.call_of())
+        assert footprint(self.pipe) == before, "an interrupted search leaves something on the pipeline"
+        self.check_rest(folder, expected)
+
+    def check_rest(self, folder: Path, expected: Searched) -> None:
+        """The interrupted search in `folder`, resumed, ends as expected."""
+        pipe = open_interrupted(folder, self.pipe, observers=UNSEEN, **self.call())
+        with explained("the resumed search"):
+            check_same(pipe.complete(pipe.last_run)[0], expected.video)
+        check_run(pipe.last_run, expected.run, "the resumed search")
+
+    def shared(self, work: Any, *overrides: str, folder: Path | None = None, observers: Any = None) -> list[Any]:
+        """(result, run) of `work` in two searches that share their candidates; the first one records to `folder`."""
+
+        def worker(rank: int, pipe: Any) -> Any:
+            def run(workers: Workers) -> Any:
+                record = {"journal": Journal(str(folder))} if folder and rank == 0 else {}
+                wrapped = self.wrapped(*overrides, pipe=pipe, observers={**record, **(observers or {})})
+                wrapped.workers = workers
+                return work(wrapped, rank), wrapped.last_run
+
+            return run
+
+        return together([worker(0, self.pipe), worker(1, self.twin())])
+
+    def twin(self) -> Any:
+        """A second pipeline, equal to the first."""
+        cls = type(self)
+        if cls._twin is None:
+            cls._twin = self.make_pipeline()
+            for name, part in getattr(self.pipe, "components", {}).items():
+                if isinstance(part, torch.nn.Module):
+                    pairs = zip(
+                        part.state_dict().values(), cls._twin.components[name].state_dict().values(), strict=True
+                    )
+                    assert all(torch.equal(*pair) for pair in pairs), "`make_pipeline` makes other weights: seed them"
+        return cls._twin
+
+    def outline(self) -> Any:
+        """The outline of the call's session."""
+        with self.session() as session:
+            return session.outline()  # type: ignore[attr-defined]
+
+    def supports(self, feature: str, protocol: type) -> bool:
+        """Whether sessions have an optional feature. Fails where they neither have nor refuse it."""
+        with self.session() as session:
+            found, reason = isinstance(session, protocol), session.capabilities.refusals.get(feature)
+        assert found or reason, (
+            f"Sessions lack `{protocol.__name__}`, which {feature} needs. Implement it, or declare why not: "
+            f"Capabilities(refusals={{{feature!r}: 'the reason'}})"
+        )
+        assert not (found and reason), f"{feature} is refused ({reason}), and sessions have `{protocol.__name__}`"
+        return found
+
+    def check_refused_early_pruning(self) -> None:
+        """The refusal is an error with its reason, before anything is generated."""
+        with self.session() as session:
+            reason = session.capabilities.refusals["early_pruning"]
+        before, pipe = footprint(self.pipe), self.wrapped(*PRUNED_EARLY)
+        with pytest.raises(RecipeError) as refused:
+            pipe(**self.call_of())
+        assert reason in str(refused.value)
+        assert pipe.last_run.cost.candidates == 0
+        assert footprint(self.pipe) == before, "something was left on the pipeline"
+
+
+def check_run(found: Run, expected: Run, what: str) -> None:
+    """The same tree, winner, latents and counts."""
+    check_nodes(found.tree, expected.tree, what)
+    ours, theirs = (each.beams[0].history.latents for each in (found, expected))
+    for index, (one, other) in enumerate(zip(ours, theirs, strict=True)):
+        with explained(f"{what}: the latents of chunk {index}"):
+            check_same(one, other)
+    ignored = ("reward_calls",)  # how candidates are bundled for a reward depends on who has them
+    counts = [{name: n for name, n in each.cost.counts().items() if name not in ignored} for each in (found, expected)]
+    assert counts[0] == counts[1], f"{what} cost {counts[0]}, expected {counts[1]}"
+
+
+def check_nodes(found: Any, expected: Any, what: str) -> None:
+    """The same nodes and winner, times aside."""
+    ours, theirs = (
+        {node["id"]: {**node, "seconds": 0} for node in each.to_dict()["nodes"]} for each in (found, expected)
+    )
+    assert ours.keys() == theirs.keys(), f"{what}: nodes {sorted(ours)}, expected {sorted(theirs)}"
+    for name, node in theirs.items():
+        differing = {key: (ours[name].get(key), value) for key, value in node.items() if ours[name].get(key) != value}
+        assert not differing, f"{what}: node {name} differs, (found, expected): {differing}"
+    assert found.winner == expected.winner, f"{what}: winner {found.winner}, expected {expected.winner}"
+
+
+@contextmanager
+def explained(what: str) -> Iterator[None]:
+    """A context whose failures begin with `what` was compared."""
+    try:
+        yield
+    except AssertionError as error:
+        raise AssertionError(f"{what}: {error}") from error
