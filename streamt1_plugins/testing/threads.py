@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from contextlib import nullcontext
-from threading import Barrier, BrokenBarrierError, Lock, Thread
+from threading import Condition, Thread
 from typing import TYPE_CHECKING, TypeVar
 
 from streamt1_plugins.search.distributed.workers import DistributedWorkers, Traffic
@@ -17,27 +17,37 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
-TIMEOUT = 300.0  # seconds; only a search that makes another number of exchanges than the others waits that long
+
+class AbsentError(RuntimeError):
+    """Another thread has ended, so it does not take part in an exchange."""
 
 
 class Meeting:
-    """Where the threads exchange values. Only one of them runs at a time, so that global state is never shared."""
+    """Where the threads exchange values. Only one of them runs at a time, so that no global state is shared."""
 
     def __init__(self, size: int) -> None:
-        self.turn, self.barrier = Lock(), Barrier(size)
-        self._values: list[bytes] = [b""] * size
+        self.turn, self.has_ended = Condition(), False
+        self._rounds: list[dict[int, bytes]] = []
+        self._reached = [0] * size
 
     def exchange(self, rank: int, value: object) -> list[bytes]:
-        """The pickled values of all threads, in order of rank."""
-        self._values[rank] = pickle.dumps(value)
-        self.turn.release()
-        try:
-            self.barrier.wait(TIMEOUT)
-            found = list(self._values)
-            self.barrier.wait(TIMEOUT)  # nobody's next value replaces one that is yet to be read
-        finally:
-            self.turn.acquire()
-        return found
+        """The pickled values of all threads, in order of rank. Raises `AbsentError` where one has ended."""
+        number = self._reached[rank]
+        self._reached[rank] += 1
+        if number == len(self._rounds):
+            self._rounds.append({})
+        here = self._rounds[number]
+        here[rank] = pickle.dumps(value)
+        self.turn.notify_all()
+        self.turn.wait_for(lambda: len(here) == len(self._reached) or self.has_ended)
+        if len(here) < len(self._reached):
+            raise AbsentError(f"Exchange {number} is not reached by all: another thread has ended.")
+        return [here[each] for each in range(len(self._reached))]
+
+    def end(self) -> None:
+        """Wake up the threads that wait for this one."""
+        self.has_ended = True
+        self.turn.notify_all()
 
 
 class ThreadWorkers(DistributedWorkers):
@@ -59,17 +69,17 @@ class ThreadWorkers(DistributedWorkers):
 
 def together(works: Sequence[Callable[[Workers], Result]]) -> list[Result]:
     """What each work returns, run as one of the workers of a search; the first error of any is raised."""
-    meeting, results, errors = Meeting(len(works)), {}, []
+    meeting = Meeting(len(works))
+    results: dict[int, Result] = {}
+    errors: list[BaseException] = []
 
     def run(rank: int) -> None:
         with meeting.turn:
             try:
                 results[rank] = works[rank](ThreadWorkers(meeting, rank, len(works)))
-            except BrokenBarrierError as error:
-                errors.append(error)  # another one failed, or ended after fewer exchanges
             except BaseException as error:  # noqa: BLE001  raised again below, in the thread of the caller
-                errors.insert(0, error)
-                meeting.barrier.abort()
+                errors.append(error)
+            meeting.end()
 
     threads = [Thread(target=run, args=(rank,)) for rank in range(len(works))]
     for thread in threads:
@@ -77,5 +87,5 @@ def together(works: Sequence[Callable[[Workers], Result]]) -> list[Result]:
     for thread in threads:
         thread.join()
     if errors:
-        raise errors[0]
+        raise min(errors, key=lambda error: isinstance(error, AbsentError))
     return [results[rank] for rank in range(len(works))]
