@@ -65,6 +65,7 @@ class AnyFlowSession:
         self._transformer = uncompiled(pipe.transformer)
         self._plain_noise: tuple[Tensor, ...] | None = None
         self._root = self._begun()
+        self._before_noise = self.generator.get_state()
 
     def root(self) -> History:
         """The history before the first generated chunk: empty, or the video to continue."""
@@ -78,6 +79,9 @@ class AnyFlowSession:
         if generator is not self.generator:
             return self._normal(self._plan.partition[history.index], generator)
         if self._plain_noise is None:
+            if history.index > self._root.index:  # a resumed call, whose generator has drawn all of it before
+                generator = torch.Generator(generator.device)
+                generator.set_state(self._before_noise)
             noise = self._normal(sum(self._plan.partition), generator)
             self._plain_noise = torch.split(noise, list(self._plan.partition), dim=2)
         return self._plain_noise[history.index]

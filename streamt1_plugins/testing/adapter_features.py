@@ -67,14 +67,16 @@ class StopAfter:
 
 
 @dataclass
-class Frames:
-    """An observer that keeps every finished candidate's frames, by node."""
+class Kept:
+    """An observer that keeps every finished candidate's latents and frames, by node."""
 
+    latents: dict[str, Tensor] = field(default_factory=dict)
     frames: dict[str, Tensor] = field(default_factory=dict)
 
     @hookimpl
     def streamt1_candidate_scored(self, candidate: Candidate) -> None:
         if candidate.is_finished and candidate.location != "elsewhere":
+            self.latents[candidate.id] = candidate.latents.clone()
             self.frames[candidate.id] = candidate.decoded.frames.clone()
 
 
@@ -88,12 +90,12 @@ UNSEEN = dict.fromkeys(("folder", "report", "video"), Silent())
 
 @dataclass(frozen=True)
 class Searched:
-    """A finished search: its record, its video, and what its run ended with."""
+    """A finished search: its record, its video, what its run ended with, and its candidates."""
 
     folder: Path
     video: Any
     run: Run
-    frames: dict[str, Tensor]
+    kept: Kept
 
 
 class AdapterFeatures(AdapterCase):
@@ -132,15 +134,15 @@ class AdapterFeatures(AdapterCase):
         expected = self.searched()
         if expected.run.session.capabilities.max_batch == 1:
             pytest.skip("the adapter takes one candidate at a time")
-        frames, first = Frames(), expected.run.session.root().index
-        pipe = self.wrapped("search.batch=2", observers={"frames": frames})
+        kept, first = Kept(), expected.run.session.root().index
+        pipe = self.wrapped("search.batch=2", observers={"kept": kept})
         pipe(**self.call_of())
         counts = [Counter(node.chunk for node in run.tree) for run in (pipe.last_run, expected.run)]
         assert counts[0] == counts[1]
         for node in expected.run.tree.chunk(first):
-            self.check_close(
-                frames.frames[node.id], expected.frames[node.id], f"frames of node {node.id} in a batch of 2"
-            )
+            pairs = ((each.latents[node.id], each.frames[node.id]) for each in (kept, expected.kept))
+            for name, found, other in zip(("latents", "frames"), *pairs, strict=True):
+                self.check_close(found, other, f"{name} of node {node.id} in a batch of 2")
 
     def test_a_stream_is_the_video(self) -> None:
         """With the memory check at work, which measures and leaves no trace."""
@@ -187,10 +189,12 @@ class AdapterFeatures(AdapterCase):
         tree, given = expected.run.tree, expected.run.session.root().index
         node = [each for each in tree if each.fate == "pruned"][-1]
         with streamt1.replay.replayed(expected.folder, node.id, self.pipe, **self.call()) as run:
-            found = run.beams[0].history.frames[given:]
-        for step, frames in zip(tree.path(node.id), found, strict=True):
-            with explained(f"node {step.id}, replayed"):
-                check_same(frames, expected.frames[step.id])
+            found = run.beams[0].history
+        for step, latents in zip(tree.path(node.id), found.latents[given:], strict=True):
+            with explained(f"the latents of node {step.id}, replayed"):
+                check_same(latents, expected.kept.latents[step.id])
+        with explained(f"the frames of node {node.id}, replayed"):
+            check_same(found.frames[-1], expected.kept.frames[node.id])
 
     def test_a_branch_at_the_winner_changes_nothing(self) -> None:
         """A single beam, continued by hand where the search had continued it."""
@@ -208,7 +212,7 @@ class AdapterFeatures(AdapterCase):
         video = pipe.complete(pipe.last_run)[0]
         assert pipe.tree.winner[chunk - given] == node.id
         with explained("the node that was picked"):
-            check_same(pipe.last_run.beams[0].history.frames[chunk], expected.frames[node.id])
+            check_same(pipe.last_run.beams[0].history.latents[chunk], expected.kept.latents[node.id])
         with explained("the branch, replayed"):
             check_same(streamt1.regenerate(folder, pipe=self.pipe, **self.call())[0], video)
 
@@ -375,11 +379,11 @@ class AdapterFeatures(AdapterCase):
     def searched(self, *overrides: str) -> Searched:
         """A finished and recorded search, made once for all tests of the class."""
         if overrides not in self._searched:
-            frames, folder = Frames(), self.new()
+            kept, folder = Kept(), self.new()
             record = {"journal": Journal(str(folder))} if overrides else streamt1.record_to(folder)
-            pipe = self.wrapped(*overrides, observers={**record, "frames": frames})
+            pipe = self.wrapped(*overrides, observers={**record, "kept": kept})
             video = pipe(**self.call_of())[0]
-            self._searched[overrides] = Searched(folder, video, pipe.last_run, frames.frames)
+            self._searched[overrides] = Searched(folder, video, pipe.last_run, kept)
         return self._searched[overrides]
 
     def branch(self, recorded: Searched, node: str, folder: Path) -> StreamPipeline:
