@@ -29,7 +29,8 @@ from streamt1_plugins.testing.state import footprint, tensor_bytes, tensors_in
 class AdapterContract(AdapterFeatures, AdapterNumerics):
     """Everything that the search relies on, one test per promise; `AdapterCase` lists what to override.
 
-    A further variant of the same adapter (guidance, an image to start from) repeats `AdapterNumerics` alone.
+    A further variant of the same adapter (guidance, an image to start from) repeats `AdapterNumerics` alone, a further
+    pipeline `AdapterFeatures` too.
     """
 
     def test_declares_itself(self) -> None:

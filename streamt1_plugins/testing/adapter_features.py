@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from streamt1_plugins.api.workers import Workers
     from streamt1_plugins.pipeline import StreamPipeline
 
+PLAIN = ("search.candidates=1", "search.top_k=1")
 NARROW = ("search.top_k=1",)
 PRUNED_EARLY = ("search.top_k=1", "search.candidates=4", "early.steps=1")
 PLENTY = 10**15  # bytes
@@ -129,34 +130,23 @@ class AdapterFeatures(AdapterCase):
         assert len(tree.winner) == len(chunks)
         assert all(node.is_valid for node in tree), "a candidate is invalid"
 
-    def test_a_batched_search_makes_the_same_candidates(self) -> None:
-        """Within the tolerance of batches, in the first chunk: what follows depends on which ones survived."""
-        expected = self.searched()
-        if expected.run.session.capabilities.max_batch == 1:
-            pytest.skip("the adapter takes one candidate at a time")
-        kept, first = Kept(), expected.run.session.root().index
+    def test_a_stream_is_the_video(self) -> None:
+        """With two candidates in a batch; in the first chunk they are, within tolerance, those made one at a time."""
+        expected, kept = self.searched(), Kept()
         pipe = self.wrapped("search.batch=2", observers={"kept": kept})
-        pipe(**self.call_of())
-        counts = [Counter(node.chunk for node in run.tree) for run in (pipe.last_run, expected.run)]
-        assert counts[0] == counts[1]
-        for node in expected.run.tree.chunk(first):
+        streamed = list(pipe.stream(**self.call_of()))
+        frames = pipe.last_run.beams[0].history.frames
+        assert [each.index for each in streamed] == list(range(len(frames)))
+        check_same(torch.cat([each.frames for each in streamed]), torch.cat(frames))
+        assert pipe.tree.nodes.keys() == expected.run.tree.nodes.keys()
+        for node in pipe.tree.chunk(self.second_chunk() - 1):
             pairs = ((each.latents[node.id], each.frames[node.id]) for each in (kept, expected.kept))
             for name, found, other in zip(("latents", "frames"), *pairs, strict=True):
                 self.check_close(found, other, f"{name} of node {node.id} in a batch of 2")
 
-    def test_a_stream_is_the_video(self) -> None:
-        """With the memory check at work, which measures and leaves no trace."""
-        expected = self.searched()
-        pipe = self.wrapped()
-        with patch.object(memory_estimate, "free_bytes", lambda device: PLENTY):
-            streamed = list(pipe.stream(**self.call_of()))
-        assert [each.index for each in streamed] == list(range(len(expected.run.beams[0].history.frames)))
-        check_same(torch.cat([each.frames for each in streamed]), torch.cat(expected.run.beams[0].history.frames))
-        check_run(pipe.last_run, expected.run, "a streamed search")
-
     def test_a_stream_may_be_abandoned(self) -> None:
         before = footprint(self.pipe)
-        chunks = self.wrapped("extends=plain").stream(**self.call_of())
+        chunks = self.wrapped(*PLAIN).stream(**self.call_of())
         next(chunks)
         chunks.close()  # type: ignore[attr-defined]
         assert footprint(self.pipe) == before, "something was left on the pipeline"
@@ -175,7 +165,7 @@ class AdapterFeatures(AdapterCase):
         self.check_resumed()
 
     def test_an_interrupted_plain_run_resumes(self) -> None:
-        self.check_resumed("search.candidates=1", "search.top_k=1")
+        self.check_resumed(*PLAIN)
 
     def test_a_winner_is_replayed(self) -> None:
         expected = self.searched()
@@ -243,25 +233,22 @@ class AdapterFeatures(AdapterCase):
     @pytest.mark.parametrize(("mode", "search"), [("recompute", NARROW), ("cpu", ())], ids=["recompute", "cpu"])
     def test_offloaded_states_give_the_same_search(self, mode: str, search: tuple[str, ...]) -> None:
         """And so does the replay of such a search."""
-        expected, folder = self.searched(*search), self.new()
-        pipe = self.wrapped(*search, f"search.offload={mode}", observers={"journal": Journal(str(folder))})
+        expected = self.searched(*search)
         with patch.object(offload, "is_host", lambda tensor: False):  # or nothing would move on the CPU
-            video = pipe(**self.call_of())[0]
-        check_nodes(pipe.tree, expected.run.tree, f"search.offload={mode}")
+            found = self.searched(*search, f"search.offload={mode}")
+        check_nodes(found.run.tree, expected.run.tree, f"search.offload={mode}")
         with explained(f"search.offload={mode}"):
-            check_same(video, expected.video)
+            check_same(found.video, expected.video)
         with explained(f"the replay with search.offload={mode}"):
-            check_same(streamt1.regenerate(folder, pipe=self.pipe, **self.call())[0], video)
+            check_same(streamt1.regenerate(found.folder, pipe=self.pipe, **self.call())[0], found.video)
 
     def test_offloaded_components_give_the_same_video(self) -> None:
         """With accelerate's hooks, between the CPU and the CPU."""
-        expected = self.searched("search.candidates=1", "search.top_k=1")
+        expected = self.searched(*PLAIN)
         parts = [
             name for name, part in getattr(self.pipe, "components", {}).items() if isinstance(part, torch.nn.Module)
         ]
-        pipe = self.wrapped(
-            "search.candidates=1", "search.top_k=1", f"placement.offload=[{', '.join(parts)}]", pipe=self.twin()
-        )
+        pipe = self.wrapped(*PLAIN, f"placement.offload=[{', '.join(parts)}]", pipe=self.twin())
         try:
             with patch.object(placement, "is_cpu", lambda device: False):
                 pipe.to("cpu")
@@ -297,7 +284,7 @@ class AdapterFeatures(AdapterCase):
             check_run(run, expected.run, f"early pruning in process {rank} of 2")
 
     @pytest.mark.parametrize(
-        "recipe", [(), PRUNED_EARLY, ("search.offload=recompute",)], ids=["search", "early", "offload"]
+        "recipe", [(), PRUNED_EARLY, (*NARROW, "search.offload=recompute")], ids=["search", "early", "offload"]
     )
     def test_the_cost_is_told_beforehand(self, recipe: tuple[str, ...]) -> None:
         if not self.supports("cost_estimate", OutlinedSession):
@@ -335,7 +322,7 @@ class AdapterFeatures(AdapterCase):
         """The first one with the seed of a single prompt."""
         if not isinstance(self.call().get("prompt"), str):
             pytest.skip("the call has no prompt")
-        expected, pipe = self.searched(*NARROW), self.wrapped(*NARROW)
+        expected, pipe = self.searched(*PLAIN), self.wrapped(*PLAIN)
         videos = pipe(**{**self.call_of(), "prompt": [self.call()["prompt"], "a blue square"]})[0]
         assert len(videos) == 2
         with explained("the first of two prompts"):
@@ -358,13 +345,12 @@ class AdapterFeatures(AdapterCase):
 
     def wrapped(self, *overrides: str, pipe: Any = None, observers: Any = None) -> StreamPipeline:
         """The tiny pipeline with a search of 2 x 2 candidates, changed by `overrides`."""
-        base = "stream-t1"
-        if overrides[:1] == ("extends=plain",):
-            base, overrides = "plain", overrides[1:]
-        recipe: dict[str, Any] = {"extends": base, "adapter": self.part()}
-        if base != "plain":
-            recipe |= {"search": {"candidates": 2, "top_k": 2}}
-            recipe |= {"rewards": {"short": {"basic": {}}, "long": {"basic": {}}}}
+        recipe = {
+            "extends": "stream-t1",
+            "adapter": self.part(),
+            "search": {"candidates": 2, "top_k": 2},
+            "rewards": {"short": {"basic": {}}, "long": {"basic": {}}},
+        }
         return streamt1.wrap(self.pipe if pipe is None else pipe, recipe, overrides=overrides, observers=observers)
 
     def call_of(self) -> dict[str, Any]:
@@ -406,10 +392,15 @@ class AdapterFeatures(AdapterCase):
         self.check_rest(folder, expected)
 
     def check_rest(self, folder: Path, expected: Searched) -> None:
-        """The interrupted search in `folder`, resumed, ends as expected."""
+        """The interrupted search in `folder`, resumed, ends as expected.
+
+        With the memory check at work, which measures on the session and leaves no trace.
+        """
         pipe = open_interrupted(folder, self.pipe, observers=UNSEEN, **self.call())
+        with patch.object(memory_estimate, "free_bytes", lambda device: PLENTY):
+            video = pipe.complete(pipe.last_run)[0]
         with explained("the resumed search"):
-            check_same(pipe.complete(pipe.last_run)[0], expected.video)
+            check_same(video, expected.video)
         check_run(pipe.last_run, expected.run, "the resumed search")
 
     def shared(self, work: Callable[[Any, Workers], Any]) -> list[Any]:

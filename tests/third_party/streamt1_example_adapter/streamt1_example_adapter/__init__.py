@@ -1,6 +1,19 @@
 """A plugin that teaches streamt1 a new pipeline. Importing it imports no torch: discovery stays fast."""
 
-from streamt1_plugins import hookimpl
+from streamt1_plugins import Capabilities, hookimpl
+
+CAPABILITIES = Capabilities(
+    max_batch=None,  # candidates of one history may be denoised together
+    routes=frozenset(),  # no KV memory to route
+    decode="carried",  # the decoder continues from a state
+    noise_stream="per_chunk",  # the plain pipeline draws noise chunk by chunk
+    stochastic_steps=False,  # denoising draws nothing
+    refusals={
+        "early_pruning": "the toy has no preview of a chunk",
+        "cost_estimate": "the toy costs nothing",
+        "memory_estimate": "the toy has no model files",
+    },
+)
 
 
 @hookimpl
@@ -9,5 +22,6 @@ def streamt1_register_adapters(register):
         "rolling",
         pipelines=("RollingPipeline",),
         target="streamt1_example_adapter.adapter:RollingAdapter",
+        capabilities=CAPABILITIES,
         rewards={"short": {"basic": {}}, "long": {"basic": {}}},
     )
