@@ -383,9 +383,8 @@ class AdapterFeatures(AdapterCase):
 
     def check_resumed(self, *overrides: str) -> None:
         """A search that is stopped in the middle and resumed ends like one that was not."""
-        expected, folder = self.searched(*overrides), self.new()
+        expected, folder, before = self.searched(*overrides), self.new(), footprint(self.pipe)
         observers = {"journal": Journal(str(folder)), "stop": StopAfter(self.second_chunk())}
-        before = footprint(self.pipe)
         with pytest.raises(Interrupted):
             self.wrapped(*overrides, observers=observers)(**self.call_of())
         assert footprint(self.pipe) == before, "an interrupted search leaves something on the pipeline"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,6 +13,7 @@ import torch
 import streamt1_plugins as streamt1
 from tests.adapters import tiny, tiny_anyflow, tiny_framepack, tiny_helios, tiny_skyreels
 from tests.adapters.tiny import seeded
+from tests.launching import launch, without_times
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,3 +73,28 @@ def test_the_same_recipe_searches_every_family(family: str) -> None:
     routed = {node.route for node in tree if node.chunk > 0}
     unrouted = "This pipeline's memory cannot be routed; the search runs without memory sinking."
     assert (None not in routed, unrouted in tree.notes) == (family == "wan", family != "wan")
+
+
+def result(folder: Path, family: str, processes: int, rank: int = 0) -> dict[str, Any]:
+    found: dict[str, Any] = torch.load(folder / f"{family}.{processes}.{rank}.pt", weights_only=False)
+    return found
+
+
+@pytest.fixture(scope="module")
+def launched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A search of every family by one process and by two, one launch each."""
+    folder: Path = tmp_path_factory.mktemp("launched")
+    for processes in (1, 2):
+        found = launch(processes, Path(__file__).with_name("shared_families.py"), folder)
+        assert found.returncode == 0, found.stderr
+    return folder
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_two_processes_make_the_video_of_one(family: str, launched: Path) -> None:
+    """Real processes; the contract has threads in their place."""
+    alone = result(launched, family, 1)
+    for rank in (0, 1):
+        shared = result(launched, family, 2, rank)
+        assert without_times(shared["tree"]) == without_times(alone["tree"])
+        assert torch.equal(shared["video"], alone["video"])

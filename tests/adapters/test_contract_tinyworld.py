@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from streamt1_plugins.testing import AdapterContract
 from streamt1_tinyworld import model_dir
 from streamt1_tinyworld.adapter import TinyWorldAdapter
 from tests.adapters.test_contract_wan import CausalWan
-from streamt1_plugins.testing import AdapterContract
 
 
 class TestTinyWorld(CausalWan, AdapterContract):
@@ -20,7 +20,7 @@ class TestTinyWorld(CausalWan, AdapterContract):
         return self.make_adapter().load(model_dir())
 
     def make_adapter(self) -> TinyWorldAdapter:
-        return TinyWorldAdapter(steps=(3, 2))
+        return TinyWorldAdapter(steps=(2, 2))
 
     def call(self) -> dict[str, Any]:
         return {"prompt": "a red circle moving right", "num_frames": 33}
