@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -12,20 +13,26 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import streamt1_plugins as streamt1
 from streamt1_plugins.search.distributed.launch import join
-from tests.adapters.test_contract_families import FAMILIES, SMALL
+from tests.adapters.families import FAMILIES, SMALL
 from tests.adapters.tiny import seeded
 
-RANK, WORLD = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+RANK = int(os.environ.get("RANK", "0"))
 RECIPE = {"extends": "stream-t1", "search": {"candidates": 3, "top_k": 1}, "sinks": {"window_chunks": 1}}
 
 
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
-    for family, (make, call, _) in FAMILIES.items():
-        pipe = streamt1.wrap(make(), RECIPE, adapter="wan" if family == "wan" else None)
-        pipe.workers = join(pipe.recipe.parallel, "cpu").workers
-        video = pipe("a red circle", **{**SMALL, **call}, generator=seeded(4))[0]
-        torch.save({"video": video, "tree": pipe.tree.to_dict()}, folder / f"{family}.{WORLD}.{RANK}.pt")
+    for family in FAMILIES:
+        torch.save(searched(family), folder / f"{family}.{RANK}.pt")
+
+
+def searched(family: str) -> dict[str, Any]:
+    """The video and the tree of one family's search."""
+    make, call, _ = FAMILIES[family]
+    pipe = streamt1.wrap(make(), RECIPE, adapter="wan" if family == "wan" else None)
+    pipe.workers = join(pipe.recipe.parallel, "cpu").workers
+    video = pipe("a red circle", **{**SMALL, **call}, generator=seeded(4))[0]
+    return {"video": video, "tree": pipe.tree.to_dict()}
 
 
 if __name__ == "__main__":

@@ -110,7 +110,7 @@ class ReadsWeights(Sound):
     """Past the modules, whose hooks bring weights that wait elsewhere."""
 
     def decode(self, history: History, latents: torch.Tensor) -> list[Decoded]:
-        float(self._pipe.decoder.colours.weight.sum())
+        float(self._pipe.decoder.colours.weight.detach().sum())
         return super().decode(history, latents)
 
 
