@@ -8,11 +8,7 @@ CAPABILITIES = Capabilities(
     decode="carried",  # the decoder continues from a state
     noise_stream="per_chunk",  # the plain pipeline draws noise chunk by chunk
     stochastic_steps=False,  # denoising draws nothing
-    refusals={
-        "early_pruning": "the toy has no preview of a chunk",
-        "cost_estimate": "the toy costs nothing",
-        "memory_estimate": "the toy has no model files",
-    },
+    refusals=dict.fromkeys(("early_pruning", "cost_estimate", "memory_estimate"), "it is only a toy"),
 )
 
 
