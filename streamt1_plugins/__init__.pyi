@@ -44,6 +44,7 @@ from .errors import OutputError as OutputError
 from .errors import PluginError as PluginError
 from .errors import RecipeError as RecipeError
 from .errors import StreamT1Error as StreamT1Error
+from .errors import TrustError as TrustError
 from .errors import UnknownNameError as UnknownNameError
 from .errors import UnreachableError as UnreachableError
 from .errors import UnsupportedPipelineError as UnsupportedPipelineError

@@ -42,6 +42,10 @@ class InputError(StreamT1Error, ValueError):
     """An argument of the wrapped pipeline's call is not usable."""
 
 
+class TrustError(InputError):
+    """A recipe file or a run folder names programs, addresses or paths that the user has not agreed to."""
+
+
 class OutputError(StreamT1Error, OSError):
     """A result could not be written; the message lists what was kept."""
 

@@ -16,6 +16,7 @@ from streamt1_plugins.errors import InputError, foreign_code
 from streamt1_plugins.evaluation.evaluator import Evaluator
 from streamt1_plugins.evaluation.pool import RewardPool
 from streamt1_plugins.plugins import build
+from streamt1_plugins.plugins.acting import agreed
 from streamt1_plugins.plugins.build import NOTHING_GIVEN, Given
 from streamt1_plugins.plugins.resolve import completed, model_folder, resolve, resolve_adapter
 from streamt1_plugins.plugins.run_hooks import RunHooks, decides
@@ -40,7 +41,7 @@ OWN_ARGUMENTS = ("on_chunk_end",)
 """Arguments of the call that the wrapper handles; the inner pipeline does not get them."""
 
 
-def wrap(
+def wrap(  # noqa: PLR0913  every argument but the first two has a default, and a name
     pipe: Any,
     recipe: str | Path | Mapping[str, Any] | Recipe = "stream-t1",
     *,
@@ -49,6 +50,7 @@ def wrap(
     rewards: Mapping[str, Reward] | None = None,
     policies: Mapping[PolicyKind, object] | None = None,
     observers: Mapping[str, object] | None = None,
+    trust: bool | Recipe = False,
 ) -> StreamPipeline:
     """A diffusers pipeline with test-time scaling: the same call, the same output, a search inside.
 
@@ -58,19 +60,20 @@ def wrap(
     rewards: `Reward` objects by name. The recipe's settings of that name apply; one that the recipe does not name
     counts with weight 1 on every horizon it serves. policies: objects by kind (`width`, `noise`, `scoring`,
     `selection`, `memory`) that take the place of the recipe's. observers: objects with event hooks, by name, besides
-    those that the recipe names.
+    those that the recipe names. trust: True agrees to the programs, addresses and paths that a recipe file names; a
+    recipe agrees to those that it names itself.
 
-    Raises `UnsupportedPipelineError`, `RecipeError`, `InputError` or `UnknownNameError`.
+    Raises `UnsupportedPipelineError`, `RecipeError`, `InputError`, `UnknownNameError` or `TrustError`.
     """
     given = Given(rewards or {}, policies or {})
     if isinstance(pipe, StreamPipeline):
         pipe, adapter = pipe.pipe, adapter or pipe.recipe.adapter.name
-    loaded = recipes.load(recipe, overrides)
+    loaded = agreed(recipes.load(recipe, overrides), trust)  # before anything is made of it
     entry = resolve_adapter(pipe, adapter or loaded.adapter.name)
     return StreamPipeline(pipe, completed(loaded, entry, given), observers or {}, given)
 
 
-def load(  # noqa: PLR0913  the arguments of `wrap`, and the device
+def load(  # noqa: PLR0913  as `wrap`, and the device
     model: str | None = None,
     recipe: str | Path | Mapping[str, Any] | Recipe = "stream-t1",
     *,
@@ -80,6 +83,7 @@ def load(  # noqa: PLR0913  the arguments of `wrap`, and the device
     rewards: Mapping[str, Reward] | None = None,
     policies: Mapping[PolicyKind, object] | None = None,
     observers: Mapping[str, object] | None = None,
+    trust: bool | Recipe = False,
 ) -> StreamPipeline:
     """A model, loaded, wrapped and placed.
 
@@ -87,7 +91,8 @@ def load(  # noqa: PLR0913  the arguments of `wrap`, and the device
     recipe's `placement.offload`; by default `cuda` where there is one, else the CPU. The rest is as for `wrap`.
     """
     given, where = Given(rewards or {}, policies or {}), placement.chosen(device)
-    resolved = resolve(recipe, model, adapter=adapter, overrides=overrides, given=given)
+    loaded = agreed(recipes.load(recipe, overrides), trust, unused=() if model is None else ("model",))
+    resolved = resolve(loaded, model, adapter=adapter, given=given)
     folder = model_folder(str(resolved.model))
     with foreign_code(f"Loading the model {resolved.model!r} with adapter {resolved.adapter.name!r}"):
         pipe = build.adapter(resolved).load(folder)

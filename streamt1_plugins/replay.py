@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from streamt1_plugins.api.candidate import Beam
 from streamt1_plugins.api.types import Node
 from streamt1_plugins.errors import InputError, unknown_name
+from streamt1_plugins.plugins.acting import agreed
 from streamt1_plugins.resuming import begin_again, closing_on_error, placed, wrap_again
 from streamt1_plugins.runs.observers.record import record_to
 from streamt1_plugins.runs.recorded import RecordedRun
@@ -21,30 +22,47 @@ if TYPE_CHECKING:
 
     from streamt1_plugins.api.run import Run
     from streamt1_plugins.api.tree import Tree
+    from streamt1_plugins.config.schema import Recipe
     from streamt1_plugins.pipeline import StreamPipeline
     from streamt1_plugins.search.loop import Search
 
+UNUSED = ("rewards", "observers")
+"""Sections of a recipe that do nothing in a replay."""
+
 
 def regenerate(
-    folder: str | Path, node: str | None = None, pipe: Any = None, *, device: str | None = None, **call: Any
+    folder: str | Path,
+    node: str | None = None,
+    pipe: Any = None,
+    *,
+    device: str | None = None,
+    trust: bool | Recipe = False,
+    **call: Any,
 ) -> Any:
     """The video of a recorded run up to `node` (None: the winner), made again from seeds, without any reward.
 
-    Returns what the recorded call returned, with the chunks up to that node. pipe, device, call: as for `resume`.
+    Returns what the recorded call returned, with the chunks up to that node. Other arguments as for `resume`.
     Raises `InputError` or `UnknownNameError` where the run or the node does not exist.
     """
-    with replayed(folder, node, pipe, device=device, **call) as run:
+    with replayed(folder, node, pipe, device=device, trust=trust, **call) as run:
         return run.session.finish(run.beams[0].history)
 
 
 @contextmanager
 def replayed(
-    folder: str | Path, node: str | None = None, pipe: Any = None, *, device: str | None = None, **call: Any
+    folder: str | Path,
+    node: str | None = None,
+    pipe: Any = None,
+    *,
+    device: str | None = None,
+    trust: bool | Recipe = False,
+    **call: Any,
 ) -> Iterator[Run]:
     """An open run whose single beam ends with `node` of a recorded one. Arguments as for `regenerate`."""
     recorded = RecordedRun.read(folder)
     path = path_to(recorded, node)
-    wrapped = wrap_again(recorded, placed(recorded.recipe, recorded.folder), pipe, device, {})
+    recipe = agreed(recorded.recipe, trust, folder=recorded.folder, unused=UNUSED)
+    wrapped = wrap_again(recorded, placed(recipe, recorded.folder), pipe, device, {})
     run = begin_again(recorded, wrapped, call)
     try:
         follow(wrapped.search(run), recorded.tree(), path)
@@ -61,6 +79,7 @@ def branch(
     *,
     device: str | None = None,
     observers: Mapping[str, object] | None = None,
+    trust: bool | Recipe = False,
     **call: Any,
 ) -> StreamPipeline:
     """A new run in the folder `out` that continues `node` of a recorded one, whatever the rewards preferred.
@@ -71,7 +90,7 @@ def branch(
     recorded = RecordedRun.read(folder)
     *path, last = path_to(recorded, node)
     picked = replace(last, fate="kept", rank=0)
-    recipe = placed(recorded.recipe, Path(out))
+    recipe = placed(agreed(recorded.recipe, trust, folder=Path(out)), Path(out))
     wrapped = wrap_again(recorded, recipe, pipe, device, {**record_to(out), **(observers or {})})
     run = begin_again(recorded, wrapped, call)
     with closing_on_error(run.session):

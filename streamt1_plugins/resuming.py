@@ -11,6 +11,7 @@ import torch
 
 from streamt1_plugins import pipeline, placement
 from streamt1_plugins.errors import InputError
+from streamt1_plugins.plugins.acting import agreed
 from streamt1_plugins.runs.checkpoint import load_checkpoint, restored_beams
 from streamt1_plugins.runs.events import versions
 from streamt1_plugins.runs.observers.record import record_to
@@ -33,6 +34,7 @@ def resume(
     *,
     device: str | None = None,
     observers: Mapping[str, object] | None = None,
+    trust: bool | Recipe = False,
     **call: Any,
 ) -> Any:
     """Resume an interrupted run; returns what the interrupted call would have returned.
@@ -41,9 +43,10 @@ def resume(
     on the same machine and versions). pipe: needed where the model was not loaded by this package. device: where it
     runs; by default a loaded model runs where it ran before, and a given `pipe` stays where it is. observers: added, by
     name, to those that record the run. call: arguments that a journal cannot hold (embeddings, callbacks), or new
-    values for others. Raises `InputError` where there is nothing to resume.
+    values for others. trust: as for `wrap`; the record is a file. Raises `InputError` where there is nothing to resume,
+    and `TrustError`.
     """
-    wrapped = open_interrupted(folder, pipe, device=device, observers=observers, **call)
+    wrapped = open_interrupted(folder, pipe, device=device, observers=observers, trust=trust, **call)
     return wrapped.complete(wrapped.last_run)
 
 
@@ -53,6 +56,7 @@ def open_interrupted(
     *,
     device: str | None = None,
     observers: Mapping[str, object] | None = None,
+    trust: bool | Recipe = False,
     **call: Any,
 ) -> StreamPipeline:
     """The pipeline of an interrupted run, with ``last_run`` where the run stopped, ready for `complete`.
@@ -62,7 +66,8 @@ def open_interrupted(
     recorded = RecordedRun.read(folder)
     saved = load_checkpoint(recorded.folder)
     chunks = saved.chunks if saved else 0
-    recipe = placed(recorded.recipe, recorded.folder, append=True)
+    recipe = agreed(recorded.recipe, trust, folder=recorded.folder)
+    recipe = placed(recipe, recorded.folder, append=True)
     recorders = record_to(recorded.folder, append=True)
     if "video" in recipe.observers:
         del recorders["video"]  # the recipe has it written elsewhere

@@ -18,6 +18,7 @@ from streamt1_seams import (
     PROPOSED,
     arguments,
     check_component,
+    check_folder,
     refuse_context_parallelism,
     refuse_tiling,
     uncompiled,
@@ -51,6 +52,7 @@ class AnyFlowAdapter:
 
     def load(self, model: str) -> AnyFlowFARPipeline:
         """Load a diffusers folder or hub id. Raises what `from_pretrained` raises for a missing model."""
+        check_folder(model)
         dtypes = {"default": getattr(torch, self.dtype), "vae": torch.float32}
         pipe: AnyFlowFARPipeline = AnyFlowFARPipeline.from_pretrained(model, dtype=dtypes)
         return pipe

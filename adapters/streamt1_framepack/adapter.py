@@ -13,7 +13,7 @@ from pydantic import Field
 from streamt1_framepack.request import check_pipeline, parse
 from streamt1_framepack.session import FramepackSession
 from streamt1_plugins.api.adapter import MemoryPlan
-from streamt1_seams import InterruptSeam
+from streamt1_seams import InterruptSeam, check_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +41,7 @@ class FramepackAdapter:
         """Load a diffusers folder or hub id. Raises what `from_pretrained` raises for a missing model."""
         dtype = getattr(torch, self.dtype)
         if self.base is None:
+            check_folder(model)
             return HunyuanVideoFramepackPipeline.from_pretrained(model, dtype=dtype)
         from transformers import SiglipImageProcessor, SiglipVisionModel
 

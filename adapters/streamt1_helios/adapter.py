@@ -14,7 +14,7 @@ from streamt1_helios.condition import Condition, condition
 from streamt1_helios.session import HeliosSession, Plan
 from streamt1_plugins.api.adapter import MemoryPlan
 from streamt1_plugins.errors import InputError, UnsupportedPipelineError
-from streamt1_seams import PROPOSED, arguments, check_component, refuse_step_cache
+from streamt1_seams import PROPOSED, arguments, check_component, check_folder, refuse_step_cache
 
 Positive = Annotated[int, Field(ge=1)]
 
@@ -51,6 +51,7 @@ class HeliosAdapter:
 
     def load(self, model: str) -> DiffusionPipeline:
         """Load a diffusers folder or hub id. Raises what `from_pretrained` raises for a missing model."""
+        check_folder(model)
         dtypes = {"default": getattr(torch, self.dtype), "vae": torch.float32}
         pipe: DiffusionPipeline = DiffusionPipeline.from_pretrained(model, dtype=dtypes)
         return pipe

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from streamt1_seams.arguments import PROPOSED, arguments, check_call, check_single, check_text_encoder
 from streamt1_seams.interrupt import InterruptSeam, Window
+from streamt1_seams.models import check_finite, check_folder
 from streamt1_seams.modules import (
     check_component,
     own,
@@ -25,6 +26,8 @@ __all__ = [
     "arguments",
     "check_call",
     "check_component",
+    "check_finite",
+    "check_folder",
     "check_single",
     "check_text_encoder",
     "decode_chunk",

@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import inspect
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast, get_type_hints
 
 import typer
-from rich.console import Console
 from typer.core import TyperGroup
 
 from streamt1_plugins.errors import StreamT1Error
+from streamt1_plugins.text.printable import one_line, printable
+from streamt1_plugins.text.terminal import Console
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 Options = TypeVar("Options")
 
+Trust = Annotated[
+    bool,
+    typer.Option(
+        "--trust", help="Agree to the programs, addresses and paths that the recipe file or the run folder names."
+    ),
+]
+
 USER_ERROR, INTERRUPTED = 2, 130
+USAGE_ERRORS = cast("tuple[type[Exception], ...]", typer.BadParameter.__bases__)
+"""The base of the errors of the command line itself; typer brings a click of its own from some version on."""
 
 
 class ErrorGroup(TyperGroup):
@@ -47,11 +57,19 @@ def _errors_as_lines(ctx: Any) -> Iterator[None]:
     except KeyboardInterrupt as interrupt:
         typer.secho("Interrupted.", fg="red", err=True)
         raise typer.Exit(INTERRUPTED) from interrupt
+    except USAGE_ERRORS as error:  # it repeats what was typed, or the name of a file that a shell filled in
+        vars(error).update(message=printable(getattr(error, "message", "")))
+        raise
 
 
 def complain(problem: object) -> None:
     """One red line on standard error."""
-    typer.secho(f"Error: {' '.join(str(problem).split())}", fg="red", err=True)
+    typer.secho(f"Error: {one_line(problem)}", fg="red", err=True)
+
+
+def echo(text: object, *, err: bool = False, nl: bool = True) -> None:
+    """Print text that may come from elsewhere. It cannot steer the terminal."""
+    typer.echo(printable(text), err=err, nl=nl)
 
 
 def debug_everywhere(ctx: typer.Context, value: bool) -> bool:
@@ -84,5 +102,5 @@ def takes(options: type[Options]) -> Callable[[Callable[[Options], None]], Calla
 
 def terminal() -> Console:
     """Standard output for tables: as wide as the terminal, and wide enough for long lines in a file or pipe."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=160)
+    console = Console()
+    return console if console.is_terminal else Console(width=160)

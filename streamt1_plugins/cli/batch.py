@@ -8,8 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-import typer
-
+from streamt1_plugins.cli.base import echo
 from streamt1_plugins.errors import InputError
 
 if TYPE_CHECKING:
@@ -83,12 +82,12 @@ class Batch:
             folder = folder_of(self.out, index, self.prompts[index])
             made = self._make(folder, self.prompts[index])
             if prints:
-                typer.echo(f"[{index + 1}/{len(self.prompts)}] {folder}{'' if made else '  (exists)'}")
+                echo(f"[{index + 1}/{len(self.prompts)}] {folder}{'' if made else '  (exists)'}")
             if self.world is not None and self.group.workers.rank == 0:
                 self.world.status_board.count("finished", 1)
         if prints:
             self._wait_for_others()
-            typer.echo(f"{len(self.prompts)} videos in {self.out}")
+            echo(f"{len(self.prompts)} videos in {self.out}")
 
     def _turns(self) -> Iterator[int]:
         """Numbers of prompts; the processes that share candidates get the same ones."""
@@ -109,7 +108,7 @@ class Batch:
         recipe, workers = self.pipe.recipe.model_dump(mode="json"), self.group.workers
         state = workers.all_gather(state_of(folder, prompt, recipe) if workers.rank == 0 else "new")[0]
         if state == "begun":
-            pipe = open_interrupted(folder, self.pipe.pipe)
+            pipe = open_interrupted(folder, self.pipe.pipe, trust=self.pipe.recipe.origin.agreed or self.pipe.recipe)
             pipe.workers = workers
             pipe.complete(pipe.last_run)
         elif state == "new":

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streamt1_plugins.cli.base import takes
+from streamt1_plugins.cli.base import Trust, echo, takes
 from streamt1_plugins.cli.batch import read_prompts
 from streamt1_plugins.errors import InputError
 
@@ -56,6 +56,7 @@ class CompareOptions:
     shard: Annotated[
         str, typer.Option(help="I/N: only every N-th prompt, starting at I, to share the work of N processes.")
     ] = "0/1"
+    trust: Trust = False
     circular: Annotated[bool, typer.Option("--circular", help="Allow a judge that a recipe selects on.")] = False
 
 
@@ -114,9 +115,9 @@ def _write(out: Path, found: Mapping[str, Any], html: str) -> None:
     for name, text in files.items():
         with writing(f"{out / name} cannot be written"):
             write_atomically(out / name, text)
-    typer.echo(tables)
-    typer.echo(f"page    {out / page.PAGE}")
-    typer.echo(f"folder  {out}  ({run.RESULTS}, summary.json, summary.md)")
+    echo(tables)
+    echo(f"page    {out / page.PAGE}")
+    echo(f"folder  {out}  ({run.RESULTS}, summary.json, summary.md)")
 
 
 def _numbers(text: str) -> list[int]:
@@ -131,12 +132,14 @@ def _numbers(text: str) -> list[int]:
 
 def _recipes(options: CompareOptions) -> Mapping[str, Recipe]:
     from streamt1_plugins.config.load import load
+    from streamt1_plugins.plugins.acting import agreed
 
     labels = [Path(name).stem for name in options.recipes]
     for label in labels:
         if labels.count(label) > 1:
             raise InputError(f"Two of the recipes are called {label!r}: list it once, or rename one of the files.")
-    return {label: load(name, options.override or ()) for label, name in zip(labels, options.recipes, strict=True)}
+    loaded = (load(name, options.override or ()) for name in options.recipes)
+    return {label: agreed(recipe, options.trust) for label, recipe in zip(labels, loaded, strict=True)}
 
 
 def _shard(prompts: Sequence[str], shard: str) -> Sequence[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streamt1_plugins.cli.base import debug_everywhere, takes
+from streamt1_plugins.cli.base import Trust, debug_everywhere, takes
 from streamt1_plugins.cli.batch import Batch, read_prompts, words_of
 from streamt1_plugins.cli.launched import as_one_process, check_processes
 from streamt1_plugins.cli.running import console_of, kept, loading, show_result, stoppable
@@ -57,6 +57,7 @@ class GenerateOptions:
     wandb: Annotated[
         str | None, typer.Option(metavar="PROJECT", help="Log to Weights & Biases too; works offline.")
     ] = None
+    trust: Trust = False
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the path of the video.")] = False
     json: Annotated[bool, typer.Option("--json", help="Print only the summary, as JSON.")] = False
     debug: Annotated[
@@ -141,7 +142,12 @@ def _loaded(options: GenerateOptions, recipe: Recipe, out: Path) -> StreamPipeli
     observers = {**streamt1_plugins.record_to(out), **console_of(options)}
     with loading(options):
         return streamt1_plugins.load(
-            options.model, recipe, adapter=options.adapter, device=options.device, observers=observers
+            options.model,
+            recipe,
+            adapter=options.adapter,
+            device=options.device,
+            observers=observers,
+            trust=options.trust,
         )
 
 
@@ -154,7 +160,7 @@ def _resume(options: GenerateOptions, folder: Path) -> None:
     from streamt1_plugins.resuming import open_interrupted
 
     with loading(options):
-        pipe = open_interrupted(folder, device=options.device, observers=console_of(options))
+        pipe = open_interrupted(folder, device=options.device, observers=console_of(options), trust=options.trust)
     pipe.workers = join(pipe.recipe.parallel, options.device).workers
     with kept(pipe, folder):
         pipe.complete(pipe.last_run)
@@ -174,5 +180,5 @@ def _observed(recipe: Recipe, project: str | None, out: Path) -> Recipe:
 _NEW_RUNS_ONLY = {
     field.name: field.default
     for field in fields(GenerateOptions)
-    if field.name not in {"prompt", "device", "resume", "processes", "quiet", "json", "debug"}
+    if field.name not in {"prompt", "device", "resume", "processes", "trust", "quiet", "json", "debug"}
 }

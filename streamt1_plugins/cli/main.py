@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import traceback
+from contextlib import ExitStack
 from typing import Annotated, Any
 
 import typer
 
 from streamt1_plugins import __version__
 from streamt1_plugins.cli import recipes
-from streamt1_plugins.cli.base import ErrorGroup
+from streamt1_plugins.cli.base import ErrorGroup, echo
 from streamt1_plugins.cli.compare import compare
 from streamt1_plugins.cli.generate import generate
 from streamt1_plugins.cli.new_reward import new_reward
@@ -76,7 +78,7 @@ app.add_typer(recipes.app, name="recipes")
 
 def _show_version(value: bool) -> None:
     if value:
-        typer.echo(__version__)
+        echo(__version__)
         raise typer.Exit
 
 
@@ -114,4 +116,13 @@ def streamt1(
 
 def main() -> None:
     """Run the command line."""
-    app()
+    with ExitStack() as stack:
+        stack.push(_print_plainly)
+        app()
+
+
+def _print_plainly(kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+    """End with the traceback of an error that no command expects; its message may come from elsewhere."""
+    if isinstance(error, Exception):
+        echo("".join(traceback.format_exception(error)), err=True, nl=False)
+        raise SystemExit(1)

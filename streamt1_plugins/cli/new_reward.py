@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from streamt1_plugins.cli.base import echo
 from streamt1_plugins.errors import InputError
 
 TEMPLATES = Path(__file__).parent / "templates" / "reward"
@@ -26,8 +27,8 @@ def new_reward(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} is not empty. Choose another folder: streamt1 new-reward {name} DIR.")
     for path in write(name, folder):
-        typer.echo(path)
-    typer.echo(f"\nNext: pip install -e {folder}[test], then pytest in {folder}.")
+        echo(path)
+    echo(f"\nNext: pip install -e {folder}[test], then pytest in {folder}.")
 
 
 def write(name: str, folder: Path) -> list[Path]:

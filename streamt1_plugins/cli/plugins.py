@@ -9,8 +9,9 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from streamt1_plugins.cli.base import terminal
+from streamt1_plugins.cli.base import echo, terminal
 from streamt1_plugins.errors import PluginError
+from streamt1_plugins.text.printable import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +33,7 @@ def plugins(
         rewards = discovery().rewards
         found["rewards"] = [row | declared(rewards[row["name"]]) for row in found["rewards"]]
     if as_json:
-        typer.echo(json.dumps(found, indent=2))
+        echo(json.dumps(found, indent=2))
         return
     console = terminal()
     for title, rows in found.items():
@@ -117,5 +118,5 @@ def _cell(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else ""
     if isinstance(value, list | tuple):
-        return escape(", ".join(value))
-    return "" if value is None else escape(str(value))
+        return escape(one_line(", ".join(value)))
+    return "" if value is None else escape(one_line(value))

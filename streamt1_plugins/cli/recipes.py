@@ -9,8 +9,9 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from streamt1_plugins.cli.base import USER_ERROR, complain, terminal
+from streamt1_plugins.cli.base import USER_ERROR, complain, echo, terminal
 from streamt1_plugins.errors import OutputError, StreamT1Error, foreign_code
+from streamt1_plugins.text.printable import one_line
 
 if TYPE_CHECKING:
     from streamt1_plugins.config.schema import Recipe
@@ -27,7 +28,7 @@ def list_recipes() -> None:
 
     table = Table(box=None, pad_edge=False, show_header=False)
     for name, path in sorted(recipes.names().items()):
-        table.add_row(f"[bold]{name}[/bold]", escape(_line(path)))
+        table.add_row(f"[bold]{escape(name)}[/bold]", escape(one_line(_line(path))))
     terminal().print(table)
 
 
@@ -40,7 +41,7 @@ def show(
     from streamt1_plugins.config import load as recipes
 
     text = _resolved(recipe).to_yaml() if resolved else recipes.find(recipe).read_text(encoding="utf-8")
-    typer.echo(text, nl=False)
+    echo(text, nl=False)
 
 
 @app.command()
@@ -56,7 +57,7 @@ def copy(
     if file.exists() and not force:
         raise OutputError(f"{file} exists. Overwrite it with --force.")
     _write(file, text)
-    typer.echo(f"{file}  (run it with: streamt1 generate PROMPT --recipe {file})")
+    echo(f"{file}  (run it with: streamt1 generate PROMPT --recipe {file})")
 
 
 @app.command()
@@ -71,12 +72,12 @@ def validate(
     for recipe in recipes:
         try:
             resolved = _resolved(recipe)
-            cost = f"{_cost(resolved, num_frames)}\n       {_memory(resolved, num_frames)}"
+            lines = [_cost(resolved, num_frames), _memory(resolved, num_frames), *_waiting(resolved)]
         except StreamT1Error as error:
             bad += 1
             complain(f"{recipe}: {error}")
         else:
-            typer.echo(f"OK     {recipe}\n       {cost}")
+            echo("\n       ".join([f"OK     {recipe}", *lines]))
     if bad:
         raise typer.Exit(USER_ERROR)
 
@@ -89,10 +90,10 @@ def schema(
     from streamt1_plugins.config import json_schema
 
     if file is None:
-        typer.echo(json_schema.text(), nl=False)
+        echo(json_schema.text(), nl=False)
     else:
         _write(file, json_schema.text())
-        typer.echo(file)
+        echo(file)
 
 
 @app.command()
@@ -103,11 +104,11 @@ def diff(recipe: Name, other: Name) -> None:
     first, second = (flat(_resolved(each).model_dump(mode="json")) for each in (recipe, other))
     keys = [key for key in {**first, **second} if key != "description" and first.get(key) != second.get(key)]
     if not keys:
-        typer.echo("No difference.")
+        echo("No difference.")
         return
     table = Table("key", escape(recipe), escape(other), box=None, pad_edge=False, header_style="dim")
     for key in keys:
-        table.add_row(key, *(escape(str(each[key])) if key in each else "-" for each in (first, second)))
+        table.add_row(escape(key), *(escape(one_line(each[key])) if key in each else "-" for each in (first, second)))
     terminal().print(table)
 
 
@@ -116,6 +117,13 @@ def _write(file: Path, text: str) -> None:
 
     with writing(f"{file} cannot be written"):
         write_atomically(file, text)
+
+
+def _waiting(recipe: Recipe) -> list[str]:
+    """What the recipe names that acts only with --trust."""
+    from streamt1_plugins.plugins.acting import waiting
+
+    return [f"needs --trust: {act}" for act in waiting(recipe)]
 
 
 def _cost(recipe: Recipe, num_frames: int | None) -> str:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from streamt1_plugins.cli.base import echo
+
 
 def report(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a recorded run.", show_default=False)],
@@ -17,4 +19,4 @@ def report(
     from streamt1_plugins.runs.report import write_page
 
     with writing(f"The page {out or folder} cannot be written"):
-        typer.echo(str(write_page(folder, out)))
+        echo(str(write_page(folder, out)))

@@ -7,9 +7,8 @@ import signal
 from contextlib import ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Protocol
 
-import typer
-
-from streamt1_plugins.cli.base import terminal
+from streamt1_plugins.cli.base import echo, terminal
+from streamt1_plugins.text.printable import printable_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,7 +40,7 @@ def console_of(output: Output) -> dict[str, object]:
 @contextmanager
 def loading(output: Output) -> Iterator[None]:
     """Show that a model is being loaded."""
-    from rich.console import Console
+    from streamt1_plugins.text.terminal import Console
 
     quiet_libraries()
     console = Console(stderr=True)
@@ -65,7 +64,7 @@ def kept(pipe: StreamPipeline, out: Path) -> Iterator[None]:
 
     def show_folder() -> None:
         if pipe.run is not None and len(pipe.tree) and pipe.workers.rank == 0:
-            typer.echo(f"What was generated so far is kept in {out}", err=True)
+            echo(f"What was generated so far is kept in {out}", err=True)
 
     with ExitStack() as stack:
         stack.callback(show_folder)
@@ -101,15 +100,15 @@ def show_result(output: Output, pipe: StreamPipeline, out: Path) -> None:
 
     found = json.loads((out / SUMMARY).read_text(encoding="utf-8"))
     if output.json:
-        typer.echo(to_json({**found, "out": str(out), "video_file": str(out / VIDEO)}), nl=False)
+        echo(printable_json(to_json({**found, "out": str(out), "video_file": str(out / VIDEO)})), nl=False)
         return
     if output.quiet:
-        typer.echo(str(out / VIDEO))
+        echo(str(out / VIDEO))
         return
     terminal().print(tree_table(pipe.tree))
     candidates, seconds = counted(found["cost"]["candidates"], "candidate"), found["seconds"]["wall"]
-    typer.echo(f"\n{candidates} in {seconds:.1f} s, seed {found['seed']}")
-    typer.echo(f"video   {out / VIDEO}")
+    echo(f"\n{candidates} in {seconds:.1f} s, seed {found['seed']}")
+    echo(f"video   {out / VIDEO}")
     if (out / PAGE).exists():
-        typer.echo(f"page    {out / PAGE}")
-    typer.echo(f"folder  {out}  ({TREE}, {RECIPE}, {SUMMARY})")
+        echo(f"page    {out / PAGE}")
+    echo(f"folder  {out}  ({TREE}, {RECIPE}, {SUMMARY})")

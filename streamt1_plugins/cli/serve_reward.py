@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from streamt1_plugins.cli.base import takes
+from streamt1_plugins.cli.base import echo, takes
 from streamt1_plugins.errors import RecipeError
 
 
@@ -27,6 +27,10 @@ class ServeOptions:
     option: Annotated[
         list[str] | None, typer.Option("--option", "-o", metavar="NAME=VALUE", help="An option of the reward, as YAML.")
     ] = None
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Another name under which clients call this machine. May be repeated."),
+    ] = None
     device: Annotated[str | None, typer.Option(help="Default: cuda where there is one, else cpu.")] = None
     max_mb: Annotated[int, typer.Option(min=1, help="The largest accepted request, in MiB.")] = 1024
 
@@ -36,12 +40,26 @@ def serve_reward(options: ServeOptions) -> None:
     """Serve a reward over HTTP until Ctrl-C. A recipe uses it with `where: http://127.0.0.1:8700`."""
     given = dict(_setting(text) for text in options.option or ())
     from streamt1_plugins.cli.reward_worker import reward_server
+    from streamt1_plugins.cli.running import stoppable
     from streamt1_plugins.placement import chosen
 
     device = chosen(options.device)
+    _allow_many_connections()
     with reward_server(options.name, given, device, (options.host, options.port), options.max_mb) as server:
-        typer.echo(f"Serving {options.name!r} at {server.url} on {device} (Ctrl-C ends)")
-        server.run()
+        server.names = (*server.names, *(options.allow_host or ()))
+        echo(f"Serving {options.name!r} at {server.url} on {device} (Ctrl-C ends)")
+        with stoppable():
+            server.run()
+
+
+def _allow_many_connections() -> None:
+    """Let this process open as many files as the system allows it: every connection is one."""
+    try:
+        import resource
+    except ModuleNotFoundError:  # not POSIX, where the limit is another one
+        return
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _setting(text: str) -> tuple[str, Any]:

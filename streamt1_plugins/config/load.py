@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from streamt1_plugins.config.renamed import former, upgraded
 from streamt1_plugins.config.rewards import FixedCalibration, RewardPart
 from streamt1_plugins.config.schema import PARTS, Recipe
+from streamt1_plugins.config.trust import Origin, places
 from streamt1_plugins.errors import RecipeError, guess, unknown_name
 
 if TYPE_CHECKING:
@@ -35,17 +36,24 @@ def load(source: str | Path | Mapping[str, Any] | Recipe, overrides: Sequence[st
     """A recipe from a shipped name, a file, plain data or a recipe, with ``key=value`` overrides applied.
 
     Raises `RecipeError` for a file that is no recipe, an unknown key (with a guess) or a value out of range, and
-    `UnknownNameError` for a name that is neither shipped nor a file.
+    `UnknownNameError` for a name that is neither shipped nor a file. The recipe's `origin` has what a file holds.
     """
     if isinstance(source, Recipe):
         data: dict[str, Any] = source.model_dump(mode="json")
+        origin = source.origin
     elif isinstance(source, (str, Path)):
-        data = _extended(find(source), ())
+        file = find(source)
+        data = _extended(file, ())
+        origin = Origin() if _is_shipped(file) else Origin.of(data)
     else:
         data = _with_base(dict(source), Path.cwd(), ())
+        base = source.get("extends")
+        is_own = base is None or _is_shipped(_base(base, Path.cwd()))
+        origin = Origin() if is_own else Origin.of(data).without(places(dict(source)))
     for override in overrides:
         _apply(data, override)
-    return _validated(data, str(source) if isinstance(source, (str, Path)) else "recipe")
+        origin = origin.without([tuple(_parsed(override)[0])])
+    return _validated(data, str(source) if isinstance(source, (str, Path)) else "recipe").traced(origin)
 
 
 def recorded(data: Mapping[str, Any]) -> Recipe:
@@ -53,7 +61,8 @@ def recorded(data: Mapping[str, Any]) -> Recipe:
 
     Raises `RecipeError` for data that is no recipe.
     """
-    return _validated(upgraded(data, silent=True), "the recorded recipe")
+    found = upgraded(data, silent=True)
+    return _validated(found, "the recorded recipe").traced(Origin.of(found))
 
 
 def find(source: str | Path) -> Path:
@@ -97,8 +106,17 @@ def _with_base(data: dict[str, Any], folder: Path, chain: tuple[Path, ...]) -> d
     base = data.pop("extends", None)
     if base is None:
         return data
-    beside = folder / str(base)
-    return merged(_extended(beside if _is_file(beside) else find(str(base)), chain), data)
+    return merged(_extended(_base(base, folder), chain), data)
+
+
+def _base(name: Any, folder: Path) -> Path:
+    """The file that a recipe in `folder` extends."""
+    beside = folder / str(name)
+    return beside if _is_file(beside) else find(str(name))
+
+
+def _is_shipped(file: Path) -> bool:
+    return file in names().values()
 
 
 def _is_file(path: Path) -> bool:

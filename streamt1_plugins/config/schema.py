@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 
 from streamt1_plugins.config.rewards import RewardSettings, Section
+from streamt1_plugins.config.trust import Origin
 from streamt1_plugins.errors import RecipeError
+from streamt1_plugins.text.printable import printable
 
 PARTS = ("adapter", "width", "noise", "scoring", "selection", "memory")
 """The sections that name one part each; its options stand beside the name."""
@@ -172,6 +174,18 @@ class Recipe(Section):
     parallel: ParallelSettings = ParallelSettings()
     placement: PlacementSettings = PlacementSettings()
     observers: dict[str, dict[str, Any]] = {}  # noqa: RUF012  pydantic copies it
+    _origin: Origin = PrivateAttr(default_factory=Origin)
+
+    @property
+    def origin(self) -> Origin:
+        """Where the values come from; the user's own words unless they were read from a file or a record."""
+        return self._origin
+
+    def traced(self, origin: Origin) -> Recipe:
+        """The same recipe with another origin."""
+        copy = self.model_copy()
+        copy._origin = origin
+        return copy
 
     def sized(self, **sizes: int) -> Recipe:
         """The recipe with other `candidates` or `top_k`."""
@@ -179,4 +193,8 @@ class Recipe(Section):
 
     def to_yaml(self) -> str:
         """The recipe as YAML that loads back to an equal one."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        data = self.model_dump(mode="json")
+        text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
+        if printable(text) != text:  # with characters that would steer a terminal: spell them out
+            return yaml.safe_dump(data, sort_keys=False)
+        return text

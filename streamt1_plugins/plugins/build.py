@@ -120,20 +120,24 @@ def rewards(recipe: Recipe, given: Given = NOTHING_GIVEN) -> tuple[BoundReward, 
         for name, settings in getattr(recipe.rewards, horizon).items():
             key = f"{name} {settings.device} {settings.where!r} {sorted(settings.options.items())!r}"
             if key not in made:
-                made[key] = given.rewards.get(name) or reward(name, settings, f"rewards.{horizon}.{name}")
+                own = given.rewards.get(name)
+                made[key] = own or reward(name, settings, f"rewards.{horizon}.{name}", recipe.origin.agreed)
             bound.append(BoundReward(horizon, name, settings, made[key]))
             bound[-1].check_horizon()
     return tuple(bound)
 
 
-def reward(name: str, settings: RewardPart, where: str) -> Reward:
-    """One reward as the recipe has it, in this process or in another one; `where` stands in errors."""
+def reward(name: str, settings: RewardPart, where: str, trusted: bool = False) -> Reward:
+    """One reward as the recipe has it, in this process or in another one; `where` stands in errors.
+
+    trusted: whether the user agreed to everything that the recipe names.
+    """
     if settings.where is None:
         built: Reward = instance(discovery().rewards[name], settings.options, where)
         return built
     from streamt1_plugins.evaluation.remote.client import RemoteReward  # here: checking a recipe must not import torch
 
-    return RemoteReward(name, settings.where, settings.options)
+    return RemoteReward(name, settings.where, settings.options, trusted)
 
 
 def adapter(recipe: Recipe) -> Adapter:

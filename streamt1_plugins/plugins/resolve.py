@@ -97,7 +97,7 @@ def completed(recipe: Recipe, entry: AdapterEntry, given: Given = NOTHING_GIVEN)
     reason = entry.capabilities.refusals.get("early_pruning") if entry.capabilities else None
     if reason and full.early.steps and full.search.is_wide:
         raise cannot_draft(entry.name, reason)
-    return full
+    return full.traced(recipe.origin)
 
 
 def _suggested(entry: AdapterEntry) -> dict[str, Any]:

@@ -15,9 +15,10 @@ import torch
 from pydantic import ValidationError
 
 from streamt1_plugins.api.reward import DECLARED, Reward, RewardInput, RewardOutput
-from streamt1_plugins.errors import PluginError, UnreachableError, needs_extra
+from streamt1_plugins.config.trust import TRUST, is_listed_server, is_loopback
+from streamt1_plugins.errors import PluginError, TrustError, UnreachableError, needs_extra
 from streamt1_plugins.evaluation.remote.process import ServerProcess
-from streamt1_plugins.evaluation.remote.wire import Failure, Offer, pack_input, shared_token, unpack_output
+from streamt1_plugins.evaluation.remote.wire import TOKEN, Failure, Offer, pack_input, shared_token, unpack_output
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,16 +32,30 @@ with needs_extra("serve", "A reward in another process"):
 HEADER = 2**16  # bytes of a request reserved for everything but frames
 ANSWER_LIMIT = 2**24  # bytes; an answer is a few numbers per candidate
 FIRST_PAUSE = 0.2  # seconds before the first retry, doubled each time
+LONGEST_PAUSE = 30  # seconds that a busy server can make a request wait for its next try
 QUICK = 10.0  # seconds for a request without a body, which computes nothing
+
+
+class _BusyError(Exception):
+    """The server wants the request again, after `seconds`."""
+
+    def __init__(self, retry_after: str) -> None:
+        super().__init__(retry_after)
+        known = retry_after.isascii() and retry_after.isdecimal()
+        self.seconds = max(FIRST_PAUSE, min(int(retry_after), LONGEST_PAUSE) if known else 0)
 
 
 @dataclass
 class RemoteReward(Reward):
-    """The reward `name` at `place`. Its declarations are those of its server, read by `load`."""
+    """The reward `name` at `place`. Its declarations are those of its server, read by `load`.
+
+    trusted: whether the user agreed to send the shared secret there, also where the connection is not encrypted.
+    """
 
     name: str
     place: Place
     options: Mapping[str, Any]
+    trusted: bool = False
 
     def __post_init__(self) -> None:
         self.process: ServerProcess | None = None
@@ -52,7 +67,7 @@ class RemoteReward(Reward):
         """Start the interpreter or find the server, and read its offer. Raises `PluginError` if that fails."""
         self._device, self._starts_left = device, 1 + self.place.retries
         try:
-            offer = Offer.model_validate_json(self._request("GET", "/reward"))
+            offer = Offer.model_validate_json(self._patiently("GET", "/reward"))
         except ValidationError as error:
             raise PluginError(f"{self._label}: {self._url} is not a reward server: {error}.") from error
         if offer.name != self.name:
@@ -65,7 +80,7 @@ class RemoteReward(Reward):
         # Frame keys that no other run has: a server may score for several at once.
         keys = tuple(tuple((f"{self._run}/{node}", frame) for node, frame in row) for row in inp.frame_ids)
         parts = self._fitting(replace(inp, frame_ids=keys))
-        outputs = [unpack_output(self._request("POST", "/score", pack_input(part))) for part in parts]
+        outputs = [unpack_output(self._patiently("POST", "/score", pack_input(part))) for part in parts]
         return RewardOutput(
             torch.cat([output.scores for output in outputs]),
             {name: torch.cat([output.parts[name] for output in outputs]) for name in outputs[0].parts},
@@ -77,7 +92,7 @@ class RemoteReward(Reward):
         self._run = uuid4().hex
         if self._http is not None and not self._is_dead:
             with suppress(UnreachableError):
-                self._request("POST", "/reset")
+                self._patiently("POST", "/reset")
 
     def unload(self) -> None:
         """End the interpreter; a server at a URL stays."""
@@ -110,27 +125,51 @@ class RemoteReward(Reward):
         """
         self._raise_if_dead()
         if self._http is None:
-            token = shared_token()
+            token = None
             if self.place.url is None:
                 if self._starts_left < 1:
                     raise UnreachableError(f"{self._label}: its process died {1 + self.place.retries} times.")
                 self._starts_left -= 1
                 self.process = ServerProcess(self.name, self.place, self.options, self._device)
                 self._url, token = self.process.url, self.process.token
-            headers = {b"Authorization": b"Bearer " + token.encode()} if token else {}
             # The context trusts what the system trusts, and SSL_CERT_FILE. No proxy: the frames are for this server.
             tls = ssl.create_default_context()
             try:
+                token = self._secret() if token is None else token
+                headers = {b"Authorization": b"Bearer " + token.encode()} if token else {}
                 self._http = httpx.Client(base_url=self._url, headers=headers, verify=tls, trust_env=False)
             except httpx.InvalidURL as error:
                 why = f"{self._url!r} is not a URL ({error}). Example: http://127.0.0.1:8700."
                 raise PluginError(f"{self._label}: {why}") from error
         return self._http
 
+    def _secret(self) -> str:
+        """The shared secret, empty where there is none. Raises `TrustError` rather than send it unencrypted."""
+        token, url = shared_token(), httpx.URL(self._url)
+        server = f"{url.scheme}://{url.netloc.decode()}"
+        is_safe = url.scheme == "https" or is_loopback(url.host) or is_listed_server(server)
+        if token and not is_safe and not self.trusted:
+            why = f"the secret in {TOKEN} would travel unencrypted to {server}"
+            how = f"Use https, or agree with {TRUST}={server} or --trust (Python: trust=True)."
+            raise TrustError(f"{self._label}: {why}. {how}")
+        return token
+
     def _raise_if_dead(self) -> None:
         if self._is_dead:
             self.unload()
             raise UnreachableError(f"{self._label}: its process died.")
+
+    def _patiently(self, method: str, path: str, body: bytes = b"") -> bytes:
+        """The answer of `_request`, repeated while the server is busy. Raises `UnreachableError` after the timeout."""
+        end = time.monotonic() + self.place.timeout
+        while True:
+            try:
+                return self._request(method, path, body)
+            except _BusyError as busy:
+                if time.monotonic() + busy.seconds > end:
+                    why = f"{self._url} has been busy for {self.place.timeout:g} s (HTTP status 503)."
+                    raise UnreachableError(f"{self._label}: {why}") from busy
+                time.sleep(busy.seconds)
 
     def _request(self, method: str, path: str, body: bytes = b"") -> bytes:
         """The answer. A connection that fails is tried again, which httpx does only where it cannot be opened.
@@ -162,6 +201,8 @@ class RemoteReward(Reward):
                     raise PluginError(f"{self._label}: the answer of {self._url} has more than {ANSWER_LIMIT} bytes.")
         if response.status_code == httpx.codes.OK:
             return bytes(answer)
+        if response.status_code == httpx.codes.SERVICE_UNAVAILABLE:
+            raise _BusyError(response.headers.get("Retry-After", ""))
         try:
             why = Failure.model_validate_json(answer).error
         except ValidationError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +28,7 @@ class Folder:
     append: continue the record of the run that the folder holds.
     """
 
-    path: str
+    path: str = field(metadata={"acts": "write"})
     append: bool = False
 
     def __post_init__(self) -> None:

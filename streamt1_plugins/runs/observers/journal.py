@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +29,7 @@ class Journal:
     append: continue the journal that the folder holds.
     """
 
-    path: str
+    path: str = field(metadata={"acts": "write"})
     state: bool = True
     append: bool = False
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,7 +32,7 @@ class ReportPage:
     path: the run folder. media_mb: size of all pictures in the page together; strips shrink to fit.
     """
 
-    path: str
+    path: str = field(metadata={"acts": "write"})
     media_mb: Annotated[float, Field(gt=0)] = 12.0
 
     def __post_init__(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from streamt1_plugins.api.hookspecs import hookimpl
@@ -23,9 +23,9 @@ class Trackers(Dashboard):
     put them.
     """
 
-    name: str = "tensorboard"
-    run: str = "streamt1"
-    folder: str = "runs/logs"
+    name: str = field(default="tensorboard", metadata={"acts": "upload"})
+    run: str = field(default="streamt1", metadata={"acts": "text"})
+    folder: str = field(default="runs/logs", metadata={"acts": "write"})
 
     @hookimpl
     def streamt1_run_started(self, run: Run) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from io import BytesIO
 from itertools import chain
@@ -40,7 +40,7 @@ class Video:
     many players do not show smaller videos.
     """
 
-    path: str
+    path: str = field(metadata={"acts": "write"})
     crf: Annotated[int, Field(ge=0, le=51)] = 18
     scale: Scale = "auto"
 

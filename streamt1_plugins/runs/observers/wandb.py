@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -14,6 +14,7 @@ from pydantic import Field
 
 from streamt1_plugins.api.hookspecs import hookimpl
 from streamt1_plugins.api.tree import node_record
+from streamt1_plugins.config.trust import is_inside
 from streamt1_plugins.errors import PluginError, foreign_code
 from streamt1_plugins.runs.checkpoint import STATE
 from streamt1_plugins.runs.events import versions
@@ -48,12 +49,12 @@ class Wandb(Dashboard):
     media_mb: limit for strips and videos together, in megabytes.
     """
 
-    project: str = "streamt1"
-    entity: str | None = None
-    name: str | None = None
-    group: str | None = None
+    project: str = field(default="streamt1", metadata={"acts": "upload"})
+    entity: str | None = field(default=None, metadata={"acts": "upload"})
+    name: str | None = field(default=None, metadata={"acts": "text"})
+    group: str | None = field(default=None, metadata={"acts": "text"})
     mode: Literal["online", "offline", "disabled"] | None = None
-    folder: str | None = None
+    folder: str | None = field(default=None, metadata={"acts": "write"})
     media_mb: Annotated[float, Field(ge=0)] = 50.0
     append: bool = False
 
@@ -155,7 +156,8 @@ class Wandb(Dashboard):
         artifact = self._api.Artifact(f"run-{self._log.id}", type="streamt1-run")
         for path in sorted(folder.rglob("*")):
             place = path.relative_to(folder)
-            if path.is_file() and place.parts[0] != STATE and not path.name.startswith("."):
+            is_own = path.is_file() and is_inside(path, folder)  # and no link to a file elsewhere
+            if is_own and place.parts[0] != STATE and not path.name.startswith("."):
                 artifact.add_file(str(path), name=place.as_posix())
         return artifact
 

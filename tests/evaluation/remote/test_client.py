@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from threading import Thread
 
 import pytest
@@ -18,7 +19,7 @@ import streamt1_plugins as streamt1
 from streamt1_basic.rewards import Drift, Flicker
 from streamt1_plugins.api.reward import Reward, RewardInput, RewardOutput
 from streamt1_plugins.config.rewards import Place, RewardPart
-from streamt1_plugins.errors import PluginError, RecipeError, UnreachableError
+from streamt1_plugins.errors import PluginError, RecipeError, TrustError, UnreachableError
 from streamt1_plugins.evaluation.remote import client, wire
 from streamt1_plugins.evaluation.remote.client import RemoteReward
 from streamt1_plugins.plugins import build
@@ -214,3 +215,73 @@ def test_the_libraries_of_the_extra_are_imported_on_use() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.split() == []
+
+
+@contextmanager
+def listening(answer: bytes) -> Iterator[tuple[str, list[bytes]]]:
+    """URL of a server that gives everybody this answer, and the requests that it got."""
+    got: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            while True:
+                try:
+                    accepted, _ = server.accept()
+                except OSError:
+                    return
+                with accepted:
+                    got.append(accepted.recv(10000))
+                    accepted.sendall(answer)
+
+        Thread(target=serve, daemon=True).start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}", got
+        server.shutdown(socket.SHUT_RDWR)
+
+
+def test_the_secret_follows_no_redirect(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(wire.TOKEN, "sesame")
+    with listening(b"") as (other, stolen):
+        moved = f"HTTP/1.1 307 Moved\r\nLocation: {other}/reward\r\nContent-Length: 0\r\n\r\n".encode()
+        with listening(moved) as (url, got), pytest.raises(PluginError, match="HTTP status 307"):
+            load_flicker(url)
+        assert b"Bearer sesame" in got[0]
+        assert stolen == []
+
+
+@pytest.mark.parametrize(
+    "url", ["http://judge.example:8700", "http://10.0.0.1", "http://localhost.example", "http://localhost@judge"]
+)
+def test_the_secret_is_not_sent_unencrypted_to_another_machine(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(wire.TOKEN, "sesame")
+    made = RemoteReward("flicker", Place(url=url), {})
+    with pytest.raises(TrustError, match=rf"{wire.TOKEN} would travel unencrypted .*STREAMT1_TRUST=http://"):
+        made.load("cpu")
+    assert RemoteReward("flicker", Place(url=url), {}, trusted=True)._secret() == "sesame"
+    monkeypatch.setenv("STREAMT1_TRUST", url.replace("localhost@", ""))
+    assert made._secret() == "sesame"
+    monkeypatch.delenv(wire.TOKEN)
+    assert made._secret() == ""
+
+
+def test_the_secret_goes_to_this_machine_and_over_https(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(wire.TOKEN, "sesame")
+    for url in ("http://127.0.0.1:1", "http://[::1]:1", "http://localhost:1", "https://judge.example"):
+        assert RemoteReward("flicker", Place(url=url), {})._secret() == "sesame"
+
+
+def test_a_url_in_a_file_gets_no_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(wire.TOKEN, "sesame")
+    with listening(b"") as (url, got):
+        shared = tmp_path / "shared.yaml"
+        shared.write_text(f"extends: stream-t1\nrewards: {{short: {{flicker: {{where: '{url}'}}}}}}\n")
+        with pytest.raises(TrustError, match=url):
+            streamt1.wrap(ToyPipeline(), str(shared))("a prompt")
+        assert got == []
+
+
+@pytest.mark.parametrize("retry_after", ["0", "1000000", "soon", "-1", "\xb2"])
+def test_a_busy_server_cannot_delay_a_run_for_long(retry_after: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "LONGEST_PAUSE", 0)
+    head = f"HTTP/1.1 503 Busy\r\nRetry-After: {retry_after}\r\nContent-Length: 0\r\n\r\n".encode("latin-1")
+    with listening(head) as (url, _), pytest.raises(UnreachableError, match="busy for"):
+        RemoteReward("flicker", Place(url=url, timeout=2), {}).load("cpu")
