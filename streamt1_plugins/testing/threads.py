@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from threading import Condition, Thread
+from threading import Condition
 from typing import TYPE_CHECKING, TypeVar
 
 from streamt1_plugins.search.distributed.workers import DistributedWorkers, Traffic
@@ -70,22 +71,17 @@ class ThreadWorkers(DistributedWorkers):
 def together(works: Sequence[Callable[[Workers], Result]]) -> list[Result]:
     """What each work returns, run as one of the workers of a search; the first error of any is raised."""
     meeting = Meeting(len(works))
-    results: dict[int, Result] = {}
-    errors: list[BaseException] = []
 
-    def run(rank: int) -> None:
+    def run(rank: int) -> Result:
         with meeting.turn:
             try:
-                results[rank] = works[rank](ThreadWorkers(meeting, rank, len(works)))
-            except BaseException as error:  # noqa: BLE001  raised again below, in the thread of the caller
-                errors.append(error)
-            meeting.end()
+                return works[rank](ThreadWorkers(meeting, rank, len(works)))
+            finally:
+                meeting.end()
 
-    threads = [Thread(target=run, args=(rank,)) for rank in range(len(works))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(len(works)) as threads:
+        made = [threads.submit(run, rank) for rank in range(len(works))]
+    errors = [error for each in made if (error := each.exception()) is not None]
     if errors:
         raise min(errors, key=lambda error: isinstance(error, AbsentError))
-    return [results[rank] for rank in range(len(works))]
+    return [each.result() for each in made]

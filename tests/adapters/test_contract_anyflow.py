@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 
 from streamt1_anyflow.adapter import AnyFlowAdapter
-from streamt1_plugins.testing import AdapterContract, AdapterFeatures, AdapterNumerics
+from streamt1_plugins.testing import AdapterContract, AdapterNumerics
 from tests.adapters.tiny import seeded
 from tests.adapters.tiny_anyflow import tiny_pipeline
 
@@ -38,8 +38,6 @@ class TestGuidedAnyFlow(AnyFlow):
         return {**super().call(), "guidance_scale": 3.0}
 
 
-class TestAnyFlowAfterAVideo(AnyFlow, AdapterFeatures):
-    """The one family whose first history is not empty and whose plain noise is drawn at once."""
-
+class TestAnyFlowAfterAVideo(AnyFlow):
     def call(self) -> dict[str, Any]:
         return {**super().call(), "video": torch.rand(1, 1, 3, 32, 32, generator=seeded(8))}

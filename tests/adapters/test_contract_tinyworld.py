@@ -23,4 +23,4 @@ class TestTinyWorld(CausalWan, AdapterContract):
         return TinyWorldAdapter(steps=(2, 2))
 
     def call(self) -> dict[str, Any]:
-        return {"prompt": "a red circle moving right", "num_frames": 33}
+        return {"prompt": "a red circle moving right", "num_frames": 33, "height": 32, "width": 32}

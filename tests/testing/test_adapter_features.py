@@ -24,7 +24,7 @@ from streamt1_example_adapter.adapter import RollingAdapter, RollingSession
 from streamt1_example_adapter.pipeline import RollingPipeline
 
 SEARCH, EARLY = "test_a_search_gives_a_tree", "test_early_pruning_finishes_the_best"
-COST, OFFLOADED = "test_the_cost_is_told_beforehand", "test_offloaded_states_give_the_same_search"
+COST, OFFLOADED = "test_the_cost_is_estimated", "test_offloaded_states_give_the_same_search"
 
 
 def refusing(**changes: str) -> Capabilities:
@@ -179,13 +179,13 @@ CASES: list[tuple[type, str, tuple[Any, ...], str]] = [
     (IgnoresPrompts, "test_several_prompts_are_a_search_each", (), "the video of the first"),
     (RefusesInSilence, EARLY, (), "Implement it, or declare why not: Capabilities\\(refusals="),
     (RefusesInSilence, COST, ((),), "needs `OutlinedSession`"),
-    (RefusesInSilence, "test_the_memory_is_told_beforehand", (), "needs `HasFootprint`"),
+    (RefusesInSilence, "test_the_memory_is_estimated", (), "needs `HasFootprint`"),
     (RefusesWithoutAReason, "test_refusals_are_shown", (), "needs a reason"),
     (RefusesTheUnknown, "test_refusals_are_shown", (), "unknown features in `refusals`: \\['teleportation'\\]"),
     (RefusesUnregistered, "test_refusals_are_shown", (), "needs the same `refusals`"),
     (RefusesUnregistered, EARLY, (), "does not give the reason"),
     (RefusesWhatItHas, EARLY, (), "is refused .*, and `HasDraft` is there"),
-    (PricedTooLow, COST, ((),), "told beforehand"),
+    (PricedTooLow, COST, ((),), "estimated"),
 ]
 
 
@@ -247,7 +247,7 @@ def test_a_broken_adapter_fails_the_test_meant_for_it(
     try:
         good(*arguments)
     except pytest.skip.Exception:
-        assert test == "test_the_memory_is_told_beforehand" or kind is RefusesInSilence
+        assert test == "test_the_memory_is_estimated" or kind is RefusesInSilence
     with pytest.raises((AssertionError, KeyError, RuntimeError, NotImplementedError), match=message):
         getattr(contract(kind), test)(*arguments)
 
@@ -277,10 +277,10 @@ def test_the_memory_of_a_model_that_is_not_here_is_not_known() -> None:
     made = contract(Measured)
     adapter = made.make_adapter()
     type(adapter).footprint = lambda *_: None
-    made.test_the_memory_is_told_beforehand()
+    made.test_the_memory_is_estimated()
     type(adapter).footprint = lambda *_: Footprint(1, 1, 1, 1, 1, 1, 1)
     with pytest.raises(AssertionError):
-        made.test_the_memory_is_told_beforehand()
+        made.test_the_memory_is_estimated()
 
 
 def test_the_features_are_a_part_of_the_contract() -> None:
