@@ -8,6 +8,7 @@ from .api.adapter import Footprint as Footprint
 from .api.adapter import HasDraft as HasDraft
 from .api.adapter import HasFootprint as HasFootprint
 from .api.adapter import HasOutline as HasOutline
+from .api.adapter import HasOwnCall as HasOwnCall
 from .api.adapter import History as History
 from .api.adapter import MemoryPlan as MemoryPlan
 from .api.adapter import Outline as Outline

@@ -68,7 +68,7 @@ def replayed(
         follow(wrapped.search(run), recorded.tree(), path)
         yield run
     finally:
-        run.session.close()
+        run.close()
 
 
 def branch(

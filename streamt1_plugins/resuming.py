@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from streamt1_plugins import pipeline, placement
+from streamt1_plugins import own_call, pipeline, placement
 from streamt1_plugins.errors import InputError
 from streamt1_plugins.plugins.acting import agreed
 from streamt1_plugins.runs.checkpoint import load_checkpoint, restored_beams
@@ -104,7 +104,7 @@ def begin_again(recorded: RecordedRun, wrapped: StreamPipeline, call: Mapping[st
     """A session with the recorded arguments, `call` added, and a fresh generator of the recorded seed."""
     start = recorded.start
     call = {**start["call"], **call}
-    missing = [name for name in start["omitted"] if name not in call and name not in pipeline.OWN_ARGUMENTS]
+    missing = [name for name in start["omitted"] if name not in call and name not in own_call.OWN_ARGUMENTS]
     if missing:
         raise InputError(
             f"{recorded.folder} was made with arguments a file cannot hold: pass {', '.join(missing)} again."

@@ -335,11 +335,13 @@ def test_offloaded_components_give_the_same_video(component: str, monkeypatch: p
     def frames(*overrides: str) -> torch.Tensor:
         pipe = streamt1.load("tinyworld", "plain", device="cpu", overrides=overrides)
         assert placement.offloaded(pipe.pipe) == ([component] if overrides else [])
-        found: torch.Tensor = pipe("a red circle moving right on a blue background", num_frames=21, output_type="pt")
+        call = {"generator": torch.Generator().manual_seed(0), "num_frames": 21, "output_type": "pt"}
+        found = pipe("a red circle moving right on a blue background", **call)
         placement.place(pipe.pipe, PlacementSettings(), "cpu")
         assert placement.offloaded(pipe.pipe) == []
         assert not any(weight.is_meta for weight in pipe.pipe.components[component].parameters())
-        return found.frames
+        frames: torch.Tensor = found.frames
+        return frames
 
     plain = frames()
     monkeypatch.setattr(placement, "is_cpu", lambda device: False)

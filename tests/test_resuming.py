@@ -28,7 +28,8 @@ CHUNKS = 8
 
 
 def wrapped(folder: Path, *overrides: str, recipe: str = "stream-t1", **more: object) -> streamt1.StreamPipeline:
-    return streamt1.wrap(ToyPipeline(), recipe, overrides=overrides, observers={**record_to(folder), **more})
+    observers = {**record_to(folder), **more}
+    return streamt1.wrap(ToyPipeline(), recipe, overrides=("seed=42", *overrides), observers=observers)
 
 
 def plain(tree: dict[str, Any]) -> dict[str, Any]:

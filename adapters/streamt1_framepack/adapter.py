@@ -10,7 +10,7 @@ import torch
 from diffusers import HunyuanVideoFramepackPipeline, HunyuanVideoFramepackTransformer3DModel
 from pydantic import Field
 
-from streamt1_framepack.request import check_pipeline, parse
+from streamt1_framepack.request import check_kind, check_pipeline, parse
 from streamt1_framepack.session import FramepackSession
 from streamt1_plugins.api.adapter import MemoryPlan
 from streamt1_seams import InterruptSeam, check_folder
@@ -60,5 +60,11 @@ class FramepackAdapter:
         """
         check_pipeline(pipe)
         request = parse(pipe, {**self.call, **call})
-        seam = InterruptSeam(pipe, request, once=("encode_prompt", "encode_image", "prepare_image_latents"))
+        once = ("encode_prompt", "encode_image", "prepare_image_latents")
+        seam = InterruptSeam(pipe, request, once=once, embeddings=("prompt_embeds",))
         return FramepackSession(pipe, request, seam, self.fps)
+
+    def own_call(self, pipe: Any, call: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments for the pipeline's own call, which makes the same video without a search."""
+        check_kind(pipe)
+        return {**self.call, **call}

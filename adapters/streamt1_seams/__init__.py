@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from streamt1_seams.arguments import PROPOSED, arguments, check_call, check_single, check_text_encoder
+from streamt1_seams.arguments import PROPOSED, arguments, check_call, check_single, check_text_encoder, given
+from streamt1_seams.callbacks import HostCallback
 from streamt1_seams.interrupt import InterruptSeam, Window
 from streamt1_seams.models import check_finite, check_folder
 from streamt1_seams.modules import (
@@ -13,6 +14,7 @@ from streamt1_seams.modules import (
     refuse_tiling,
     shadowed,
     uncompiled,
+    unless_global,
 )
 from streamt1_seams.session import appended, postprocessed
 from streamt1_seams.wan_vae import DecoderState, decode_chunk, denormalised
@@ -20,6 +22,7 @@ from streamt1_seams.wan_vae import DecoderState, decode_chunk, denormalised
 __all__ = [
     "PROPOSED",
     "DecoderState",
+    "HostCallback",
     "InterruptSeam",
     "Window",
     "appended",
@@ -32,6 +35,7 @@ __all__ = [
     "check_text_encoder",
     "decode_chunk",
     "denormalised",
+    "given",
     "own",
     "postprocessed",
     "refuse_context_parallelism",
@@ -39,4 +43,5 @@ __all__ = [
     "refuse_tiling",
     "shadowed",
     "uncompiled",
+    "unless_global",
 ]

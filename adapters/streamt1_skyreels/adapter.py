@@ -16,7 +16,7 @@ from diffusers import (
 
 from streamt1_plugins.api.adapter import MemoryPlan
 from streamt1_seams import InterruptSeam, check_folder
-from streamt1_skyreels.request import check_pipeline, check_windows, parse
+from streamt1_skyreels.request import check_kind, check_pipeline, check_windows, parse
 from streamt1_skyreels.session import SkyReelsSession
 from streamt1_skyreels.state import kept_block_size
 
@@ -60,3 +60,8 @@ class SkyReelsAdapter:
         seam = InterruptSeam(pipe, request, once=("encode_prompt",), around=partial(kept_block_size, pipe.transformer))
         check_windows(request, seam.windows)
         return SkyReelsSession(pipe, request, seam)
+
+    def own_call(self, pipe: Any, call: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments for the pipeline's own call, which makes the same video without a search."""
+        check_kind(pipe, tuple(TASKS.values()))
+        return {**self.call, **call}

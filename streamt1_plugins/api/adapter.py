@@ -198,6 +198,21 @@ class Adapter(Protocol):
 
 
 @runtime_checkable
+class HasOwnCall(Protocol):
+    """An adapter of pipelines whose own call makes the video of a session without a search. Optional.
+
+    Without a search, calls that sessions cannot carry to the last bit (a batch, a callback that may change anything)
+    then go to the pipeline itself.
+    """
+
+    def own_call(self, pipe: Any, call: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments for the pipeline's own call: `call`, over the adapter's defaults.
+
+        Raises `UnsupportedPipelineError` for a pipeline of another family.
+        """
+
+
+@runtime_checkable
 class HasOutline(Protocol):
     """An adapter that can also give the forwards of a call. Optional: `streamt1 recipes validate` uses it."""
 

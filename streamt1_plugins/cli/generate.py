@@ -12,7 +12,7 @@ import typer
 from streamt1_plugins.cli.base import Trust, debug_everywhere, takes
 from streamt1_plugins.cli.batch import Batch, read_prompts, words_of
 from streamt1_plugins.cli.launched import as_one_process, check_processes
-from streamt1_plugins.cli.running import console_of, kept, loading, show_result, stoppable
+from streamt1_plugins.cli.running import check_usable, console_of, kept, loading, show_result, stoppable
 from streamt1_plugins.errors import InputError, OutputError
 from streamt1_plugins.search.distributed.launch import join
 
@@ -94,6 +94,7 @@ def _one(options: GenerateOptions) -> None:
         pipe(options.prompt, **options.call())
     if workers.rank == 0:
         show_result(options, pipe, out)
+        check_usable(pipe, out)
 
 
 def _all(options: GenerateOptions, prompts: Path, world: World | None) -> None:
@@ -116,7 +117,9 @@ def _recipe(options: GenerateOptions) -> Recipe:
     if not options.prompt.strip():
         raise InputError("The prompt is empty: describe what the video should show.")
     seed = [] if options.seed is None else [f"seed={options.seed}"]
-    return recipes.load(options.recipe, [*(options.override or ()), *seed])
+    recipe = recipes.load(options.recipe, [*(options.override or ()), *seed])
+    # Written out, also the default one: a command line has no `torch.manual_seed` to follow.
+    return recipe.model_copy(update={"seed": recipe.seed})
 
 
 def run_folder(out: Path | None, prompt: str) -> Path:
@@ -166,6 +169,7 @@ def _resume(options: GenerateOptions, folder: Path) -> None:
         pipe.complete(pipe.last_run)
     if pipe.workers.rank == 0:
         show_result(options, pipe, folder)
+        check_usable(pipe, folder)
 
 
 def _observed(recipe: Recipe, project: str | None, out: Path) -> Recipe:

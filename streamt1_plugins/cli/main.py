@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import traceback
 from contextlib import ExitStack
 from typing import Annotated, Any
@@ -18,7 +19,7 @@ from streamt1_plugins.cli.plugins import plugins
 from streamt1_plugins.cli.replay import replay
 from streamt1_plugins.cli.report import report
 from streamt1_plugins.cli.serve_reward import serve_reward
-from streamt1_plugins.errors import foreign_code
+from streamt1_plugins.errors import guess
 
 EXAMPLES = """Examples:
 
@@ -32,6 +33,8 @@ streamt1 --plugin my_rewards.py generate "two squares" -o rewards.long.warmth.we
 
 class PluginGroup(ErrorGroup):
     """The commands of this package and, behind them, those of plugins, which are loaded when they are needed."""
+
+    _is_complete = False
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help, once all commands are known: a plugin that does not load leaves no half of it."""
@@ -49,14 +52,23 @@ class PluginGroup(ErrorGroup):
             self._add_commands_of_plugins()
         return super().get_command(ctx, cmd_name)
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that was named. Where there is none, the error has the plugins that did not load."""
+        if self.get_command(ctx, args[0]) is None:
+            from streamt1_plugins.plugins.discovery import discovery
+            from streamt1_plugins.plugins.registry import hint
+
+            if broken := hint(discovery().broken):
+                ctx.fail(f"No such command {args[0]!r}.{guess(args[0], self.commands)}{broken}")
+        return super().resolve_command(ctx, args)
+
     def _add_commands_of_plugins(self) -> None:
+        from streamt1_plugins.cli.plugin_commands import plugin_commands
         from streamt1_plugins.plugins.discovery import discovery
 
-        added = typer.Typer()
-        with foreign_code("A plugin's commands"):
-            discovery().add_commands(added)
-        for name, command in typer.main.get_group(added).commands.items():
-            self.commands.setdefault(name, command)
+        if not self._is_complete:
+            self._is_complete = True
+            self.commands.update(plugin_commands(discovery(), set(self.commands)))
 
 
 app = typer.Typer(
@@ -86,11 +98,19 @@ def _load_plugins(sources: list[str]) -> list[str]:
     """Load the named plugins here, and in the processes that this one starts."""
     if sources:
         from streamt1_plugins.plugins.discovery import discovery
-        from streamt1_plugins.plugins.named import add_names, named
+        from streamt1_plugins.plugins.named import add_names
 
+        discovery().add_named(sources)
         add_names(sources)
-        discovery().add_named(named())
     return sources
+
+
+def _be_strict(value: bool) -> None:
+    """Set strict mode here, and in the processes that this one starts."""
+    if value:
+        from streamt1_plugins.plugins.discovery import STRICT
+
+        os.environ[STRICT] = "1"
 
 
 @app.callback()
@@ -106,6 +126,12 @@ def streamt1(
             show_default=False,
         ),
     ] = None,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict", help="End with an error where a plugin is broken.", callback=_be_strict, is_eager=True
+        ),
+    ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version and exit.", callback=_show_version, is_eager=True)

@@ -9,19 +9,22 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
+import time
 from contextlib import closing, contextmanager
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from streamt1_plugins.errors import StreamT1Error, foreign_code
+from streamt1_plugins.evaluation.remote.process import PATIENCE
 from streamt1_plugins.evaluation.remote.wire import offer, shared_token
 from streamt1_plugins.plugins import build
 from streamt1_plugins.plugins.discovery import discovery
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from streamt1_plugins.evaluation.remote.server import RewardServer
 
@@ -49,7 +52,8 @@ def reward_server(
         try:
             yield server
         finally:
-            reward.unload()
+            with foreign_code(f"Unloading reward {name!r}"):
+                reward.unload()
 
 
 def main() -> int:
@@ -60,9 +64,11 @@ def main() -> int:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--port-file", type=Path, required=True)
     given = parser.parse_args()
+    serving: list[RewardServer] = []
+    Thread(target=_end_with_parent, args=(serving,), daemon=True).start()
     try:
         with reward_server(given.name, given.options, given.device) as server:
-            Thread(target=_end_with_parent, args=(server,), daemon=True).start()
+            serving.append(server)
             part = given.port_file.with_suffix(".part")
             part.write_text(server.url, encoding="utf-8")
             part.replace(given.port_file)
@@ -73,10 +79,22 @@ def main() -> int:
     return 0
 
 
-def _end_with_parent(server: RewardServer) -> None:
-    sys.stdin.buffer.read()
-    server.stop()
+def _end_with_parent(serving: Sequence[RewardServer]) -> None:
+    """Wait until standard input closes. End the server in `serving`, and then the process, whatever it is busy with."""
+    while os.read(sys.stdin.fileno(), 4096):
+        pass
+    for server in serving:
+        server.stop()
+        time.sleep(PATIENCE)  # for the reward to free what it loaded; the process mostly ends meanwhile
+    os._exit(0)
+
+
+def _exit(code: int) -> None:
+    """End the process with `code`, also where the reward has left a thread that would keep it alive."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    _exit(main())

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import signal
-from contextlib import ExitStack, contextmanager, nullcontext
+import sys
+from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout
 from typing import TYPE_CHECKING, Protocol
 
 from streamt1_plugins.cli.base import echo, terminal
+from streamt1_plugins.errors import OutputError, foreign_code
 from streamt1_plugins.text.printable import printable_json
 
 if TYPE_CHECKING:
@@ -60,7 +62,10 @@ def quiet_libraries() -> None:
 
 @contextmanager
 def kept(pipe: StreamPipeline, out: Path) -> Iterator[None]:
-    """Where the run ends early, print where its record is: the observers have written it by then."""
+    """Where the run ends early, print where its record is: the observers have written it by then.
+
+    What plugins print meanwhile goes to standard error: standard output is for the result.
+    """
 
     def show_folder() -> None:
         if pipe.run is not None and len(pipe.tree) and pipe.workers.rank == 0:
@@ -68,7 +73,8 @@ def kept(pipe: StreamPipeline, out: Path) -> Iterator[None]:
 
     with ExitStack() as stack:
         stack.callback(show_folder)
-        with stoppable():
+        ended = foreign_code("The run", passes=(Exception, KeyboardInterrupt))
+        with redirect_stdout(sys.stderr), stoppable(), ended:
             yield
         stack.pop_all()
 
@@ -89,6 +95,16 @@ def stoppable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def check_usable(pipe: StreamPipeline, out: Path) -> None:
+    """Raise `OutputError` where no chunk of the video is usable. One that is in part is noted, and no error."""
+    path = [pipe.tree.nodes[name] for name in pipe.tree.winner]
+    if path and not any(node.is_valid for node in path):
+        raise OutputError(
+            f"No chunk of this video is usable: {path[0].problem} The record is in {out}. Where the model overflows, "
+            "load it in a wider dtype (-o adapter.dtype=bfloat16 or float32)."
+        )
 
 
 def show_result(output: Output, pipe: StreamPipeline, out: Path) -> None:

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from streamt1_plugins.api.reward import RewardInput
-from streamt1_plugins.errors import OutputError, RecipeError
+from streamt1_plugins.errors import OutputError, PluginError, RecipeError, foreign_code
+from streamt1_plugins.evaluation.outputs import checked
 from streamt1_plugins.pipeline import StreamPipeline, load, wrap
 from streamt1_plugins.placement import chosen, place
 from streamt1_plugins.plugins import build
 from streamt1_plugins.plugins.discovery import discovery
 from streamt1_plugins.plugins.resolve import resolve
+from streamt1_plugins.process_state import process_kept
 from streamt1_plugins.runs.files import write_atomically
 from streamt1_plugins.runs.report import strips
 
@@ -78,14 +80,15 @@ def run(comparison: Comparison, out: Path, pipelines: Pipelines | None = None) -
     comparison.record_to(out)
     judge = build.instance(discovery().rewards[comparison.judge], {}, "judge")
     pipelines = pipelines or Pipelines(comparison.model, comparison.device)
-    judge.load(pipelines.device)
+    with process_kept(), foreign_code(f"Loading judge {comparison.judge!r}"):
+        judge.load(pipelines.device)
     for label, wanted in groupby(missing(comparison, out), key=lambda each: each[0]):
         pipe = pipelines(comparison.recipes[label])
         for _, prompt, seed in wanted:
             row = {"recipe": label, "prompt": prompt, "seed": seed, **generated(pipe, prompt, seed, comparison.call)}
             run = pipe.last_run
             frames = torch.cat(run.beams[0].history.frames)
-            row["judge"] = scores(judge, frames, prompt, run.session)
+            row["judge"] = scores(judge, frames, prompt, run.session, f"Judge {comparison.judge!r}")
             row["strip"] = write_strip(out, row, frames)
             if label in circular:
                 row["circular"] = True
@@ -155,11 +158,16 @@ def write_strip(out: Path, row: Mapping[str, Any], frames: Tensor) -> str:
     return f"{strips.FOLDER}/{path.name}"
 
 
-def scores(judge: Reward, frames: Tensor, prompt: str, session: Session) -> dict[str, float | None]:
-    """The judge's score and parts for a whole video; None where a part does not apply."""
+def scores(
+    judge: Reward, frames: Tensor, prompt: str, session: Session, source: str = "The judge"
+) -> dict[str, float | None]:
+    """The judge's score and parts for a whole video; None where a part does not apply.
+
+    Raises `PluginError`, which starts with `source`, where the judge fails or returns anything but numbers.
+    """
     last = session.num_chunks - 1
     inp = RewardInput(frames.unsqueeze(0), (prompt,), session.fps, last, last + 1, slice(0, len(frames)))
-    with torch.inference_mode():
-        output = judge.score(inp)
-    values = {name: float(value[0]) for name, value in {"score": output.scores, **output.parts}.items()}
-    return {name: None if math.isnan(value) else round(value, 5) for name, value in values.items()}
+    with process_kept(), foreign_code(source, passes=PluginError), torch.inference_mode():
+        output = checked(judge.score(inp), source)
+        values = {name: float(value[0]) for name, value in {"score": output.scores, **output.parts}.items()}
+    return {name: round(value, 5) if math.isfinite(value) else None for name, value in values.items()}

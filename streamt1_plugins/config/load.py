@@ -39,7 +39,7 @@ def load(source: str | Path | Mapping[str, Any] | Recipe, overrides: Sequence[st
     `UnknownNameError` for a name that is neither shipped nor a file. The recipe's `origin` has what a file holds.
     """
     if isinstance(source, Recipe):
-        data: dict[str, Any] = source.model_dump(mode="json")
+        data: dict[str, Any] = source.to_data()
         origin = source.origin
     elif isinstance(source, (str, Path)):
         file = find(source)

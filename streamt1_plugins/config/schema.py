@@ -191,6 +191,10 @@ class Recipe(Section):
         """The recipe with other `candidates` or `top_k`."""
         return self.model_copy(update={"search": self.search.model_copy(update=sizes)})
 
+    def to_data(self) -> dict[str, Any]:
+        """Plain data that loads back to an equal recipe. A `seed` that was not given is left out: it does not count."""
+        return self.model_dump(mode="json", exclude=None if "seed" in self.model_fields_set else {"seed"})
+
     def to_yaml(self) -> str:
         """The recipe as YAML that loads back to an equal one."""
         data = self.model_dump(mode="json")

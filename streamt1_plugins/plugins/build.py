@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter, ValidationError
 
 from streamt1_plugins.api.types import HORIZONS
-from streamt1_plugins.errors import InputError, PluginError, RecipeError, foreign_code, guess
+from streamt1_plugins.errors import InputError, PluginError, RecipeError, brief, foreign_code, guess, shown
 from streamt1_plugins.plugins.discovery import discovery
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class Given:
     def __post_init__(self) -> None:
         """Raise `InputError` for an unknown kind of policy, and for what is no reward."""
         from streamt1_plugins.api.reward import Reward
+        from streamt1_plugins.evaluation.pool import problems
 
         for kind in self.policies:
             if kind not in POLICY_SECTIONS:
@@ -50,7 +51,9 @@ class Given:
         for name, reward in self.rewards.items():
             if not isinstance(reward, Reward):
                 hint = " Create one: add parentheses." if inspect.isclass(reward) else ""
-                raise InputError(f"rewards[{name!r}] must be a `Reward` object, got {reward!r}.{hint}")
+                raise InputError(f"rewards[{name!r}] must be a `Reward` object, got {shown(reward)}.{hint}")
+            for problem in problems(reward):
+                raise PluginError(f"Reward {name!r} declares {problem}.")
 
 
 NOTHING_GIVEN = Given()
@@ -75,14 +78,15 @@ def instance(entry: Entry, options: Mapping[str, Any], where: str) -> Any:
             return TypeAdapter(kind).validate_python(dict(options))
         except ValidationError as error:
             problems = "; ".join(f"{'.'.join(map(str, p['loc']))} = {p['input']!r}: {p['msg']}" for p in error.errors())
-            raise RecipeError(f"{where} ({entry.name}): {problems}") from error
+            raise RecipeError(f"{where} ({entry.name}): {brief(problems)}") from error
 
 
 def options_of(plugin: Any) -> dict[str, Any]:
     """All options of a plugin, defaults included; none where it is no dataclass."""
     if not dataclasses.is_dataclass(plugin):
         return {}
-    return {field.name: getattr(plugin, field.name) for field in dataclasses.fields(plugin) if field.init}
+    with foreign_code(f"Reading the options of {type(plugin).__name__}"):
+        return {field.name: getattr(plugin, field.name) for field in dataclasses.fields(plugin) if field.init}
 
 
 def plain_options(plugin: Any) -> dict[str, Any]:
@@ -133,7 +137,12 @@ def reward(name: str, settings: RewardPart, where: str, trusted: bool = False) -
     trusted: whether the user agreed to everything that the recipe names.
     """
     if settings.where is None:
-        built: Reward = instance(discovery().rewards[name], settings.options, where)
+        from streamt1_plugins.api.reward import Reward
+
+        entry = discovery().rewards[name]
+        built = instance(entry, settings.options, where)
+        if not isinstance(built, Reward):
+            raise PluginError(f"{name!r} of {entry.origin} ({entry.path}) must derive from `streamt1_plugins.Reward`.")
         return built
     from streamt1_plugins.evaluation.remote.client import RemoteReward  # here: checking a recipe must not import torch
 

@@ -143,9 +143,10 @@ class Expander:
             decoded = self.run.session.decode(beam.history, latents)
         cost.latent_frames_decoded += int(latents.shape[0] * latents.shape[2])
         seconds = (perf_counter() - start) / len(batch)
+        rows = zip(batch, torch.split(latents, 1), decoded, strict=True)
         return [
-            branch.candidate(chunk, beam, latents=latents[row : row + 1], decoded=decoded[row], seconds=seconds)
-            for row, branch in enumerate(batch)
+            branch.candidate(chunk, beam, latents=row, decoded=each, seconds=seconds, problem=problem_of(row, each))
+            for branch, row, each in rows
         ]
 
     def set_status(self, activity: str, chunk: Chunk, batch: Sequence[Branch]) -> None:
@@ -183,6 +184,12 @@ class Expander:
         )
         parts = [batch[start : start + half] for start in range(0, len(batch), half)]
         return [candidate for part in parts for candidate in self._within_memory(chunk, beam, part, step)]
+
+
+def problem_of(latents: Tensor, decoded: Decoded) -> str | None:
+    """Why no video can be made of a candidate: a model in too narrow a dtype overflows, and its frames are NaN."""
+    is_finite = bool(latents.isfinite().all() & decoded.frames.isfinite().all())
+    return None if is_finite else "The frames are not finite (NaN or infinity)."
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:

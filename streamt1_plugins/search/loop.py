@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from streamt1_plugins.api.workers import Workers
     from streamt1_plugins.evaluation.evaluator import Evaluator
     from streamt1_plugins.plugins.run_hooks import RunHooks
+
+log = logging.getLogger("streamt1")
 
 CLOSE = 1e-5  # scores; what batching changes in float32 is a tenth of it
 
@@ -137,7 +140,10 @@ class Search:
         good, if it is finished.
         """
         problem = next((candidate.problem for candidate in candidates if candidate.problem), None)
-        self.run.tree.note(f"Chunk {chunk.index}: no valid candidate ({problem}); the first one was kept.")
+        note = f"Chunk {chunk.index}: no valid candidate ({problem}); the first one was kept."
+        self.run.tree.note(note)
+        if self.workers.rank == 0:
+            log.warning("%s", note)
         finished = [candidate for candidate in candidates if candidate.is_finished]
         return next((candidate for candidate in finished if candidate.is_valid), finished[0])
 

@@ -18,6 +18,7 @@ from streamt1_plugins.cli.generate import run_folder
 from streamt1_plugins.config import load as recipe
 from streamt1_plugins.plugins.discovery import discovery
 from tests.cli.calling import RECORD, call, generate, one_line
+from tests.toy import ToySession, overflowing
 
 
 @dataclass
@@ -54,6 +55,27 @@ def test_generate_leaves_a_run_folder_and_a_table(tmp_path: Path) -> None:
     assert "24 candidates in" in result.stdout
     assert "video   o/video.mp4" in result.stdout
     assert "chunk 4/4" in result.stderr
+
+
+@pytest.mark.parametrize(("chunks", "code"), [((1,), 0), ((0, 1, 2, 3), 2)])
+@pytest.mark.parametrize("recipe", ["plain", "stream-t1"])
+def test_frames_that_are_not_finite_are_named_and_a_video_of_them_alone_is_an_error(
+    chunks: tuple[int, ...], code: int, recipe: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ToySession, "decode", overflowing(ToySession.decode, chunks))
+    result = generate("--out", "o", "--recipe", recipe)
+    assert result.exit_code == code
+    for chunk in chunks:
+        assert f"Note: Chunk {chunk}: no valid candidate (The frames are not finite" in result.stderr
+    assert ("No chunk of this video is usable" in result.stderr) is (code > 0)
+    assert sorted(file.name for file in Path("o").iterdir()) == RECORD
+
+
+def test_the_seed_without_an_option_is_the_recipes() -> None:
+    for name in "ab":
+        generate("--out", name, "--recipe", "plain")
+    assert json.loads(Path("a/summary.json").read_text())["seed"] == 42
+    assert Path("a/video.mp4").read_bytes() == Path("b/video.mp4").read_bytes()
 
 
 def test_the_recipe_of_a_run_folder_runs_the_same_again() -> None:

@@ -15,6 +15,7 @@ import pytest
 
 import streamt1_plugins as streamt1
 from streamt1_plugins.cli.running import TERMINATED, console_of, kept, show_result, stoppable
+from streamt1_plugins.errors import PluginError
 from streamt1_plugins.runs import journal
 from tests.runs.shared import recorded
 from tests.toy import ToyPipeline
@@ -52,6 +53,22 @@ def test_a_run_that_ends_early_has_its_folder_printed(tmp_path: Path, capsys: py
     with pytest.raises(KeyboardInterrupt), kept(pipe, tmp_path):
         raise KeyboardInterrupt
     assert capsys.readouterr().err == f"What was generated so far is kept in {tmp_path}\n"
+
+
+def test_what_plugins_print_during_a_run_does_not_mix_with_the_result(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with kept(streamt1.wrap(ToyPipeline(), "plain"), tmp_path):
+        sys.stdout.write("from a plugin\n")
+    assert capsys.readouterr() == ("", "from a plugin\n")
+
+
+@pytest.mark.parametrize("error", [SystemExit(0), GeneratorExit()], ids=repr)
+def test_a_plugin_that_exits_ends_the_run_with_an_error(error: BaseException, tmp_path: Path) -> None:
+    """Not with the exit code 0 and without a video."""
+    pipe = streamt1.wrap(ToyPipeline(), "plain")
+    with pytest.raises(PluginError, match=f"The run failed: {type(error).__name__}"), kept(pipe, tmp_path):
+        raise error
 
 
 def test_the_result_is_a_table_with_the_places_of_the_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

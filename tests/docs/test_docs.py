@@ -24,7 +24,8 @@ from streamt1_plugins.config.rewards import RewardPart
 from streamt1_plugins.config.schema import Recipe
 from streamt1_plugins.errors import InputError
 from streamt1_plugins.plugins import build
-from streamt1_plugins.plugins.discovery import TRACE, Discovery
+from streamt1_plugins.plugins.discovery import Discovery
+from streamt1_plugins.plugins.implementations import TRACE
 from streamt1_plugins.policies.memory import feedback, route
 from streamt1_plugins.policies.scoring import hybrid
 from tests.third_party.fresh import fresh_discovery

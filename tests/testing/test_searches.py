@@ -52,7 +52,7 @@ def test_other_winners_latents_and_costs_are_named() -> None:
 
 
 def test_a_failure_begins_with_what_was_compared() -> None:
-    with pytest.raises(AssertionError, match="^the video: not equal"), explained("the video"):
+    with pytest.raises(AssertionError, match=r"^the video: not equal"), explained("the video"):
         raise AssertionError("not equal")
 
 

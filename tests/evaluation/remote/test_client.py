@@ -7,10 +7,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 
 import pytest
 import torch
@@ -285,3 +285,118 @@ def test_a_busy_server_cannot_delay_a_run_for_long(retry_after: str, monkeypatch
     head = f"HTTP/1.1 503 Busy\r\nRetry-After: {retry_after}\r\nContent-Length: 0\r\n\r\n".encode("latin-1")
     with listening(head) as (url, _), pytest.raises(UnreachableError, match="busy for"):
         RemoteReward("flicker", Place(url=url, timeout=2), {}).load("cpu")
+
+
+# Interpreters and servers that hang.
+
+
+@contextmanager
+def mute() -> Iterator[str]:
+    """URL of a server that offers `flicker` and never answers another request."""
+    offered = wire.offer("flicker", Flicker(), 2**24).model_dump_json().encode()
+    connections = []
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            while True:
+                try:
+                    accepted, _ = listening.accept()
+                except OSError:
+                    return
+                connections.append(accepted)
+                if accepted.recv(10000).startswith(b"GET"):
+                    accepted.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\n")
+                    accepted.sendall(b"Content-Length: %d\r\n\r\n%s" % (len(offered), offered))
+
+        Thread(target=serve, daemon=True).start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    for each in connections:
+        each.close()
+
+
+class Hanging:
+    """Stands in for a process whose server hangs."""
+
+    url, token, made = "", "", 0
+
+    def __init__(self, *_: object) -> None:
+        self.is_alive = True
+        type(self).made += 1
+
+    def kill(self) -> None:
+        self.is_alive = False
+
+
+def test_an_interpreter_that_hangs_is_started_again_and_given_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Hanging, "made", 0)
+    monkeypatch.setattr(client, "ServerProcess", Hanging)
+    with mute() as url:
+        monkeypatch.setattr(Hanging, "url", url)
+        made = RemoteReward("flicker", Place(python="python", timeout=3, retries=1), {})
+        made.load("cpu")
+        for started in (1, 2):
+            with pytest.raises(UnreachableError, match=r"no answer from .* in 3 s\. Its process was ended\.$"):
+                made.score(example())
+            assert (Hanging.made, made.process) == (started, None)
+        for _ in range(3):
+            with pytest.raises(UnreachableError, match=r"It failed 2 times and is not called again\.$"):
+                made.score(example())
+        assert Hanging.made == 2
+        made.reset()  # another run
+        with pytest.raises(UnreachableError, match="Its process was ended"):
+            made.score(example())
+        assert Hanging.made == 3
+
+
+def test_offloading_does_not_grant_more_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "ServerProcess", lambda *_: raise_unreachable())
+    made = RemoteReward("flicker", Place(python="python", retries=1), {})
+    for _ in range(2):
+        with pytest.raises(UnreachableError, match="was not ready"):
+            made.load("cpu")
+        made.offload()
+    with pytest.raises(UnreachableError, match=r"was not ready\. It failed 2 times and is not called again"):
+        made.load("cpu")
+
+
+def raise_unreachable() -> None:
+    raise UnreachableError("Reward 'flicker': its process was not ready.")
+
+
+def test_a_server_that_hangs_is_not_waited_for_in_every_chunk() -> None:
+    with mute() as url:
+        made = RemoteReward("flicker", Place(url=url, timeout=1, retries=0), {})
+        made.load("cpu")
+        with pytest.raises(UnreachableError, match=r"no answer from .* in 1 s\.$"):
+            made.score(example())
+        with pytest.raises(UnreachableError, match="is not called again"):
+            made.score(example())
+
+
+def test_a_server_that_sends_byte_after_byte_is_too_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "MARGIN", 0.0)
+    ended = Event()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            accepted, _ = listening.accept()
+            with accepted, suppress(OSError):
+                accepted.recv(10000)
+                accepted.sendall(b"HTTP/1.1 200 OK\r\nX: ")
+                while not ended.wait(0.05):
+                    accepted.sendall(b"x")
+
+        Thread(target=serve, daemon=True).start()
+        made = RemoteReward("flicker", Place(url=f"http://127.0.0.1:{listening.getsockname()[1]}", timeout=1), {})
+        with pytest.raises(UnreachableError, match="no answer"):
+            made.load("cpu")
+        ended.set()
+
+
+def test_all_attempts_together_have_the_time_of_one() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+    start = time.monotonic()
+    with pytest.raises(UnreachableError, match="cannot be reached"):
+        RemoteReward("flicker", Place(url=url, timeout=1, retries=10**6), {}).load("cpu")
+    assert time.monotonic() - start < 60
