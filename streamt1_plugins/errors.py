@@ -59,6 +59,10 @@ class OutputError(StreamT1Error, OSError):
     """A result could not be written; the message lists what was kept."""
 
 
+class FolderInUseError(OutputError, BlockingIOError):
+    """Another run is writing to the run folder; the message names its process."""
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
     """The error for a name that is not registered, with the nearest one and a list of all that are."""
     names = sorted(known)

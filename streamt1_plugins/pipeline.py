@@ -107,7 +107,8 @@ def load(  # noqa: PLR0913  as `wrap`, and the device
     loaded = agreed(recipes.load(recipe, overrides), trust, unused=() if model is None else ("model",))
     resolved = resolve(loaded, model, adapter=adapter, given=given)
     folder = model_folder(str(resolved.model))
-    with foreign_code(f"Loading the model {resolved.model!r} with adapter {resolved.adapter.name!r}"):
+    loading = f"Loading the model {resolved.model!r} with adapter {resolved.adapter.name!r}"
+    with torch.random.fork_rng(devices=[]), foreign_code(loading):  # new modules draw their first weights
         pipe = build.adapter(resolved).load(folder)
     placement.place(pipe, resolved.placement, where)
     return StreamPipeline(pipe, resolved, observers or {}, given)
@@ -298,8 +299,10 @@ class StreamPipeline:
         for note in placement.notes(self.pipe, run.recipe, run.device):
             run.tree.note(note)
         with ExitStack() as stack:
+            stack.enter_context(search.workers.fail_together())  # the observers are still to save what there is
             stack.push(lambda kind, error, trace: search.hooks.run_finished(error))
             stack.enter_context(search.workers.fail_together())
+            _check_same(search)
             early_pruning.check(run.recipe, run.session)
             memory_estimate.check(search, self.pipe, self._policies["width"])
             self._rewards.start(run)
@@ -433,3 +436,12 @@ class StreamPipeline:
 
     def _device(self) -> str:
         return str(getattr(self.pipe, "_execution_device", None) or getattr(self.pipe, "device", "cpu"))
+
+
+def _check_same(search: Search) -> None:
+    """Raise `InputError` where the processes that share candidates were called for different videos."""
+    run = search.run
+    calls = search.workers.all_gather((run.prompt, run.seed))
+    if len(set(calls)) > 1:
+        listed = ", ".join(f"{prompt!r} with seed {seed}" for prompt, seed in calls)
+        raise InputError(f"The processes search different videos: {listed}. Give all the same prompt and seed.")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from streamt1_plugins.cli.base import echo
-from streamt1_plugins.errors import InputError
+from streamt1_plugins.errors import FolderInUseError, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 PAUSE = 0.2  # seconds between two readings of the other processes' progress
 
-State = Literal["new", "begun", "done"]
+State = Literal["new", "begun", "done", "in use"]
+REMARKS: dict[State, str] = {"done": "  (exists)", "in use": "  (another process makes it)"}
 
 
 def read_prompts(path: Path) -> list[str]:
@@ -80,9 +81,9 @@ class Batch:
         prints = self.world is None or self.world.rank == 0
         for index in self._turns():
             folder = folder_of(self.out, index, self.prompts[index])
-            made = self._make(folder, self.prompts[index])
+            state = self._make(folder, self.prompts[index])
             if prints:
-                echo(f"[{index + 1}/{len(self.prompts)}] {folder}{'' if made else '  (exists)'}")
+                echo(f"[{index + 1}/{len(self.prompts)}] {folder}{REMARKS.get(state, '')}")
             if self.world is not None and self.group.workers.rank == 0:
                 self.world.status_board.count("finished", 1)
         if prints:
@@ -100,21 +101,30 @@ class Batch:
                 return
             yield index
 
-    def _make(self, folder: Path, prompt: str) -> bool:
-        """Make or finish the run of one prompt; returns False where it was finished before."""
-        from streamt1_plugins.resuming import open_interrupted
+    def _make(self, folder: Path, prompt: str) -> State:
+        """Make or finish the run of one prompt, unless it is finished, or another batch makes it; returns its state."""
+        try:
+            return self._made(folder, prompt)
+        except FolderInUseError:
+            if self.group.workers.size > 1:  # the processes that share the video have to end together
+                raise
+            return "in use"
+
+    def _made(self, folder: Path, prompt: str) -> State:
+        from streamt1_plugins.resuming import open_interrupted, shown_from
         from streamt1_plugins.runs.observers.record import record_to
 
         recipe, workers = self.pipe.recipe.model_dump(mode="json"), self.group.workers
-        state = workers.all_gather(state_of(folder, prompt, recipe) if workers.rank == 0 else "new")[0]
+        state: State = workers.all_gather(state_of(folder, prompt, recipe) if workers.rank == 0 else "new")[0]
         if state == "begun":
             pipe = open_interrupted(folder, self.pipe.pipe, trust=self.pipe.recipe.origin.agreed or self.pipe.recipe)
             pipe.workers = workers
             pipe.complete(pipe.last_run)
         elif state == "new":
+            self.pipe.recipe = shown_from(self.pipe.recipe, folder)
             self.pipe.set_observers(record_to(folder))
             self.pipe(prompt, **self.call)
-        return state != "done"
+        return state
 
     def _wait_for_others(self) -> None:
         while self.world is not None and self.world.status_board.count("finished") < len(self.prompts):

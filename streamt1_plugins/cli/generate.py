@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from pathlib import Path
@@ -88,10 +89,13 @@ def _one(options: GenerateOptions) -> None:
     workers = join(recipe.parallel, options.device).workers
     # Only the first process writes; for the others the folder may exist by now.
     out: Path = workers.all_gather(run_folder(options.out, options.prompt) if workers.rank == 0 else None)[0] or Path()
-    pipe = _loaded(options, _observed(recipe, options.wandb, out), out)
-    pipe.workers = workers
-    with kept(pipe, out):
-        pipe(options.prompt, **options.call())
+    with ExitStack() as stack:
+        if options.out is None:
+            stack.callback(_remove_empty, out)
+        pipe = _loaded(options, _observed(recipe, options.wandb, out), out)
+        pipe.workers = workers
+        with kept(pipe, out):
+            pipe(options.prompt, **options.call())
     if workers.rank == 0:
         show_result(options, pipe, out)
         check_usable(pipe, out)
@@ -104,7 +108,8 @@ def _all(options: GenerateOptions, prompts: Path, world: World | None) -> None:
     found = read_prompts(prompts)
     recipe = _recipe(replace(options, prompt=found[0]))
     group = join(recipe.parallel, options.device, many_prompts=True)
-    pipe = _loaded(replace(options, quiet=True), _observed(recipe, options.wandb, options.out), options.out)
+    recipe = _observed(recipe, options.wandb, options.out, every_process=True)
+    pipe = _loaded(replace(options, quiet=True), recipe, options.out)
     pipe.workers = group.workers
     with stoppable():
         Batch(pipe, found, options.out, options.call(), group, world).run()
@@ -124,19 +129,21 @@ def _recipe(options: GenerateOptions) -> Recipe:
 
 def run_folder(out: Path | None, prompt: str) -> Path:
     """The folder of a run: `out`, which has to be new or empty, or else a new name under runs/."""
-    from streamt1_plugins.runs.files import check_writable
+    from streamt1_plugins.runs.files import check_writable, new_folder
 
-    folder = out or _new_name(Path("runs"), prompt)
-    check_writable(folder)
-    if folder.is_dir() and any(folder.iterdir()):
-        raise OutputError(f"The folder {folder} is not empty. Choose another one with --out, or empty it first.")
-    return folder
+    if out is None:  # made at once: another run may start in the same second
+        return new_folder(Path("runs"), "-".join([f"{datetime.now():%Y%m%d-%H%M%S}", *words_of(prompt)])[:NAME_LENGTH])
+    check_writable(out)
+    if out.is_dir() and any(out.iterdir()):
+        raise OutputError(f"The folder {out} is not empty. Choose another one with --out, or empty it first.")
+    return out
 
 
-def _new_name(parent: Path, prompt: str) -> Path:
-    name = "-".join([f"{datetime.now():%Y%m%d-%H%M%S}", *words_of(prompt)])[:NAME_LENGTH]
-    names = (name, *(f"{name}-{number}" for number in range(2, 1000)))
-    return next(parent / each for each in names if not (parent / each).exists())
+def _remove_empty(out: Path) -> None:
+    """Remove the folder of a run that did not even start, and the one around it where that is empty then."""
+    with suppress(OSError):  # it is not empty, or was not made
+        out.rmdir()
+        out.parent.rmdir()
 
 
 def _loaded(options: GenerateOptions, recipe: Recipe, out: Path) -> StreamPipeline:
@@ -172,12 +179,17 @@ def _resume(options: GenerateOptions, folder: Path) -> None:
         check_usable(pipe, folder)
 
 
-def _observed(recipe: Recipe, project: str | None, out: Path) -> Recipe:
-    """The recipe with the observer wandb, if it or --wandb names a project; wandb shows what the run folder holds."""
+def _observed(recipe: Recipe, project: str | None, out: Path, *, every_process: bool = False) -> Recipe:
+    """The recipe with the observer wandb, if it or --wandb names a project; wandb shows what the run folder holds.
+
+    every_process: each process makes videos of its own.
+    """
     wandb = recipe.observers.get("wandb")
     if wandb is None and project is None:
         return recipe
     options = {"folder": str(out), **(wandb or {}), **({"project": project} if project else {})}
+    if every_process:
+        options["every_process"] = True
     return recipe.model_copy(update={"observers": {**recipe.observers, "wandb": options}})
 
 

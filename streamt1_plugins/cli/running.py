@@ -8,18 +8,19 @@ import sys
 from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout
 from typing import TYPE_CHECKING, Protocol
 
-from streamt1_plugins.cli.base import echo, terminal
-from streamt1_plugins.errors import OutputError, foreign_code
+from streamt1_plugins.cli.base import echo, for_the_command, terminal
+from streamt1_plugins.errors import OutputError, StreamT1Error, foreign_code
+from streamt1_plugins.search.distributed.signals import on_ending
 from streamt1_plugins.text.printable import printable_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from streamt1_plugins.pipeline import StreamPipeline
 
 VIDEO = "video.mp4"
-TERMINATED = 128 + signal.SIGTERM
 
 
 class Output(Protocol):
@@ -53,11 +54,27 @@ def loading(output: Output) -> Iterator[None]:
 
 def quiet_libraries() -> None:
     """Switch off the libraries' bars for loading a folder, which would break into ours; downloads keep theirs."""
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
+    for_the_command(_without_bars())
 
-    diffusers_logging.disable_progress_bar()
-    transformers_logging.disable_progress_bar()
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    from diffusers.utils import logging as of_diffusers
+    from huggingface_hub import utils as of_downloads
+    from transformers.utils import logging as of_transformers
+
+    shown = [each for each in (of_diffusers, of_transformers) if each._tqdm_active]
+    hidden = of_downloads.are_progress_bars_disabled()  # type: ignore[attr-defined]
+    downloads = getattr(of_downloads, f"{'disable' if hidden else 'enable'}_progress_bars")
+    for library in shown:
+        library.disable_progress_bar()
+    downloads()  # which transformers switches too
+    try:
+        yield
+    finally:
+        for library in shown:
+            library.enable_progress_bar()
+        downloads()
 
 
 @contextmanager
@@ -74,27 +91,31 @@ def kept(pipe: StreamPipeline, out: Path) -> Iterator[None]:
     with ExitStack() as stack:
         stack.callback(show_folder)
         ended = foreign_code("The run", passes=(Exception, KeyboardInterrupt))
-        with redirect_stdout(sys.stderr), stoppable(), ended:
+        with redirect_stdout(sys.stderr), stoppable(), ended, _resumable(out):
             yield
         stack.pop_all()
 
 
 @contextmanager
-def stoppable() -> Iterator[None]:
-    """Let SIGTERM end a run as Ctrl-C does, so that it is saved before a machine is taken away."""
-
-    def stop(*_: object) -> None:
-        raise SystemExit(TERMINATED)
+def _resumable(out: Path) -> Iterator[None]:
+    """Where the process that records the run is gone, let another one's error have the command that resumes it."""
+    from streamt1_plugins.runs.journal import JOURNAL
 
     try:
-        before = signal.signal(signal.SIGTERM, stop)
-    except ValueError:  # signals belong to the main thread
         yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    except StreamT1Error as error:
+        if getattr(error, "first_has_ended", False) and (out / JOURNAL).exists():
+            error.args = (f"{error}. Resume with: streamt1 generate --resume {out}",)
+        raise
+
+
+def stoppable() -> AbstractContextManager[None]:
+    """Let SIGTERM and SIGHUP end a run as Ctrl-C does, so that it is saved before a machine is taken away."""
+
+    def stop(found: signal.Signals) -> None:
+        raise SystemExit(128 + found)
+
+    return on_ending(stop)
 
 
 def check_usable(pipe: StreamPipeline, out: Path) -> None:
@@ -109,6 +130,13 @@ def check_usable(pipe: StreamPipeline, out: Path) -> None:
 
 def show_result(output: Output, pipe: StreamPipeline, out: Path) -> None:
     """Print the table, the summary as JSON, or the path alone."""
+    from streamt1_plugins.runs.files import writing
+
+    with writing(f"The run is kept in {out}, but its result could not be printed"):
+        _print_result(output, pipe, out)
+
+
+def _print_result(output: Output, pipe: StreamPipeline, out: Path) -> None:
     from streamt1_plugins.runs.files import to_json
     from streamt1_plugins.runs.observers.console import counted, tree_table
     from streamt1_plugins.runs.observers.folder import RECIPE, SUMMARY, TREE

@@ -65,6 +65,17 @@ def recorded(data: Mapping[str, Any]) -> Recipe:
     return _validated(found, "the recorded recipe").traced(Origin.of(found))
 
 
+def written(text: str, source: str) -> Recipe:
+    """The recipe in the text of a complete recipe file, as a run folder has; `extends` is not followed.
+
+    Raises `RecipeError` for text that is no complete recipe; `source` names it.
+    """
+    data = _yaml(text, source)
+    if not isinstance(data, dict):
+        raise RecipeError(f"{source} is not a recipe: expected keys and values, found {type(data).__name__}.")
+    return _validated(upgraded(data, silent=True), source)
+
+
 def find(source: str | Path) -> Path:
     """The file behind a shipped name or a path."""
     known = names()

@@ -11,6 +11,7 @@ import pytest
 
 from streamt1_plugins import InputError
 from streamt1_plugins.cli.batch import folder_of, read_prompts, state_of
+from streamt1_plugins.runs.files import Claim
 from tests.cli.calling import call, generate, one_line
 from tests.launching import CLI, launch, without_times
 
@@ -54,6 +55,33 @@ def test_running_again_makes_only_what_is_missing(prompts: Path, tmp_path: Path)
     assert trees(tmp_path / "out") == before
     other = launch(1, CLI, *command, "--seed", 7)
     assert "holds a run of another prompt or recipe" in other.stderr
+
+
+def test_every_prompt_has_a_wandb_run_of_its_own_with_its_own_page(
+    prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("wandb")
+    pages: list[str] = []
+    monkeypatch.setattr("streamt1_plugins.runs.observers.wandb.render", lambda folder: pages.append(folder) or "page")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    prompts.write_text("one\nthe second\n")
+    result = call("generate", "--prompts", str(prompts), "--model", "toy", "--out", "out", "--wandb", "mine")
+    assert result.exit_code == 0, result.output
+    folders = [Path("out", name) for name in FOLDERS[:2]]
+    assert pages == list(map(str, folders))
+    assert len({json.loads((folder / "wandb.json").read_text())["id"] for folder in folders}) == 2
+    assert len(list(tmp_path.rglob("*.wandb"))) == 2
+    assert not Path("out/wandb.json").exists()
+
+
+def test_what_another_batch_is_making_is_left_to_it(prompts: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    claim = Claim(out / FOLDERS[1], owner="the other batch")
+    found = call("generate", "--prompts", str(prompts), "--model", "toy", "--out", str(out))
+    claim.release()
+    assert found.exit_code == 0, found.output
+    assert f"{FOLDERS[1]}  (another process makes it)" in found.output
+    assert [(out / name / "video.mp4").exists() for name in FOLDERS] == [True, False, True, True, True]
 
 
 # Reading the file and the folders.

@@ -107,6 +107,17 @@ def test_without_out_the_folder_is_named_by_time_and_prompt() -> None:
     assert len(run_folder(None, "x" * 500).name) <= 80
 
 
+def test_runs_that_start_in_the_same_second_get_folders_of_their_own() -> None:
+    names = [run_folder(None, "the same") for _ in range(20)]
+    assert len(set(names)) == 20
+    assert all(folder.is_dir() for folder in names)
+
+
+def test_a_run_that_does_not_start_leaves_no_folder() -> None:
+    assert call("generate", "a prompt", "--model", "none/such").exit_code != 0
+    assert not Path("runs").exists()
+
+
 def test_ctrl_c_saves_what_was_generated() -> None:
     result = generate("--out", "o", "-o", "observers.interrupting.at=1")
     assert result.exit_code == 130

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from streamt1_plugins.runs.files import VIDEO as VIDEO  # its readers look for it here
 from streamt1_plugins.runs.observers.folder import Folder
 from streamt1_plugins.runs.observers.journal import Journal
 from streamt1_plugins.runs.observers.report import ReportPage
 from streamt1_plugins.runs.observers.video import Video
-
-VIDEO = "video.mp4"
 
 
 def record_to(folder: str | Path, append: bool = False) -> dict[str, object]:
