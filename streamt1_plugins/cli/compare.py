@@ -46,6 +46,7 @@ class CompareOptions:
         list[str] | None, typer.Option("--override", "-o", metavar="KEY=VALUE", help="Change this key in every recipe.")
     ] = None
     num_frames: Annotated[int | None, typer.Option(help="Frames per video. Default: the adapter's.")] = None
+    device: Annotated[str | None, typer.Option(help="Where to run. Default: cuda where there is one, else cpu.")] = None
     match: Annotated[
         Match | None, typer.Option(help="Widen the recipes that search towards the forwards of the most expensive one.")
     ] = None
@@ -67,7 +68,7 @@ def compare(options: CompareOptions) -> None:
     from streamt1_plugins.compare.comparison import Comparison
 
     quiet_libraries()
-    pipelines, prompts = run.Pipelines(options.model), read_prompts(options.prompts)
+    pipelines, prompts = run.Pipelines(options.model, options.device), read_prompts(options.prompts)
     own_prompts = _shard(prompts, options.shard)
     comparison = Comparison(
         recipes=_recipes(options),
@@ -77,6 +78,7 @@ def compare(options: CompareOptions) -> None:
         model=options.model,
         call={} if options.num_frames is None else {"num_frames": options.num_frames},
         allow_circular=options.circular,
+        device=pipelines.device,
     )
     comparison = replace(comparison, recipes=_sized(options, comparison, pipelines), prompts=own_prompts)
     wanted = len(run.missing(comparison, options.out))

@@ -39,13 +39,12 @@ class ServeOptions:
 def serve_reward(options: ServeOptions) -> None:
     """Serve a reward over HTTP until Ctrl-C. A recipe uses it with `where: http://127.0.0.1:8700`."""
     given = dict(_setting(text) for text in options.option or ())
-    import torch
-
     from streamt1_plugins.cli.reward_worker import reward_server
     from streamt1_plugins.cli.running import stoppable
+    from streamt1_plugins.placement import chosen
 
+    device = chosen(options.device)
     _allow_many_connections()
-    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
     with reward_server(options.name, given, device, (options.host, options.port), options.max_mb) as server:
         server.names = (*server.names, *(options.allow_host or ()))
         echo(f"Serving {options.name!r} at {server.url} on {device} (Ctrl-C ends)")
