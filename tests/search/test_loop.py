@@ -12,6 +12,7 @@ import streamt1_plugins as streamt1
 from streamt1_plugins.api.adapter import MemoryPlan
 from streamt1_plugins.errors import PluginError
 from streamt1_plugins.plugins.run_hooks import RunHooks
+from streamt1_plugins.search.retrace import retrace
 from tests.toy import Bright, ToyAdapter, ToyPipeline, ToySession, overflowing
 
 
