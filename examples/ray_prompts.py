@@ -22,9 +22,7 @@ class Maker:
     """A loaded pipeline on one machine of the cluster."""
 
     def __init__(self, model: str, recipe: str, device: str) -> None:
-        self.pipe = streamt1.load(model, recipe)
-        if device != "cpu":
-            self.pipe.to(device)
+        self.pipe = streamt1.load(model, recipe, device=device)
 
     def make(self, prompt: str, folder: Path, frames: int | None) -> str:
         """Make or finish the video of one prompt; returns its path."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from streamt1_plugins import own_call, prompts
+from streamt1_plugins import own_call, placement, prompts
 from streamt1_plugins.api.adapter import HasOwnCall
 from streamt1_plugins.api.run import Cost, Run
 from streamt1_plugins.api.tree import Tree
@@ -89,28 +89,31 @@ def wrap(  # noqa: PLR0913  every argument but the first two has a default, and 
     return StreamPipeline(pipe, completed(loaded, entry, given), observers or {}, given)
 
 
-def load(  # noqa: PLR0913  as `wrap`
+def load(  # noqa: PLR0913  as `wrap`, and the device
     model: str | None = None,
     recipe: str | Path | Mapping[str, Any] | Recipe = "stream-t1",
     *,
     adapter: str | None = None,
+    device: object = None,
     overrides: Sequence[str] = (),
     rewards: Mapping[str, Reward] | None = None,
     policies: Mapping[PolicyKind, object] | None = None,
     observers: Mapping[str, object] | None = None,
     trust: bool | Recipe = False,
 ) -> StreamPipeline:
-    """A model, loaded and wrapped.
+    """A model, loaded, wrapped and placed.
 
-    model: an adapter with a bundled model (default "tinyworld"), a folder or a hub id. The rest is as for `wrap`.
+    model: an adapter with a bundled model (default "tinyworld"), a folder or a hub id. device: where it runs, with the
+    recipe's `placement.offload`; by default `cuda` where there is one, else the CPU. The rest is as for `wrap`.
     """
-    given = Given(rewards or {}, policies or {})
+    given, where = Given(rewards or {}, policies or {}), placement.chosen(device)
     loaded = agreed(recipes.load(recipe, overrides), trust, unused=() if model is None else ("model",))
     resolved = resolve(loaded, model, adapter=adapter, given=given)
     folder = model_folder(str(resolved.model))
     loading = f"Loading the model {resolved.model!r} with adapter {resolved.adapter.name!r}"
     with torch.random.fork_rng(devices=[]), foreign_code(loading):  # new modules draw their first weights
         pipe = build.adapter(resolved).load(folder)
+    placement.place(pipe, resolved.placement, where)
     return StreamPipeline(pipe, resolved, observers or {}, given)
 
 
@@ -227,8 +230,8 @@ class StreamPipeline:
         self._observers = build.observers(self.recipe, observers)
 
     def to(self, *args: Any, **kwargs: Any) -> StreamPipeline:
-        """Move the inner pipeline; returns the wrapper, so that ``pipe = pipe.to("cuda")`` keeps searching."""
-        self.pipe.to(*args, **kwargs)
+        """Move the inner pipeline, with the recipe's `placement.offload`; returns the wrapper, which still searches."""
+        placement.move(self.pipe, self.recipe.placement, *args, **kwargs)
         return self
 
     @OwnSignature
@@ -303,6 +306,8 @@ class StreamPipeline:
         search = self.search(run)
         if not run.session.capabilities.routes and run.recipe.memory.name != "fixed":
             run.tree.note("This pipeline's memory cannot be routed; the search runs without memory sinking.")
+        for note in placement.notes(self.pipe, run.recipe, run.device):
+            run.tree.note(note)
         with ExitStack() as stack:
             stack.enter_context(search.workers.fail_together())  # the observers are still to save what there is
             stack.push(lambda kind, error, trace: search.hooks.run_finished(error))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from streamt1_plugins import own_call, pipeline
+from streamt1_plugins import own_call, pipeline, placement
 from streamt1_plugins.config import load as recipes
 from streamt1_plugins.config.merge import flat
 from streamt1_plugins.errors import InputError, PluginError, RecipeError, foreign_code
@@ -55,10 +55,11 @@ def resume(
     """Resume an interrupted run; returns what the interrupted call would have returned.
 
     The rest of the tree and the video are the same, bit by bit, as without the interruption (with ``search.batch: 1``
-    on the same machine and versions). pipe: needed where the model was not loaded by this package. device: where to
-    load it, None for where it ran. observers: added, by name, to those that record the run. call: arguments that a
-    journal cannot hold (embeddings, callbacks), or new values for others. trust: as for `wrap`; the record is a file.
-    Raises `InputError` where there is nothing to resume, and `TrustError`.
+    on the same machine and versions). pipe: needed where the model was not loaded by this package. device: where it
+    runs; by default a loaded model runs where it ran before, and a given `pipe` stays where it is. observers: added, by
+    name, to those that record the run. call: arguments that a journal cannot hold (embeddings, callbacks), or new
+    values for others. trust: as for `wrap`; the record is a file. Raises `InputError` where there is nothing to resume,
+    and `TrustError`.
     """
     wrapped = open_interrupted(folder, pipe, device=device, observers=observers, trust=trust, **call)
     return wrapped.complete(wrapped.last_run)
@@ -219,17 +220,14 @@ def wrap_again(
     _warn_of_other_versions(recorded)
     if pipe is not None:
         given = vars(pipe.given) if isinstance(pipe, pipeline.StreamPipeline) else {}
-        return pipeline.wrap(pipe, recipe, adapter=recipe.adapter.name, observers=observers, **given)
+        wrapped = pipeline.wrap(pipe, recipe, adapter=recipe.adapter.name, observers=observers, **given)
+        if device is not None:
+            placement.place(wrapped.pipe, recipe.placement, placement.chosen(device))
+        return wrapped
     if recipe.model is None:
         raise InputError(f"{recorded.folder} was made with a pipeline loaded elsewhere: pass that pipeline.")
-    recorded_device = str(recorded.start["device"])
-    if device is None and recorded_device.startswith("cuda") and not torch.cuda.is_available():
-        raise InputError(
-            f"{recorded.folder} was made on {recorded_device}, which this machine does not have. Name another device "
-            "for results that are close but not the same."
-        )
-    loaded, device = pipeline.load(recipe=recipe, observers=observers), device or recorded_device
-    return loaded if device == "cpu" else loaded.to(device)  # models are loaded on the CPU
+    where = placement.chosen(device, str(recorded.start["device"]))
+    return pipeline.load(recipe=recipe, device=where, observers=observers)
 
 
 def begin_again(recorded: RecordedRun, wrapped: StreamPipeline, call: Mapping[str, Any]) -> Run:

@@ -285,6 +285,7 @@ def program_with_a_group(folder: Path) -> Iterator[None]:
 def program_with_wandb(folder: Path) -> Iterator[None]:
     import wandb
 
+    hooks = sys.excepthook, sys.exit
     run = wandb.init(project="theirs", mode="offline", dir=folder, settings=wandb.Settings(console="off"))
     try:
         yield
@@ -293,6 +294,7 @@ def program_with_wandb(folder: Path) -> Iterator[None]:
     finally:
         run.finish()
         wandb.teardown()
+        sys.excepthook, sys.exit = hooks
 
 
 @contextlib.contextmanager

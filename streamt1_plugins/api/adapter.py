@@ -6,17 +6,24 @@ Any class with these methods is an adapter; there is no base class. Shapes: `lat
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from collections.abc import Mapping  # at run time: fields are read by their types
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args, runtime_checkable
 
 from streamt1_plugins.config.schema import MemoryPlan as MemoryPlan  # authors import it from here
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from torch import Generator, Tensor
 
     from streamt1_plugins.api.types import MemoryRoute
+
+
+Feature = Literal["early_pruning", "cost_estimate", "memory_estimate"]
+"""What an adapter may lack: the parts of the protocol that are optional. All else works with every adapter."""
+
+FEATURES: tuple[Feature, ...] = get_args(Feature)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +36,8 @@ class Capabilities:
     `noise_stream`: whether the plain pipeline draws noise per chunk or once for the whole video.
     `stochastic_steps`: `generate` draws from the candidates' generators (re-noising).
     `global_rng`: the pipeline touches torch's global generator.
+    `refusals`: why a feature cannot be offered, by feature: `early_pruning` needs `HasDraft`, `cost_estimate` needs
+    `HasOutline` and `OutlinedSession`, `memory_estimate` needs `HasFootprint`.
     """
 
     max_batch: int | None
@@ -37,6 +46,7 @@ class Capabilities:
     noise_stream: Literal["per_chunk", "whole_video"]
     stochastic_steps: bool
     global_rng: bool = False
+    refusals: Mapping[Feature, str] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,7 @@ class CompareOptions:
         list[str] | None, typer.Option("--override", "-o", metavar="KEY=VALUE", help="Change this key in every recipe.")
     ] = None
     num_frames: Annotated[int | None, typer.Option(help="Frames per video. Default: the adapter's.")] = None
+    device: Annotated[str | None, typer.Option(help="Where to run. Default: cuda where there is one, else cpu.")] = None
     match: Annotated[
         Match | None, typer.Option(help="Widen the recipes that search towards the forwards of the most expensive one.")
     ] = None
@@ -69,7 +70,7 @@ def compare(options: CompareOptions) -> None:
     from streamt1_plugins.compare.comparison import Comparison
 
     quiet_libraries()
-    pipelines = run.Pipelines(options.model)
+    pipelines = run.Pipelines(options.model, options.device)
     comparison = Comparison(
         recipes=_recipes(options),
         prompts=[line.text for line in prompt_lines(options.prompts)],
@@ -78,6 +79,7 @@ def compare(options: CompareOptions) -> None:
         model=options.model,
         call={} if options.num_frames is None else {"num_frames": options.num_frames},
         allow_circular=options.circular,
+        device=pipelines.device,
     )
     run.circular_recipes(comparison)
     lines = prompt_lines(options.prompts, run.checker(comparison))

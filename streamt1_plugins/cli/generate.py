@@ -13,13 +13,13 @@ import typer
 
 from streamt1_plugins.cli.base import SOME_FAILED, Trust, debug_everywhere, takes
 from streamt1_plugins.cli.batch import NAME_LENGTH, Batch, report_problems, words_of
-from streamt1_plugins.cli.launched import as_one_process, check_processes, device_here
-from streamt1_plugins.cli.running import check_usable, console_of, kept, loading, move, show_result, stoppable
+from streamt1_plugins.cli.launched import as_one_process, check_processes
+from streamt1_plugins.cli.running import check_usable, console_of, kept, loading, show_result, stoppable
 from streamt1_plugins.config.overrides import refuse_double
 from streamt1_plugins.config.prompt_file import prompt_lines
 from streamt1_plugins.errors import InputError, OutputError
 from streamt1_plugins.runs.files import check_writable, new_folder
-from streamt1_plugins.search.distributed.launch import is_launched, join
+from streamt1_plugins.search.distributed.launch import join
 
 if TYPE_CHECKING:
     from streamt1_plugins.config.schema import Recipe
@@ -185,11 +185,14 @@ def _loaded(options: GenerateOptions, recipe: Recipe, out: Path) -> StreamPipeli
 
     observers = {**recorders(out, recipe.observers), **console_of(options)}
     with loading(options):
-        pipe = streamt1_plugins.load(
-            options.model, recipe, adapter=options.adapter, observers=observers, trust=options.trust
+        return streamt1_plugins.load(
+            options.model,
+            recipe,
+            adapter=options.adapter,
+            device=options.device,
+            observers=observers,
+            trust=options.trust,
         )
-        move(pipe, options.device or device_here())
-    return pipe
 
 
 def _resume(options: GenerateOptions, folder: Path) -> None:
@@ -201,8 +204,7 @@ def _resume(options: GenerateOptions, folder: Path) -> None:
     from streamt1_plugins.resuming import open_interrupted
 
     with loading(options):
-        device = options.device or (device_here() if is_launched() else None)
-        pipe = open_interrupted(folder, device=device, observers=console_of(options), trust=options.trust)
+        pipe = open_interrupted(folder, device=options.device, observers=console_of(options), trust=options.trust)
     pipe.workers = join(pipe.recipe.parallel, options.device).workers
     with kept(pipe, folder):
         pipe.complete(pipe.last_run)

@@ -6,10 +6,10 @@ import json
 import signal
 import sys
 from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from streamt1_plugins.cli.base import echo, for_the_command, terminal
-from streamt1_plugins.errors import OutputError, StreamT1Error, foreign_code, unknown_name
+from streamt1_plugins.errors import OutputError, StreamT1Error, foreign_code
 from streamt1_plugins.search.distributed.signals import on_ending
 from streamt1_plugins.text.printable import printable_json
 
@@ -18,11 +18,9 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from streamt1_plugins.config.schema import PlacementSettings
     from streamt1_plugins.pipeline import StreamPipeline
 
 VIDEO = "video.mp4"
-ENCODERS = ("text_encoder", "image_encoder")
 
 
 class Output(Protocol):
@@ -77,50 +75,6 @@ def _without_bars() -> Iterator[None]:
         for library in shown:
             library.enable_progress_bar()
         downloads()
-
-
-def move(pipe: StreamPipeline, device: str) -> None:
-    """Bring a loaded model to a device, as the recipe places it."""
-    if pipe.recipe.placement.offload:
-        move_components(pipe.pipe, pipe.recipe.placement, device)
-    elif device != "cpu":  # where models are loaded
-        with foreign_code(f"Moving the model to {device!r}"):
-            pipe.pipe.to(device)
-
-
-def move_components(pipe: Any, settings: PlacementSettings, device: str) -> None:
-    """Move a loaded pipeline to `device`, with the weights of offloaded components kept in CPU memory.
-
-    Raises `UnknownNameError` for a component the pipeline lacks.
-    """
-    import torch
-
-    modules = {name: part for name, part in pipe.components.items() if isinstance(part, torch.nn.Module)}
-    for name in settings.offload:
-        if name not in modules:
-            raise unknown_name("component of the pipeline", name, modules)
-    for name, module in modules.items():
-        with foreign_code(f"Moving {name} to {device!r}"):
-            if name in settings.offload:
-                _offload(name, module, device)
-            else:
-                module.to(device)
-
-
-def _offload(name: str, module: Any, device: str) -> None:
-    """Move an encoder whole when it runs, which it does once, and each layer of another component when that runs."""
-    import accelerate
-    import torch
-
-    offload = accelerate.cpu_offload_with_hook if name.startswith(ENCODERS) else accelerate.cpu_offload
-    offload(module, torch.device(device))
-
-
-def best_device() -> str:
-    """`cuda` where there is one."""
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 @contextmanager

@@ -43,13 +43,12 @@ def serve_reward(options: ServeOptions) -> None:
         if name in given:
             raise RecipeError(f"Option {name!r} is given twice: give it once.")
         given[name] = value
-    import torch
-
     from streamt1_plugins.cli.reward_worker import reward_server
     from streamt1_plugins.cli.running import stoppable
+    from streamt1_plugins.placement import chosen
 
+    device = chosen(options.device)
     _allow_many_connections()
-    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
     with reward_server(options.name, given, device, (options.host, options.port), options.max_mb) as server:
         server.names = (*server.names, *(options.allow_host or ()))
         echo(f"Serving {options.name!r} at {server.url} on {device} (Ctrl-C ends)")

@@ -17,6 +17,7 @@ from streamt1_plugins.api.reward import RewardInput
 from streamt1_plugins.errors import InputError, OutputError, PluginError, RecipeError, StreamT1Error, foreign_code
 from streamt1_plugins.evaluation.outputs import checked
 from streamt1_plugins.pipeline import StreamPipeline, load, wrap
+from streamt1_plugins.placement import chosen, place
 from streamt1_plugins.plugins import build
 from streamt1_plugins.plugins.check import Checked, readable
 from streamt1_plugins.plugins.discovery import discovery
@@ -44,19 +45,22 @@ SHOWN, HEIGHT, QUALITY = 10, 96, 80
 
 
 class Pipelines:
-    """Pipelines by recipe, around one model that is loaded once."""
+    """Pipelines by recipe, around one model that is loaded once, on one device."""
 
-    def __init__(self, model: str | None) -> None:
-        self._model = model
+    def __init__(self, model: str | None, device: str | None = None) -> None:
+        """`device`: by default `cuda` where there is one, else the CPU. Raises `InputError` where it is not there."""
+        self._model, self.device = model, chosen(device)
         self._last: StreamPipeline | None = None
 
     def __call__(self, recipe: Recipe) -> StreamPipeline:
         """The pipeline that runs this recipe."""
         last = self._last
         if last is None:
-            self._last = load(self._model, recipe)
+            self._last = load(self._model, recipe, device=self.device)
         else:
             self._last = wrap(last.pipe, recipe, adapter=last.recipe.adapter.name)
+            if self._last.recipe.placement != last.recipe.placement:
+                place(last.pipe, recipe.placement, self.device)
         return self._last
 
 
@@ -84,9 +88,9 @@ def run(
     make_folder(out)
     comparison.record_to(out)
     judge = build.instance(discovery().rewards[comparison.judge], {}, "judge")
+    pipelines = pipelines or Pipelines(comparison.model, comparison.device)
     with process_kept(), foreign_code(f"Loading judge {comparison.judge!r}"):
-        judge.load("cpu")
-    pipelines = pipelines or Pipelines(comparison.model)
+        judge.load(pipelines.device)
     for label, wanted in groupby(missing(comparison, out), key=lambda each: each[0]):
         pipe = pipelines(comparison.recipes[label])
         for video in wanted:

@@ -121,11 +121,12 @@ class EarlySettings(Section):
     keep: Annotated[float, Field(gt=0, le=1)] = 0.5
 
 
-def cannot_draft(adapter: str | None) -> RecipeError:
-    """The error for early pruning with an adapter that only makes whole candidates."""
+def cannot_draft(adapter: str | None, reason: str = "") -> RecipeError:
+    """The error for early pruning with an adapter that only makes whole candidates, with the adapter's own reason."""
+    because = f" ({reason})" if reason else ""
     return RecipeError(
-        f"early.steps: the adapter {adapter!r} cannot stop between two denoising steps, so it has no previews to prune "
-        "by. Switch early pruning off with early.steps=0."
+        f"early.steps: the adapter {adapter!r} cannot stop between two denoising steps{because}, so it has no previews "
+        "to prune by. Switch early pruning off with early.steps=0."
     )
 
 

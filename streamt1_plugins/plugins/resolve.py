@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamt1_plugins.api.types import HORIZONS
 from streamt1_plugins.config import load as recipes
+from streamt1_plugins.config.schema import cannot_draft
 from streamt1_plugins.config.user_files import user_path
 from streamt1_plugins.errors import RecipeError, UnsupportedPipelineError, foreign_code
 from streamt1_plugins.plugins import build
@@ -98,6 +99,9 @@ def completed(recipe: Recipe, entry: AdapterEntry, given: Given = NOTHING_GIVEN)
     data = loaded.to_data() | {"rewards": build.reward_sections(loaded, given)}
     full = recipes.load(recipes.load(data))  # twice: options as YAML gives them back, lists instead of tuples
     build.check_mixing(full, given)
+    reason = entry.capabilities.refusals.get("early_pruning") if entry.capabilities else None
+    if reason and full.early.steps and full.search.is_wide:
+        raise cannot_draft(entry.name, reason)
     return full.traced(recipe.origin)
 
 

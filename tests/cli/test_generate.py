@@ -144,7 +144,7 @@ def test_ctrl_c_saves_what_was_generated() -> None:
         (["-o", "rewards.long.brigt={}"], "Unknown reward 'brigt'. Did you mean 'bright'?"),
         (["--adapter", "toyy"], "Unknown adapter 'toyy'. Did you mean 'toy'?"),
         (["--seed", "-1"], "seed = -1: Input should be greater than or equal to 0"),
-        (["--device", "nonsense"], "Moving the model to 'nonsense' failed"),
+        (["--device", "nonsense"], "device: 'nonsense' is not the name of a device"),
         (["--out", "file/x"], "The folder file/x cannot be made: .*file is a file."),
         (["--out", "full"], "The folder full is not empty. Choose another one with --out, or empty it first."),
     ],

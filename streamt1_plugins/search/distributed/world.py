@@ -18,10 +18,10 @@ from functools import cache
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch.distributed import ProcessGroupGloo, rendezvous  # type: ignore[attr-defined]
 
 from streamt1_plugins.errors import InputError, StreamT1Error
+from streamt1_plugins.placement import chosen
 from streamt1_plugins.search.distributed.endings import UNKNOWN, EndingWatch
 from streamt1_plugins.search.distributed.signals import on_ending
 from streamt1_plugins.search.distributed.status_board import Status, StatusBoard, part
@@ -256,13 +256,13 @@ _worlds: list[World] = []
 def world(device: str | None = None) -> World:
     """The processes of this launch. After a failure of one of them they are all connected anew.
 
-    device: where to run, by default the GPU of this process's number on its machine, or the CPU where there is none.
+    device: where to run, see `placement.chosen`.
     """
     if _worlds and not _is_over(_worlds[-1]):
         return _worlds[-1]
     store, rank, size = _launch()
     for number in count(len(_worlds)):
-        here = World(rank, size, device or _own_device(), StatusBoard(rank, part(store, PREFIX, number)))
+        here = World(rank, size, chosen(device), StatusBoard(rank, part(store, PREFIX, number)))
         atexit.register(here.close)
         _worlds.append(here)
         if not _is_over(here):  # the others may have failed there without this one
@@ -294,9 +294,3 @@ def _launch() -> tuple[Store, int, int]:
             "torchrun, or unset WORLD_SIZE for one process."
         ) from error
     return store, rank, size
-
-
-def _own_device() -> str:
-    if not torch.cuda.is_available():
-        return "cpu"
-    return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import struct
+import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -26,6 +27,7 @@ BLOCK, HEADER, FILE_HEADER = 32768, 7, 7
 
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    hooks = sys.excepthook, sys.exit  # which a run of the tests' own changes
     for name in ("WANDB_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR", "WANDB_ARTIFACT_DIR"):
         monkeypatch.setenv(name, str(tmp_path / "wandb"))
     monkeypatch.setenv("WANDB_SILENT", "true")
@@ -33,6 +35,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
         monkeypatch.delenv(name, raising=False)
     (tmp_path / "wandb").mkdir()
     yield
+    sys.excepthook, sys.exit = hooks
     wandb.teardown()  # or it would keep this test's folders for the next one
 
 
@@ -274,7 +277,6 @@ def test_whatever_breaks_is_said_once_and_the_run_goes_on(
 
 def test_wandb_is_not_imported_until_a_run_starts() -> None:
     import subprocess
-    import sys
 
     code = "import sys, streamt1_plugins.runs.observers.wandb as w; w.Wandb(); sys.exit('wandb' in sys.modules)"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

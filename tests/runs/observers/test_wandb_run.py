@@ -19,11 +19,13 @@ wandb = pytest.importorskip("wandb")
 
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    hooks = sys.excepthook, sys.exit  # which a run of the tests' own changes
     monkeypatch.setenv("WANDB_DIR", str(tmp_path))
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
     wandb.teardown()
     yield
+    sys.excepthook, sys.exit = hooks
     wandb.teardown()
 
 
