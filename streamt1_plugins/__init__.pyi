@@ -5,6 +5,7 @@ from .api.adapter import Capabilities as Capabilities
 from .api.adapter import Decoded as Decoded
 from .api.adapter import Draft as Draft
 from .api.adapter import Footprint as Footprint
+from .api.adapter import HasCheck as HasCheck
 from .api.adapter import HasDraft as HasDraft
 from .api.adapter import HasDraws as HasDraws
 from .api.adapter import HasFootprint as HasFootprint
@@ -40,6 +41,7 @@ from .api.types import MemoryRoute as MemoryRoute
 from .api.types import Node as Node
 from .api.types import Proposal as Proposal
 from .api.types import Reading as Reading
+from .config.prompt_file import read_prompts as read_prompts
 from .config.schema import Recipe as Recipe
 from .errors import ContractError as ContractError
 from .errors import InputError as InputError

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
@@ -57,6 +58,10 @@ class TrustError(InputError, ValueError):
 
 class OutputError(StreamT1Error, OSError):
     """A result could not be written; the message lists what was kept."""
+
+
+class FolderInUseError(OutputError, BlockingIOError):
+    """Another run is writing to the run folder; the message names its process."""
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
@@ -153,7 +158,7 @@ class _ForeignCode:
         self._signals.end()
         if os.getpid() != self._process:
             os._exit(error is not None)  # a copy that the plugin forked: the caller's work is not its to continue
-        if error is None or (self._signals.seen and not isinstance(error, Exception)):
+        if error is None or error is self._signals.raised or (self._signals.seen and not isinstance(error, Exception)):
             return
         if isinstance(error, self._passes) and not isinstance(error, _NEVER_PASS) and not _is_imitation(error):
             return
@@ -170,10 +175,11 @@ _WATCHED = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "S
 
 
 class _SignalWatch:
-    """Notes whether a signal is handled from now until `end`: what its handler raises is nobody's failure."""
+    """Notes whether a signal is handled from now until `end`, and what its handler `raised`: it is nobody's failure."""
 
     def __init__(self) -> None:
         self.seen = False
+        self.raised: BaseException | None = None
         self._handlers: dict[int, Callable[[int, FrameType | None], Any]] = {}
         with suppress(ValueError):  # another thread than the main one: no handler runs there
             for number in _WATCHED:
@@ -184,7 +190,10 @@ class _SignalWatch:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.seen = True
-        self._handlers[number](number, frame)
+        try:
+            self._handlers[number](number, frame)
+        finally:
+            self.raised = sys.exc_info()[1]
 
     def end(self) -> None:
         for number, handler in self._handlers.items():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from streamt1_plugins import own_call, prompts
+from streamt1_plugins import own_call, placement, prompts
 from streamt1_plugins.api.adapter import HasOwnCall
 from streamt1_plugins.api.run import Cost, Run
 from streamt1_plugins.api.tree import Tree
@@ -21,6 +21,7 @@ from streamt1_plugins.own_call import OWN_ARGUMENTS, OwnSignature
 from streamt1_plugins.plugins import build
 from streamt1_plugins.plugins.acting import agreed
 from streamt1_plugins.plugins.build import NOTHING_GIVEN, Given
+from streamt1_plugins.plugins.check import readable
 from streamt1_plugins.plugins.resolve import completed, model_folder, resolve, resolve_adapter
 from streamt1_plugins.plugins.run_hooks import RunHooks, decides
 from streamt1_plugins.runs.observers.callback import OnChunkEnd
@@ -78,35 +79,41 @@ def wrap(  # noqa: PLR0913  every argument but the first two has a default, and 
 
     Raises `UnsupportedPipelineError`, `RecipeError`, `InputError`, `UnknownNameError` or `TrustError`.
     """
-    given = Given(rewards or {}, policies or {})
+    given, model = Given(rewards or {}, policies or {}), None
     if isinstance(pipe, StreamPipeline):
-        pipe, adapter = pipe.pipe, adapter or pipe.recipe.adapter.name
-    loaded = agreed(recipes.load(recipe, overrides), trust)  # before anything is made of it
+        pipe, adapter, model = pipe.pipe, adapter or pipe.recipe.adapter.name, pipe.recipe.model
+    loaded = agreed(recipes.load(recipe, overrides), trust, unused=("model",))  # before anything is made of it
+    # The recipe records what ran: a pipeline loaded elsewhere is not the model that it names.
+    loaded = loaded.model_copy(update={"model": model})
     entry = resolve_adapter(pipe, adapter or loaded.adapter.name)
     return StreamPipeline(pipe, completed(loaded, entry, given), observers or {}, given)
 
 
-def load(  # noqa: PLR0913  as `wrap`
+def load(  # noqa: PLR0913  as `wrap`, and the device
     model: str | None = None,
     recipe: str | Path | Mapping[str, Any] | Recipe = "stream-t1",
     *,
     adapter: str | None = None,
+    device: object = None,
     overrides: Sequence[str] = (),
     rewards: Mapping[str, Reward] | None = None,
     policies: Mapping[PolicyKind, object] | None = None,
     observers: Mapping[str, object] | None = None,
     trust: bool | Recipe = False,
 ) -> StreamPipeline:
-    """A model, loaded and wrapped.
+    """A model, loaded, wrapped and placed.
 
-    model: an adapter with a bundled model (default "tinyworld"), a folder or a hub id. The rest is as for `wrap`.
+    model: an adapter with a bundled model (default "tinyworld"), a folder or a hub id. device: where it runs, with the
+    recipe's `placement.offload`; by default `cuda` where there is one, else the CPU. The rest is as for `wrap`.
     """
-    given = Given(rewards or {}, policies or {})
+    given, where = Given(rewards or {}, policies or {}), placement.chosen(device)
     loaded = agreed(recipes.load(recipe, overrides), trust, unused=() if model is None else ("model",))
     resolved = resolve(loaded, model, adapter=adapter, given=given)
     folder = model_folder(str(resolved.model))
-    with foreign_code(f"Loading the model {resolved.model!r} with adapter {resolved.adapter.name!r}"):
+    loading = f"Loading the model {resolved.model!r} with adapter {resolved.adapter.name!r}"
+    with torch.random.fork_rng(devices=[]), foreign_code(loading):  # new modules draw their first weights
         pipe = build.adapter(resolved).load(folder)
+    placement.place(pipe, resolved.placement, where)
     return StreamPipeline(pipe, resolved, observers or {}, given)
 
 
@@ -219,13 +226,12 @@ class StreamPipeline:
     def set_observers(self, observers: Mapping[str, object]) -> None:
         """Replace the caller's observers, from the next call on."""
         # Those given by the caller come first: what the recipe adds, such as wandb, may show the files they wrote.
-        added = {name: each for name, each in build.observers(self.recipe).items() if name not in observers}
         self._callers = dict(observers)
-        self._observers = self._callers | added
+        self._observers = build.observers(self.recipe, observers)
 
     def to(self, *args: Any, **kwargs: Any) -> StreamPipeline:
-        """Move the inner pipeline; returns the wrapper, so that ``pipe = pipe.to("cuda")`` keeps searching."""
-        self.pipe.to(*args, **kwargs)
+        """Move the inner pipeline, with the recipe's `placement.offload`; returns the wrapper, which still searches."""
+        placement.move(self.pipe, self.recipe.placement, *args, **kwargs)
         return self
 
     @OwnSignature
@@ -251,6 +257,14 @@ class StreamPipeline:
         except (InputError, UnsupportedPipelineError) as error:
             return self._passed_on(call, str(error).rstrip("."), error)
         return self.complete(run)
+
+    def _check_several(self, calls: Sequence[Mapping[str, Any]]) -> None:
+        """Raise `InputError` before the first of several videos where a later one could not be made or kept."""
+        if len(calls) > 1:
+            build.refuse_single_places(self._observers, f"this call makes {len(calls)}")
+            for each in calls:
+                if isinstance(each.get("prompt"), str):
+                    readable(each["prompt"], ((bound.name, bound.reward) for bound in self._rewards.bound))
 
     def complete(self, run: Run) -> Any:
         """Search an open run to its end and close it; returns what the call returns."""
@@ -292,9 +306,13 @@ class StreamPipeline:
         search = self.search(run)
         if not run.session.capabilities.routes and run.recipe.memory.name != "fixed":
             run.tree.note("This pipeline's memory cannot be routed; the search runs without memory sinking.")
+        for note in placement.notes(self.pipe, run.recipe, run.device):
+            run.tree.note(note)
         with ExitStack() as stack:
+            stack.enter_context(search.workers.fail_together())  # the observers are still to save what there is
             stack.push(lambda kind, error, trace: search.hooks.run_finished(error))
             stack.enter_context(search.workers.fail_together())
+            _check_same(search)
             early_pruning.check(run.recipe, run.session)
             memory_estimate.check(search, self.pipe, self._policies["width"])
             self._rewards.start(run)
@@ -381,7 +399,8 @@ class StreamPipeline:
     def _made(self, call: Mapping[str, Any]) -> Any:
         """The videos of a call, a session each."""
         calls = prompts.split(call, self.recipe.seed if self._has_seed else None)
-        outputs = [self.complete(self._opened(each)) for each in calls]
+        self._check_several(calls)
+        outputs = prompts.made(calls, lambda each: self.complete(self._opened(each)))
         return outputs[0] if len(calls) == 1 else prompts.joined(outputs)
 
     def _opened(self, call: Mapping[str, Any]) -> Run:
@@ -428,3 +447,12 @@ class StreamPipeline:
 
     def _device(self) -> str:
         return str(getattr(self.pipe, "_execution_device", None) or getattr(self.pipe, "device", "cpu"))
+
+
+def _check_same(search: Search) -> None:
+    """Raise `InputError` where the processes that share candidates were called for different videos."""
+    run = search.run
+    calls = search.workers.all_gather((run.prompt, run.seed))
+    if len(set(calls)) > 1:
+        listed = ", ".join(f"{prompt!r} with seed {seed}" for prompt, seed in calls)
+        raise InputError(f"The processes search different videos: {listed}. Give all the same prompt and seed.")

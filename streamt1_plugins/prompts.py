@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +12,9 @@ import torch
 from streamt1_plugins.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+
+log = logging.getLogger("streamt1")
 
 NOT_TEXTS = ("num_videos_per_prompt", "prompt_template")
 """Arguments with "prompt" in their names that hold no texts, embeddings or masks, one per prompt."""
@@ -40,6 +44,32 @@ def split(call: Mapping[str, Any], seed: int | None) -> list[dict[str, Any]]:
         {name: _of_prompt(name, value, i // copies, count) for name, value in rest.items()} | generator
         for i, generator in enumerate(generators)
     ]
+
+
+def made(calls: Sequence[Mapping[str, Any]], make: Callable[[Mapping[str, Any]], Any]) -> list[Any]:
+    """The output of `make` for each call, in order.
+
+    Where one of several fails, whatever it raises has the attribute `outputs`, the list of those before it.
+    """
+    outputs: list[Any] = []
+    with ExitStack() as stack:
+        stack.push(lambda kind, error, trace: _keep(outputs, len(calls), error))
+        for call in calls:
+            outputs.append(make(call))
+    return outputs
+
+
+def _keep(outputs: list[Any], count: int, error: BaseException | None) -> None:
+    """Attach the finished videos to an error that ends a call of several."""
+    if error is None or count == 1:
+        return
+    error.outputs = outputs  # type: ignore[attr-defined]
+    log.warning(
+        "Video %d of %d was not made. The attribute `outputs` of the error has the %d before it.",
+        len(outputs) + 1,
+        count,
+        len(outputs),
+    )
 
 
 def joined(outputs: Sequence[Any]) -> Any:

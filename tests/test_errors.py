@@ -145,3 +145,18 @@ def test_any_value_can_be_shown() -> None:
     assert shown(Mute) == repr(Mute)
     assert shown([1] * 1000).startswith("[1, 1")
     assert len(shown([1] * 1000)) < 250
+
+
+def test_what_the_handler_of_a_signal_raises_is_no_failure_of_the_plugin() -> None:
+    def stop(*_: object) -> None:
+        raise RecipeError("another process has ended")
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        with (
+            pytest.raises(RecipeError, match="another process has ended"),
+            foreign_code("Reward 'x'", passes=PluginError),
+        ):
+            signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ import streamt1_plugins as streamt1
 from streamt1_plugins import prompts as many
 from streamt1_plugins.errors import InputError
 from tests.adapters.tiny import tiny_pipeline
+from tests.toy import Bright, ToyPipeline
 
 CALL: dict[str, Any] = {"height": 32, "width": 32, "num_frames": 21, "max_sequence_length": 16}
 SMALL = ("search.candidates=2", "search.top_k=1", "rewards.long.dynamics={}")
@@ -125,3 +128,37 @@ def test_videos_are_counted() -> None:
 def test_lists_that_do_not_fit_are_explained(call: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         many.split(call, 42)
+
+
+def test_videos_made_before_a_failure_are_kept(caplog: pytest.LogCaptureFixture) -> None:
+    pipe = streamt1.wrap(ToyPipeline(), "plain")
+    with pytest.raises(InputError, match="The prompt is empty") as caught:
+        pipe(["a", "b", "", "c"])
+    assert [each.shape[0] for each in caught.value.outputs] == [12, 12]  # type: ignore[attr-defined]
+    assert "Video 3 of 4 was not made" in caplog.text
+
+
+def test_several_videos_are_never_written_to_one_file(tmp_path: Path) -> None:
+    path = tmp_path / "v.mp4"
+    for recipe, observers in (({"video": {"path": str(path)}}, {}), ({}, streamt1.record_to(tmp_path / "run"))):
+        pipe = streamt1.wrap(ToyPipeline(), {"extends": "plain", "observers": recipe}, observers=observers)
+        for call in ({"prompt": ["a", "b"]}, {"prompt": "a", "num_videos_per_prompt": 2}):
+            with pytest.raises(InputError, match=r"The observer '\w+' writes one run, to .*, and this call makes 2"):
+                pipe(**call)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_prompt_that_a_reward_cannot_read_is_found_before_the_first_video() -> None:
+    pipe = streamt1.wrap(ToyPipeline(), rewards={"choosy": Choosy()})
+    with pytest.raises(InputError, match="Reward 'choosy' cannot read this prompt"):
+        pipe(["word", "two words"])
+    assert pipe.run is None
+
+
+@dataclass
+class Choosy(Bright):
+    """Reads prompts of one word."""
+
+    def check_prompt(self, prompt: str) -> None:
+        if " " in prompt:
+            raise InputError("it reads one word.")

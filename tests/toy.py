@@ -202,6 +202,8 @@ class Picky(Reward):
         bad = [i for i, ids in enumerate(inp.frame_ids) if inp.chunk == self.chunk and self._is_bad(ids[-1][0])]
         if bad and self.how == "raise":
             raise ZeroDivisionError("no luck")
+        if bad and self.how == "stop":
+            raise KeyboardInterrupt
         scores[bad] = float("nan")
         return RewardOutput(scores)
 

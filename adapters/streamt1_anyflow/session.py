@@ -70,6 +70,7 @@ class AnyFlowSession:
         pipe._num_timesteps = (self.num_chunks - len(plan.given)) * self._steps()
         self._host.apply(pipe)
         self._root = self._begun()
+        self._before_noise = self.generator.get_state()
 
     def root(self) -> History:
         """The history before the first generated chunk: empty, or the video to continue."""
@@ -83,6 +84,9 @@ class AnyFlowSession:
         if generator is not self.generator:
             return self._normal(self._plan.partition[history.index], generator)
         if self._plain_noise is None:
+            if history.index > self._root.index:  # a resumed call, whose generator has drawn all of it before
+                generator = torch.Generator(generator.device)
+                generator.set_state(self._before_noise)
             noise = self._normal(sum(self._plan.partition), generator)
             self._plain_noise = torch.split(noise, list(self._plan.partition), dim=2)
         return self._plain_noise[history.index]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,7 +10,7 @@ from diffusers import HeliosPyramidPipeline
 from diffusers.pipelines.helios.pipeline_output import HeliosPipelineOutput
 
 from streamt1_helios import PLAIN
-from streamt1_plugins.api.adapter import Capabilities, Decoded, History
+from streamt1_plugins.api.adapter import Decoded, History
 from streamt1_seams import HostCallback, appended, denormalised, postprocessed, shadowed, uncompiled, unless_global
 
 if TYPE_CHECKING:
@@ -21,13 +21,8 @@ if TYPE_CHECKING:
     from streamt1_helios.condition import Condition
     from streamt1_plugins.api.types import MemoryRoute
 
-PYRAMID = Capabilities(
-    max_batch=1,  # between its stages it draws noise for all rows from the first generator it is given
-    routes=frozenset(),
-    decode="independent",
-    noise_stream="per_chunk",
-    stochastic_steps=True,
-)
+# Between its stages it draws noise for all rows from the first generator it is given.
+PYRAMID = replace(PLAIN, max_batch=1, stochastic_steps=True)
 
 
 @dataclass(frozen=True, slots=True)

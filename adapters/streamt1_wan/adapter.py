@@ -17,6 +17,7 @@ from streamt1_plugins.errors import InputError, RecipeError
 from streamt1_seams import check_finite, check_folder, check_text_encoder, uncompiled
 from streamt1_wan.footprint import Call, footprint
 from streamt1_wan.given import encode, given_frames
+from streamt1_wan.limits import limits_of
 from streamt1_wan.lora import LORA_FILE
 from streamt1_wan.outline import outlined
 from streamt1_wan.processor import AttentionOptions, ContextAttention, RmsNorm
@@ -130,6 +131,16 @@ class CausalWanAdapter:
         chunks = count_chunks(request, self.chunk_frames, LATENT_FRAME, sys.maxsize)
         steps = self.steps or (len(self.timesteps),)
         return outlined(steps, 2 if request.is_guided else 1, chunks, self.chunk_frames)
+
+    def check(self, model: str, call: Mapping[str, Any]) -> None:
+        """Raise `InputError` for a call that the model cannot make, as far as its configurations show."""
+        request = parse(call if "prompt" in call else {**call, "prompt": "any"}, self._defaults())
+        limits = limits_of(model)
+        if limits is None:
+            count_chunks(request, self.chunk_frames, LATENT_FRAME, sys.maxsize)
+        else:
+            check_size(request, limits.token_size)
+            count_chunks(request, self.chunk_frames, limits.latent_frame, limits.latent_frames)
 
     def footprint(self, model: str, memory: MemoryPlan, num_frames: int | None = None) -> Footprint | None:
         """Memory of a call, with the dtypes of `load`; None where the model is not on this machine.

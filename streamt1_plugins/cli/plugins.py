@@ -73,6 +73,12 @@ def offers(found: Discovery) -> dict[str, list[dict[str, Any]]]:
             for entry in found.adapters.values()
             if entry.capabilities
         ],
+        "refusals": [
+            {"adapter": entry.name, "feature": feature.replace("_", " "), "reason": reason}
+            for entry in found.adapters.values()
+            if entry.capabilities
+            for feature, reason in entry.capabilities.refusals.items()
+        ],
         "rewards": [
             {"name": entry.name, "origin": entry.origin, "extra": entry.extra, "target": entry.path}
             for entry in found.rewards.values()

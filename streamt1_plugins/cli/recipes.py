@@ -10,7 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from streamt1_plugins.cli.base import USER_ERROR, complain, echo, terminal
-from streamt1_plugins.errors import OutputError, StreamT1Error, foreign_code
+from streamt1_plugins.config.user_files import user_path
+from streamt1_plugins.errors import InputError, OutputError, StreamT1Error, foreign_code
 from streamt1_plugins.text.printable import one_line
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def show(
     """Print a recipe as YAML."""
     from streamt1_plugins.config import load as recipes
 
-    text = _resolved(recipe).to_yaml() if resolved else recipes.find(recipe).read_text(encoding="utf-8")
+    text = _resolved(recipe).to_yaml() if resolved else recipes.read(recipes.find(recipe))
     echo(text, nl=False)
 
 
@@ -53,7 +54,8 @@ def copy(
     """Copy a recipe to a file, to change it."""
     from streamt1_plugins.config import load as recipes
 
-    text = recipes.find(recipe).read_text(encoding="utf-8")
+    text = recipes.read(recipes.find(recipe))
+    file = user_path(file)
     if file.exists() and not force:
         raise OutputError(f"{file} exists. Overwrite it with --force.")
     _write(file, text)
@@ -66,12 +68,16 @@ def validate(
         list[str], typer.Argument(metavar="NAME|FILE...", help="Shipped recipes or YAML files.", show_default=False)
     ],
     num_frames: Annotated[int | None, typer.Option(help="Frames of the video. Default: the adapter's.")] = None,
+    prompts: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Check the prompts of this file too, one per line.")
+    ] = None,
 ) -> None:
     """Check recipes, every key, name and option, and print the cost and the memory of a video. Loads no weights."""
     bad = 0
     for recipe in recipes:
         try:
             resolved = _resolved(recipe)
+            _check_calls(resolved, num_frames, prompts)
             lines = [_cost(resolved, num_frames), _memory(resolved, num_frames), *_waiting(resolved)]
         except StreamT1Error as error:
             bad += 1
@@ -92,14 +98,14 @@ def schema(
     if file is None:
         echo(json_schema.text(), nl=False)
     else:
-        _write(file, json_schema.text())
+        _write(user_path(file), json_schema.text())
         echo(file)
 
 
 @app.command()
 def diff(recipe: Name, other: Name) -> None:
     """Show the keys in which two recipes differ, with every default written out."""
-    from streamt1_plugins.config.load import flat
+    from streamt1_plugins.config.merge import flat
 
     first, second = (flat(_resolved(each).model_dump(mode="json")) for each in (recipe, other))
     keys = [key for key in {**first, **second} if key != "description" and first.get(key) != second.get(key)]
@@ -159,8 +165,27 @@ def _resolved(name: str) -> Recipe:
 
     recipe = resolve(name)
     build.rewards(recipe)
-    build.observers(recipe)
+    build.observers(recipe, _recording(recipe))
     return recipe
+
+
+def _recording(recipe: Recipe) -> dict[str, object]:
+    """The observers that `generate` adds."""
+    from streamt1_plugins.runs.observers.record import recorders
+
+    return recorders("runs/NAME", recipe.observers)
+
+
+def _check_calls(recipe: Recipe, num_frames: int | None, prompts: Path | None) -> None:
+    """Raise `InputError` for a length, or for prompts of a file, that `generate` would refuse."""
+    from streamt1_plugins.config.prompt_file import prompt_lines
+    from streamt1_plugins.plugins.check import Checked
+
+    checked, call = Checked.of(recipe, _recording(recipe)), {} if num_frames is None else {"num_frames": num_frames}
+    checked.call(call)
+    lines = [] if prompts is None else prompt_lines(user_path(prompts), lambda prompt: checked.prompt(prompt, call))
+    if wrong := [f"line {line.number}: {line.problem}" for line in lines if line.problem]:
+        raise InputError(f"{prompts}: {'; '.join(wrong)}")
 
 
 def _line(path: Path) -> str:

@@ -54,10 +54,13 @@ def replay(options: ReplayOptions) -> None:
 
 def _regenerate(options: ReplayOptions, recorded: RecordedRun) -> None:
     from streamt1_plugins.replay import path_to, replayed
+    from streamt1_plugins.runs.files import check_plain
     from streamt1_plugins.runs.observers.video import write_video
 
     end = path_to(recorded, options.node)[-1].id
     out = _folder(options, options.run / f"replay-{end}")
+    if options.out is None:
+        check_plain(out, folder=True)
     with loading(options), replayed(options.run, end, device=options.device, trust=options.trust) as run:
         out.mkdir(parents=True, exist_ok=True)
         write_video(chain.from_iterable(run.beams[0].history.frames), out / VIDEO, run.session.fps)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import sys
 import time
@@ -33,6 +34,22 @@ LOCAL = ("127.0.0.1", 0)  # on any free port
 
 
 @contextmanager
+def loggers_kept(library: str) -> Iterator[None]:
+    """A context for a library that sets up its loggers: level, handlers and propagation come back."""
+    names = [f"{library}.{part}" for part in ("access", "asgi", "error")]
+    before = [
+        (each, each.level, each.propagate, [*each.handlers]) for each in map(logging.getLogger, [library, *names])
+    ]
+    try:
+        yield
+    finally:
+        for log, level, propagate, handlers in before:
+            log.setLevel(level)
+            log.propagate = propagate
+            log.handlers[:] = handlers
+
+
+@contextmanager
 def reward_server(
     name: str, options: Mapping[str, Any], device: str = "cpu", address: tuple[str, int] = LOCAL, max_mb: int = 1024
 ) -> Iterator[RewardServer]:
@@ -41,10 +58,12 @@ def reward_server(
     max_mb: the largest request; 1024 holds 47 chunks of 12 frames of 480 x 832.
     """
     from streamt1_plugins.evaluation.remote.server import RewardServer  # here: its libraries are optional
+    from streamt1_plugins.placement import checked
 
+    checked(device, "device")
     reward = build.instance(discovery().rewards[name], options, "option")
     offered = offer(name, reward, max_mb * 2**20)
-    with closing(RewardServer(address, reward, offered, device, shared_token())) as server:
+    with loggers_kept("uvicorn"), closing(RewardServer(address, reward, offered, device, shared_token())) as server:
         with foreign_code(f"Loading reward {name!r}"):
             reward.load(device)
         try:

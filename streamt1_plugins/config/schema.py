@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 
-from streamt1_plugins.config.rewards import RewardSettings, Section
+from streamt1_plugins.config import yaml12
+from streamt1_plugins.config.rewards import MOST, Count, RewardSettings, Seconds, Section
 from streamt1_plugins.config.trust import Origin
 from streamt1_plugins.errors import RecipeError
-from streamt1_plugins.text.printable import printable
 
 PARTS = ("adapter", "width", "noise", "scoring", "selection", "memory")
 """The sections that name one part each; its options stand beside the name."""
@@ -19,7 +18,7 @@ PARTS = ("adapter", "width", "noise", "scoring", "selection", "memory")
 class Part(Section):
     """A plugin by name; every other key is one of its options. A bare string is a name without options."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow")
     name: str
 
     @model_validator(mode="before")
@@ -77,11 +76,17 @@ class SearchSettings(Section):
     `streamt1_plugins.search.offload` for what each costs.
     """
 
-    candidates: Annotated[int, Field(ge=1)] = 2
-    top_k: Annotated[int, Field(ge=1)] = 2
-    batch: Annotated[int, Field(ge=1)] = 1
+    candidates: Count = 2
+    top_k: Count = 2
+    batch: Count = 1
     final: Literal["whole_video", "last_chunk"] = "whole_video"
     offload: Literal["none", "cpu", "recompute"] = "none"
+
+    @model_validator(mode="after")
+    def _is_not_a_slip(self) -> SearchSettings:
+        if self.candidates * self.top_k > MOST:
+            raise ValueError(f"candidates * top_k = {self.candidates * self.top_k} candidates a chunk, at most {MOST}")
+        return self
 
     @property
     def is_wide(self) -> bool:
@@ -98,9 +103,9 @@ class MemoryPlan(Section):
     the model's bfloat16 a decay of 0.999 changes almost nothing.
     """
 
-    sink_chunks: Annotated[int, Field(ge=1)] = 1
-    window_chunks: Annotated[int, Field(ge=1)] = 3
-    max_sink_chunks: Annotated[int, Field(ge=1)] = 5
+    sink_chunks: Count = 1
+    window_chunks: Count = 3
+    max_sink_chunks: Count = 5
     ema_decay: Annotated[float, Field(ge=0, le=1)] = 0.999
     sink_precision: Literal["float32", "model"] = "float32"
 
@@ -112,15 +117,16 @@ class EarlySettings(Section):
     keep: the share of a chunk's candidates that is finished, never fewer than `search.top_k`.
     """
 
-    steps: Annotated[int, Field(ge=0)] = 0
+    steps: Annotated[int, Field(ge=0, le=MOST)] = 0
     keep: Annotated[float, Field(gt=0, le=1)] = 0.5
 
 
-def cannot_draft(adapter: str | None) -> RecipeError:
-    """The error for early pruning with an adapter that only makes whole candidates."""
+def cannot_draft(adapter: str | None, reason: str = "") -> RecipeError:
+    """The error for early pruning with an adapter that only makes whole candidates, with the adapter's own reason."""
+    because = f" ({reason})" if reason else ""
     return RecipeError(
-        f"early.steps: the adapter {adapter!r} cannot stop between two denoising steps, so it has no previews to prune "
-        "by. Switch early pruning off with early.steps=0."
+        f"early.steps: the adapter {adapter!r} cannot stop between two denoising steps{because}, so it has no previews "
+        "to prune by. Switch early pruning off with early.steps=0."
     )
 
 
@@ -134,9 +140,9 @@ class ParallelSettings(Section):
     thumbnails: whether candidates of other processes have pictures on the run's page.
     """
 
-    candidates: Annotated[int, Field(ge=1)] | None = None
-    prompts: Annotated[int, Field(ge=1)] | None = None
-    timeout: Annotated[float, Field(gt=0)] = 600.0
+    candidates: Count | None = None
+    prompts: Count | None = None
+    timeout: Seconds = 600.0
     send: Literal["latents", "decoded"] = "latents"
     thumbnails: bool = True
 
@@ -149,7 +155,7 @@ class PlacementSettings(Section):
     own, see `rewards`.
     """
 
-    offload: tuple[str, ...] = ()
+    offload: Annotated[tuple[str, ...], Field(strict=False)] = ()
     check: bool = True
 
 
@@ -196,8 +202,4 @@ class Recipe(Section):
 
     def to_yaml(self) -> str:
         """The recipe as YAML that loads back to an equal one."""
-        data = self.model_dump(mode="json")
-        text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
-        if printable(text) != text:  # with characters that would steer a terminal: spell them out
-            return yaml.safe_dump(data, sort_keys=False)
-        return text
+        return yaml12.write(self.model_dump(mode="json"))

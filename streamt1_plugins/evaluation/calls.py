@@ -42,7 +42,8 @@ class RewardCalls:
         """
         settings = bound.settings
         if settings.device != "auto":
-            inp = inp.to(settings.device)
+            with foreign_code(f"Moving the inputs of reward {bound.name!r} to {settings.device!r}"):
+                inp = inp.to(settings.device)
         self.run.cost.readings += len(inp.prompts)
         try:
             self.pool.load(bound, self.run)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamt1_plugins.api.types import HORIZONS
 from streamt1_plugins.errors import InputError, PluginError, RecipeError, TrustError, foreign_code, shown
+from streamt1_plugins.placement import AUTO, checked
 from streamt1_plugins.process_state import process_kept
 
 if TYPE_CHECKING:
@@ -39,6 +40,16 @@ class BoundReward:
         if self.horizon not in self.reward.horizons:
             served = ", ".join(self.reward.horizons)
             raise RecipeError(f"rewards.{self.horizon}.{self.name}: {self.name!r} serves only the horizons {served}.")
+
+    def device(self, default: str) -> str:
+        """Where the reward runs, `default` where the recipe leaves it open.
+
+        Raises `RecipeError` for a device that this machine does not have; a server has devices of its own.
+        """
+        named = self.settings.device
+        if named == AUTO or (self.settings.where is not None and self.settings.where.url is not None):
+            return default
+        return checked(named, f"rewards.{self.horizon}.{self.name}.device", RecipeError)
 
 
 def problems(reward: Reward) -> Iterator[str]:
@@ -88,6 +99,8 @@ class RewardPool:
         Raises `RecipeError` for a horizon that a reward does not serve, `InputError` where one lacks a prompt.
         """
         for bound in self.bound:
+            bound.device(run.device)
+        for bound in self.bound:
             if not bound.settings.offload:
                 self.load(bound, run)
             bound.check_horizon()
@@ -109,8 +122,7 @@ class RewardPool:
     def load(self, bound: BoundReward, run: Run) -> None:
         """Bring a reward to its own device, or to the run's where the recipe leaves it open; once."""
         if id(bound.reward) not in self._loaded:
-            device = run.device if bound.settings.device == "auto" else bound.settings.device
-            self._call(bound, run, "Loading", lambda: bound.reward.load(device))
+            self._call(bound, run, "Loading", lambda: bound.reward.load(bound.device(run.device)))
             self._loaded[id(bound.reward)] = bound.reward
 
     def offload(self) -> None:

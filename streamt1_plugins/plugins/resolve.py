@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from streamt1_plugins.api.types import HORIZONS
 from streamt1_plugins.config import load as recipes
+from streamt1_plugins.config.schema import cannot_draft
+from streamt1_plugins.config.user_files import user_path
 from streamt1_plugins.errors import RecipeError, UnsupportedPipelineError, foreign_code
 from streamt1_plugins.plugins import build
 from streamt1_plugins.plugins.build import NOTHING_GIVEN, Given
@@ -27,7 +29,7 @@ def model_folder(model: str) -> str:
     """The folder of a bundled model by its adapter's name; a folder or hub id as it is."""
     bundled = discovery().adapters.get(model)
     if not bundled or not bundled.model:
-        return model
+        return str(user_path(model)) if model.startswith("~") else model
     function = load_target(bundled.model, f"The model of {bundled.name!r} of {bundled.origin}")
     with foreign_code(f"The model of {bundled.name!r} of {bundled.origin}"):
         return str(function())
@@ -80,13 +82,13 @@ def _known() -> str:
 def completed(recipe: Recipe, entry: AdapterEntry, given: Given = NOTHING_GIVEN) -> Recipe:
     """The recipe with every default written out: with the `given` objects it reproduces the run."""
     data = recipe.to_data()
-    options = build.options_of(build.instance(entry, recipe.adapter.options, "adapter"))
+    options = build.written_options(build.instance(entry, recipe.adapter.options, "adapter"))
     data["adapter"] = {"name": entry.name, **options}
     for kind, policy in build.policies(recipe, given).items():
         if kind in given.policies:
             data[kind] = {"name": type(policy).__name__, **build.plain_options(policy)}
         else:
-            data[kind] = {"name": getattr(recipe, kind).name, **build.options_of(policy)}
+            data[kind] = {"name": getattr(recipe, kind).name, **build.written_options(policy)}
     for name, reward in given.rewards.items():
         if not any(name in data["rewards"][horizon] for horizon in HORIZONS):
             for horizon in reward.horizons:
@@ -97,6 +99,9 @@ def completed(recipe: Recipe, entry: AdapterEntry, given: Given = NOTHING_GIVEN)
     data = loaded.to_data() | {"rewards": build.reward_sections(loaded, given)}
     full = recipes.load(recipes.load(data))  # twice: options as YAML gives them back, lists instead of tuples
     build.check_mixing(full, given)
+    reason = entry.capabilities.refusals.get("early_pruning") if entry.capabilities else None
+    if reason and full.early.steps and full.search.is_wide:
+        raise cannot_draft(entry.name, reason)
     return full.traced(recipe.origin)
 
 

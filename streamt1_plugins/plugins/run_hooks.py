@@ -8,6 +8,7 @@ from streamt1_plugins.api.candidate import Candidate
 from streamt1_plugins.api.types import Proposal
 from streamt1_plugins.errors import PluginError, StreamT1Error, foreign_code, shown
 from streamt1_plugins.plugins.implementations import implements, log, new_manager, register
+from streamt1_plugins.runs.files import WAY_ON
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -98,7 +99,7 @@ class RunHooks:
     def run_finished(self, error: BaseException | None) -> None:
         """Inform every plugin, even when one of them fails: what the others save must not depend on a full disk.
 
-        Raises the first failure of a plugin; after an `error` failures are only logged, so that users see the error.
+        Raises the failures of plugins as one error; after an `error` they are only logged, so that users see the error.
         """
         failures: list[StreamT1Error] = []
         for name, plugin in self._manager.list_name_plugin():
@@ -109,7 +110,7 @@ class RunHooks:
             except StreamT1Error as failure:
                 failures.append(failure)
         if failures and error is None:
-            raise failures[0]
+            raise _joined(failures)
         for hidden in failures:
             log.warning("%s", hidden)
 
@@ -142,3 +143,12 @@ class RunHooks:
         rivals = [i.plugin_name for i in implementations if not (i.wrapper or i.hookwrapper)]
         if len(rivals) > 1:
             raise PluginError(f"{hook} has {len(rivals)} answers in this run ({', '.join(rivals)}). Name one only.")
+
+
+def _joined(failures: Sequence[StreamT1Error]) -> StreamT1Error:
+    """The first of several errors with the messages of all; what to do about a full disk stands at the end, once."""
+    if len(failures) == 1:
+        return failures[0]
+    parts = [str(failure).partition(WAY_ON) for failure in failures]
+    way_on = next((mark + folder for _, mark, folder in parts if mark), "")
+    return type(failures[0])(" ".join([*(problem.strip() for problem, *_ in parts), way_on]).strip())

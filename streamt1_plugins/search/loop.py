@@ -13,6 +13,7 @@ from streamt1_plugins.errors import PluginError
 from streamt1_plugins.search.early_pruning import EarlyPruning
 from streamt1_plugins.search.expand import Expander
 from streamt1_plugins.search.offload import Offload, released
+from streamt1_plugins.search.out_of_memory import explained
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -48,8 +49,13 @@ class Search:
     def chunks(self) -> Generator[Chunk, None, None]:
         """Search, yielding each chunk after its survivors are committed to ``run.beams``, best first.
 
-        A run that has beams already continues from them; ``run.stop`` ends it early.
+        A run that has beams already continues from them; ``run.stop`` ends it early. Raises `OutOfMemoryError` where
+        not even one candidate at a time fits.
         """
+        with explained(self.run):
+            yield from self._chunks()
+
+    def _chunks(self) -> Generator[Chunk, None, None]:
         run, early = self.run, EarlyPruning(self.expander, self.evaluator)
         run.beams = tuple(map(self.offload.offload_beam, run.beams or (self._root(),)))
         self.hooks.run_started()

@@ -195,9 +195,12 @@ def test_plugins_by_file_join_those_installed(files: list[str]) -> None:
     assert '"name": "tinyworld"' in result.stdout
 
 
-def test_processes_started_later_inherit_them(files: list[str]) -> None:
+def test_processes_that_the_command_starts_inherit_them(files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[str]] = []
+    monkeypatch.setattr("streamt1_plugins.cli.plugins.offers", lambda _: seen.append(named()) or {})
     call("--plugin", files[0], "plugins")
-    assert named() == [str(Path(files[0]).absolute())]
+    assert seen == [[str(Path(files[0]).absolute())]]
+    assert named() == [], "the program that called the command does not"
 
 
 def test_their_commands_are_listed(files: list[str]) -> None:

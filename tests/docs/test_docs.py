@@ -148,7 +148,7 @@ def test_every_calibration_is_documented() -> None:
 
 def test_the_recipe_example_is_valid() -> None:
     (text,) = re.findall(r"```yaml\n(.*?)```", TEXTS["recipes.md"], flags=re.DOTALL)
-    loaded = recipe.load(recipe.yaml.safe_load(text))
+    loaded = recipe.load(recipe.yaml12.read(text, "the example"))
     assert (loaded.search.candidates, loaded.memory.name, list(loaded.rewards.long)) == (
         4,
         "reward_feedback",

@@ -256,7 +256,6 @@ TEXTS = {
         ("tinyworld", "negative_prompt"): "text",
         ("wan", "negative_prompt"): "text",
     },
-    "noise": {("propagate", "device"): "by value"},
     "reward": {
         **{(name, "model"): "by value" for name in ("clipscore", "pickscore", "hpsv2", "laion-aesthetic", "hpsv3")},
         **{(name, "model"): "by value" for name in ("background-consistency", "subject-consistency", "videoalign")},

@@ -26,7 +26,7 @@ def propagate(**options: Any) -> Any:
 
 def test_options_are_the_fields_with_their_types() -> None:
     assert propagate(sigma=1, seeds="release") == Propagate(1.0, "release", "cpu")
-    assert build.options_of(propagate(sigma="0.5")) == {"sigma": 0.5, "seeds": "fresh", "device": "cpu"}
+    assert build.options_of(propagate(sigma=0.5)) == {"sigma": 0.5, "seeds": "fresh", "device": "cpu"}
 
 
 def test_an_unknown_option_gets_a_guess_and_the_known_ones() -> None:

@@ -12,7 +12,7 @@ import streamt1_plugins as streamt1
 from streamt1_plugins.api.adapter import MemoryPlan
 from streamt1_plugins.errors import PluginError
 from streamt1_plugins.plugins.run_hooks import RunHooks
-from streamt1_plugins.replay import follow
+from streamt1_plugins.search.retrace import retrace
 from tests.toy import Bright, ToyAdapter, ToyPipeline, ToySession, overflowing
 
 
@@ -220,7 +220,7 @@ def test_a_recorded_path_can_be_walked_again_at_plain_cost() -> None:
     first = run()
     pipe = streamt1.wrap(ToyPipeline())
     again = pipe.begin("a prompt")
-    follow(pipe.search(again), first.tree, first.run.beams[0].path)
+    retrace(pipe.search(again), first.tree, [first.run.beams[0].path])
     (beam,) = again.beams
     assert torch.equal(torch.cat(beam.history.frames), first.video)
     assert beam.history.memory == first.run.beams[0].history.memory
@@ -231,7 +231,7 @@ def test_a_search_goes_on_from_given_beams() -> None:
     first = run()
     pipe = streamt1.wrap(ToyPipeline())
     again = pipe.begin("a prompt")
-    follow(pipe.search(again), first.tree, first.run.beams[0].path[:2])
+    retrace(pipe.search(again), first.tree, [first.run.beams[0].path[:2]])
     chunks = [chunk.index for chunk in pipe.search(again).chunks()]
     assert chunks == [2, 3]
 

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from streamt1_plugins.config.user_files import user_path
 from streamt1_plugins.errors import UnreachableError, brief
 from streamt1_plugins.evaluation.remote.wire import TOKEN
 
@@ -35,7 +36,14 @@ class ServerProcess:
         self.token = secrets.token_hex(16)
         self._folder = tempfile.TemporaryDirectory(prefix="streamt1-reward-")
         log, port = (Path(self._folder.name) / file for file in ("log.txt", "port.txt"))
-        command = [str(place.python), "-m", "streamt1_plugins.cli.reward_worker", name, "--device", device]
+        command = [
+            str(user_path(str(place.python))),
+            "-m",
+            "streamt1_plugins.cli.reward_worker",
+            name,
+            "--device",
+            device,
+        ]
         command += ["--options", json.dumps(dict(options)), "--port-file", str(port)]
         env = {**os.environ, TOKEN: self.token}
         try:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -35,7 +37,7 @@ class Console:
     plain: bool = False
 
     def __post_init__(self) -> None:
-        self._terminal = Terminal(stderr=True)
+        self._terminal = Terminal(file=_StandardError())
         self._bar: _Bar | None = None
         self._noted = 0
 
@@ -68,6 +70,31 @@ class Console:
 
     def _print(self, text: str) -> None:
         self._terminal.print(one_line(text), markup=False, soft_wrap=True)
+
+
+class _StandardError:
+    """Standard error, whose text is lost where it is a terminal or a pipe that was closed: a run is worth more."""
+
+    @property
+    def rich_proxied_file(self) -> _StandardError:
+        """What rich writes to while a bar is shown: its own stand-in for standard error would lead back here."""
+        return self
+
+    def write(self, text: str) -> int:
+        with suppress(OSError, ValueError):
+            return int(_behind_a_bar(sys.stderr).write(text))
+        return 0
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            _behind_a_bar(sys.stderr).flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(_behind_a_bar(sys.stderr), name)
+
+
+def _behind_a_bar(stream: Any) -> Any:
+    return getattr(stream, "rich_proxied_file", stream)
 
 
 class _Bar(Progress):

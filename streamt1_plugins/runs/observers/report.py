@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from streamt1_plugins.api.hookspecs import hookimpl
-from streamt1_plugins.runs.files import MEGABYTE, warned, writing
+from streamt1_plugins.runs.files import MEGABYTE, finishing, warned
 from streamt1_plugins.runs.journal import JOURNAL
 from streamt1_plugins.runs.report import PAGE, write_page
 from streamt1_plugins.runs.report.strips import StripKeeper
@@ -62,7 +62,7 @@ class ReportPage:
             return
         folder = Path(self.path)
         if (folder / JOURNAL).exists():
-            with writing(f"The page {folder / PAGE} could not be written"):
+            with finishing(f"The page {folder / PAGE} could not be written", folder):
                 write_page(folder)
         else:
             log.warning("No %s in %s: the page needs the observer `journal` with the same path.", PAGE, folder)
