@@ -7,6 +7,7 @@ from .api.adapter import Draft as Draft
 from .api.adapter import Footprint as Footprint
 from .api.adapter import HasCheck as HasCheck
 from .api.adapter import HasDraft as HasDraft
+from .api.adapter import HasDraws as HasDraws
 from .api.adapter import HasFootprint as HasFootprint
 from .api.adapter import HasOutline as HasOutline
 from .api.adapter import HasOwnCall as HasOwnCall
@@ -19,6 +20,7 @@ from .api.candidate import Beam as Beam
 from .api.candidate import Candidate as Candidate
 from .api.hookspecs import hookimpl as hookimpl
 from .api.image_reward import ImageReward as ImageReward
+from .api.noise import chunk_noise as chunk_noise
 from .api.register import PolicyKind as PolicyKind
 from .api.register import RegisterAdapter as RegisterAdapter
 from .api.register import RegisterPolicy as RegisterPolicy

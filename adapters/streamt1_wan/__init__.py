@@ -18,7 +18,7 @@ CAPABILITIES = Capabilities(
     routes=frozenset({"discard", "ema", "append"}),
     decode="carried",
     noise_stream="per_chunk",
-    stochastic_steps=True,
+    stochastic_steps=False,
 )
 
 

@@ -11,6 +11,7 @@ from diffusers.pipelines.wan.pipeline_output import WanPipelineOutput
 from diffusers.utils.torch_utils import randn_tensor
 
 from streamt1_plugins.api.adapter import Draft, History
+from streamt1_plugins.api.noise import ONE_DRAW
 from streamt1_plugins.api.routed_memory import evict, remember
 from streamt1_plugins.errors import InputError
 from streamt1_seams import PROPOSED, appended, decode_chunk, postprocessed
@@ -59,10 +60,10 @@ class CausalWanSession:
     closed leaves no trace. `generate` and `decode` run the candidates they are given as one batch: given one at a time
     they are reproducible to the last bit whatever their number, together they are within float tolerance.
 
-    Noise comes in the paper's order, per chunk from one generator: the initial noise, then one draw for every step but
-    the last. `forwards` counts every row of a batch: with guidance a candidate has two. An interrupted call skips every
-    further step, as `WanPipeline` does. What a callback changes lasts: in a plain run for the rest of the video, in a
-    search for the rest of the candidate's chunk.
+    A chunk takes its draws in the paper's order: the initial noise, then one for every step but the last. `forwards`
+    counts every row of a batch: with guidance a candidate has two. An interrupted call skips every further step, as
+    `WanPipeline` does. What a callback changes lasts: in a plain run for the rest of the video, in a search for the
+    rest of the candidate's chunk.
     """
 
     capabilities = CAPABILITIES
@@ -96,17 +97,28 @@ class CausalWanSession:
         """
         given = self._plan.request.latents
         if given is None:
-            return self._normal([generator])
+            return self.redraw(history, generator)
         if generator is not self.generator:
             raise InputError(f"The argument 'latents' cannot be used in a search: {PROPOSED}.")
         frames = self._plan.noise_shape[0]
         return given[:, :, history.index * frames : (history.index + 1) * frames].to(self._plan.text)
 
+    def draws(self, history: History) -> int:
+        """Draws of the next chunk: one per denoising step."""
+        return self.steps(history)
+
+    def redraw(self, history: History, generator: Generator) -> Tensor:
+        """Standard normal noise ``[1, C, F, h, w]`` in the transformer's dtype."""
+        text = self._plan.text
+        noise: Tensor = randn_tensor(self._plan.noise_shape, generator, text.device, text.dtype)
+        return noise.transpose(0, 1).unsqueeze(0)
+
     @torch.no_grad()
     def generate(self, history: History, noise: Tensor, generators: Sequence[Generator]) -> Tensor:
-        """Denoise N candidates, ``[N, C, F, h, w]`` to the same shape, each re-noised from its own generator."""
-        conditions = self._own if self._is_plain(generators) else self._conditions()
-        return self._denoise(history, noise, generators, range(self.steps(history)), conditions)
+        """Denoise N candidates to ``[N, C, F, h, w]``, from all draws or from the initial ones and generators."""
+        plain = self._is_plain(generators)
+        conditions = self._own if plain else self._conditions()
+        return self._denoise(history, self._all_draws(history, noise, generators), None, conditions, plain=plain)
 
     def steps(self, history: History) -> int:
         """Denoising steps of the next chunk."""
@@ -114,22 +126,23 @@ class CausalWanSession:
 
     @torch.no_grad()
     def draft(self, history: History, noise: Tensor, generators: Sequence[Generator], steps: int) -> list[Draft]:
-        """The first `steps` of N candidates. The next step needs their estimate and what callbacks have changed."""
-        conditions = self._conditions()
-        estimates = self._denoise(history, noise, generators, range(steps), conditions)
+        """The first `steps` of N candidates. The others need their estimate, their draws and what callbacks changed."""
+        conditions, draws = self._conditions(), self._all_draws(history, noise, generators)
+        estimates = self._denoise(history, draws[:, :steps], None, conditions)
         texts = torch.split(conditions.text.expand(len(noise), -1, -1, -1), 1)
-        states = [(steps, Conditions(text, conditions.guidance_scale)) for text in texts]
-        return [Draft(row, state) for row, state in zip(torch.split(estimates, 1), states, strict=True)]
+        own = [Conditions(text, conditions.guidance_scale) for text in texts]
+        rows = zip(torch.split(estimates, 1), torch.split(draws[:, steps:], 1), own, strict=True)
+        return [Draft(estimate, (rest, changed)) for estimate, rest, changed in rows]
 
     @torch.no_grad()
     def finish_drafts(self, history: History, drafts: Sequence[Draft], generators: Sequence[Generator]) -> Tensor:
         """The remaining steps of drafts with the same number of finished steps, ``[N, C, F, h, w]``."""
-        if len({(done, conditions.text.shape, conditions.guidance_scale) for done, conditions in _states(drafts)}) > 1:
-            each = zip(drafts, generators, strict=True)  # a callback has set them apart
-            return torch.cat([self.finish_drafts(history, [draft], [generator]) for draft, generator in each])
-        done, conditions = drafts[0].state[0], joined([conditions for _, conditions in _states(drafts)])
+        rests, conditions = zip(*(draft.state for draft in drafts), strict=True)
+        if len({(each.text.shape, each.guidance_scale) for each in conditions}) > 1:
+            pairs = zip(drafts, generators, strict=True)  # a callback has set them apart
+            return torch.cat([self.finish_drafts(history, [draft], [generator]) for draft, generator in pairs])
         estimates = torch.cat([draft.latents for draft in drafts])
-        return self._denoise(history, estimates, generators, range(done, self.steps(history)), conditions)
+        return self._denoise(history, torch.cat(rests), estimates, joined(list(conditions)))
 
     @torch.no_grad()
     def decode(self, history: History, latents: Tensor) -> list[Decoded]:
@@ -167,27 +180,38 @@ class CausalWanSession:
         self._steps.close()
         self._pipe.maybe_free_model_hooks()
 
+    def _all_draws(self, history: History, noise: Tensor, generators: Sequence[Generator]) -> Tensor:
+        """``[N, D, C, F, h, w]``; draws after the initial ones come from the generators where they are not given."""
+        if noise.ndim > ONE_DRAW:
+            return noise
+        others = range(self.draws(history) - 1)
+        drawn = [[self.redraw(history, generator) for _ in others] for generator in generators]
+        return torch.stack([noise, *(torch.cat(each) for each in zip(*drawn, strict=True))], 1)
+
     def _denoise(
         self,
         history: History,
-        latents: Tensor,
-        generators: Sequence[Generator],
-        steps: range,
+        draws: Tensor,
+        estimate: Tensor | None,
         conditions: Conditions,
+        *,
+        plain: bool = False,
     ) -> Tensor:
-        """The clean estimate ``[N, C, F, h, w]`` after these `steps` of the chunk's schedule.
+        """The clean estimate ``[N, C, F, h, w]`` after a step per draw ``[N, D, C, F, h, w]``.
 
-        `latents` are noise where the first step is among them, and the estimate of the step before where it is not:
-        every later step begins with re-noising that.
+        None for `estimate` starts at the noisiest step; otherwise it is that of the step before the first of these, and
+        they are the chunk's last steps. Every step but the noisiest begins with re-noising the estimate.
         """
-        context, schedule, plain = self._context(history), self._schedule(history), self._is_plain(generators)
+        context, schedule = self._context(history), self._schedule(history)
         self._steps.begin(conditions, len(schedule), plain=plain)
-        for step in steps:
+        latents = draws[:, 0] if estimate is None else estimate
+        first = 0 if estimate is None else len(schedule) - draws.shape[1]
+        for step, noise in enumerate(draws.unbind(1), first):
             if self._steps.stopped():
                 break
             timestep, sigma = schedule.timesteps[step], schedule.sigmas[step]
             self._steps.at(timestep)
-            noisy = renoise(latents, self._normal(generators), sigma) if step else latents
+            noisy = renoise(latents, noise, sigma) if step else noise
             latents = flow_to_x0(self._flow(noisy, timestep, context, conditions), noisy, sigma)
             latents = self._steps.ended(step, timestep, latents, conditions)
             self._steps.advance(plain=plain)
@@ -262,13 +286,3 @@ class CausalWanSession:
             context = Context(past, rotation)
             self._assembled = (history.memory, context)
         return self._assembled[1]
-
-    def _normal(self, generators: Sequence[Generator]) -> Tensor:
-        """One draw per generator, made as ``[F, C, h, w]`` and returned as ``[N, C, F, h, w]``."""
-        text = self._plan.text
-        draws = [randn_tensor(self._plan.noise_shape, generator, text.device, text.dtype) for generator in generators]
-        return torch.stack(draws).transpose(1, 2)
-
-
-def _states(drafts: Sequence[Draft]) -> list[tuple[int, Conditions]]:
-    return [draft.state for draft in drafts]

@@ -1,7 +1,8 @@
 """The protocols of pipeline adapters and of their sessions, which work on immutable histories.
 
-Any class with these methods is an adapter; there is no base class. Shapes: `latents` and `noise` are
-``[N, C, F, h, w]`` (N candidates, F latent frames of one chunk), frames ``[T, 3, H, W]`` float in ``[0, 1]``.
+Any class with these methods is an adapter; there is no base class. Shapes: `latents` are ``[N, C, F, h, w]`` (N
+candidates, F latent frames of one chunk), and so is `noise`, or ``[N, D, C, F, h, w]`` where a chunk takes D draws (see
+`HasDraws`); frames are ``[T, 3, H, W]`` float in ``[0, 1]``.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class Capabilities:
     `routes`: the routes its memory understands; empty where there is no KV memory to route.
     `decode`: `carried` (causal decoder state), `independent` (every chunk alone) or `blended` (revises earlier frames).
     `noise_stream`: whether the plain pipeline draws noise per chunk or once for the whole video.
-    `stochastic_steps`: `generate` draws from the candidates' generators (re-noising).
+    `stochastic_steps`: `generate` draws from the candidates' generators (noise inside the pipeline's own steps).
     `global_rng`: the pipeline touches torch's global generator.
     `refusals`: why a feature cannot be offered, by feature: `early_pruning` needs `HasDraft`, `cost_estimate` needs
     `HasOutline` and `OutlinedSession`, `memory_estimate` needs `HasFootprint`.
@@ -146,6 +147,7 @@ class Session(Protocol):
     def generate(self, history: History, noise: Tensor, generators: Sequence[Generator]) -> Tensor:
         """Denoised latents of N candidates of the next chunk, ``[N, C, F, h, w]``; memory is read only.
 
+        generators: for draws that are not part of `noise`, in the order of the candidates.
         The result has as many frames as the noise, or fewer where part of the noise covers frames that are there.
         """
 
@@ -164,6 +166,22 @@ class Session(Protocol):
 
     def close(self) -> None:
         """Give the pipeline back as it was."""
+
+
+@runtime_checkable
+class HasDraws(Protocol):
+    """A session whose chunk takes several draws, all of which it accepts as one value. Optional.
+
+    With noise ``[N, D, C, F, h, w]`` (D = `draws`, the initial noise first, then one draw per step that adds noise),
+    `generate` and `draft` are pure functions of history and noise. Given the initial noise alone, ``[N, C, F, h, w]``,
+    the session takes the other draws from the generators.
+    """
+
+    def draws(self, history: History) -> int:
+        """How many draws the next chunk takes: the initial noise, which `draw` returns, and later ones."""
+
+    def redraw(self, history: History, generator: Generator) -> Tensor:
+        """One later draw of the next chunk, ``[1, C, F, h, w]``."""
 
 
 @runtime_checkable

@@ -40,8 +40,8 @@ class Candidate(Node):
 class Beam:
     """A surviving branch: everything its next candidates need, shared and never changed.
 
-    `path` holds the chosen node of every chunk so far, oldest first. `noise` is the initial noise of the last chunk
-    after mixing. `rank` is the place in the last selection, 0 = best.
+    `path` holds the chosen node of every chunk so far, oldest first. `noise` is the noise of the last chunk after
+    mixing. `rank` is the place in the last selection, 0 = best.
     """
 
     history: History

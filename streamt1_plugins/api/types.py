@@ -70,10 +70,10 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """One way to branch a beam: a seed and the initial noise ``[1, C, F, h, w]`` that it leads to.
+    """One way to branch a beam: a seed and the noise that it leads to, see `api.noise`.
 
-    `generator` made the first draw; stochastic sampling steps continue the same stream. `propagated`: `noise` mixes in
-    the parent's noise.
+    `generator` made it; a session that draws more noise than it hands out continues the same stream. `propagated`:
+    `noise` mixes in the parent's noise.
     """
 
     seed: int

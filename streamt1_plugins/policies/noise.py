@@ -1,4 +1,4 @@
-"""Stream-Scaled Noise Propagation (paper, unit 1): a chunk's initial noise mixes in its parent's proven noise."""
+"""Stream-Scaled Noise Propagation (paper, unit 1): a chunk's noise mixes in its parent's proven noise."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from pydantic import Field
 
 from streamt1_plugins.api.hookspecs import hookimpl
+from streamt1_plugins.api.noise import chunk_noise, draws_of
 from streamt1_plugins.api.types import Proposal
 from streamt1_plugins.config.rewards import Device
 from streamt1_plugins.errors import RecipeError
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from streamt1_plugins.api.candidate import Beam
     from streamt1_plugins.api.run import Run
     from streamt1_plugins.api.types import Chunk
+
+
+Draws = Literal["initial", "all"]
 
 
 def propagate(parent: Tensor, fresh: Tensor, sigma: float) -> Tensor:
@@ -51,15 +55,32 @@ def release_seed(base: int, chunk: int, parent: int, index: int, last: int | Non
     return last if index == 0 else (base + 1000 * chunk + 100 * parent + index) % 2**64
 
 
+def inherited(parent: Tensor, fresh: Tensor, sigma: float, draws: Draws) -> Tensor | None:
+    """`fresh` noise of a chunk with the parent's mixed in, draw by draw; None where the two have no draw in common.
+
+    The draws are matched by their place; where one of the chunks takes more of them, its later ones stay fresh. Chunks
+    of another length (a short last one) have nothing to inherit.
+    """
+    ours, theirs = draws_of(fresh), draws_of(parent)
+    if ours.shape[2:] != theirs.shape[2:]:
+        return None
+    shared = 1 if draws == "initial" else min(ours.shape[1], theirs.shape[1])
+    mixed = torch.cat([propagate(theirs[:, :shared], ours[:, :shared], sigma), ours[:, shared:]], 1)
+    return mixed.view_as(fresh)
+
+
 @dataclass(frozen=True)
 class Propagate:
     """Branches a beam into as many proposals as the width policy wants.
 
-    sigma: weight of the parent's noise, 0 is fresh noise only. seeds: `fresh` (collision free) or `release` (parity).
+    sigma: weight of the parent's noise, 0 is fresh noise only. draws: what inherits, the `initial` noise of a chunk
+    (the paper), or `all` draws of its sampler where the adapter hands them out; where every step adds fresh noise, the
+    initial noise alone may own next to nothing of a chunk. seeds: `fresh` (collision free) or `release` (parity).
     device: where noise is drawn; on "cpu" every machine draws the same.
     """
 
     sigma: Annotated[float, Field(ge=-1, le=1)] = -0.1
+    draws: Draws = "initial"
     seeds: Literal["fresh", "release"] = "fresh"
     device: Device = "cpu"
 
@@ -76,8 +97,7 @@ class Propagate:
 
     def _proposal(self, session: Session, beam: Beam, seed: int) -> Proposal:
         generator = torch.Generator(self.device).manual_seed(seed)
-        fresh = session.draw(beam.history, generator)
-        # Chunks of another length (a short last one) cannot inherit: their noise stays fresh, as the tree records.
-        inherits = self.sigma != 0 and beam.noise is not None and beam.noise.shape == fresh.shape
-        noise = propagate(beam.noise, fresh, self.sigma) if inherits and beam.noise is not None else fresh
-        return Proposal(seed, noise, generator, propagated=inherits)
+        fresh = chunk_noise(session, beam.history, generator)
+        mixes = self.sigma != 0 and beam.noise is not None
+        mixed = inherited(beam.noise, fresh, self.sigma, self.draws) if mixes and beam.noise is not None else None
+        return Proposal(seed, fresh if mixed is None else mixed, generator, propagated=mixed is not None)

@@ -15,6 +15,7 @@ import torch
 
 from streamt1_plugins.api.adapter import Decoded
 from streamt1_plugins.api.candidate import Candidate
+from streamt1_plugins.api.noise import chunk_noise, initial
 from streamt1_plugins.api.types import Proposal, node_id
 from streamt1_plugins.api.workers import SingleProcess
 from streamt1_plugins.errors import PluginError
@@ -56,7 +57,7 @@ class Branch(NamedTuple):
 
     def placeholder(self, chunk: Chunk, summary: Summary) -> Candidate:
         """The candidate where another process has its tensors."""
-        decoded, nothing = Decoded(summary.frames.float() / 255), self.proposal.noise[:, :, :0]
+        decoded, nothing = Decoded(summary.frames.float() / 255), initial(self.proposal.noise)[:, :, :0]
         return self.candidate(
             chunk, self.beam, latents=nothing, decoded=decoded, seconds=summary.seconds, location="elsewhere"
         )
@@ -95,7 +96,7 @@ class Expander:
         session = self.run.session
         if self.run.is_plain:
             own = session.generator
-            return [Proposal(self.run.seed, session.draw(beam.history, own), own)]
+            return [Proposal(self.run.seed, chunk_noise(session, beam.history, own), own)]
         proposals = self.hooks.propose_noise(chunk, beam, width)
         if not proposals:
             raise PluginError("streamt1_propose_noise returned no proposals; a beam needs at least one.")
@@ -194,7 +195,7 @@ def problem_of(latents: Tensor, decoded: Decoded) -> str | None:
 
 
 def noise(batch: Sequence[Branch]) -> Tensor:
-    """The initial noise of a batch, ``[N, C, F, h, w]``."""
+    """The noise of a batch, candidates first."""
     return torch.cat([branch.proposal.noise for branch in batch])
 
 

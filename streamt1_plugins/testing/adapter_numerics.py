@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from streamt1_plugins.api.adapter import HasDraft, History
+from streamt1_plugins.api.adapter import HasDraft, HasDraws, History
+from streamt1_plugins.api.noise import chunk_noise
 from streamt1_plugins.testing.adapter_case import (
     AdapterCase,
     candidate,
@@ -67,6 +68,17 @@ class AdapterNumerics(AdapterCase):
                 found.append([candidate(session, parent, seed)[0] for seed in (1, 2)])
         check_same(found[0][0], found[1][0])
         assert not torch.equal(found[0][0], found[0][1]), "another seed made the same candidate"
+
+    def test_all_draws_as_one_value_fix_the_candidate(self) -> None:
+        with self.session() as session:
+            if not isinstance(session, HasDraws):
+                pytest.skip("the session takes one draw")
+            for history in (root := session.root(), grown(session, root, 0)):
+                spent, noise = seeded(7), chunk_noise(session, history, seeded(1))
+                state = spent.get_state()
+                assert noise.shape[1] == session.draws(history), "draw() gives one draw, [1, C, F, h, w]"
+                check_same(session.generate(history, noise, [spent]), candidate(session, history, 1)[0])
+                assert torch.equal(spent.get_state(), state), "generate() drew although it was given every draw"
 
     def test_batch_equals_one_at_a_time(self) -> None:
         with self.session() as session:

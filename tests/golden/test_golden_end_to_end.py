@@ -9,6 +9,7 @@ import torch
 
 from streamt1_plugins import hookimpl
 from streamt1_plugins.api.adapter import Decoded, History
+from streamt1_plugins.api.noise import initial
 from streamt1_plugins.api.reward import Reward, RewardInput, RewardOutput
 from streamt1_plugins.api.run import Run
 from streamt1_plugins.api.tree import Tree
@@ -156,7 +157,7 @@ def check_candidate(case: Case, index: int, recorded: dict[str, Any], candidate:
         "append_start_frames"
     ]
     prefix = f"chunk{index:02d}.cand{recorded['cand']}"
-    close(candidate.noise, case.tensors[f"{prefix}.noise"])
+    close(initial(candidate.noise), case.tensors[f"{prefix}.noise"])
     close(candidate.latents, case.tensors[f"{prefix}.latent"])
 
 

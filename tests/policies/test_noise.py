@@ -16,7 +16,7 @@ from streamt1_plugins.api.adapter import History
 from streamt1_plugins.api.candidate import Beam
 from streamt1_plugins.api.types import Chunk, Node
 from streamt1_plugins.config.load import load
-from streamt1_plugins.policies.noise import Propagate, fresh_seed, propagate, release_seed
+from streamt1_plugins.policies.noise import Propagate, fresh_seed, inherited, propagate, release_seed
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "cases" / "formulas.json"
 
@@ -96,6 +96,42 @@ def test_proposals_are_as_many_as_asked_for_and_reuse_the_parents_seed_only_in_r
 
 def fresh_noise(seed: int) -> torch.Tensor:
     return torch.randn(1, 1, 2, 2, 2, generator=torch.Generator().manual_seed(seed))
+
+
+def test_draws_inherit_by_their_place() -> None:
+    parent, fresh = draw(1, 96).view(1, 3, 2, 4, 2, 2), draw(2, 64).view(1, 2, 2, 4, 2, 2)
+    every = inherited(parent, fresh, 0.5, "all")
+    first = inherited(parent, fresh, 0.5, "initial")
+    assert every is not None
+    assert first is not None
+    assert torch.equal(every, propagate(parent[:, :2], fresh, 0.5))
+    assert torch.equal(first[:, :1], every[:, :1])
+    assert torch.equal(first[:, 1:], fresh[:, 1:])
+    longer = inherited(fresh, parent, 0.5, "all")
+    assert longer is not None
+    assert torch.equal(longer[:, 2:], parent[:, 2:])  # the parent has no third draw
+
+
+def test_a_single_draw_is_all_draws() -> None:
+    parent, fresh = draw(1, 32).view(1, 2, 4, 2, 2), draw(2, 32).view(1, 2, 4, 2, 2)
+    for draws in ("initial", "all"):
+        mixed = inherited(parent, fresh, -0.1, draws)  # type: ignore[arg-type]
+        assert mixed is not None
+        assert torch.equal(mixed, propagate(parent, fresh, -0.1))
+
+
+def test_noise_of_another_length_has_nothing_to_inherit() -> None:
+    parent = torch.zeros(1, 2, 4, 2, 2)
+    assert inherited(parent, torch.zeros(1, 2, 3, 2, 2), 0.5, "all") is None
+    assert inherited(parent.unsqueeze(1), torch.zeros(1, 5, 2, 3, 2, 2), 0.5, "all") is None
+
+
+def test_a_parent_from_before_draws_were_values_gives_its_initial_noise() -> None:
+    parent, fresh = torch.ones(1, 2, 4, 2, 2), torch.zeros(1, 3, 2, 4, 2, 2)
+    mixed = inherited(parent, fresh, 0.5, "all")
+    assert mixed is not None
+    assert mixed[:, 0].eq(0.5).all()
+    assert mixed[:, 1:].eq(0).all()
 
 
 @pytest.fixture(scope="module")

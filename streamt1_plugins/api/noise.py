@@ -1,0 +1,39 @@
+"""The noise of a chunk as one value: one draw, or all the draws that its denoising steps take."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from streamt1_plugins.api.adapter import HasDraws
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
+
+    from streamt1_plugins.api.adapter import History, Session
+
+ONE_DRAW = 5
+"""Axes of noise that is a single draw, ``[N, C, F, h, w]``; more draws add an axis, ``[N, D, C, F, h, w]``."""
+
+
+def chunk_noise(session: Session, history: History, generator: Generator) -> Tensor:
+    """All noise of the next chunk, in the order in which the sampler takes it from one generator.
+
+    ``[1, C, F, h, w]``, or ``[1, D, C, F, h, w]`` of a session with `HasDraws`.
+    """
+    first = session.draw(history, generator)
+    if not isinstance(session, HasDraws):
+        return first
+    others = [session.redraw(history, generator) for _ in range(session.draws(history) - 1)]
+    return torch.stack([first, *others], 1)
+
+
+def draws_of(noise: Tensor) -> Tensor:
+    """The draws of a chunk's noise, ``[N, D, C, F, h, w]``, the initial noise first."""
+    return noise if noise.ndim > ONE_DRAW else noise.unsqueeze(1)
+
+
+def initial(noise: Tensor) -> Tensor:
+    """The initial noise, ``[N, C, F, h, w]``."""
+    return draws_of(noise)[:, 0]
