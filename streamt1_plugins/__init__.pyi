@@ -44,6 +44,7 @@ from .api.types import Reading as Reading
 from .config.prompt_file import read_prompts as read_prompts
 from .config.schema import Recipe as Recipe
 from .errors import ContractError as ContractError
+from .errors import FolderInUseError as FolderInUseError
 from .errors import InputError as InputError
 from .errors import OutputError as OutputError
 from .errors import PluginError as PluginError
