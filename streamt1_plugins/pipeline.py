@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from streamt1_plugins import own_call, placement, prompts
+from streamt1_plugins import own_call, prompts
 from streamt1_plugins.api.adapter import HasOwnCall
 from streamt1_plugins.api.run import Cost, Run
 from streamt1_plugins.api.tree import Tree
@@ -24,6 +24,7 @@ from streamt1_plugins.plugins.build import NOTHING_GIVEN, Given
 from streamt1_plugins.plugins.check import readable
 from streamt1_plugins.plugins.resolve import completed, model_folder, resolve, resolve_adapter
 from streamt1_plugins.plugins.run_hooks import RunHooks, decides
+from streamt1_plugins.process import placement
 from streamt1_plugins.runs.observers.callback import OnChunkEnd
 from streamt1_plugins.search import early_pruning, memory_estimate
 from streamt1_plugins.search.distributed.launch import join

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from streamt1_plugins import own_call, pipeline, placement
+from streamt1_plugins import own_call, pipeline
 from streamt1_plugins.config import load as recipes
 from streamt1_plugins.config.merge import flat
 from streamt1_plugins.errors import InputError, PluginError, RecipeError, foreign_code
 from streamt1_plugins.plugins.acting import agreed
+from streamt1_plugins.process import placement
 from streamt1_plugins.runs.checkpoint import CheckpointFiles, load_checkpoint, load_latents, restored_beams
 from streamt1_plugins.runs.events import versions
 from streamt1_plugins.runs.files import JOURNAL, MEGABYTE, RECIPE, STATE, Claim, check_plain, read_file

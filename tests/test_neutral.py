@@ -222,6 +222,8 @@ SINGLE: dict[str, Callable[[Path], Any]] = {
     "set_observers": lambda folder: wrapped("well").set_observers({}),
     "record_to": lambda folder: record_to(folder / "run"),
     "fresh_seed": lambda folder: streamt1.fresh_seed(torch.Generator()),
+    "chunk_noise": lambda folder: _drawn(),
+    "read_prompts": lambda folder: _read(folder),
 }
 
 PLUGIN = """
@@ -259,6 +261,17 @@ COMMANDS: dict[str, list[str]] = {
     "recipes diff": ["recipes", "diff", "beam", "stream-t1"],
 }
 """Command lines by command; what follows a comma is another way through it."""
+
+
+def _read(folder: Path) -> None:
+    (folder / "prompts.txt").write_text("one\ntwo\n")
+    streamt1.read_prompts(folder / "prompts.txt")
+
+
+def _drawn() -> None:
+    run = wrapped("well").begin("a prompt")
+    streamt1.chunk_noise(run.session, run.session.root(), torch.Generator().manual_seed(0))
+    run.session.close()
 
 
 def _searched() -> None:

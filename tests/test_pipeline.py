@@ -385,7 +385,7 @@ def without_times(pipe: streamt1.StreamPipeline) -> list[dict[str, Any]]:
 
 def test_the_completed_recipe_writes_out_every_option() -> None:
     completed = wrap("noise.sigma=0.2").recipe
-    assert completed.noise.options == {"sigma": 0.2, "seeds": "fresh", "device": "cpu"}
+    assert completed.noise.options == {"sigma": 0.2, "seeds": "fresh", "device": "cpu", "draws": "initial"}
     assert completed.adapter.options == {
         "gain": 1.0,
         "routed": True,

@@ -58,7 +58,7 @@ def reward_server(
     max_mb: the largest request; 1024 holds 47 chunks of 12 frames of 480 x 832.
     """
     from streamt1_plugins.evaluation.remote.server import RewardServer  # here: its libraries are optional
-    from streamt1_plugins.placement import checked
+    from streamt1_plugins.process.placement import checked
 
     checked(device, "device")
     reward = build.instance(discovery().rewards[name], options, "option")

@@ -45,7 +45,7 @@ def serve_reward(options: ServeOptions) -> None:
         given[name] = value
     from streamt1_plugins.cli.reward_worker import reward_server
     from streamt1_plugins.cli.running import stoppable
-    from streamt1_plugins.placement import chosen
+    from streamt1_plugins.process.placement import chosen
 
     device = chosen(options.device)
     _allow_many_connections()

@@ -17,12 +17,12 @@ from streamt1_plugins.api.reward import RewardInput
 from streamt1_plugins.errors import InputError, OutputError, PluginError, RecipeError, StreamT1Error, foreign_code
 from streamt1_plugins.evaluation.outputs import checked
 from streamt1_plugins.pipeline import StreamPipeline, load, wrap
-from streamt1_plugins.placement import chosen, place
 from streamt1_plugins.plugins import build
 from streamt1_plugins.plugins.check import Checked, readable
 from streamt1_plugins.plugins.discovery import discovery
 from streamt1_plugins.plugins.resolve import resolve
-from streamt1_plugins.process_state import process_kept
+from streamt1_plugins.process.placement import chosen, place
+from streamt1_plugins.process.state import process_kept
 from streamt1_plugins.runs.files import write_atomically
 from streamt1_plugins.runs.report import strips
 

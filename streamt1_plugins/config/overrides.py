@@ -27,10 +27,16 @@ def apply(data: dict[str, Any], overrides: Sequence[str]) -> list[list[str]]:
     read = [(override, *_read(override)) for override in overrides]
     for override, steps, value in read:
         _set(data, steps, value, override)
-    for override, steps, value in read:
+    for place, (override, steps, value) in enumerate(read):
+        if any(_is_within(other, steps) for _, other, _ in read[place + 1 :]):
+            continue  # a key of the section, given after it
         if not _holds(_at(data, steps), value, is_part=steps[-1] in PARTS and len(steps) == 1):
             _refuse(override, steps, read)
     return [steps for _, steps, _ in read]
+
+
+def _is_within(steps: Sequence[str], section: Sequence[str]) -> bool:
+    return len(steps) > len(section) and steps[: len(section)] == section
 
 
 def _read(override: Any) -> tuple[list[str], Any]:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from streamt1_plugins.api.types import HORIZONS
 from streamt1_plugins.errors import InputError, PluginError, RecipeError, TrustError, foreign_code, shown
-from streamt1_plugins.placement import AUTO, checked
-from streamt1_plugins.process_state import process_kept
+from streamt1_plugins.process.placement import AUTO, checked
+from streamt1_plugins.process.state import process_kept
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from streamt1_plugins.api.run import Run
     from streamt1_plugins.api.types import Horizon
     from streamt1_plugins.config.rewards import RewardPart
-    from streamt1_plugins.process_state import Changes
+    from streamt1_plugins.process.state import Changes
 
 
 @dataclass(frozen=True, eq=False)

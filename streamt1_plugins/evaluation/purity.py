@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from streamt1_plugins.errors import ContractError
-from streamt1_plugins.process_state import process_kept
+from streamt1_plugins.process.state import process_kept
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from streamt1_plugins.api.reward import RewardInput
-    from streamt1_plugins.process_state import Changes
+    from streamt1_plugins.process.state import Changes
 
 SAMPLE = 4096  # numbers compared where torch does not count changes
 

@@ -21,7 +21,7 @@ from streamt1_plugins.plugins.implementations import new_manager, register
 from streamt1_plugins.plugins.named import PLUGINS, load_plugin, named
 from streamt1_plugins.plugins.offers import offers_of
 from streamt1_plugins.plugins.registry import AdapterEntry, BrokenPlugin, Entry, Table
-from streamt1_plugins.process_state import process_kept
+from streamt1_plugins.process.state import process_kept
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import typer
 
     from streamt1_plugins.plugins.offers import Offers
-    from streamt1_plugins.process_state import Changes
+    from streamt1_plugins.process.state import Changes
 
 DISABLE = "STREAMT1_DISABLE_PLUGINS"
 STRICT = "STREAMT1_STRICT"

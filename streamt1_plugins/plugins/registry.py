@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from streamt1_plugins.errors import VALUE, PluginError, brief, foreign_code, message_of, unknown_name
-from streamt1_plugins.process_state import process_kept
+from streamt1_plugins.process.state import process_kept
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

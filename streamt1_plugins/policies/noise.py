@@ -15,7 +15,7 @@ from streamt1_plugins.api.noise import chunk_noise, draws_of
 from streamt1_plugins.api.types import Proposal
 from streamt1_plugins.config.rewards import Device
 from streamt1_plugins.errors import RecipeError
-from streamt1_plugins.placement import checked
+from streamt1_plugins.process.placement import checked
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -80,9 +80,9 @@ class Propagate:
     """
 
     sigma: Annotated[float, Field(ge=-1, le=1)] = -0.1
-    draws: Draws = "initial"
     seeds: Literal["fresh", "release"] = "fresh"
     device: Device = "cpu"
+    draws: Draws = "initial"
 
     @hookimpl
     def streamt1_propose_noise(self, run: Run, chunk: Chunk, beam: Beam, count: int) -> list[Proposal]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from streamt1_plugins.errors import StreamT1Error
+from streamt1_plugins.errors import StreamT1Error, message_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +43,7 @@ def _is_message_of(error: BaseException) -> bool:
         return False
     from accelerate.utils.memory import should_reduce_batch_size  # here: it costs a second to import
 
-    text = str(error)
+    text = message_of(error)
     return any(each in text for each in MESSAGES) or bool(should_reduce_batch_size(RuntimeError(text)))
 
 
@@ -61,4 +61,6 @@ def explained(run: Run) -> Iterator[None]:
 
 def shortened(error: BaseException) -> str:
     """The first line of an error's message, or its kind where it has none."""
-    return next((line.strip().rstrip(".") for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return next(
+        (line.strip().rstrip(".") for line in message_of(error).splitlines() if line.strip()), type(error).__name__
+    )

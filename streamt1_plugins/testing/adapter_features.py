@@ -11,12 +11,12 @@ import pytest
 import torch
 
 import streamt1_plugins as streamt1
-from streamt1_plugins import placement
 from streamt1_plugins.api.adapter import FEATURES, HasDraft, HasFootprint, HasOutline, OutlinedSession
 from streamt1_plugins.api.types import EARLY
 from streamt1_plugins.errors import RecipeError
 from streamt1_plugins.plugins import build
 from streamt1_plugins.plugins.discovery import discovery
+from streamt1_plugins.process import placement
 from streamt1_plugins.resuming import open_interrupted
 from streamt1_plugins.runs import journal
 from streamt1_plugins.runs.observers.journal import Journal

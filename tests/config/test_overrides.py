@@ -33,6 +33,7 @@ def test_an_override_that_another_one_undoes_is_an_error(overrides: list[str]) -
     "overrides",
     [
         ["search={candidates: 4}", "search.top_k=3"],
+        ["search={candidates: 4}", "search.candidates=3"],
         ["memory=fixed", "memory.route=ema"],
         ["noise.name=other", "noise.x=1"],
         ["seed=1", "seed=1"],

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from torch.distributed import ProcessGroupGloo, rendezvous  # type: ignore[attr-defined]
 
 from streamt1_plugins.errors import InputError, StreamT1Error
-from streamt1_plugins.placement import chosen
+from streamt1_plugins.process.placement import chosen
 from streamt1_plugins.search.distributed.endings import UNKNOWN, EndingWatch
 from streamt1_plugins.search.distributed.signals import on_ending
 from streamt1_plugins.search.distributed.status_board import Status, StatusBoard, part

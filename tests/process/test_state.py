@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from streamt1_plugins.process_state import process_kept
+from streamt1_plugins.process.state import process_kept
 
 CHANGES: dict[str, tuple[Callable[[], object], Callable[[], Any]]] = {
     "the working folder": (lambda: os.chdir(os.sep), os.getcwd),
@@ -79,7 +79,7 @@ def test_nothing_changes_where_nothing_was_changed() -> None:
 
 def test_torch_that_a_plugin_imports_is_as_in_a_new_process() -> None:
     code = (
-        "from streamt1_plugins.process_state import process_kept\n"
+        "from streamt1_plugins.process.state import process_kept\n"
         "with process_kept() as changes:\n"
         "    import torch; torch.manual_seed(3); torch.set_default_dtype(torch.float64)\n"
         "print(torch.initial_seed(), torch.get_default_dtype(), changes.settings)"

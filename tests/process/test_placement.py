@@ -13,12 +13,12 @@ import torch
 from accelerate.hooks import ModelHook
 
 import streamt1_plugins as streamt1
-from streamt1_plugins import placement
 from streamt1_plugins.cli.main import app
 from streamt1_plugins.compare.run import Pipelines
 from streamt1_plugins.config import load as recipes
 from streamt1_plugins.config.schema import PlacementSettings
 from streamt1_plugins.errors import InputError, RecipeError, StreamT1Error, UnknownNameError, UnsupportedPipelineError
+from streamt1_plugins.process import placement
 from streamt1_plugins.resuming import open_interrupted
 from tests import toy
 from tests.cli.calling import call, one_line
@@ -136,6 +136,7 @@ NO_MODEL = {
     "streamt1 serve-reward": "loads a reward, whose device is tested below",
     "wrap": "takes the caller's pipeline where it is",
     "record_to": "makes observers",
+    "chunk_noise": "draws noise",
     "fresh_seed": "makes a number",
     "read_prompts": "reads a text file",
 }
