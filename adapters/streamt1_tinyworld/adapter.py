@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
+import torch
 from pydantic import Field
 
+from streamt1_tinyworld import model_dir
+from streamt1_tinyworld.preview import FILE, LATENTS, load
 from streamt1_wan.adapter import CausalWanAdapter, Positive, Timestep
+from streamt1_wan.preview import Preview, file_of
+
+if TYPE_CHECKING:
+    from streamt1_plugins.api.adapter import Outline
 
 
 @dataclass(frozen=True, kw_only=True)
 class TinyWorldAdapter(CausalWanAdapter):
     """`CausalWanAdapter` with other defaults; every option can still be set.
 
-    The first chunk has no context and takes 16 steps; with fewer, the object is often missing.
+    The first chunk has no context and takes 16 steps; with fewer, the object is often missing. The weights of the
+    preview decoder are `preview.safetensors` in the model's folder.
     """
+
+    preview_names: ClassVar[tuple[str, ...]] = (FILE,)
 
     steps: Annotated[tuple[Timestep, ...], Field(min_length=1)] | None = (16, 4)
     shift: Annotated[float, Field(gt=0)] = 8.0
@@ -23,3 +34,12 @@ class TinyWorldAdapter(CausalWanAdapter):
     width: Positive = 64
     max_sequence_length: Positive = 64
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+
+    def outline(self, num_frames: int | None = None) -> Outline:
+        return replace(super().outline(num_frames), previews=self._preview_file(model_dir()) is not None)
+
+    def _preview(self, pipe: Any) -> Preview:
+        return Preview(partial(load, pipe, file_of(self.preview, pipe.name_or_path, self.preview_names)))
+
+    def _preview_state(self, size: tuple[int, int]) -> int:
+        return LATENTS * (size[0] // 8) * (size[1] // 8) * torch.float32.itemsize

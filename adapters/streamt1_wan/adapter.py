@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import torch
 from diffusers import WanPipeline
@@ -15,11 +16,13 @@ from pydantic import Field
 from streamt1_plugins.api.adapter import MemoryPlan
 from streamt1_plugins.errors import InputError, RecipeError
 from streamt1_seams import check_finite, check_folder, check_text_encoder, uncompiled
+from streamt1_wan import tiny_decoder
 from streamt1_wan.footprint import Call, footprint
 from streamt1_wan.given import encode, given_frames
 from streamt1_wan.limits import limits_of
 from streamt1_wan.lora import LORA_FILE
 from streamt1_wan.outline import outlined
+from streamt1_wan.preview import NAMES, Preview, file_of, load_taehv
 from streamt1_wan.processor import AttentionOptions, ContextAttention, RmsNorm
 from streamt1_wan.request import Request, check_noise, check_size, count_chunks, parse, warn_of_truncation
 from streamt1_wan.rope import Rope
@@ -52,8 +55,11 @@ class CausalWanAdapter:
     rms_norm: `official` rounds in the order of the original Wan code, inside self-attention only. shared_prefix:
     candidates denoised together read one copy of the context: less memory, equal within rounding, not necessarily
     faster; uses PyTorch's own attention kernels whatever backend is set. dtype, vae_dtype: of the transformer and text
-    encoder, and of the VAE, that `load` loads; float32 doubles the memory of the decoder.
+    encoder, and of the VAE, that `load` loads; float32 doubles the memory of the decoder. preview: the file with the
+    weights of the preview decoder; left out, `taew2_1.safetensors` in the model's folder.
     """
+
+    preview_names: ClassVar[tuple[str, ...]] = NAMES
 
     chunk_frames: Positive = 3
     timesteps: Annotated[tuple[Timestep, ...], Field(min_length=1)] = (1000, 750, 500, 250)
@@ -72,6 +78,7 @@ class CausalWanAdapter:
     shared_prefix: bool = False
     dtype: Dtype = "bfloat16"
     vae_dtype: Dtype = "float32"
+    preview: str | None = field(default=None, metadata={"acts": "read"})
 
     def __post_init__(self) -> None:
         if any(low >= high for high, low in zip(self.timesteps, self.timesteps[1:], strict=False)):
@@ -120,7 +127,7 @@ class CausalWanAdapter:
         )
         options = AttentionOptions(self.rms_norm, self.shared_prefix)
         rope = Rope.of(transformer.rope, (rows // patch[1], columns // patch[2]), text.device)
-        return CausalWanSession(pipe, plan, rope, ContextAttention(transformer, options))
+        return CausalWanSession(pipe, plan, rope, ContextAttention(transformer, options), self._preview(pipe))
 
     def outline(self, num_frames: int | None = None) -> Outline:
         """Transformer forwards of a call with Wan's VAE (four frames per latent frame); nothing is loaded.
@@ -130,7 +137,8 @@ class CausalWanAdapter:
         request = parse({"prompt": "any", "num_frames": num_frames}, self._defaults())
         chunks = count_chunks(request, self.chunk_frames, LATENT_FRAME, sys.maxsize)
         steps = self.steps or (len(self.timesteps),)
-        return outlined(steps, 2 if request.is_guided else 1, chunks, self.chunk_frames)
+        found = outlined(steps, 2 if request.is_guided else 1, chunks, self.chunk_frames)
+        return replace(found, previews=self._preview_file(None) is not None)
 
     def check(self, model: str, call: Mapping[str, Any]) -> None:
         """Raise `InputError` for a call that the model cannot make, as far as its configurations show."""
@@ -151,13 +159,30 @@ class CausalWanAdapter:
         chunks = count_chunks(request, self.chunk_frames, LATENT_FRAME, sys.maxsize)
         dtypes = (getattr(torch, self.dtype), getattr(torch, self.vae_dtype))
         frames, size = self.chunk_frames, (request.height, request.width)
-        return footprint(model, Call(chunks, frames, size, 2 if request.is_guided else 1, dtypes), memory)
+        found = footprint(model, Call(chunks, frames, size, 2 if request.is_guided else 1, dtypes), memory)
+        if found is None or self._preview_file(model) is None:
+            return found
+        return replace(found, preview=self._preview_state(size))
 
     @torch.no_grad()
     def _encoded(self, pipe: Any, frames: torch.Tensor, text: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The given frames as chunks of latents."""
         latents = encode(uncompiled(pipe.vae), frames, text.dtype).to(text.device)
         return tuple(chunk.contiguous() for chunk in torch.split(latents, self.chunk_frames, dim=2))
+
+    def _preview(self, pipe: Any) -> Preview:
+        """The preview decoder of a pipeline."""
+        return Preview(partial(load_taehv, pipe, self.preview))
+
+    def _preview_file(self, folder: str | None) -> Path | None:
+        """The file with the preview decoder's weights: the named one, or one in the model's folder; None for none."""
+        file = file_of(self.preview, folder, self.preview_names)
+        return file if file is not None and file.is_file() else None
+
+    def _preview_state(self, size: tuple[int, int]) -> int:
+        """Bytes of the preview decoder's state, in float32."""
+        rows, columns = (side // 8 for side in size)
+        return tiny_decoder.state_elements(rows, columns) * torch.float32.itemsize
 
     def _defaults(self) -> dict[str, Any]:
         names = ("height", "width", "num_frames", "guidance_scale", "negative_prompt", "max_sequence_length")

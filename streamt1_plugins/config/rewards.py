@@ -108,17 +108,28 @@ class RewardPart(Section):
         return self.calibration not in ("group", "rank")
 
 
+Decode = Literal["carried", "preview", "cold"]
+
+
+class DecodeByHorizon(Section):
+    """Which frames rewards score, by horizon; the values are those of `rewards.decode`."""
+
+    short: Decode = "carried"
+    long: Decode = "carried"
+
+
 class RewardSettings(Section):
     """The rewards of a run, and the frames that they score.
 
-    window: length of the long horizon in chunks. decode: `carried` scores the frames the video will contain; `cold`
-    decodes the chunk (short) and the window (long) from an empty decoder, as the authors' release does.
+    window: length of the long horizon in chunks. decode: `carried` scores the frames the video will contain; `preview`
+    scores those of the adapter's preview decoder, and only survivors are decoded in full; `cold` decodes the chunk
+    (short) and the window (long) from an empty decoder, as the authors' release does; or one of these per horizon.
     pixels: `float` as decoded, or `uint8` truncated to 8 bits as the release does.
     keep: the share of candidates a stage of rewards hands on to the next one, never fewer than `search.top_k`.
     """
 
     window: Count = 10
-    decode: Literal["carried", "cold"] = "carried"
+    decode: Decode | DecodeByHorizon = "carried"
     pixels: Literal["float", "uint8"] = "float"
     keep: Annotated[float, Field(gt=0, le=1)] = 0.5
     short: dict[str, RewardPart] = {}
@@ -127,3 +138,7 @@ class RewardSettings(Section):
     @property
     def are_named(self) -> bool:
         return bool(self.short or self.long)
+
+    def decode_of(self, horizon: Literal["short", "long"]) -> Decode:
+        """Which frames the rewards of a horizon score."""
+        return self.decode if isinstance(self.decode, str) else getattr(self.decode, horizon)

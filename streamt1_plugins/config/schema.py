@@ -11,6 +11,8 @@ from streamt1_plugins.config.rewards import MOST, Count, RewardSettings, Seconds
 from streamt1_plugins.config.trust import Origin
 from streamt1_plugins.errors import RecipeError
 
+Share = Annotated[float, Field(gt=0, le=1)]
+
 PARTS = ("adapter", "width", "noise", "scoring", "selection", "memory")
 """The sections that name one part each; its options stand beside the name."""
 
@@ -113,12 +115,21 @@ class MemoryPlan(Section):
 class EarlySettings(Section):
     """Early pruning: the first stage of rewards judges a preview of every candidate, and only the best are finished.
 
-    steps: denoising steps before the preview, 0 for no early pruning; chunks of no more steps are made whole.
-    keep: the share of a chunk's candidates that is finished, never fewer than `search.top_k`.
+    steps: denoising steps before the preview, or a share of the chunk's steps below 1, at least one; 0 for no early
+    pruning. Chunks of no more steps are made whole. keep: the share of a chunk's candidates that is finished, never
+    fewer than `search.top_k`; of a list, one entry per chunk, the last one repeats.
     """
 
-    steps: Annotated[int, Field(ge=0, le=MOST)] = 0
-    keep: Annotated[float, Field(gt=0, le=1)] = 0.5
+    steps: Annotated[int, Field(ge=0, le=MOST)] | Annotated[float, Field(gt=0, lt=1)] = 0
+    keep: Share | Annotated[tuple[Share, ...], Field(min_length=1, max_length=MOST, strict=False)] = 0.5
+
+    def steps_of(self, steps: int) -> int:
+        """Steps before the preview of a chunk of `steps`; from `steps` on the chunk is made whole."""
+        return self.steps if isinstance(self.steps, int) else max(1, round(self.steps * steps))
+
+    def keep_in(self, chunk: int) -> float:
+        """The share that is finished in the chunk of this index."""
+        return self.keep[min(chunk, len(self.keep) - 1)] if isinstance(self.keep, tuple) else self.keep
 
 
 def cannot_draft(adapter: str | None, reason: str = "") -> RecipeError:

@@ -121,6 +121,7 @@ class Spent(TypedDict, total=False):
     candidates: Count
     forwards: Count
     latent_frames_decoded: Count
+    latent_frames_previewed: Count
     reward_calls: Count
     readings: Count
     readings_saved: Count
@@ -184,6 +185,7 @@ class Candidate(Line):
     rank: Annotated[int, Field(ge=0, lt=MAX_CANDIDATES)] | None
     problem: Text | None
     stage: Annotated[int, Field(ge=0, le=1000)] | None
+    previewed: NotRequired[bool]
     seconds: Seconds
 
 

@@ -58,5 +58,6 @@ def _again(search: Search, chunk: Chunk, beam: Beam, node: Node, proposals: Sequ
             f"Node {node.id} was made from seed {node.seed}, which this recipe and seed {search.run.seed} do not lead "
             "to. Replay with the recipe and the versions that the run folder records."
         )
-    candidate = search.expander.denoise(chunk, beam, [Branch(node.ordinal, beam, proposal)])[0]
+    expander = replace(search.expander, previews=None)  # nothing is scored
+    candidate = expander.denoise(chunk, beam, [Branch(node.ordinal, beam, proposal)])[0]
     return search.commit(replace(candidate, **{item.name: getattr(node, item.name) for item in fields(Node)}))

@@ -19,6 +19,7 @@ _COUNTS = {
     "candidates": "Candidates",
     "forwards": "Forward passes",
     "latent_frames_decoded": "Latent frames decoded",
+    "latent_frames_previewed": "Latent frames previewed",
     "reward_calls": "Reward calls",
     "readings": "Candidates judged by a reward",
     "readings_saved": "Judgements saved by stages",
