@@ -57,7 +57,7 @@ class Branch(NamedTuple):
             **made,
         )
 
-    def placeholder(self, chunk: Chunk, summary: Summary, previewed: bool) -> Candidate:
+    def placeholder(self, chunk: Chunk, summary: Summary, previewed: bool = False) -> Candidate:
         """The candidate where another process has its tensors."""
         decoded, nothing = Decoded(summary.frames.float() / 255), initial(self.proposal.noise)[:, :, :0]
         return self.candidate(

@@ -11,6 +11,7 @@ import torch
 
 from streamt1_plugins.api.adapter import MemoryPlan
 from streamt1_plugins.plugins.build import options_of
+from streamt1_plugins.search import previews
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -107,6 +108,12 @@ class AdapterCase:
     def part(self) -> dict[str, Any]:
         """The adapter as a recipe names it."""
         return {"name": self.name, **options_of(self.make_adapter())}
+
+    def needs_previews(self, session: Any) -> None:
+        """Skip a test where sessions have no preview decoder."""
+        problem = previews.problem(session)
+        if problem:
+            pytest.skip(f"there are no previews: {problem}")
 
     def needs_callbacks(self) -> None:
         """Skip a test where the pipeline's call takes no callback."""

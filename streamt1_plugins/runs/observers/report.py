@@ -16,6 +16,10 @@ from streamt1_plugins.runs.report import PAGE, write_page
 from streamt1_plugins.runs.report.strips import StripKeeper
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
     from streamt1_plugins.api.candidate import Candidate
     from streamt1_plugins.api.run import Run
 
@@ -49,10 +53,24 @@ class ReportPage:
 
     @hookimpl
     def streamt1_candidate_scored(self, candidate: Candidate) -> None:
+        if not candidate.previewed:
+            self._keep(candidate.id, candidate.decoded.frames)
+
+    @hookimpl
+    def streamt1_chunk_selected(self, run: Run, pruned: Sequence[Candidate]) -> None:
+        """Draw candidates that were scored by previews: survivors have the frames of the video only now."""
+        for beam in run.beams:
+            if beam.path[-1].previewed:
+                self._keep(beam.path[-1].id, beam.history.frames[-1])
+        for candidate in pruned:
+            if candidate.previewed:
+                self._keep(candidate.id, candidate.decoded.frames)
+
+    def _keep(self, name: str, frames: Tensor) -> None:
         keeper, self._keeper = self._keeper, None  # until it has worked
         with warned("No more pictures for the page of this run"):
-            if keeper is not None and len(candidate.decoded.frames):  # else another process has them
-                keeper.keep(candidate.id, candidate.decoded.frames)
+            if keeper is not None and len(frames):  # else another process has them
+                keeper.keep(name, frames)
             self._keeper = keeper
 
     @hookimpl
