@@ -104,7 +104,7 @@ class TinyDecoder(nn.Module):
         place = 0
         for layer in self.decoder:
             if isinstance(layer, Remember):
-                before, memory[place] = torch.cat([memory[place], x[:-1]]), x[-1:]
+                before, memory[place] = torch.cat([memory[place], x[:-1]]), x[-1:].clone()  # not all of x
                 x, place = layer(x, before), place + 1
             else:
                 x = layer(x)

@@ -145,36 +145,35 @@ class AdapterNumerics(AdapterCase):
     def test_previews_are_like_the_frames(self) -> None:
         """As many and as large, in [0, 1], and chunk by chunk those of the whole video at once."""
         with self.session() as session:
-            self.needs_previews(session)
+            preview = self.preview_of(session)
             history, state, frames, sizes = session.root(), None, [], []
             for index in range(history.index):
-                state = session.preview(history.latents[index], state)[0].state
+                state = preview(history.latents[index], state)[0].state
             for index in range(history.index, session.num_chunks):
                 latents, decoded = candidate(session, history, index)
-                shown = session.preview(latents, state)[0]
+                shown = preview(latents, state)[0]
                 assert shown.frames.shape == decoded.frames.shape, "previews are not of the frames' shape"
                 assert bool((shown.frames >= 0).all() and (shown.frames <= 1).all()), "previews have to be in [0, 1]"
                 history, state = session.commit(history, latents, decoded, "discard"), shown.state
                 frames.append(shown.frames)
                 sizes.append(tensor_bytes(state))
-            whole = session.preview(torch.cat(history.latents, dim=2), None)[0].frames
+            whole = preview(torch.cat(history.latents, dim=2), None)[0].frames
             self.check_close(torch.cat(frames), whole[-len(torch.cat(frames)) :], "previews chunk by chunk")
             assert len(set(sizes)) == 1, f"the state of the previews grows with the video, in bytes: {sizes}"
 
     def test_previews_fork_by_reference(self) -> None:
         """Candidates together are those one at a time, and leave the state that they continue alone."""
         with self.session() as session:
-            self.needs_previews(session)
-            history, state = session.root(), None
+            preview, history, state = self.preview_of(session), session.root(), None
             for index in range(2):
                 latents, decoded = candidate(session, history, index)
-                state = session.preview(latents, state)[0].state
+                state = preview(latents, state)[0].state
                 history = session.commit(history, latents, decoded, "discard")
             before = [tensor.clone() for tensor in tensors_in(state)]
             latents = torch.cat([candidate(session, history, seed)[0] for seed in range(3)])
-            together = session.preview(latents, state)
+            together = preview(latents, state)
             for row, shown in enumerate(together):
-                alone = session.preview(latents[row : row + 1], state)[0]
+                alone = preview(latents[row : row + 1], state)[0]
                 self.check_close(shown.frames, alone.frames, f"the preview of candidate {row} of 3")
                 for tensor in tensors_in(shown.state):
                     own = tensor.numel() * tensor.element_size()
