@@ -189,7 +189,8 @@ def _problems(error: ValidationError) -> Iterator[str]:
             known = _keys_beside(problem["loc"])
             yield f"unknown key {where!r}.{guess(str(problem['loc'][-1]), known)} Known: {', '.join(known)}."
         else:
-            yield f"{where} = {shown(problem['input'])}: {problem['msg']}{former(where)}"
+            message = problem["msg"].removeprefix("Value error, ")
+            yield f"{where} = {shown(problem['input'])}: {message}{former(where)}"
 
 
 def _keys_beside(location: tuple[int | str, ...]) -> list[str]:

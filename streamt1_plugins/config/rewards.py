@@ -6,7 +6,7 @@ import re
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 MOST = 10_000
 """The largest count in a recipe (candidates, chunks, steps); beyond it lies a slip of the keyboard."""
@@ -118,6 +118,13 @@ class DecodeByHorizon(Section):
     long: Decode = "carried"
 
 
+AnyDecode = Annotated[
+    Annotated[Decode, Tag("literal[Decode]")] | Annotated[DecodeByHorizon, Tag("DecodeByHorizon")],
+    Discriminator(lambda value: "DecodeByHorizon" if isinstance(value, (dict, Section)) else "literal[Decode]"),
+]
+"""One of them for both horizons, or a section; an error is about the one that was meant."""
+
+
 class RewardSettings(Section):
     """The rewards of a run, and the frames that they score.
 
@@ -129,7 +136,7 @@ class RewardSettings(Section):
     """
 
     window: Count = 10
-    decode: Decode | DecodeByHorizon = "carried"
+    decode: AnyDecode = "carried"
     pixels: Literal["float", "uint8"] = "float"
     keep: Annotated[float, Field(gt=0, le=1)] = 0.5
     short: dict[str, RewardPart] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
 
 from streamt1_plugins.config import yaml12
 from streamt1_plugins.config.rewards import MOST, Count, RewardSettings, Seconds, Section
@@ -112,6 +112,23 @@ class MemoryPlan(Section):
     sink_precision: Literal["float32", "model"] = "float32"
 
 
+def _steps(value: Any) -> Any:
+    """A number of steps or a share of them, 0 for none. Raises `ValueError` for anything else."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or not 0 <= value <= MOST or (isinstance(value, float) and value >= 1):
+        raise ValueError(f"expected a whole number of steps from 0 to {MOST}, or a share of them below 1")
+    return value or 0
+
+
+def _keep(value: Any) -> Any:
+    """A share, or a list of them. Raises `ValueError` for anything else."""
+    shares = value if isinstance(value, (list, tuple)) and len(value) <= MOST else [value]
+    are_numbers = all(isinstance(each, (int, float)) and not isinstance(each, bool) for each in shares)
+    if not shares or not are_numbers or not all(0 < each <= 1 for each in shares):
+        raise ValueError("expected a share above 0 and at most 1, or a list of them, one per chunk")
+    return value
+
+
 class EarlySettings(Section):
     """Early pruning: the first stage of rewards judges a preview of every candidate, and only the best are finished.
 
@@ -120,8 +137,12 @@ class EarlySettings(Section):
     fewer than `search.top_k`; of a list, one entry per chunk, the last one repeats.
     """
 
-    steps: Annotated[int, Field(ge=0, le=MOST)] | Annotated[float, Field(gt=0, lt=1)] = 0
-    keep: Share | Annotated[tuple[Share, ...], Field(min_length=1, max_length=MOST, strict=False)] = 0.5
+    steps: Annotated[
+        Annotated[int, Field(ge=0, le=MOST)] | Annotated[float, Field(gt=0, lt=1)], BeforeValidator(_steps)
+    ] = 0
+    keep: Annotated[
+        Share | Annotated[tuple[Share, ...], Field(min_length=1, max_length=MOST, strict=False)], BeforeValidator(_keep)
+    ] = 0.5
 
     def steps_of(self, steps: int) -> int:
         """Steps before the preview of a chunk of `steps`; from `steps` on the chunk is made whole."""
