@@ -1,6 +1,6 @@
 """Trains the preview decoder to give what the shipped VAE gives.
 
-python -m streamt1_tinyworld.training.preview --out DIR --clips 1600 --steps 3000
+python -m streamt1_tinyworld.training.preview --out DIR --clips 800 --steps 2500
 """
 
 from __future__ import annotations
@@ -94,8 +94,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=Path(__file__).parent.parent / "model")
     parser.add_argument("--out", type=Path, required=True, help="folder for the pairs and the weights")
-    parser.add_argument("--clips", type=int, default=1600)
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--clips", type=int, default=800)
+    parser.add_argument("--steps", type=int, default=2500)
     parser.add_argument("--batch", type=int, default=12)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
