@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import torch
 from pydantic import Field
@@ -26,8 +26,6 @@ class TinyWorldAdapter(CausalWanAdapter):
     preview decoder are `preview.safetensors` in the model's folder.
     """
 
-    preview_names: ClassVar[tuple[str, ...]] = (FILE,)
-
     steps: Annotated[tuple[Timestep, ...], Field(min_length=1)] | None = (16, 4)
     shift: Annotated[float, Field(gt=0)] = 8.0
     height: Positive = 64
@@ -36,10 +34,11 @@ class TinyWorldAdapter(CausalWanAdapter):
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
 
     def outline(self, num_frames: int | None = None) -> Outline:
-        return replace(super().outline(num_frames), previews=self._preview_file(model_dir()) is not None)
+        return replace(super().outline(num_frames), previews=self._preview(model_dir()).exists)
 
-    def _preview(self, pipe: Any) -> Preview:
-        return Preview(partial(load, pipe, file_of(self.preview, pipe.name_or_path, self.preview_names)))
+    def _preview(self, folder: str | None, pipe: Any = None) -> Preview:
+        file = file_of(self.preview, folder, (FILE,))
+        return Preview(partial(load, pipe, file), file)
 
     def _preview_state(self, size: tuple[int, int]) -> int:
         return LATENTS * (size[0] // 8) * (size[1] // 8) * torch.float32.itemsize

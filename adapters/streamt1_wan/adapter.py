@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import torch
 from diffusers import WanPipeline
@@ -58,8 +58,6 @@ class CausalWanAdapter:
     encoder, and of the VAE, that `load` loads; float32 doubles the memory of the decoder. preview: the file with the
     weights of the preview decoder; left out, `taew2_1.safetensors` in the model's folder.
     """
-
-    preview_names: ClassVar[tuple[str, ...]] = NAMES
 
     chunk_frames: Positive = 3
     timesteps: Annotated[tuple[Timestep, ...], Field(min_length=1)] = (1000, 750, 500, 250)
@@ -127,7 +125,9 @@ class CausalWanAdapter:
         )
         options = AttentionOptions(self.rms_norm, self.shared_prefix)
         rope = Rope.of(transformer.rope, (rows // patch[1], columns // patch[2]), text.device)
-        return CausalWanSession(pipe, plan, rope, ContextAttention(transformer, options), self._preview(pipe))
+        return CausalWanSession(
+            pipe, plan, rope, ContextAttention(transformer, options), self._preview(pipe.name_or_path, pipe)
+        )
 
     def outline(self, num_frames: int | None = None) -> Outline:
         """Transformer forwards of a call with Wan's VAE (four frames per latent frame); nothing is loaded.
@@ -138,7 +138,7 @@ class CausalWanAdapter:
         chunks = count_chunks(request, self.chunk_frames, LATENT_FRAME, sys.maxsize)
         steps = self.steps or (len(self.timesteps),)
         found = outlined(steps, 2 if request.is_guided else 1, chunks, self.chunk_frames)
-        return replace(found, previews=self._preview_file(None) is not None)
+        return replace(found, previews=self._preview(None).exists)
 
     def check(self, model: str, call: Mapping[str, Any]) -> None:
         """Raise `InputError` for a call that the model cannot make, as far as its configurations show."""
@@ -160,7 +160,7 @@ class CausalWanAdapter:
         dtypes = (getattr(torch, self.dtype), getattr(torch, self.vae_dtype))
         frames, size = self.chunk_frames, (request.height, request.width)
         found = footprint(model, Call(chunks, frames, size, 2 if request.is_guided else 1, dtypes), memory)
-        if found is None or self._preview_file(model) is None:
+        if found is None or not self._preview(model).exists:
             return found
         return replace(found, preview=self._preview_state(size))
 
@@ -170,14 +170,10 @@ class CausalWanAdapter:
         latents = encode(uncompiled(pipe.vae), frames, text.dtype).to(text.device)
         return tuple(chunk.contiguous() for chunk in torch.split(latents, self.chunk_frames, dim=2))
 
-    def _preview(self, pipe: Any) -> Preview:
-        """The preview decoder of a pipeline."""
-        return Preview(partial(load_taehv, pipe, self.preview))
-
-    def _preview_file(self, folder: str | None) -> Path | None:
-        """The file with the preview decoder's weights: the named one, or one in the model's folder; None for none."""
-        file = file_of(self.preview, folder, self.preview_names)
-        return file if file is not None and file.is_file() else None
+    def _preview(self, folder: str | None, pipe: Any = None) -> Preview:
+        """The preview decoder for a model in a folder, which `pipe` was loaded from."""
+        file = file_of(self.preview, folder, NAMES)
+        return Preview(partial(load_taehv, pipe, file), file)
 
     def _preview_state(self, size: tuple[int, int]) -> int:
         """Bytes of the preview decoder's state, in float32."""

@@ -29,9 +29,15 @@ Decode = Callable[["Tensor", Any], list[Decoded]]
 
 @dataclass(frozen=True)
 class Preview:
-    """A preview decoder that `load` makes when it is first needed, or the reason why there is none."""
+    """A preview decoder that `load` makes of the weights in `file` when it is first needed, or why there is none."""
 
     load: Callable[[], Decode]
+    file: Path | None
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a file, whatever it holds."""
+        return self.file is not None and self.file.is_file()
 
     @property
     def problem(self) -> str | None:
@@ -60,11 +66,10 @@ def file_of(option: str | None, folder: str | None, names: tuple[str, ...]) -> P
     return next((file for file in beside if file.is_file()), None)
 
 
-def load_taehv(pipe: Any, option: str | None) -> Decode:
+def load_taehv(pipe: Any, file: Path | None) -> Decode:
     """The decoder with the weights `taew2_1`. Raises `InputError` where they are missing, others, or do not fit."""
     if (pipe.vae.config.z_dim, pipe.vae_scale_factor_spatial, pipe.vae_scale_factor_temporal) != (LATENTS, 8, SCALE):
         raise InputError("the preview decoder taew2_1 is for the latents of Wan 2.1, and the model's VAE has others")
-    file = file_of(option, pipe.name_or_path, NAMES)
     if file is None:
         raise InputError(
             f"the weights of the preview decoder are missing: download {DOWNLOAD} to the model's folder, or name the "

@@ -184,7 +184,7 @@ class CausalWanSession:
         """The transformer forwards of this call, before anything is generated."""
         steps = [len(schedule) for schedule in self._plan.schedules]
         found = outlined(steps, len(self._plan.text), self.num_chunks, self._plan.noise_shape[0])
-        return replace(found, previews=self.preview_problem is None)
+        return replace(found, previews=self._preview.exists)
 
     def close(self) -> None:
         """Offload what was offloaded; a second call does nothing."""

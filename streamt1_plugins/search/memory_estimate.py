@@ -160,6 +160,7 @@ def footprint_of(run: Run, pipe: Any) -> Footprint:
     small = noise.new_zeros((*noise.shape[:3], PROBE, PROBE), device=run.device, dtype=getattr(vae, "dtype", None))
     state, frames = _decoded(session, small) if is_measurable else (0, 0)
     scale = prod(noise.shape[3:]) / PROBE**2
+    has_previews = wanted(run.recipe) and problem(session) is None
     return Footprint(
         weights=0,
         memory=_beam_memory(session, run.recipe.sinks, pipe, noise.shape),
@@ -168,7 +169,7 @@ def footprint_of(run: Run, pipe: Any) -> Footprint:
         frames=int(scale * frames),
         state=int(scale * state),
         chunks=session.num_chunks,
-        preview=int(scale * _preview_state(session, small)) if problem(session) is None else None,
+        preview=int(scale * _preview_state(session, small)) if has_previews else None,
     )
 
 
