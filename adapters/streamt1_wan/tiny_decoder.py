@@ -87,7 +87,7 @@ class TinyDecoder(nn.Module):
         video, memory = [], list(state.frames) if state else None
         for latent in latents.unbind(2):  # one at a time: the memory it takes does not depend on the length
             memory = self._zeros(latent) if memory is None else memory
-            video.append(self._step(latent, memory).float().clamp(0, 1))
+            video.append(self._step(latent, memory).clamp(0, 1))
         frames = torch.cat(video)
         return frames if state else frames[SCALE - 1 :], TinyState(tuple(memory or ()))
 
