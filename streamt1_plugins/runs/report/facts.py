@@ -13,6 +13,7 @@ from streamt1_plugins.runs.report.scores import is_standardised
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from streamt1_plugins.api.run import Cost
     from streamt1_plugins.api.tree import Tree
     from streamt1_plugins.runs.recorded import RecordedRun
 
@@ -25,7 +26,7 @@ _COUNTS = {
     "forwards": "Forward passes",
     "latent_frames_decoded": "Latent frames decoded",
     "reward_calls": "Reward calls",
-    "readings": "Readings, one per reward and candidate",
+    "readings": "Readings of rewards",
     "readings_saved": "Readings saved by pruning",
 }
 
@@ -54,7 +55,7 @@ def duration(seconds: float) -> str:
         return f"{whole // HOUR} h {whole % HOUR // MINUTE:02d} min"
     if whole >= MINUTE:
         return f"{whole // MINUTE} min {whole % MINUTE:02d} s"
-    return f"{seconds:.1f} s" if seconds >= 1 else f"{1000 * seconds:.0f} ms"
+    return f"{seconds:.1f} s" if seconds >= 0.9995 else f"{1000 * seconds:.0f} ms"
 
 
 def moment(time: str) -> str:
@@ -68,8 +69,9 @@ def moment(time: str) -> str:
 def tiles(recorded: RecordedRun, tree: Tree) -> list[tuple[str, str, str]]:
     """(label, value, remark) of the numbers at the top of the page."""
     done, of = len(recorded.frames), recorded.start["chunks"]
-    frames = f"{duration(sum(lengths(recorded).values()))} of video, {count(sum(recorded.frames.values()))} frames"
-    found = [("Chunks", str(done) if done == of else f"{done} of {of}", frames)]
+    seconds, frames = sum(lengths(recorded).values()), count(sum(recorded.frames.values()))
+    video = f"{duration(seconds) if seconds >= 1 else f'{seconds:.1f} s'} of video, {frames} frames"
+    found = [("Chunks", str(done) if done == of else f"{done} of {of}", video)]
     found.append(("Candidates", count(len(tree)), ", ".join(_candidates(tree))))
     if recorded.score is not None:
         whole = recorded.whole_video
@@ -105,14 +107,21 @@ def costs(recorded: RecordedRun, tree: Tree) -> dict[str, Any]:
     cost = recorded.cost()
     spent = {_STAGES.get(name, name.capitalize()): value for name, value in cost.seconds.items()}
     total = sum(spent.values()) or 1.0
-    counts = [(label, count(getattr(cost, name))) for name, label in _COUNTS.items()]
-    judged = sum(bool(node.readings) for node in tree)
-    counts.insert(1, ("Candidates with a reading", f"{count(judged)} of {count(len(tree))}"))
     return {
-        "counts": counts,
+        "counts": list(_counts(cost, tree)),
         "stages": [(label, value, value / total) for label, value in spent.items()],
         "remark": _branched(tree, cost.candidates) if tree.picked else _unfinished(recorded, tree),
     }
+
+
+def _counts(cost: Cost, tree: Tree) -> Iterator[tuple[str, str]]:
+    """(label, count); nothing about rewards where none was called."""
+    judged = sum(bool(node.readings) for node in tree)
+    for name, label in _COUNTS.items():
+        if cost.reward_calls or judged or not name.startswith("read") and name != "reward_calls":
+            yield label, count(getattr(cost, name))
+    if judged:
+        yield "Candidates with a reading", f"{count(judged)} of {count(len(tree))}"
 
 
 def _branched(tree: Tree, made: int) -> str:
@@ -150,7 +159,10 @@ def record(recorded: RecordedRun) -> list[tuple[str, str]]:
 def arguments(start: Mapping[str, Any]) -> list[tuple[str, str]]:
     """(name, value) of the call's arguments besides the prompt; of those that JSON cannot hold, that they are missing."""
     call = {name: json.dumps(value, ensure_ascii=False) for name, value in start["call"].items() if name != "prompt"}
-    cut = {name: text if len(text) <= LONGEST else f"{text[:LONGEST]}\N{HORIZONTAL ELLIPSIS}" for name, text in call.items()}
+    cut = {
+        name: text if len(text) <= LONGEST else f"{text[:LONGEST]}\N{HORIZONTAL ELLIPSIS}"
+        for name, text in call.items()
+    }
     return [*cut.items(), *((name, "not recorded") for name in start["omitted"])]
 
 

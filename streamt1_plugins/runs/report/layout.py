@@ -112,7 +112,12 @@ def by_chunk(tree: Tree) -> dict[int, list[Node]]:
 def _order(node: Node, winner: Container[str]) -> tuple[bool, float, tuple[float, ...], int]:
     rank = math.inf if node.rank is None else node.rank
     measured = (node.score if node.is_scored else math.nan, node.long, node.short)
-    return node.id not in winner, rank, tuple(-each if math.isfinite(each) else math.inf for each in measured), node.ordinal
+    return (
+        node.id not in winner,
+        rank,
+        tuple(-each if math.isfinite(each) else math.inf for each in measured),
+        node.ordinal,
+    )
 
 
 def edges(found: dict[str, Cell]) -> list[Edge]:
@@ -128,10 +133,13 @@ def edges(found: dict[str, Cell]) -> list[Edge]:
 
 
 def curves(tree: Tree, winner: Sequence[str], value: Callable[[Node], float], *, zero: bool = False) -> Curves | None:
-    """The curves of a value of candidates; None where none has it, which NaN means. zero: the axis holds 0."""
+    """The curves of a value of candidates. NaN means that a candidate has none; zero: the axis holds 0.
+
+    None where fewer than two chunks have a value: there is nothing to follow.
+    """
     found = {chunk: list(filter(math.isfinite, map(value, nodes))) for chunk, nodes in by_chunk(tree).items()}
     measured = [(chunk, values) for chunk, values in found.items() if values]
-    if not measured:
+    if len(measured) < 2:
         return None
     low, high = min(min(values) for _, values in measured), max(max(values) for _, values in measured)
     axis = Axis(min(low, 0.0), max(high, 0.0)) if zero else Axis(low, high)

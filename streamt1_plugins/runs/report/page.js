@@ -9,7 +9,9 @@
   const chunkOf = (node) => parseInt(node, 10);
   const place = (card) => [card.style.getPropertyValue("--c"), card.style.getPropertyValue("--r")].map(Number);
   const columns = cards.reduce((most, card) => Math.max(most, place(card)[0] + 1), 1);
-  const READABLE = 44; /* pixels: narrower cards show the color of their score alone */
+  /* Pixels of a column. Narrower: the color of the score alone; a chunk number in five; two lines below a picture;
+     and the page opens with the whole run. */
+  const TINY = 46, DENSE = 22, NARROW = 124, LEAST = 92;
   const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
   let selected = null, playing = !still, wholePath = true, players = [];
 
@@ -170,7 +172,10 @@
   function fit() {
     const room = scroll.clientWidth - 72, body = document.body;
     body.style.setProperty("--room", `${room}px`);
-    body.classList.toggle("tiny", body.classList.contains("whole") && (room / columns) * 0.77 < READABLE);
+    const whole = body.classList.contains("whole"), pitch = room / columns;
+    body.classList.toggle("tiny", whole && pitch < TINY);
+    body.classList.toggle("dense", whole && pitch < DENSE);
+    body.classList.toggle("narrow", !whole && pitch < NARROW);
     watch();
     return room;
   }
@@ -189,7 +194,7 @@
   }
   addEventListener("hashchange", fromHash);
   const winners = cards.filter((card) => card.classList.contains("winner"));
-  if (fit() / columns < 112) zoom(true);
+  if (fit() / columns < LEAST) zoom(true);
   if (!fromHash() && cards.length) select(winners[winners.length - 1] || cards[0], false);
   scrollTo(0, 0);
 })();

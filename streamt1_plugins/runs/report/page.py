@@ -90,7 +90,7 @@ def _drawn(recorded: RecordedRun, tree: Tree) -> dict[str, Any]:
     """The tree, the curves and the memory."""
     winner = [node.id for node in recorded.winner]
     cells, scale, remembered = layout.cells(tree, winner), scores.scale(tree), held(recorded, tree)
-    zero = scores.is_standardised(recorded.recipe)
+    zero, rewards = scores.is_standardised(recorded.recipe), scores.readings(recorded.recipe, tree)
     return {
         "cells": list(cells.values()),
         "columns": max((cell.column for cell in cells.values()), default=-1) + 1,
@@ -102,10 +102,8 @@ def _drawn(recorded: RecordedRun, tree: Tree) -> dict[str, Any]:
         "digits": layout.digits((node.score for node in tree), least=3),
         "meaning": scores.meaning(recorded.recipe),
         "curves": layout.curves(tree, winner, scores.score, zero=zero),
-        "raws": [
-            (horizon, name, layout.curves(tree, winner, scores.raw(horizon, name)))
-            for horizon, name in scores.readings(tree)
-        ],
+        "rewards": rewards,
+        "raws": [(*pair, drawn) for pair in rewards if (drawn := layout.curves(tree, winner, scores.raw(*pair)))],
         "held": remembered,
         "sinks": max(map(memory.sink_count, remembered), default=0),
     }

@@ -99,10 +99,11 @@ def _tone(share: float) -> int:
     return round((min(max(share, -1.0), 1.0) + 1) / 2 * (TONES - 1))
 
 
-def readings(tree: Tree) -> list[tuple[Horizon, str]]:
-    """The (horizon, reward) pairs of which a whole candidate has a reading, in the order of the recipe."""
-    found = [(horizon, name) for node in tree for horizon in HORIZONS for name in node.readings.get(horizon, {})]
-    return sorted(dict.fromkeys(found), key=lambda pair: HORIZONS.index(pair[0]))
+def readings(recipe: Recipe, tree: Tree) -> list[tuple[Horizon, str]]:
+    """(horizon, reward) of the recipe's rewards, short ones first, and of those that only the candidates name."""
+    asked = [(horizon, name) for horizon in HORIZONS for name in getattr(recipe.rewards, horizon)]
+    found = ((horizon, name) for node in tree for horizon in HORIZONS for name in node.readings.get(horizon, {}))
+    return list(dict.fromkeys([*asked, *found]))
 
 
 def raw(horizon: Horizon, name: str) -> Value:
