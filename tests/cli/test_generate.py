@@ -57,7 +57,8 @@ def test_generate_leaves_a_run_folder_and_a_table(tmp_path: Path) -> None:
     assert [row[:2] for row in rows] == [[str(i), "6"] for i in range(4)]
     assert "24 candidates in" in result.stdout
     assert "video   o/video.mp4" in result.stdout
-    assert "chunk 3 " in result.stderr and "(4 of 4 done)" in result.stderr
+    assert "chunk 3 " in result.stderr
+    assert "(4 of 4 done)" in result.stderr
 
 
 @pytest.mark.parametrize(("chunks", "code"), [((1,), 0), ((0, 1, 2, 3), 2)])

@@ -132,7 +132,7 @@ class _Bar(Progress):
 
 
 def chunk_line(chunk: Chunk, tree: Tree) -> str:
-    """One chunk in one line: its index, candidates, best and mean score, ids kept, seconds, how many chunks are done."""
+    """One chunk in one line: its number, candidates, best and mean score, ids kept, seconds, how many are done."""
     nodes, (_, best, mean) = tree.chunk(chunk.index), _figures(tree, chunk.index)
     seconds, kept = sum(node.seconds for node in nodes), " ".join(node.id for node in tree.kept(chunk.index))
     return (

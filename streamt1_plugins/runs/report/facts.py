@@ -118,7 +118,7 @@ def _counts(cost: Cost, tree: Tree) -> Iterator[tuple[str, str]]:
     """(label, count); nothing about rewards where none was called."""
     judged = sum(bool(node.readings) for node in tree)
     for name, label in _COUNTS.items():
-        if cost.reward_calls or judged or not name.startswith("read") and name != "reward_calls":
+        if cost.reward_calls or judged or (not name.startswith("read") and name != "reward_calls"):
             yield label, count(getattr(cost, name))
     if judged:
         yield "Candidates with a reading", f"{count(judged)} of {count(len(tree))}"
@@ -129,8 +129,8 @@ def _branched(tree: Tree, made: int) -> str:
     new = len(tree) - tree.inherited
     return (
         f"Of this run alone: {count(new)} new candidates, and the path to {tree.picked} made again "
-        f"({count(max(0, made - new))}). The other {count(tree.inherited)} candidates of the tree come from the run that "
-        "it continues."
+        f"({count(max(0, made - new))}). The other {count(tree.inherited)} candidates of the tree come from the run "
+        "that it continues."
     )
 
 
@@ -157,7 +157,7 @@ def record(recorded: RecordedRun) -> list[tuple[str, str]]:
 
 
 def arguments(start: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """(name, value) of the call's arguments besides the prompt; of those that JSON cannot hold, that they are missing."""
+    """(name, value) of the call's arguments besides the prompt; the names alone of those that JSON cannot hold."""
     call = {name: json.dumps(value, ensure_ascii=False) for name, value in start["call"].items() if name != "prompt"}
     cut = {
         name: text if len(text) <= LONGEST else f"{text[:LONGEST]}\N{HORIZONTAL ELLIPSIS}"

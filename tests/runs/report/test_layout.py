@@ -44,7 +44,8 @@ def scored(*values: float) -> Tree:
 def test_a_standardised_axis_holds_zero() -> None:
     tree = scored(2.0, 3.0)
     with_zero, without = (layout.curves(tree, [*tree.nodes], scores.score, zero=zero) for zero in (True, False))
-    assert with_zero is not None and without is not None
+    assert with_zero is not None
+    assert without is not None
     assert [label for label, _ in with_zero.ticks] == ["3.00", "0"]
     assert [label for label, _ in without.ticks] == ["3.00", "2.00"]
     assert without.axis.zero is None
