@@ -143,17 +143,16 @@ def _unfinished(recorded: RecordedRun, tree: Tree) -> str:
     return f"Counted when a chunk is done: {count(later)} candidates of chunk {done} are not included."
 
 
-def record(recorded: RecordedRun) -> list[tuple[str, str]]:
-    """What is needed to make the run again, besides the recipe."""
-    start = recorded.start
-    rows = [("Seed", str(start["seed"])), ("Device", recorded.device), ("Started", moment(start["time"]))]
+def record(recorded: RecordedRun) -> list[tuple[str, str, str]]:
+    """(label, text, time) of what is needed to make the run again, besides the recipe; one of the two may be empty."""
+    start, end = recorded.start, recorded.events[-1]
+    rows = [("Seed", str(start["seed"]), ""), ("Device", recorded.device, ""), ("Started", "", moment(start["time"]))]
     for event in recorded.events:
         if event["event"] == "resumed":
-            rows.append((f"Resumed, chunk {event['chunk']}", moment(event["time"])))
-    if recorded.events[-1]["event"] == "finished":
-        rows.append(("Ended", moment(recorded.events[-1]["time"])))
-    rows += [(name, str(version)) for name, version in recorded.newest("versions").items()]
-    return rows
+            rows.append(("Resumed", f"chunk {event['chunk']}, ", moment(event["time"])))
+    if end["event"] == "finished":
+        rows.append(("Ended", "", moment(end["time"])))
+    return [*rows, *((name, str(version), "") for name, version in recorded.newest("versions").items())]
 
 
 def arguments(start: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -129,6 +129,6 @@ def test_a_resumed_run_lists_when_it_was_resumed(tmp_path: Path) -> None:
         events[6:] = [{"event": "resumed", "time": "2026-03-01T10:00:00+00:00", "chunk": 1, **place}]
 
     rewrite(tmp_path, resumed)
-    found = dict(facts.record(RecordedRun.read(tmp_path)))
-    assert found["Resumed, chunk 1"] == "2026-03-01 10:00:00 UTC"
+    found = {label: text + time for label, text, time in facts.record(RecordedRun.read(tmp_path))}
+    assert found["Resumed"] == "chunk 1, 2026-03-01 10:00:00 UTC"
     assert "Ended" not in found
