@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from streamt1_plugins.config.schema import Recipe
 
 TONES = 9
-"""Steps of the color scale, from the worst to the best."""
+"""Steps of the color scale, from the worst to the best; page.css mixes its colors in as many."""
 ORDINARY = 0.95
 """Share of the candidates within the color scale; it ends there, so that one outlier does not make all others alike."""
 
