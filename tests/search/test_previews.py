@@ -26,7 +26,7 @@ from streamt1_plugins.testing.threads import together
 from tests.launching import without_times
 from tests.toy import Bright, PreviewingAdapter, PreviewingSession, ShortOnly, ToyPipeline
 
-ON = "rewards.decode=preview"
+ON, CARRIED = "rewards.decode=preview", "rewards.decode=carried"
 MIXED = "rewards.decode={short: preview, long: carried}"
 CHUNKS = 5
 
@@ -134,7 +134,7 @@ def test_the_previews_of_a_beam_do_not_grow() -> None:
 
 def test_a_plain_run_has_no_previews() -> None:
     plain = ("search.candidates=1", "search.top_k=1", "seed=3")
-    pipe, other = run(ON, *plain), run(*plain)
+    pipe, other = run(ON, *plain), run(CARRIED, *plain)
     assert pipe.last_run.session.calls["preview"] == 0
     assert nodes(pipe) == nodes(other)
     assert torch.equal(pipe.video, other.video)
@@ -264,7 +264,7 @@ def test_pictures_of_pruned_candidates_are_marked_as_previews(tmp_path: Path) ->
     assert set(find(tmp_path)) == set(pipe.tree.nodes)
     page = (tmp_path / PAGE).read_text(encoding="utf-8")
     assert page.count("a preview: these frames were not decoded in full") == 2 * CHUNKS
-    plain = run(**streamt1.record_to(tmp_path / "carried"))
+    plain = run(CARRIED, **streamt1.record_to(tmp_path / "carried"))
     assert not any("previewed" in node for node in plain.tree.to_dict()["nodes"])
     assert "a preview:" not in (tmp_path / "carried" / PAGE).read_text(encoding="utf-8")
 
@@ -274,7 +274,7 @@ def test_pictures_of_pruned_candidates_are_marked_as_previews(tmp_path: Path) ->
 
 def test_without_a_preview_decoder_frames_are_decoded_in_full_with_one_note(tmp_path: Path) -> None:
     missing = {"preview_problem": "download tiny.safetensors from somewhere"}
-    pipe, carried = run(ON, call=missing, **record_to(tmp_path)), run()
+    pipe, carried = run(ON, call=missing, **record_to(tmp_path)), run(CARRIED)
     assert nodes(pipe) == nodes(carried)
     assert [*pipe.tree.notes] == [FALLBACK.format(missing["preview_problem"])]
     recorded = journal.read(tmp_path)[0]["recipe"]
