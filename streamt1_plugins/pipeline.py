@@ -315,7 +315,7 @@ class StreamPipeline:
             stack.enter_context(search.workers.fail_together())
             _check_same(search)
             early_pruning.check(run.recipe, run.session)
-            previews.fall_back(run, search.workers)
+            previews.settle(run, search.workers)
             memory_estimate.check(search, self.pipe, self._policies["width"])
             self._rewards.start(run)
             stack.push(lambda kind, error, trace: self._rewards.finish(error))

@@ -108,7 +108,7 @@ class RewardPart(Section):
         return self.calibration not in ("group", "rank")
 
 
-Decode = Literal["carried", "preview", "cold"]
+Decode = Literal["carried", "auto", "preview", "cold"]
 
 
 class DecodeByHorizon(Section):
@@ -129,8 +129,9 @@ class RewardSettings(Section):
     """The rewards of a run, and the frames that they score.
 
     window: length of the long horizon in chunks. decode: `carried` scores the frames the video will contain; `preview`
-    scores those of the adapter's preview decoder, and only survivors are decoded in full; `cold` decodes the chunk
-    (short) and the window (long) from an empty decoder, as the authors' release does; or one of these per horizon.
+    scores those of the adapter's preview decoder, and only survivors are decoded in full; `auto` does so where there
+    is one; `cold` decodes the chunk (short) and the window (long) from an empty decoder, as the authors' release does;
+    or one of these per horizon.
     pixels: `float` as decoded, or `uint8` truncated to 8 bits as the release does.
     keep: the share of candidates a stage of rewards hands on to the next one, never fewer than `search.top_k`.
     """

@@ -36,7 +36,7 @@ class Frames:
     def decode(self, horizon: Horizon) -> Decode:
         """Which frames a horizon shows. A plain run has no previews: its candidate is decoded in any case."""
         kind, has_previews = self.run.recipe.rewards.decode_of(horizon), self.run.beams[0].previews is not None
-        return "carried" if kind == "preview" and not has_previews else kind
+        return "carried" if kind in ("preview", "auto") and not has_previews else kind
 
     def are_cold(self, horizon: Horizon) -> bool:
         """Whether windows are decoded with an empty decoder (paper release) instead of the video's own."""

@@ -11,7 +11,7 @@ from streamt1_plugins.errors import foreign_code
 from streamt1_plugins.evaluation.calls import call_limit
 from streamt1_plugins.evaluation.cascade import passing, stages
 from streamt1_plugins.policies.width import Bounded, rest_of
-from streamt1_plugins.search.previews import wanted, without
+from streamt1_plugins.search.previews import settled, wanted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -75,7 +75,7 @@ def describe(
 
 
 def _per_chunk(recipe: Recipe, rewards: Rewards) -> str:
-    recipe = without(recipe)  # whether there are previews is not known
+    recipe = settled(recipe, False)  # whether there are previews is not known
     width, finished, kept, first = _width(recipe), _finished(recipe, LATE), recipe.search.top_k, recipe.early.steps
     early = width > finished
     previewed, evaluated = _preview_calls(recipe, rewards, early), _stage_calls(recipe, rewards, finished)
@@ -95,7 +95,7 @@ def estimate(recipe: Recipe, rewards: Rewards, outline: Outline) -> CostEstimate
 
     Raises `RecipeError` where the recipe wants early pruning and the adapter's sessions make no drafts.
     """
-    recipe = recipe if outline.previews else without(recipe)
+    recipe = settled(recipe, outline.previews)
     width, chunks, early = _width(recipe), len(outline.generate), _pruned_early(recipe, outline)
     finished = [_finished(recipe, index) if each else width for index, each in enumerate(early)]
     calls = [_preview_calls(recipe, rewards, each) for each in early]

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from streamt1_plugins.api.candidate import Beam, Candidate
     from streamt1_plugins.api.run import Run
     from streamt1_plugins.api.workers import Workers
+    from streamt1_plugins.config.rewards import Decode
     from streamt1_plugins.config.schema import Recipe
     from streamt1_plugins.search.offload import Offload
 
@@ -35,7 +36,7 @@ def wanted(recipe: Recipe) -> bool:
     """Whether a recipe searches, and rewards of it score previews."""
     rewards = recipe.rewards
     named = (each for each in HORIZONS if getattr(rewards, each))
-    return recipe.search.is_wide and any(rewards.decode_of(each) == "preview" for each in named)
+    return recipe.search.is_wide and any(rewards.decode_of(each) in ("preview", "auto") for each in named)
 
 
 def scores_previews_alone(recipe: Recipe) -> bool:
@@ -49,10 +50,11 @@ def kept_chunks(recipe: Recipe) -> int:
     return max(1, recipe.rewards.window - 1) if recipe.rewards.long else 1
 
 
-def without(recipe: Recipe) -> Recipe:
-    """The recipe with `carried` in place of `preview`."""
+def settled(recipe: Recipe, has_previews: bool) -> Recipe:
+    """The recipe without `auto`, and without `preview` where there are none: `carried` takes their place."""
     kinds = {each: recipe.rewards.decode_of(each) for each in HORIZONS}
-    kinds = {each: "carried" if kind == "preview" else kind for each, kind in kinds.items()}
+    instead: Decode = "preview" if has_previews else "carried"
+    kinds = {each: instead if kind in ("preview", "auto") else kind for each, kind in kinds.items()}
     decode = kinds["short"] if len(set(kinds.values())) == 1 else DecodeByHorizon(**kinds)
     return recipe.model_copy(update={"rewards": recipe.rewards.model_copy(update={"decode": decode})})
 
@@ -64,13 +66,17 @@ def problem(session: Session) -> str | None:
     return session.capabilities.refusals.get("previews", "the adapter has no preview decoder")
 
 
-def fall_back(run: Run, workers: Workers) -> None:
-    """Take previews out of the recipe of a run, with a note, where a process of its search cannot make them."""
+def settle(run: Run, workers: Workers) -> None:
+    """Decide whether a run has previews: every process of its search has to be able to make them.
+
+    Without them a note has the reason, unless the recipe wants them where there is a decoder, and the adapter has none.
+    """
     if wanted(run.recipe):
         problems = [each for each in workers.all_gather(problem(run.session)) if each]
-        if problems:
-            run.recipe = without(run.recipe)
+        named = {run.recipe.rewards.decode_of(each) for each in HORIZONS}
+        if problems and ("preview" in named or isinstance(run.session, HasPreview)):
             run.tree.note(FALLBACK.format(problems[0]))
+        run.recipe = settled(run.recipe, not problems)
 
 
 def problem_of(latents: Tensor, decoded: Decoded) -> str | None:

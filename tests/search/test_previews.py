@@ -21,7 +21,7 @@ from streamt1_plugins.runs.report import PAGE
 from streamt1_plugins.runs.report.strips import find
 from streamt1_plugins.search.cost_estimate import estimate
 from streamt1_plugins.search.memory_estimate import of_recipe
-from streamt1_plugins.search.previews import FALLBACK, without
+from streamt1_plugins.search.previews import FALLBACK, settled
 from streamt1_plugins.testing.threads import together
 from tests.launching import without_times
 from tests.toy import Bright, PreviewingAdapter, PreviewingSession, ShortOnly, ToyPipeline
@@ -343,9 +343,20 @@ def test_where_no_survivor_is_finite_the_first_candidate_is_kept(monkeypatch: py
 
 def test_the_fallback_changes_previews_alone() -> None:
     loaded = recipes.load("stream-t1", ["rewards.decode={short: cold, long: preview}"])
-    assert without(loaded).rewards.decode_of("short") == "cold"
-    assert without(loaded).rewards.decode_of("long") == "carried"
-    assert without(recipes.load("stream-t1", [ON])).rewards.decode == "carried"
+    assert settled(loaded, False).rewards.decode_of("short") == "cold"
+    assert settled(loaded, False).rewards.decode_of("long") == "carried"
+    assert settled(recipes.load("stream-t1", [ON]), False).rewards.decode == "carried"
+
+
+def test_the_default_takes_previews_where_there_are_some() -> None:
+    assert recipes.load("stream-t1").rewards.decode == "auto"
+    assert nodes(run()) == nodes(run(ON))
+    missing = {"preview_problem": "download tiny.safetensors from somewhere"}
+    assert run(call=missing).tree.notes == [FALLBACK.format(missing["preview_problem"])], "it could have some"
+    bare = streamt1.wrap(ToyPipeline())
+    bare("a prompt")
+    assert bare.tree.notes == [], "an adapter without a preview decoder is nothing to note"
+    assert bare.last_run.recipe.rewards.decode == "carried", "what is recorded is what was scored"
 
 
 def test_a_reward_of_one_horizon_decides_whether_there_are_previews() -> None:
