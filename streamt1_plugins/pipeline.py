@@ -26,7 +26,7 @@ from streamt1_plugins.plugins.resolve import completed, model_folder, resolve, r
 from streamt1_plugins.plugins.run_hooks import RunHooks, decides
 from streamt1_plugins.process import placement
 from streamt1_plugins.runs.observers.callback import OnChunkEnd
-from streamt1_plugins.search import early_pruning, memory_estimate, previews
+from streamt1_plugins.search import early_pruning, memory_estimate
 from streamt1_plugins.search.distributed.launch import join
 from streamt1_plugins.search.exclusive import lock_of
 from streamt1_plugins.search.loop import Search
@@ -315,7 +315,6 @@ class StreamPipeline:
             stack.enter_context(search.workers.fail_together())
             _check_same(search)
             early_pruning.check(run.recipe, run.session)
-            previews.settle(run, search.workers)
             memory_estimate.check(search, self.pipe, self._policies["width"])
             self._rewards.start(run)
             stack.push(lambda kind, error, trace: self._rewards.finish(error))

@@ -93,9 +93,8 @@ class Tree:
 
 
 def node_record(node: Node) -> dict[str, Any]:
-    """One candidate as plain data: what tree.json and the journal hold. `previewed` is there only where it is true."""
-    record = _NODES.dump_python(node, by_alias=True)
-    return {"id": node.id, **{name: each for name, each in record.items() if each or name != "previewed"}}
+    """One candidate as plain data: what tree.json and the journal hold."""
+    return {"id": node.id, **_NODES.dump_python(node, by_alias=True)}
 
 
 def node_of(record: Mapping[str, Any], weights: Mapping[tuple[str, str], float]) -> Node:

@@ -15,6 +15,7 @@ from streamt1_plugins.search.expand import Expander
 from streamt1_plugins.search.offload import Offload, released
 from streamt1_plugins.search.out_of_memory import explained
 from streamt1_plugins.search.previews import PreviewScoring
+from streamt1_plugins.search.previews import settle as settle_previews
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -62,6 +63,7 @@ class Search:
 
     def _chunks(self) -> Generator[Chunk, None, None]:
         run, early = self.run, EarlyPruning(self.expander, self.evaluator, self.previews)
+        settle_previews(run, self.workers)
         begun = map(self.previews.begun, run.beams or (self._root(),))
         run.beams = tuple(map(self.offload.offload_beam, begun))
         self.hooks.run_started()
