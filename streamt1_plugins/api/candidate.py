@@ -26,7 +26,7 @@ latents were not decoded in full.
 class Candidate(Node):
     """A beam's proposed next chunk, while it is being judged: a node, its tensors and where they are.
 
-    `preview`: the preview decoder's frames and state, where rewards score those.
+    `preview`: the preview decoder's frames, where rewards score those.
     """
 
     beam: Beam = field(repr=False, compare=False)
@@ -34,7 +34,7 @@ class Candidate(Node):
     latents: Tensor = field(repr=False, compare=False)
     decoded: Decoded = field(repr=False, compare=False)
     location: Location = field(default="here", repr=False, compare=False)
-    preview: Decoded | None = field(default=None, repr=False, compare=False)
+    preview: Tensor | None = field(default=None, repr=False, compare=False)
 
     def node(self) -> Node:
         """The record of this candidate, without its tensors."""

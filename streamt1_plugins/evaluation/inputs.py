@@ -159,8 +159,7 @@ def _past(beam: Beam, kind: Decode) -> tuple[Tensor, ...]:
 
 def _own(candidate: Candidate, kind: Decode) -> Tensor:
     """A candidate's frames of a kind."""
-    shown = candidate.preview if kind == "preview" else None
-    return (shown or candidate.decoded).frames
+    return candidate.preview if kind == "preview" and candidate.preview is not None else candidate.decoded.frames
 
 
 def _anchor(beams: Sequence[Beam], *, previewed: bool = False) -> Tensor:

@@ -147,7 +147,8 @@ def _previewed(recipe: Recipe, index: int, early: bool) -> int:
     """Chunks that the preview decoder makes frames of for a chunk of the video."""
     if not wanted(recipe):
         return 0
-    return _finished(recipe, index) + _width(recipe) if early else _width(recipe)
+    candidates = _finished(recipe, index) + _width(recipe) if early else _width(recipe)
+    return candidates + recipe.search.top_k  # survivors once more, for the state behind them
 
 
 def _decodes(recipe: Recipe, rewards: Rewards, index: int, early: bool) -> int:

@@ -139,6 +139,5 @@ class _Steps:
 
 
 def _stateless(draft: Candidate) -> Candidate:
-    """A draft without the states of its decoders: it is never committed."""
-    preview = None if draft.preview is None else replace(draft.preview, state=None)
-    return replace(draft, decoded=replace(draft.decoded, state=None), preview=preview)
+    """A draft without a decoder state: it is never committed."""
+    return replace(draft, decoded=replace(draft.decoded, state=None))

@@ -179,7 +179,7 @@ class Expander:
         previews = self._previews.made(beam.previews, latents)
         cost.latent_frames_previewed += count
         shared = {"previewed": True, "location": "previewed"}
-        return [{"decoded": Decoded(each.frames), "preview": each, **shared} for each in previews]
+        return [{"decoded": Decoded(each.frames), "preview": each.frames, **shared} for each in previews]
 
     def set_status(self, activity: str, chunk: Chunk, batch: Sequence[Branch]) -> None:
         """Publish what is done to the candidates of a batch, for error messages of other processes."""

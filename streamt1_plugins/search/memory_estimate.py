@@ -96,10 +96,9 @@ def of_recipe(recipe: Recipe, each: Footprint, width: int, processes: int = 1, r
     found = estimate(search, each, width, processes, rewards)
     if each.preview is None or not wanted(recipe):
         return found
-    candidates = -(-width * search.top_k // processes)
     states = min(found.states, 2 * search.top_k * each.state) if scores_previews_alone(recipe) else found.states
     previewed = search.top_k * min(each.chunks, kept_chunks(recipe) + 1) * each.frames
-    small = (candidates + search.top_k) * each.preview
+    small = 2 * search.top_k * each.preview
     return replace(found, states=states + small, frames=found.frames + previewed)
 
 

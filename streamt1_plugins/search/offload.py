@@ -114,7 +114,7 @@ class Offload:
 
 
 def released(candidate: Candidate) -> Candidate:
-    """The candidate without the states of its decoders."""
+    """The candidate without its decoder state and its preview."""
     is_decoded_here = candidate.location not in ("elsewhere", "previewed")
     return _with_state(replace(candidate, preview=None), None, "dropped" if is_decoded_here else candidate.location)
 

@@ -115,11 +115,15 @@ class PreviewScoring:
             return session.preview(latents, previews.state if previews else None)
 
     def after(self, candidate: Candidate) -> Previews | None:
-        """The previews of the beam that a survivor becomes; one of another process is previewed again."""
+        """The previews of the beam that a survivor becomes: its preview is made once more.
+
+        Candidates that wait keep no state of the preview decoder, which may be as large as a chunk's frames.
+        """
         before = candidate.beam.previews
         if before is None:
             return None
-        return self._grown(before, candidate.preview or self.made(before, candidate.latents)[0])
+        self.run.cost.latent_frames_previewed += int(candidate.latents.shape[2])
+        return self._grown(before, self.made(before, candidate.latents)[0])
 
     def reached(self, candidates: Sequence[Candidate]) -> list[Candidate]:
         """The candidates, those that can survive decoded in full: rewards are about to score such frames."""

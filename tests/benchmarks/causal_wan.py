@@ -210,15 +210,16 @@ def previewed_chunk(session: Any, history: History, case: Case) -> History:
     generators = [torch.Generator().manual_seed(i) for i in range(case.candidates)]
     state = session.preview(history.latents[-1], None)[0].state
     noises = [session.draw(history, generator) for generator in generators]
-    shown: list[Decoded] = []
+    shown: list[torch.Tensor] = []
     if case.early:
         drafts = [session.draft(history, *each, case.early)[0] for each in pairs(noises, generators)]
-        shown = [Decoded(session.preview(draft.latents, state)[0].frames) for draft in drafts]
+        shown = [session.preview(draft.latents, state)[0].frames for draft in drafts]
         half = range(-(-case.candidates // 2))
         made = [session.finish_drafts(history, [drafts[i]], [generators[i]]) for i in half]
     else:
         made = [session.generate(history, *each) for each in pairs(noises, generators)]
-    shown += [session.preview(latents, state)[0] for latents in made]
+    shown += [session.preview(latents, state)[0].frames for latents in made]
+    session.preview(made[0], state)  # for the state behind the survivor
     return session.commit(history, made[0], session.decode(history, made[0])[0], "discard")
 
 

@@ -56,7 +56,7 @@ def test_with_previews_survivors_alone_have_decoder_states() -> None:
     beam = run.beams[0]
     run.session.close()
     shown = 2 * (run.session.num_chunks + 2) + 6  # of the beams with their previews, and of the candidates
-    assert found.states == 2 * 2 * counted(beam.history.decoder) + (6 + 2) * counted(beam.previews.state)
+    assert found.states == 2 * 2 * counted(beam.history.decoder) + 2 * 2 * counted(beam.previews.state)
     assert found.frames - shown * beam.history.frames[1].nbytes == (2 * 6 + 2 * 3) * beam.history.latents[1].nbytes
     assert counted(beam.previews.frames) + counted(beam.previews.first) <= 2 * beam.history.frames[1].nbytes
 
