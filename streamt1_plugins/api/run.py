@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from streamt1_plugins.api.background import Background
 from streamt1_plugins.api.types import Chunk
 from streamt1_plugins.errors import PluginError, described
 
@@ -61,7 +62,8 @@ class Run:
 
     Hooks read it; only the search changes `beams` (best first), `chunk` and `cost`, and adds to `tree`. `call` holds
     the arguments as the caller gave them and the generator behind `seed`. Setting `stop` ends the search after the
-    current chunk, as if it were the last.
+    current chunk, as if it were the last. `background` does what a hook need not wait for; all of it is done before the
+    end of the run is announced.
     """
 
     recipe: Recipe
@@ -75,6 +77,7 @@ class Run:
     call: Mapping[str, Any] = field(default_factory=dict)
     device: str = "cpu"
     stop: bool = False
+    background: Background = field(default_factory=Background, repr=False)
     released: Callable[[], None] = field(default=lambda: None, repr=False)
 
     def close(self) -> None:

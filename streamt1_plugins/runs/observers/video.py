@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import av
 import numpy
 from av.codec.codec import UnknownCodecError
+from av.video.reformatter import Colorspace, VideoReformatter
 from pydantic import Field
 
 from streamt1_plugins.api.hookspecs import hookimpl
@@ -79,12 +80,14 @@ def encode_video(frames: Iterable[Tensor], fps: float, *, crf: int = 18, scale: 
     buffer = BytesIO()
     try:
         with av.open(buffer, "w", format="mp4") as container:
-            stream: Any = None
+            stream, converter = None, VideoReformatter()  # one for all frames: each is costly to set up
             for frame in frames:
                 pixels = to_pixels(frame, scale)
                 stream = stream or _add_stream(container, pixels.shape[:2], fps, crf)
                 picture = av.VideoFrame.from_ndarray(numpy.ascontiguousarray(pixels), format="rgb24")
-                container.mux(stream.encode(picture.reformat(format="yuv420p", dst_colorspace="ITU709")))
+                container.mux(
+                    stream.encode(converter.reformat(picture, format="yuv420p", dst_colorspace=Colorspace.ITU709))
+                )
             if stream is None:
                 raise ValueError("There are no frames to encode.")
             container.mux(stream.encode(None))
