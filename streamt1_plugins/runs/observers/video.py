@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from streamt1_plugins.api.run import Run
 
 SMALLEST_SIDE = 256
+BT709 = Colorspace.ITU709
 Scale = Literal["auto"] | Annotated[int, Field(ge=1)]
 """How many pixels a side of a pixel becomes; `auto` for at least `SMALLEST_SIDE` on the short side."""
 
@@ -85,9 +86,7 @@ def encode_video(frames: Iterable[Tensor], fps: float, *, crf: int = 18, scale: 
                 pixels = to_pixels(frame, scale)
                 stream = stream or _add_stream(container, pixels.shape[:2], fps, crf)
                 picture = av.VideoFrame.from_ndarray(numpy.ascontiguousarray(pixels), format="rgb24")
-                container.mux(
-                    stream.encode(converter.reformat(picture, format="yuv420p", dst_colorspace=Colorspace.ITU709))
-                )
+                container.mux(stream.encode(converter.reformat(picture, format="yuv420p", dst_colorspace=BT709)))
             if stream is None:
                 raise ValueError("There are no frames to encode.")
             container.mux(stream.encode(None))
