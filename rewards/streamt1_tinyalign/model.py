@@ -70,9 +70,9 @@ class VideoEncoder(nn.Module):
         return self.pooled(self.frames(video))
 
     def frames(self, video: Tensor) -> Tensor:
-        """[N, T, 3, 64, 64] in 0..1 -> a vector of each frame and the `REACH` frames around it, [N, T, queries * width].
+        """[N, T, 3, 64, 64] in 0..1 -> a vector of each frame with its neighbours, [N, T, queries * width].
 
-        Beyond the first and the last frame it sees zeros.
+        The neighbours are `REACH` frames before and after it; beyond the clip they are zeros.
         """
         x = F.silu(self.stem(video.flatten(0, 1) * 2 - 1))
         for stage in self.stages:

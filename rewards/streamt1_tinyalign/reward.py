@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import accumulate, groupby, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
@@ -92,7 +92,7 @@ class TinyAlign(Reward):
         seen = video.new_zeros(1, 0, 0)
         for start, end in pairwise([0, *ends]):
             first, changed = max(0, start - 2 * REACH), max(0, start - REACH)
-            found = self._cached(keys[first:end], lambda part=video[:, first:end]: frame_vectors(model, part))
+            found = self._cached(keys[first:end], partial(frame_vectors, model, video[:, first:end]))
             seen = torch.cat([seen[:, :changed], found[:, changed - first :]], dim=1) if start else found
         return seen
 

@@ -63,12 +63,13 @@ def lengths(recorded: RecordedRun) -> dict[int, float]:
 
 
 def costs(cost: Cost) -> dict[str, Any]:
-    """Counts, and seconds by stage with their share of the sum."""
+    """Counts, seconds by stage with their share of the sum, and milliseconds per candidate of each reward."""
     spent = {_STAGES.get(name, name.capitalize()): value for name, value in cost.seconds.items()}
     total = sum(spent.values()) or 1.0
     return {
         "counts": [(label, getattr(cost, name)) for name, label in _COUNTS.items()],
         "stages": [(label, value, value / total) for label, value in spent.items()],
+        "rewards": [(name.replace(".", " ", 1), each["ms_per_candidate"]) for name, each in cost.judged().items()],
     }
 
 
