@@ -154,7 +154,7 @@ def _print_result(output: Output, pipe: StreamPipeline, out: Path) -> None:
     terminal().print(tree_table(pipe.tree))
     candidates, seconds = counted(found["cost"]["candidates"], "candidate"), found["seconds"]["wall"]
     echo(f"\n{candidates} in {seconds:.1f} s, seed {found['seed']}")
-    for name, spent in found["reward_profile"].items():
+    for name, spent in found.get("reward_profile", {}).items():
         echo(f"reward  {name.replace('.', ' ', 1)}: {spent['ms_per_candidate']:.1f} ms per candidate")
     echo(f"video   {video}")
     if (out / PAGE).exists():

@@ -172,6 +172,6 @@ class RecordedRun:
             "winner": {"path": path, "score": self.score, "whole_video": self.whole_video},
             "seconds": {"wall": round(self.seconds, 3)} | stages,
             "cost": spent.counts(),
-            "reward_profile": spent.judged(),
+            **({"reward_profile": spent.judged()} if spent.reward_profile else {}),  # older journals have none
             "notes": self.notes,
         }
