@@ -57,6 +57,7 @@ class Background:
         if current_thread() is self._thread:  # a job's own job, for which the queue may have no room
             self._do(_Job(0, 0, what, work))
             return
+        self._begin()  # an interruption may have come between a job and its thread
         with self._changed:
             self._changed.wait_for(lambda: len(self._jobs) < self._most)
             heappush(self._jobs, _Job(int(not urgent), next(self._numbers), what, work))
@@ -74,7 +75,7 @@ class Background:
         """Wait until all jobs are done; nothing is raised where one failed."""
         self._leave_parent()
         if current_thread() is not self._thread:
-            self._begin()  # an interruption may have come between a job and its thread
+            self._begin()
             with self._changed:
                 self._changed.wait_for(lambda: self._thread is None and not self._jobs)
 

@@ -135,7 +135,7 @@ class Reward(ABC):
         """Free what `load` brought."""
 
     def reset(self) -> None:  # noqa: B027  (most rewards remember nothing)
-        """Forget what was kept by `frame_ids`; called before another run, whose keys mean other pixels."""
+        """Forget what was kept by `frame_ids`; called before a run, whose keys mean other pixels, and at its end."""
 
 
 DECLARED = tuple(Reward.__annotations__)
