@@ -122,9 +122,10 @@ class CheckpointFiles:
         except InputError as error:
             raise OutputError(str(error)) from error
         for name, latents in _latents(beams).items():
-            if name not in self._written and not _holds(_file(state, name), checkpoint.files[name]):
-                _write(_file(state, name), {"latents": latents})
-                self._unflushed.add(name)
+            if name not in self._written:
+                if not _holds(_file(state, name), checkpoint.files[name]):
+                    _write(_file(state, name), {"latents": latents})
+                self._unflushed.add(name)  # also what a killed process wrote
             self._written.add(name)
         _write(_file(state, NEXT), {**checkpoint.noise, "generator": checkpoint.generator}, checkpoint.facts)
         self._next = checkpoint

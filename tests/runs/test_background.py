@@ -181,3 +181,20 @@ def test_a_job_that_breaks_ends_the_run_and_is_named(tmp_path: Path, monkeypatch
 def test_nothing_recorded_needs_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Background, "submit", lambda *_, **__: pytest.fail("a job without an observer"))
     streamt1.wrap(ToyPipeline())("a prompt")
+
+
+@needs_fork
+def test_what_a_killed_process_wrote_is_flushed_by_the_one_that_resumes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed(tmp_path, 2)
+    flushed, real = list[str](), checkpoint.flush
+
+    def flush(path: Path) -> None:
+        flushed.append(path.name)
+        real(path)
+
+    monkeypatch.setattr(checkpoint, "flush", flush)
+    streamt1.resume(tmp_path, ToyPipeline())
+    before = flushed[: flushed.index(f"{NEXT}.safetensors")]
+    assert any(name.startswith("002.") for name in before), f"chunk 2 was never flushed: {before}"
