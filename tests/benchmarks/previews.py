@@ -153,7 +153,6 @@ def summary(rows: Sequence[dict[str, Any]], agreements: Sequence[dict[str, Any]]
                 **dict(over_carried(rows, name)),
                 "forwards": own[0]["cost"]["forwards"],
                 "latent_frames_decoded": own[0]["cost"]["latent_frames_decoded"],
-                "latent_frames_previewed": own[0]["cost"]["latent_frames_previewed"],
             }
     chunks = [chunk for row in agreements for chunk in row["chunks"]]
     if chunks:

@@ -66,15 +66,15 @@ def previews() -> str:
     """Cost and quality of preview scoring on the bundled model."""
     found = report("previews")["summary"]
     lines = [
-        "| candidates x survivors | videos | CPU s / plain | latent frames decoded, previewed | forwards "
+        "| candidates x survivors | videos | CPU s / plain | latent frames decoded | forwards "
         "| score, less that of full frames |",
         "|---|---|---|---|---|---|",
     ]
     for name, row in found.items():
         if name != "agreement":
             gain = f"{row['score_over_carried']:+.3f} ± {row['standard_error']:.3f}" if "standard_error" in row else ""
-            decoded = f"{row['latent_frames_decoded']}, {row['latent_frames_previewed']}"
-            cells = (name, row["videos"], f"{row['cpu_over_plain']:.2f}", decoded, row["forwards"], gain)
+            counts = (row["latent_frames_decoded"], row["forwards"])
+            cells = (name, row["videos"], f"{row['cpu_over_plain']:.2f}", *counts, gain)
             lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
 
@@ -113,7 +113,7 @@ def preview_rows(name: str) -> str:
 def computed() -> str:
     """Milliseconds per chunk at 1.3B on an H100 for N candidates and one survivor, from the measured parts.
 
-    A preview is taken to cost a tenth of a decode, in the middle of what is reported of this decoder.
+    A preview is taken to cost a tenth of a decode, and the survivor's is made twice.
     """
     rows: dict[str, Any] = {row["name"]: row for row in report("causal_wan_gpu")["rows"]}
     forward = rows["one at a time N=8"]["ms_per_chunk"] / rows["one at a time N=8"]["forwards_per_chunk"]
@@ -122,16 +122,46 @@ def computed() -> str:
     lines = ["| N | full | previews | previews, half pruned after 1 of 4 steps |", "|---|---|---|---|"]
     for count in (4, 8, 16):
         full = count * (4 * forward + decode) + forward
-        preview = count * (4 * forward + decode / 10) + forward + decode
-        early = count * forward + count / 2 * 3 * forward + 1.5 * count * decode / 10 + forward + decode
+        preview = count * (4 * forward + decode / 10) + forward + 1.1 * decode
+        early = count * forward + count / 2 * 3 * forward + 1.5 * count * decode / 10 + forward + 1.1 * decode
         cells = [f"{each:.0f} ({each / plain:.1f})" for each in (full, preview, early)]
         lines.append(f"| {count} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
+def observers() -> str:
+    """What recording a run costs, by observer."""
+    found = report("observers_cpu")
+    known, before = found["machine"], report("observers_cpu_before")
+    shares = {row["name"]: row for row in before["rows"]}
+    lines = [
+        f"{known['device']}, {known['threads']} thread, torch {known['torch']}: {found['chunks']} chunks, "
+        f"{found['candidates']} candidates.",
+        "",
+        "| observer | waited, s | of the run | CPU s | of the run | before: waited | before: CPU |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in found["rows"]:
+        own = shares[row["name"]]
+        cells = [
+            f"{row['waited_s']:.2f}",
+            f"{row['waited_share']:.1%}",
+            f"{row['cpu_s']:.2f}",
+            f"{row['cpu_share']:.1%}",
+        ]
+        cells += [f"{own['waited_share']:.1%}", f"{own['cpu_share']:.1%}"]
+        lines.append(f"| {row['name']} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def filled(text: str) -> str:
     """The page with every block between its markers made anew."""
-    blocks = {**{name: table(name) for name in TABLES}, "speed": speed(), "previews": previews()}
+    blocks = {
+        **{name: table(name) for name in TABLES},
+        "speed": speed(),
+        "previews": previews(),
+        "observers": observers(),
+    }
     blocks |= {
         "previews_wan_cpu": preview_rows("previews_wan_cpu"),
         "previews_gpu": computed(),

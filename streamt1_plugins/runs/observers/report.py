@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +14,7 @@ from streamt1_plugins.api.hookspecs import hookimpl
 from streamt1_plugins.runs.files import MEGABYTE, finishing, warned
 from streamt1_plugins.runs.journal import JOURNAL
 from streamt1_plugins.runs.report import PAGE, write_page
-from streamt1_plugins.runs.report.strips import StripKeeper
+from streamt1_plugins.runs.report.strips import StripKeeper, on_host
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,29 +53,35 @@ class ReportPage:
             self._keeper = StripKeeper(Path(self.path), int(self.media_mb * MEGABYTE / BASE64), expected)
 
     @hookimpl
-    def streamt1_candidate_scored(self, candidate: Candidate) -> None:
+    def streamt1_candidate_scored(self, run: Run, candidate: Candidate) -> None:
         if not candidate.previewed:
-            self._keep(candidate.id, candidate.decoded.frames)
+            self._submit(run, candidate.id, candidate.decoded.frames)
 
     @hookimpl
     def streamt1_chunk_selected(self, run: Run, pruned: Sequence[Candidate]) -> None:
         """Draw candidates that were scored by previews: survivors have the frames of the video only now."""
         for beam in run.beams:
             if beam.path[-1].previewed:
-                self._keep(beam.path[-1].id, beam.history.frames[-1])
+                self._submit(run, beam.path[-1].id, beam.history.frames[-1])
         for candidate in pruned:
             if candidate.previewed:
-                self._keep(candidate.id, candidate.decoded.frames)
+                self._submit(run, candidate.id, candidate.decoded.frames)
 
-    def _keep(self, name: str, frames: Tensor) -> None:
+    def _submit(self, run: Run, name: str, frames: Tensor) -> None:
+        if self._began and len(frames):  # else another process has them
+            draw = partial(self._draw, name, on_host(frames))
+            run.background.submit(f"Drawing the film strip of {name}", draw)
+
+    def _draw(self, name: str, frames: Tensor) -> None:
         keeper, self._keeper = self._keeper, None  # until it has worked
         with warned("No more pictures for the page of this run"):
-            if keeper is not None and len(frames):  # else another process has them
+            if keeper is not None:
                 keeper.keep(name, frames)
             self._keeper = keeper
 
     @hookimpl
-    def streamt1_run_finished(self) -> None:
+    def streamt1_run_finished(self, run: Run) -> None:
+        run.background.wait()  # for the strips
         began, self._began = self._began, False
         if not began:
             return
