@@ -453,7 +453,7 @@ class StreamPipeline:
             _check_same(search)
             early_pruning.check(run.recipe, run.session)
             memory_estimate.check(search, self.pipe, self._policies["width"])
-            if not run.is_plain:
+            if not run.is_plain or is_command():
                 stack.enter_context(progress.silenced(self.pipe))
             self._rewards.start(run)
             stack.push(lambda kind, error, trace: self._rewards.finish(error))

@@ -13,7 +13,7 @@ from streamt1_plugins.config.user_files import user_path
 from streamt1_plugins.errors import InputError, unknown_name
 from streamt1_plugins.pipeline import StreamPipeline
 from streamt1_plugins.plugins.acting import agreed
-from streamt1_plugins.plugins.build import POLICY_SECTIONS
+from streamt1_plugins.plugins.given import POLICY_SECTIONS
 from streamt1_plugins.process.progress import silenced
 from streamt1_plugins.resuming import begin_again, check_unedited, closing_on_error, placed, wrap_again
 from streamt1_plugins.runs.files import RECIPE, Claim
@@ -122,7 +122,7 @@ def noise_alone(recipe: Recipe, pipe: Any) -> tuple[Recipe, dict[str, Any]]:
     The others may have been objects, which no record holds; scores, widths and routes are in it.
     """
     fields = type(recipe).model_fields
-    unused = {kind: fields[kind].default for kind in POLICY_SECTIONS if kind != "noise"}
+    unused: dict[str, Any] = {kind: fields[kind].default for kind in POLICY_SECTIONS if kind != "noise"}
     rewards = recipe.rewards.model_copy(update={horizon: {} for horizon in HORIZONS})
     recipe = recipe.model_copy(update={**unused, "rewards": rewards, "observers": {}})  # nothing is observed
     given = pipe.given.policies if isinstance(pipe, StreamPipeline) else {}

@@ -125,7 +125,7 @@ class Tree:
     def table(self) -> Any:
         """The `rows` as a pandas `DataFrame` where pandas is installed, by node id; the rows themselves otherwise."""
         try:
-            from pandas import DataFrame
+            from pandas import DataFrame  # type: ignore[import-untyped]
         except ImportError:
             return self.rows()
         return DataFrame(self.rows(), columns=[*COLUMNS, "winner"] if not self.nodes else None).set_index("id")

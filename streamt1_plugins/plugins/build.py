@@ -125,7 +125,8 @@ def observers(recipe: Recipe, given: Mapping[str, object] | None = None, run: Ru
 
 def _given_observers(given: Mapping[str, object], run: Run | None) -> dict[str, Any]:
     """The observers that the caller gives, those of one run made for it."""
-    table, found = discovery().policies["observer"], {}
+    found: dict[str, Any] = {}
+    table = discovery().policies["observer"]
     check_mapping("observers", given, table)
     for name, each in given.items():
         where = f"observers[{name!r}]"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from streamt1_plugins.api.adapter import HasOutline, Outline
 from streamt1_plugins.config.schema import cannot_draft
@@ -27,8 +27,9 @@ Rewards = tuple["BoundReward", ...]
 class CostEstimate:
     """The cost of one video where nothing fails: no candidate invalid, no reward left out, no process to share with.
 
-    `forwards` and `latent_frames_decoded` are None where the adapter does not know them before the call. A reward in another process is counted with one candidate per call, unless candidates are denoised together: how
-    many it takes is found out only when it is reached.
+    `forwards` and `latent_frames_decoded` are None where the adapter does not know them before the call. A reward in
+    another process is counted with one candidate per call, unless candidates are denoised together: how many it takes
+    is found out only when it is reached.
     """
 
     chunks: int
@@ -51,7 +52,8 @@ class CostEstimate:
 
     def times(self, videos: int) -> CostEstimate:
         """The cost of several such videos."""
-        return CostEstimate(*(None if each is None else each * videos for each in astuple(self)))
+        counts: dict[str, Any] = asdict(self)
+        return replace(self, **{name: count and count * videos for name, count in counts.items()})
 
 
 def describe(

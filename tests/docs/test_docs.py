@@ -23,8 +23,8 @@ from streamt1_plugins.config import load as recipe
 from streamt1_plugins.config.rewards import RewardPart
 from streamt1_plugins.config.schema import Recipe
 from streamt1_plugins.errors import InputError
-from streamt1_plugins.plugins import build
 from streamt1_plugins.plugins.discovery import Discovery
+from streamt1_plugins.plugins.given import POLICY_SECTIONS
 from streamt1_plugins.plugins.implementations import TRACE
 from streamt1_plugins.policies.memory import feedback, route
 from streamt1_plugins.policies.scoring import hybrid
@@ -130,7 +130,7 @@ def keys(model: type[BaseModel], prefix: str = "") -> dict[str, Any]:
 def policy_options() -> dict[str, Any]:
     """Options of the built-in policies with their defaults."""
     tables = Discovery().policies
-    entries = [(kind, entry) for kind in build.POLICY_SECTIONS for entry in tables[kind].values()]
+    entries = [(kind, entry) for kind in POLICY_SECTIONS for entry in tables[kind].values()]
     return {f"{kind}.{field.name}": field.default for kind, entry in entries for field in fields(entry.load())}
 
 

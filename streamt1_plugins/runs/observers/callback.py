@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 class OnChunkEnd:
     """Calls ``callback(pipe, chunk_index, callback_kwargs)`` after every chunk.
 
-    `callback_kwargs` holds `best`, the chunk's best candidate, with its `latents` and `frames`; the `nodes` of all its
-    candidates, in the order they were made; and the `run`. Its return value is ignored: the search owns its tensors. ``pipe._interrupt = True``, set at any time
-    during the call, ends the search after the current chunk, as in diffusers; the video then has the chunks so far.
+    `callback_kwargs` holds `best`, the chunk's best candidate, and its `latents` and `frames`; the `nodes` of all its
+    candidates in the order they were made; and the `run`. Its return value is ignored: the search owns its tensors.
+    ``pipe._interrupt = True``, set at any time during the call, ends the search after the current chunk, as in
+    diffusers; the video then has the chunks so far.
     """
 
     pipe: Any
