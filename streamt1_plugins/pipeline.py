@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from contextlib import ExitStack, closing
 from html import escape
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -31,14 +30,12 @@ from streamt1_plugins.own_call import OWN_ARGUMENTS, OwnSignature
 from streamt1_plugins.plugins import build
 from streamt1_plugins.plugins.acting import agreed
 from streamt1_plugins.plugins.check import readable
-from streamt1_plugins.plugins.given import NOTHING_GIVEN, Given, PerRun, check_scalars
+from streamt1_plugins.plugins.given import FIXED, NOTHING_GIVEN, Given, check_scalars
+from streamt1_plugins.plugins.observing import Observing
 from streamt1_plugins.plugins.resolve import completed, model_folder, resolve, resolve_adapter
 from streamt1_plugins.plugins.run_hooks import RunHooks, decides
 from streamt1_plugins.process import placement, progress
 from streamt1_plugins.runs.observers.callback import OnChunkEnd
-from streamt1_plugins.runs.observers.console import Console
-from streamt1_plugins.runs.observers.folder import Folder
-from streamt1_plugins.runs.observers.journal import Journal
 from streamt1_plugins.runs.way_on import is_command
 from streamt1_plugins.search import cost_estimate, early_pruning, memory_estimate
 from streamt1_plugins.search.distributed.launch import join
@@ -48,6 +45,7 @@ from streamt1_plugins.search.streaming import chunks, shared
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from streamt1_plugins.api.adapter import Outline
     from streamt1_plugins.api.register import PolicyKind
@@ -69,27 +67,6 @@ UNSEEDED = (
     "No generator was given, so the noise comes from torch's global one as it stood: the recorded seed does not give "
     "this video again."
 )
-
-
-_AGAIN = "Wrap the pipeline again, in an instant: streamt1_plugins.wrap(pipe, {})."
-_RESULT = "It belongs to the last call."
-FIXED = {
-    "recipe": _AGAIN.format("recipe"),
-    "given": _AGAIN.format("rewards=..., policies=..."),
-    "pipe": "Wrap the other pipeline: streamt1_plugins.wrap(other).",
-    "run": _RESULT,
-    "last_run": _RESULT,
-    "tree": _RESULT,
-    "run_folder": _RESULT,
-    "adapter": _AGAIN.format("adapter=..."),
-    "overrides": _AGAIN.format("overrides=[...]"),
-    "rewards": _AGAIN.format("rewards={...}"),
-    "policies": _AGAIN.format("policies={...}"),
-    "trust": _AGAIN.format("trust=..."),
-    "observers": "Use set_observers({...}).",
-    "on_chunk_end": "Pass it to the call.",
-}
-"""What cannot be set on a wrapped pipeline, and what does it instead."""
 
 
 def wrap(  # noqa: PLR0913  every argument but the first two has a default, and a name
@@ -173,12 +150,10 @@ class StreamPipeline:
         "_adapter",
         "_rewards",
         "_policies",
-        "_observers",
-        "_callers",
+        "_observing",
         "_lock",
         "_stopping",
         "_own_tree",
-        "_recording",
     )
     pipe: Any
     recipe: Recipe
@@ -190,7 +165,6 @@ class StreamPipeline:
         self, pipe: Any, recipe: Recipe, observers: Mapping[str, object], given: Given = NOTHING_GIVEN
     ) -> None:
         vars(self).update(pipe=pipe, recipe=recipe, given=given, run=None)
-        self._recording: tuple[Run | None, dict[str, Any]] = (None, {})
         self._own_tree: Tree | None = None
         self._stopping = False
         self._lock = lock_of(pipe)
@@ -260,7 +234,7 @@ class StreamPipeline:
             object.__setattr__(self, name, value)
         elif name == "recipe" and _differs_in_observers(self.recipe, value):  # which can change between two calls
             vars(self)["recipe"] = value
-            self.set_observers(self._callers)
+            self.set_observers(self._observing.given)
         elif self._is_fixed(name):
             way = FIXED.get(name, "It is the wrapper's own.")
             raise ReadOnlyError(f"{name!r} of a wrapped pipeline cannot be set. {way}")
@@ -280,7 +254,7 @@ class StreamPipeline:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copies and pickles are built anew from the settings; locks, sessions and loaded rewards are not carried."""
-        return StreamPipeline, (self.pipe, self.recipe, self._callers, self.given), {"_workers": self._workers}
+        return StreamPipeline, (self.pipe, self.recipe, self._observing.given, self.given), {"_workers": self._workers}
 
     def __repr__(self) -> str:
         search = self.recipe.search
@@ -337,29 +311,14 @@ class StreamPipeline:
     @property
     def run_folder(self) -> Path:
         """The folder that records the last call. Raises `InputError` where there is none."""
-        run = self.last_run
-        found = [Path(each.path) for each in self._observers_of(run).values() if isinstance(each, Folder | Journal)]
-        if not found:
+        found = self._observing.folder_of(self.last_run)
+        if found is None:
             raise InputError("The last call was not recorded: wrap with observers=record_to(FOLDER).")
-        return found[0]
+        return found
 
     def set_observers(self, observers: Mapping[str, object]) -> None:
         """Replace the caller's observers, from the next call on."""
-        # Those given by the caller come first: what the recipe adds, such as wandb, may show the files they wrote.
-        self._observers = build.observers(self.recipe, observers)
-        self._callers = dict(observers)
-
-    def _observers_of(self, run: Run) -> dict[str, Any]:
-        """The observers of a run: those that are made per run anew, once."""
-        if not self._are_per_run:
-            return self._observers
-        if self._recording[0] is not run:
-            self._recording = run, build.observers(self.recipe, self._callers, run)
-        return self._recording[1]
-
-    @property
-    def _are_per_run(self) -> bool:
-        return any(isinstance(each, PerRun) for each in self._callers.values())
+        self._observing = Observing(self.recipe, observers)
 
     def to(self, *args: Any, **kwargs: Any) -> StreamPipeline:
         """Move the inner pipeline, with the recipe's `placement.offload`; returns the wrapper, which still searches."""
@@ -393,11 +352,7 @@ class StreamPipeline:
     def _check_several(self, calls: Sequence[Mapping[str, Any]]) -> None:
         """Raise `InputError` before the first of several videos where a later one could not be made or kept."""
         if len(calls) > 1:
-            anew = {name for each in self._callers.values() if isinstance(each, PerRun) for name in each.for_run(None)}
-            build.refuse_single_places(
-                {name: each for name, each in self._observers.items() if name not in anew},
-                f"this call makes {len(calls)}",
-            )
+            self._observing.refuse_several(f"this call makes {len(calls)}")
             for each in calls:
                 if isinstance(each.get("prompt"), str):
                     readable(each["prompt"], ((bound.name, bound.reward) for bound in self._rewards.bound))
@@ -534,7 +489,7 @@ class StreamPipeline:
 
     def _is_observed(self, call: Mapping[str, Any]) -> bool:
         """Whether something needs the chunks of this call."""
-        return bool(self._observers or self._rewards.bound or call.get(own_call.CHUNK_END))
+        return bool(self._observing.built or self._rewards.bound or call.get(own_call.CHUNK_END))
 
     def _made(self, call: Mapping[str, Any]) -> Any:
         """The videos of a call, a session each."""
@@ -581,16 +536,11 @@ class StreamPipeline:
         policies = {f"{kind}.{getattr(run.recipe, kind).name}": policy for kind, policy in self._policies.items()}
         callback = {name: OnChunkEnd(self, run.call[name]) for name in OWN_ARGUMENTS if run.call.get(name)}
         if workers.rank:  # one record, one progress bar, one callback: the first process has them
-            observers = {name: each for name, each in (self._observers | callback).items() if decides(each)}
+            every = self._observing.built | callback
+            observers = {name: each for name, each in every.items() if decides(each)}
         else:
-            observers = self._progress(run) | self._observers_of(run) | callback
+            observers = self._observing.progress(run, self.pipe) | self._observing.of(run) | callback
         return RunHooks(run, (policies | observers).items())
-
-    def _progress(self, run: Run) -> dict[str, Any]:
-        """The bar of a search, unless its user has switched the pipeline's off, or another one is there."""
-        shown = any(isinstance(each, Console) for each in self._observers.values())
-        is_wanted = not run.is_plain and not shown and progress.is_wanted(self.pipe) and not is_command()
-        return {"progress": Console()} if is_wanted else {}
 
     def _device(self) -> str:
         return str(getattr(self.pipe, "_execution_device", None) or getattr(self.pipe, "device", "cpu"))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -110,3 +112,60 @@ def test_options_of_recording_observers_do_not_stop_a_replay_or_a_branch(tmp_pat
     branched = streamt1.branch(tmp_path / "run", "001.00", tmp_path / "new", ToyPipeline())
     branched.complete(branched.last_run)
     assert (tmp_path / "new" / "video.mp4").exists()
+
+
+# Runs that were made with objects, which no record holds.
+
+
+@dataclass
+class Dim(streamt1.Reward):
+    """Minus the mean of the frames."""
+
+    def score(self, inp: Any) -> streamt1.RewardOutput:
+        return streamt1.RewardOutput(-inp.video.mean((1, 2, 3, 4)))
+
+
+class Last:
+    """Keeps the last candidate."""
+
+    @streamt1.hookimpl
+    def streamt1_select(self, candidates: Any) -> Any:
+        return candidates[-1:]
+
+
+class Own:
+    """A noise policy of the caller's."""
+
+    @streamt1.hookimpl
+    def streamt1_propose_noise(self, run: Any, chunk: Any, beam: Any, count: int) -> Any:
+        seeds = [streamt1.fresh_seed(run.seed, chunk.index, beam.rank, index) for index in range(count)]
+        return [streamt1.chunk_noise(run.session, beam.history, seed) for seed in seeds]
+
+
+def objects() -> dict[str, Any]:
+    return {"rewards": {"dim": Dim()}, "policies": {"selection": Last()}}
+
+
+@pytest.mark.parametrize("again", [ToyPipeline, lambda: streamt1.wrap(ToyPipeline(), "plain")])
+def test_a_replay_needs_neither_rewards_nor_policies(tmp_path: Path, again: Any) -> None:
+    pipe = streamt1.wrap(ToyPipeline(), observers=record_to(tmp_path), **objects())
+    video = pipe("a prompt")
+    assert torch.equal(regenerate(tmp_path, None, again()), video)
+    assert torch.equal(streamt1.regenerate(tmp_path, pipe.tree.winner[1], again()), video[:6])
+
+
+def test_a_branch_and_a_resume_get_them_with_a_wrapped_pipeline(tmp_path: Path) -> None:
+    video = streamt1.wrap(ToyPipeline(), observers=record_to(tmp_path / "run"), **objects())("a prompt")
+    for again in (
+        lambda pipe: branch(tmp_path / "run", "001.00", tmp_path / "new", pipe),
+        lambda pipe: streamt1.resume(tmp_path / "run", pipe),
+    ):
+        with pytest.raises(
+            UnknownNameError, match=r"made with objects \(rewards=\.\.\., policies=\.\.\.\), pass a pipe"
+        ):
+            again(ToyPipeline())
+    wrapped = streamt1.wrap(ToyPipeline(), **objects())
+    assert torch.equal(streamt1.resume(tmp_path / "run", wrapped), video)
+    branched = branch(tmp_path / "run", "001.00", tmp_path / "new", wrapped)
+    branched.complete(branched.last_run)
+    assert all("dim" in node.readings["long"] for node in branched.tree.chunk(3))

@@ -162,7 +162,7 @@ def test_a_run_that_is_killed_again_and_again_still_ends_the_same(tmp_path: Path
 def test_an_interrupted_run_reports_how_to_resume_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(KeyboardInterrupt):
         wrapped(tmp_path, stop=StopAfter(1))("a prompt")
-    assert f"Stopped after 2 of 4 chunks. Resume with: streamt1 generate --resume {tmp_path}" in caplog.text
+    assert f'Stopped after 2 of 4 chunks. Resume with: streamt1_plugins.resume("{tmp_path}", pipe)' in caplog.text
     assert journal.read(tmp_path)[-1]["error"] == "KeyboardInterrupt"
 
 

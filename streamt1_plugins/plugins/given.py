@@ -33,6 +33,26 @@ EXAMPLES = {
     "observers": 'observers={"stills": Stills()} or observers={"console": {}}',
 }
 
+_AGAIN = "Wrap the pipeline again, in an instant: streamt1_plugins.wrap(pipe, {})."
+_RESULT = "It belongs to the last call."
+FIXED = {
+    "recipe": _AGAIN.format("recipe"),
+    "given": _AGAIN.format("rewards=..., policies=..."),
+    "pipe": "Wrap the other pipeline: streamt1_plugins.wrap(other).",
+    "run": _RESULT,
+    "last_run": _RESULT,
+    "tree": _RESULT,
+    "run_folder": _RESULT,
+    "adapter": _AGAIN.format("adapter=..."),
+    "overrides": _AGAIN.format("overrides=[...]"),
+    "rewards": _AGAIN.format("rewards={...}"),
+    "policies": _AGAIN.format("policies={...}"),
+    "trust": _AGAIN.format("trust=..."),
+    "observers": "Use set_observers({...}).",
+    "on_chunk_end": "Pass it to the call.",
+}
+"""What cannot be set on a wrapped pipeline, and what does it instead."""
+
 
 @runtime_checkable
 class PerRun(Protocol):

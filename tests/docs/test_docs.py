@@ -99,8 +99,8 @@ def test_the_examples_run(
     assert [len(pipe.tree.chunk(i)) for i in range(4)] == [4, 8, 8, 8]
     assert pipe.run.beams[0].history.memory == ("discard", "discard", "append", "discard")
     assert len({node.parent for node in pipe.tree.chunk(3) if node.fate == "kept"}) == 2
-    assert len(pipe._observers["stills"].frames) == len(pipe.tree)
-    assert len(pipe._observers["margins"].values) == 4
+    assert len(pipe._observing.built["stills"].frames) == len(pipe.tree)
+    assert len(pipe._observing.built["margins"].values) == 4
     assert "4 chunks, well" in caplog.messages
     asked = " ".join(message for message in caplog.messages if " calls " in message)
     assert all(f"{name} calls" in asked for name in HOOKS if "register" not in name and "commands" not in name)
