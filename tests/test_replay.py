@@ -139,11 +139,21 @@ class Own:
     @streamt1.hookimpl
     def streamt1_propose_noise(self, run: Any, chunk: Any, beam: Any, count: int) -> Any:
         seeds = [streamt1.fresh_seed(run.seed, chunk.index, beam.rank, index) for index in range(count)]
-        return [streamt1.chunk_noise(run.session, beam.history, seed) for seed in seeds]
+        made = [torch.Generator().manual_seed(seed) for seed in seeds]
+        noise = [streamt1.chunk_noise(run.session, beam.history, each) for each in made]
+        return [streamt1.Proposal(*each) for each in zip(seeds, noise, made, strict=True)]
 
 
 def objects() -> dict[str, Any]:
     return {"rewards": {"dim": Dim()}, "policies": {"selection": Last()}}
+
+
+def test_a_replay_needs_the_noise_policy(tmp_path: Path) -> None:
+    own = {"policies": {"noise": Own()}}
+    video = streamt1.wrap(ToyPipeline(), observers=record_to(tmp_path), **own)("a prompt")
+    assert torch.equal(regenerate(tmp_path, None, streamt1.wrap(ToyPipeline(), **own)), video)
+    with pytest.raises(UnknownNameError, match="noise policy 'Own'.* was made with objects"):
+        regenerate(tmp_path, None, ToyPipeline())
 
 
 @pytest.mark.parametrize("again", [ToyPipeline, lambda: streamt1.wrap(ToyPipeline(), "plain")])
@@ -160,9 +170,7 @@ def test_a_branch_and_a_resume_get_them_with_a_wrapped_pipeline(tmp_path: Path) 
         lambda pipe: branch(tmp_path / "run", "001.00", tmp_path / "new", pipe),
         lambda pipe: streamt1.resume(tmp_path / "run", pipe),
     ):
-        with pytest.raises(
-            UnknownNameError, match=r"made with objects \(rewards=\.\.\., policies=\.\.\.\), pass a pipe"
-        ):
+        with pytest.raises(UnknownNameError, match="was made with objects .* pass a pipeline that is wrapped"):
             again(ToyPipeline())
     wrapped = streamt1.wrap(ToyPipeline(), **objects())
     assert torch.equal(streamt1.resume(tmp_path / "run", wrapped), video)
