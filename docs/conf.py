@@ -46,8 +46,9 @@ html_show_sphinx = False
 
 CONTENTS = {
     "Tutorial": ["tutorial"],
-    "How-to guides": ["rewards", "hooks", "adapters", "adapters/wan", "scaling", "hosts", "tree", "trust"],
+    "How-to guides": ["python", "rewards", "hooks", "adapters", "adapters/wan", "scaling", "hosts", "tree", "trust"],
     "Reference": [
+        "api",
         "recipes",
         "cli",
         "cli-help",

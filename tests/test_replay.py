@@ -152,7 +152,7 @@ def test_a_replay_needs_the_noise_policy(tmp_path: Path) -> None:
     own = {"policies": {"noise": Own()}}
     video = streamt1.wrap(ToyPipeline(), observers=record_to(tmp_path), **own)("a prompt")
     assert torch.equal(regenerate(tmp_path, None, streamt1.wrap(ToyPipeline(), **own)), video)
-    with pytest.raises(UnknownNameError, match="noise policy 'Own'.* was made with objects"):
+    with pytest.raises(UnknownNameError, match=r"noise policy 'Own'.* was made with objects"):
         regenerate(tmp_path, None, ToyPipeline())
 
 
@@ -170,7 +170,7 @@ def test_a_branch_and_a_resume_get_them_with_a_wrapped_pipeline(tmp_path: Path) 
         lambda pipe: branch(tmp_path / "run", "001.00", tmp_path / "new", pipe),
         lambda pipe: streamt1.resume(tmp_path / "run", pipe),
     ):
-        with pytest.raises(UnknownNameError, match="was made with objects .* pass a pipeline that is wrapped"):
+        with pytest.raises(UnknownNameError, match=r"was made with objects .* pass a pipeline that is wrapped"):
             again(ToyPipeline())
     wrapped = streamt1.wrap(ToyPipeline(), **objects())
     assert torch.equal(streamt1.resume(tmp_path / "run", wrapped), video)
