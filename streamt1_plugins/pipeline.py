@@ -539,7 +539,7 @@ class StreamPipeline:
             every = self._observing.built | callback
             observers = {name: each for name, each in every.items() if decides(each)}
         else:
-            observers = self._observing.progress(run, self.pipe) | self._observing.of(run) | callback
+            observers = self._observing.progress(self.pipe) | self._observing.of(run) | callback
         return RunHooks(run, (policies | observers).items())
 
     def _device(self) -> str:

@@ -173,7 +173,7 @@ def test_nothing_to_resume_is_an_error(tmp_path: Path) -> None:
 
 def test_a_pipeline_loaded_elsewhere_is_asked_for(tmp_path: Path) -> None:
     wrapped(tmp_path)("a prompt")
-    with pytest.raises(InputError, match="pass that pipeline"):
+    with pytest.raises(InputError, match="Pass it in Python"):
         streamt1.resume(tmp_path)
 
 
@@ -229,7 +229,7 @@ def test_an_edited_recipe_is_neither_ignored_nor_overwritten(tmp_path: Path, old
     edited = path.read_text().replace(old, new)
     assert edited != path.read_text()
     path.write_text(edited)
-    with pytest.raises(InputError, match=rf"(?s)recipe\.yaml was edited: .*{key}.*streamt1 generate PROMPT --recipe"):
+    with pytest.raises(InputError, match=rf"(?s)recipe\.yaml was edited: .*{key}.*streamt1_plugins\.wrap\(pipe, "):
         streamt1.resume(tmp_path, ToyPipeline())
     assert path.read_text() == edited
     path.unlink()

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from streamt1_plugins.api.adapter import Adapter
     from streamt1_plugins.api.register import PolicyKind
     from streamt1_plugins.api.reward import Reward
-    from streamt1_plugins.api.run import Run
     from streamt1_plugins.config.rewards import RewardPart, RewardSettings
     from streamt1_plugins.config.schema import Recipe
     from streamt1_plugins.evaluation.pool import BoundReward
@@ -109,13 +108,13 @@ def policies(recipe: Recipe, given: Given = NOTHING_GIVEN) -> dict[PolicyKind, A
     return built
 
 
-def observers(recipe: Recipe, given: Mapping[str, object] | None = None, run: Run | None = None) -> dict[str, Any]:
+def observers(recipe: Recipe, given: Mapping[str, object] | None = None, prompt: str | None = None) -> dict[str, Any]:
     """The observers of a run by name: those given, as objects or as options by name, then those that the recipe adds.
 
-    A given one has the options that the recipe names for it. run: None to check them only. Raises `RecipeError` where
-    its own differ, `InputError` for what is no observer, and `UnknownNameError`.
+    A given one has the options that the recipe names for it. prompt: of the run, None to check them only. Raises
+    `RecipeError` where its own differ, `InputError` for what is no observer, and `UnknownNameError`.
     """
-    table, found = discovery().policies["observer"], _given_observers(given or {}, run)
+    table, found = discovery().policies["observer"], _given_observers(given or {}, prompt)
     asked = {name: _at_home(options) for name, options in recipe.observers.items()}
     for name in found.keys() & asked.keys():
         found[name] = _with_options(table[name], found[name], asked[name], f"observers.{name}")
@@ -123,7 +122,7 @@ def observers(recipe: Recipe, given: Mapping[str, object] | None = None, run: Ru
     return found | {name: instance(table[name], options, f"observers.{name}") for name, options in added.items()}
 
 
-def _given_observers(given: Mapping[str, object], run: Run | None) -> dict[str, Any]:
+def _given_observers(given: Mapping[str, object], prompt: str | None) -> dict[str, Any]:
     """The observers that the caller gives, those of one run made for it."""
     found: dict[str, Any] = {}
     table = discovery().policies["observer"]
@@ -131,7 +130,7 @@ def _given_observers(given: Mapping[str, object], run: Run | None) -> dict[str, 
     for name, each in given.items():
         where = f"observers[{name!r}]"
         if isinstance(each, PerRun) and not inspect.isclass(each):
-            found.update(each.for_run(run))
+            found.update(each.for_run(prompt))
         elif isinstance(each, Mapping):
             found[name] = instance(table[name], _at_home(each), where)
         else:

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from streamt1_plugins.api.register import PolicyKind
     from streamt1_plugins.api.reward import Reward
-    from streamt1_plugins.api.run import Run
 
 ANSWERS: dict[PolicyKind, str] = {
     "width": "streamt1_width",
@@ -58,8 +57,8 @@ FIXED = {
 class PerRun(Protocol):
     """An observer that is made anew for every run, as those of `record_to(..., per_run=True)`."""
 
-    def for_run(self, run: Run | None) -> Mapping[str, object]:
-        """The observers of a run by name; with None, some like them, to be checked and never used."""
+    def for_run(self, prompt: str | None) -> Mapping[str, object]:
+        """The observers of a run with this prompt; for None, some like them, to be checked and never used."""
 
 
 @dataclass(frozen=True)

@@ -40,17 +40,17 @@ class Observing:
         if not self._per_run:
             return self.built
         if self._last[0] is not run:
-            self._last = run, build.observers(self.recipe, self.given, run)
+            self._last = run, build.observers(self.recipe, self.given, run.prompt)
         return self._last[1]
 
     def folder_of(self, run: Run) -> Path | None:
         """The folder that records a run, None where there is none."""
         return next((Path(each.path) for each in self.of(run).values() if isinstance(each, Folder | Journal)), None)
 
-    def progress(self, run: Run, pipe: Any) -> dict[str, Any]:
+    def progress(self, pipe: Any) -> dict[str, Any]:
         """The bar of a search, unless its user has switched the pipeline's off, or another one is there."""
         shown = any(isinstance(each, Console) for each in self.built.values())
-        is_wanted = not run.is_plain and not shown and progress.is_wanted(pipe) and not is_command()
+        is_wanted = self.recipe.search.is_wide and not shown and progress.is_wanted(pipe) and not is_command()
         return {"progress": Console()} if is_wanted else {}
 
     def refuse_several(self, what: str) -> None:

@@ -13,8 +13,6 @@ from streamt1_plugins.runs.files import check_writable, new_folder
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from streamt1_plugins.api.run import Run
-
 WORDS, LONGEST = 8, 80
 """Words of a prompt in a folder's name, and its characters."""
 
@@ -26,11 +24,11 @@ class RecordPerRun:
     folder: str
     recorders: Callable[[str], Mapping[str, object]]
 
-    def for_run(self, run: Run | None) -> Mapping[str, object]:
-        """The observers of a run by name; without a run, those that one in `folder` itself would have."""
-        if run is None:
+    def for_run(self, prompt: str | None) -> Mapping[str, object]:
+        """The observers of a run with this prompt; for None, those that one in `folder` itself would have."""
+        if prompt is None:
             check_writable(Path(self.folder))
             return self.recorders(self.folder)
-        words = re.findall(r"\w+", run.prompt.lower(), re.ASCII)[:WORDS]
+        words = re.findall(r"\w+", prompt.lower(), re.ASCII)[:WORDS]
         name = "-".join([f"{datetime.now():%Y%m%d-%H%M%S}", *words])[:LONGEST].rstrip("-")
         return self.recorders(str(new_folder(Path(self.folder), name)))
