@@ -79,10 +79,10 @@ class Tree:
         return len(self.nodes)
 
     def __repr__(self) -> str:
-        chunks = len(self.chunks())
+        chunks, several = len(self.chunks()), "s" * (len(self.chunks()) != 1)
         winner = [f"winner {' > '.join(_ends(self.winner))}"] if self.winner else []
         notes = [f"{len(self.notes)} note{'s' * (len(self.notes) > 1)}"] if self.notes else []
-        return f"<Tree: {', '.join([f'{len(self)} candidates in {chunks} chunks', *winner, *notes])}>"
+        return f"<Tree: {', '.join([f'{len(self)} candidates in {chunks} chunk{several}', *winner, *notes])}>"
 
     def _repr_html_(self) -> str:
         """What a notebook shows: a row per chunk."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from streamt1_plugins.config.schema import Recipe
-from streamt1_plugins.errors import InputError, PluginError, guess, shown
+from streamt1_plugins.errors import InputError, PluginError, foreign_code, guess, shown
 from streamt1_plugins.plugins.implementations import has_hooks, implements
 
 if TYPE_CHECKING:
@@ -112,7 +112,9 @@ def check_mapping(argument: str, value: Any, known: Iterable[str] = ()) -> None:
 
 def check_hooks(what: str, plugin: object, hook: str | None = None) -> None:
     """Raise `InputError` for an object that implements no hook, or not this one: it would do nothing."""
-    if inspect.isclass(plugin) or not (implements(plugin, hook) if hook else has_hooks(plugin)):
+    with foreign_code(f"Reading the hooks of {what}", passes=()):
+        is_one = not inspect.isclass(plugin) and (implements(plugin, hook) if hook else has_hooks(plugin))
+    if not is_one:
         needed = f"a method `{hook}` that is" if hook else "methods that are"
         raise InputError(
             f"{what} must be an object with {needed} decorated with `@hookimpl`, got {shown(plugin)}.{_hint(plugin)}"
