@@ -38,7 +38,7 @@ class Folder:
         self._events: list[Event] = []
         self._damage: list[str] = []
 
-    @hookimpl
+    @hookimpl(tryfirst=True)  # before another observer writes to the folder, which has to be empty
     def streamt1_run_started(self, run: Run) -> None:
         folder = Path(self.path)
         self._claim = Claim(folder, None if self.append else RECIPE, owner=run)

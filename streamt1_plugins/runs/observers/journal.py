@@ -43,7 +43,7 @@ class Journal:
         self._file: JournalFile | None = None
         self._made: RunEvents | None = None
 
-    @hookimpl
+    @hookimpl(tryfirst=True)  # before another observer writes to the folder, which has to be empty
     def streamt1_run_started(self, run: Run) -> None:
         path = Path(self.path) / JOURNAL
         self._claim = Claim(path.parent, None if self.append else JOURNAL, owner=run)
