@@ -15,7 +15,7 @@ from streamt1_plugins.pipeline import StreamPipeline
 from streamt1_plugins.plugins.acting import agreed
 from streamt1_plugins.plugins.given import POLICY_SECTIONS
 from streamt1_plugins.process.progress import silenced
-from streamt1_plugins.resuming import begin_again, check_unedited, closing_on_error, placed, wrap_again
+from streamt1_plugins.resuming import begin_again, check_unedited, closing_on_error, placed, together, wrap_again
 from streamt1_plugins.runs.files import RECIPE, Claim
 from streamt1_plugins.runs.observers.record import record_to
 from streamt1_plugins.runs.recorded import RecordedRun
@@ -103,7 +103,7 @@ def branch(
     picked = replace(last, fate="kept", rank=0)
     Claim(out, RECIPE).release()  # refused before anything is generated
     recipe = placed(recipe, out)
-    wrapped = wrap_again(recorded, recipe, pipe, device, {"observers": {**record_to(out), **(observers or {})}})
+    wrapped = wrap_again(recorded, recipe, pipe, device, {"observers": together(record_to(out), observers)})
     run = begin_again(recorded, wrapped, call)
     with closing_on_error(run.session), silenced(wrapped.pipe):
         retrace(wrapped.search(run), recorded.tree(), [[*path, picked]])

@@ -14,6 +14,8 @@ from streamt1_plugins.config import load as recipes
 from streamt1_plugins.config.merge import flat
 from streamt1_plugins.errors import InputError, PluginError, RecipeError, UnknownNameError, foreign_code
 from streamt1_plugins.plugins.acting import agreed
+from streamt1_plugins.plugins.discovery import discovery
+from streamt1_plugins.plugins.given import check_mapping
 from streamt1_plugins.process import placement
 from streamt1_plugins.process.progress import silenced
 from streamt1_plugins.runs import way_on
@@ -89,11 +91,17 @@ def open_interrupted(
     check_unedited(recorded, trust, resumes=True)
     recipe = placed(recipe, recorded.folder, append=True)
     recording = recorders(recorded.folder, recipe.observers, append=True) | {"journal": _journal(recorded)}
-    wrapped = wrap_again(recorded, recipe, pipe, device, {"observers": {**recording, **(observers or {})}})
+    wrapped = wrap_again(recorded, recipe, pipe, device, {"observers": together(recording, observers)})
     run = begin_again(recorded, wrapped, call)
     with closing_on_error(run.session), silenced(wrapped.pipe):
         restore(recorded, wrapped, run)
     return wrapped
+
+
+def together(recording: Mapping[str, object], observers: Mapping[str, object] | None) -> dict[str, object]:
+    """The observers that record a run, with the caller's. Raises `InputError` where those map no names to objects."""
+    check_mapping("observers", observers or {}, discovery().policies["observer"])
+    return {**recording, **(observers or {})}
 
 
 def _journal(recorded: RecordedRun) -> Journal:

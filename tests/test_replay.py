@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import streamt1_plugins as streamt1
-from streamt1_plugins.errors import UnknownNameError
+from streamt1_plugins.errors import InputError, UnknownNameError
 from streamt1_plugins.replay import branch, regenerate
 from streamt1_plugins.runs import journal
 from streamt1_plugins.runs.observers.record import record_to
@@ -177,3 +177,13 @@ def test_a_branch_and_a_resume_get_them_with_a_wrapped_pipeline(tmp_path: Path) 
     branched = branch(tmp_path / "run", "001.00", tmp_path / "new", wrapped)
     branched.complete(branched.last_run)
     assert all("dim" in node.readings["long"] for node in branched.tree.chunk(3))
+
+
+def test_observers_that_are_none_are_refused_with_what_to_write(tmp_path: Path) -> None:
+    recorded(tmp_path / "run")
+    for again in (
+        lambda given: streamt1.resume(tmp_path / "run", ToyPipeline(), observers=given),
+        lambda given: branch(tmp_path / "run", "001.00", tmp_path / "new", ToyPipeline(), observers=given),
+    ):
+        with pytest.raises(InputError, match=r"Write observers={'console': {}}"):
+            again(["console"])

@@ -88,10 +88,10 @@ class Empty:
 
 WRONG = [
     ({"observers": ["console"]}, r"`observers` maps names to objects, got \['console'\]\. Write .*'console': {}"),
-    ({"observers": ["consle"]}, r"Did you mean 'console'\?"),
+    ({"observers": ["consoles"]}, r"Did you mean 'console'\?"),
     ({"observers": "console"}, r"got 'console'\. Write observers={'console': {}}"),
     ({"observers": Empty()}, r"`observers` maps names to objects"),
-    ({"observers": {"consle": {}}}, r"Unknown observer 'consle'\. Did you mean 'console'"),
+    ({"observers": {"consoles": {}}}, r"Unknown observer 'consoles'\. Did you mean 'console'"),
     ({"observers": {"console": {"plane": True}}}, r"has no option 'plane'\. Did you mean 'plain'"),
     ({"observers": {"mine": Empty()}}, r"observers\['mine'\] must be an object with methods that are decorated"),
     ({"observers": {"mine": Empty}}, r"Create one: add parentheses"),

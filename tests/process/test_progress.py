@@ -92,3 +92,8 @@ def test_there_is_one_bar_whoever_asks_for_it(capsys: pytest.CaptureFixture[str]
     assert shown(named, capsys) == CHUNKS
     with command_line():  # a command shows its own
         assert shown(streamt1.wrap(ToyPipeline()), capsys) == []
+
+
+def test_a_program_without_standard_error_gets_its_video(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr", None)
+    assert len(streamt1.wrap(ToyPipeline())("a prompt")) == 12
