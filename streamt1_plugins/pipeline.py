@@ -311,7 +311,7 @@ class StreamPipeline:
     @property
     def run_folder(self) -> Path:
         """The folder that records the last call. Raises `InputError` where there is none."""
-        found = self._observing.folder_of(self.last_run)
+        found = self._observing.folder_of(self.last_run, self.last_run.prompt)
         if found is None:
             raise InputError("The last call was not recorded: wrap with observers=record_to(FOLDER).")
         return found
@@ -539,7 +539,7 @@ class StreamPipeline:
             every = self._observing.built | callback
             observers = {name: each for name, each in every.items() if decides(each)}
         else:
-            observers = self._observing.progress(self.pipe) | self._observing.of(run) | callback
+            observers = self._observing.progress(self.pipe) | self._observing.of(run, run.prompt) | callback
         return RunHooks(run, (policies | observers).items())
 
     def _device(self) -> str:

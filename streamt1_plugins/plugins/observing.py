@@ -17,7 +17,6 @@ from streamt1_plugins.runs.way_on import is_command
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from streamt1_plugins.api.run import Run
     from streamt1_plugins.config.schema import Recipe
 
 
@@ -28,24 +27,25 @@ class Observing:
     recipe: Recipe
     given: Mapping[str, object]
     built: dict[str, Any] = field(init=False)
-    _last: tuple[Run | None, dict[str, Any]] = field(default=(None, {}), repr=False)
+    _last: tuple[object, dict[str, Any]] = field(default=(None, {}), repr=False)
 
     def __post_init__(self) -> None:
         # Those given by the caller come first: what the recipe adds, such as wandb, may show the files they wrote.
         self.built = build.observers(self.recipe, self.given)
         self.given = dict(self.given)
 
-    def of(self, run: Run) -> dict[str, Any]:
-        """The observers of one run."""
+    def of(self, owner: object, prompt: str) -> dict[str, Any]:
+        """The observers of one run, the `owner`, with this prompt; those that are made per run are made once for it."""
         if not self._per_run:
             return self.built
-        if self._last[0] is not run:
-            self._last = run, build.observers(self.recipe, self.given, run.prompt)
+        if self._last[0] is not owner:
+            self._last = owner, build.observers(self.recipe, self.given, prompt)
         return self._last[1]
 
-    def folder_of(self, run: Run) -> Path | None:
+    def folder_of(self, owner: object, prompt: str) -> Path | None:
         """The folder that records a run, None where there is none."""
-        return next((Path(each.path) for each in self.of(run).values() if isinstance(each, Folder | Journal)), None)
+        found = self.of(owner, prompt).values()
+        return next((Path(each.path) for each in found if isinstance(each, Folder | Journal)), None)
 
     def progress(self, pipe: Any) -> dict[str, Any]:
         """The bar of a search, unless its user has switched the pipeline's off, or another one is there."""

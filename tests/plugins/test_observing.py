@@ -29,8 +29,8 @@ def test_observers_per_run_are_made_once_for_each(tmp_path: Path) -> None:
     pipe = streamt1.wrap(ToyPipeline())
     pipe("a prompt")
     observing = Observing(pipe.recipe, record_to(tmp_path, per_run=True))
-    assert observing.of(pipe.last_run) is observing.of(pipe.last_run)
-    assert observing.folder_of(pipe.last_run) in list(tmp_path.iterdir())
+    assert observing.of(pipe.last_run, "a prompt") is observing.of(pipe.last_run, "a prompt")
+    assert observing.folder_of(pipe.last_run, "a prompt") in list(tmp_path.iterdir())
     assert len(list(tmp_path.iterdir())) == 1
 
 
