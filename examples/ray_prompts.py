@@ -22,9 +22,7 @@ class Maker:
     """A loaded pipeline on one machine of the cluster."""
 
     def __init__(self, model: str, recipe: str, device: str) -> None:
-        self.pipe = streamt1.load(model, recipe)
-        if device != "cpu":
-            self.pipe.to(device)
+        self.pipe = streamt1.load(model, recipe, device=device)
 
     def make(self, prompt: str, folder: Path, frames: int | None) -> str:
         """Make or finish the video of one prompt; returns its path."""
@@ -56,7 +54,7 @@ def main() -> None:
     remote = ray.remote(num_gpus=options.gpus_per_video, max_restarts=3, max_task_retries=3)(Maker)
     device = "cuda" if options.gpus_per_video else "cpu"
     makers = [remote.remote(options.model, options.recipe, device) for _ in range(options.makers)]
-    prompts = [line.strip() for line in options.prompts.read_text(encoding="utf-8").splitlines() if line.strip()]
+    prompts = streamt1.read_prompts(options.prompts)
     jobs = [(prompt, options.out.absolute() / f"{number:04d}") for number, prompt in enumerate(prompts, start=1)]
     pool = ray.util.ActorPool(makers)
     for video in pool.map_unordered(lambda maker, job: maker.make.remote(*job, options.num_frames), jobs):

@@ -6,10 +6,13 @@ are imported on first use, so ``import streamt1_plugins`` loads neither torch no
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 from warnings import warn
 
 from lazy_loader import attach_stub
+
+from streamt1_plugins.text.printable import guard
 
 __version__ = "0.2.0"
 
@@ -17,6 +20,9 @@ _exported, _, __all__ = attach_stub(__name__, __file__)
 
 _RENAMED = {"keep": "record_to"}
 """Renamed in 0.2; version 0.3 drops the old names."""
+
+
+guard(logging.getLogger("streamt1"))
 
 
 def __getattr__(name: str) -> Any:

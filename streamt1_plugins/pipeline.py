@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+import logging
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from streamt1_plugins import prompts
+from streamt1_plugins import own_call, prompts
+from streamt1_plugins.api.adapter import HasOwnCall
 from streamt1_plugins.api.run import Cost, Run
 from streamt1_plugins.api.tree import Tree
 from streamt1_plugins.api.workers import SingleProcess
 from streamt1_plugins.config import load as recipes
-from streamt1_plugins.errors import InputError, foreign_code
+from streamt1_plugins.errors import InputError, StreamT1Error, UnsupportedPipelineError, foreign_code
 from streamt1_plugins.evaluation.evaluator import Evaluator
 from streamt1_plugins.evaluation.pool import RewardPool
+from streamt1_plugins.own_call import OWN_ARGUMENTS, OwnSignature
 from streamt1_plugins.plugins import build
+from streamt1_plugins.plugins.acting import agreed
 from streamt1_plugins.plugins.build import NOTHING_GIVEN, Given
+from streamt1_plugins.plugins.check import readable
 from streamt1_plugins.plugins.resolve import completed, model_folder, resolve, resolve_adapter
 from streamt1_plugins.plugins.run_hooks import RunHooks, decides
+from streamt1_plugins.process import placement
 from streamt1_plugins.runs.observers.callback import OnChunkEnd
 from streamt1_plugins.search import early_pruning, memory_estimate
 from streamt1_plugins.search.distributed.launch import join
+from streamt1_plugins.search.exclusive import lock_of
 from streamt1_plugins.search.loop import Search
 from streamt1_plugins.search.streaming import chunks, shared
 
@@ -36,11 +43,20 @@ if TYPE_CHECKING:
     from streamt1_plugins.config.schema import Recipe
     from streamt1_plugins.search.streaming import StreamedChunk
 
-OWN_ARGUMENTS = ("on_chunk_end",)
-"""Arguments of the call that the wrapper handles; the inner pipeline does not get them."""
+log = logging.getLogger("streamt1")
+
+OWN = (
+    "The pipeline's own call made this video, so there are no candidates: {reason}. For a tree, search, or leave that "
+    "out, or pass `on_chunk_end` or an observer."
+)
+UNOBSERVED = "Without rewards, observers and `on_chunk_end`, such a call goes to the pipeline itself."
+UNSEEDED = (
+    "No generator was given, so the noise comes from torch's global one as it stood: the recorded seed does not give "
+    "this video again."
+)
 
 
-def wrap(
+def wrap(  # noqa: PLR0913  every argument but the first two has a default, and a name
     pipe: Any,
     recipe: str | Path | Mapping[str, Any] | Recipe = "stream-t1",
     *,
@@ -49,6 +65,7 @@ def wrap(
     rewards: Mapping[str, Reward] | None = None,
     policies: Mapping[PolicyKind, object] | None = None,
     observers: Mapping[str, object] | None = None,
+    trust: bool | Recipe = False,
 ) -> StreamPipeline:
     """A diffusers pipeline with test-time scaling: the same call, the same output, a search inside.
 
@@ -58,48 +75,72 @@ def wrap(
     rewards: `Reward` objects by name. The recipe's settings of that name apply; one that the recipe does not name
     counts with weight 1 on every horizon it serves. policies: objects by kind (`width`, `noise`, `scoring`,
     `selection`, `memory`) that take the place of the recipe's. observers: objects with event hooks, by name, besides
-    those that the recipe names.
+    those that the recipe names. trust: True agrees to the programs, addresses and paths that a recipe file names; a
+    recipe agrees to those that it names itself.
 
-    Raises `UnsupportedPipelineError`, `RecipeError`, `InputError` or `UnknownNameError`.
+    Raises `UnsupportedPipelineError`, `RecipeError`, `InputError`, `UnknownNameError` or `TrustError`.
     """
-    given = Given(rewards or {}, policies or {})
+    given, model = Given(rewards or {}, policies or {}), None
     if isinstance(pipe, StreamPipeline):
-        pipe, adapter = pipe.pipe, adapter or pipe.recipe.adapter.name
-    loaded = recipes.load(recipe, overrides)
+        pipe, adapter, model = pipe.pipe, adapter or pipe.recipe.adapter.name, pipe.recipe.model
+    loaded = agreed(recipes.load(recipe, overrides), trust, unused=("model",))  # before anything is made of it
+    # The recipe records what ran: a pipeline loaded elsewhere is not the model that it names.
+    loaded = loaded.model_copy(update={"model": model})
     entry = resolve_adapter(pipe, adapter or loaded.adapter.name)
     return StreamPipeline(pipe, completed(loaded, entry, given), observers or {}, given)
 
 
-def load(
+def load(  # noqa: PLR0913  as `wrap`, and the device
     model: str | None = None,
     recipe: str | Path | Mapping[str, Any] | Recipe = "stream-t1",
     *,
     adapter: str | None = None,
+    device: object = None,
     overrides: Sequence[str] = (),
     rewards: Mapping[str, Reward] | None = None,
     policies: Mapping[PolicyKind, object] | None = None,
     observers: Mapping[str, object] | None = None,
+    trust: bool | Recipe = False,
 ) -> StreamPipeline:
-    """A model, loaded and wrapped.
+    """A model, loaded, wrapped and placed.
 
-    model: an adapter with a bundled model (default "tinyworld"), a folder or a hub id. The rest is as for `wrap`.
+    model: an adapter with a bundled model (default "tinyworld"), a folder or a hub id. device: where it runs, with the
+    recipe's `placement.offload`; by default `cuda` where there is one, else the CPU. The rest is as for `wrap`.
     """
-    given = Given(rewards or {}, policies or {})
-    resolved = resolve(recipe, model, adapter=adapter, overrides=overrides, given=given)
+    given, where = Given(rewards or {}, policies or {}), placement.chosen(device)
+    loaded = agreed(recipes.load(recipe, overrides), trust, unused=() if model is None else ("model",))
+    resolved = resolve(loaded, model, adapter=adapter, given=given)
     folder = model_folder(str(resolved.model))
-    with foreign_code(f"Loading the model {resolved.model!r} with adapter {resolved.adapter.name!r}"):
+    loading = f"Loading the model {resolved.model!r} with adapter {resolved.adapter.name!r}"
+    with torch.random.fork_rng(devices=[]), foreign_code(loading):  # new modules draw their first weights
         pipe = build.adapter(resolved).load(folder)
+    placement.place(pipe, resolved.placement, where)
     return StreamPipeline(pipe, resolved, observers or {}, given)
 
 
 class StreamPipeline:
     """A pipeline that searches. Call it like the pipeline inside, whose attributes it shares.
 
+    It passes for the pipeline: ``isinstance(wrapped, type(pipe))`` is true, and `inspect.signature` and `dir` show the
+    pipeline's own. Every attribute that is not listed here is read from the pipeline and set there.
+
     `recipe` is complete (defaults written out), and with the objects in `given` reproduces the search; ``run.recipe``
     has the seed of the last call too. `run` and `tree` belong to that call. `workers`: processes that share candidates.
+    A copy has the same settings, and has not been called.
     """
 
-    _OWN = frozenset({"given", "pipe", "recipe", "run", "workers"})
+    _STATE = (
+        "_workers",
+        "_adapter",
+        "_rewards",
+        "_policies",
+        "_observers",
+        "_callers",
+        "_lock",
+        "_stopping",
+        "_own_tree",
+    )
+    _OWN = frozenset({"given", "pipe", "recipe", "run", "workers", "_interrupt", *_STATE})
 
     def __init__(
         self, pipe: Any, recipe: Recipe, observers: Mapping[str, object], given: Given = NOTHING_GIVEN
@@ -108,6 +149,9 @@ class StreamPipeline:
         self.recipe = recipe
         self.given = given
         self.run: Run | None = None
+        self._own_tree: Tree | None = None
+        self._stopping = False
+        self._lock = lock_of(pipe)
         self._workers: Workers | None = None
         self._adapter = build.adapter(recipe)
         self._rewards = RewardPool(build.rewards(recipe, given))
@@ -117,14 +161,16 @@ class StreamPipeline:
     @property
     def last_run(self) -> Run:
         """The run of the last call. Raises `InputError` before the first one."""
+        if self.run is None and self._own_tree is not None:
+            raise InputError(f"The last call has no run. {self._own_tree.notes[0]}")
         if self.run is None:
             raise InputError("Nothing has been generated yet: call the pipeline first.")
         return self.run
 
     @property
     def tree(self) -> Tree:
-        """Every candidate of the last call."""
-        return self.last_run.tree
+        """Every candidate of the last call; empty, with a note, where the pipeline's own call made the video."""
+        return self.last_run.tree if self._own_tree is None else self._own_tree
 
     @property
     def workers(self) -> Workers:
@@ -137,41 +183,89 @@ class StreamPipeline:
     def workers(self, workers: Workers) -> None:
         self._workers = workers
 
+    @property
+    def _interrupt(self) -> bool:
+        """Diffusers' stop button: the plain pipeline skips its further steps, a search ends after this chunk."""
+        return self._stopping or bool(getattr(self.pipe, "_interrupt", False))
+
+    @_interrupt.setter
+    def _interrupt(self, value: bool) -> None:
+        self._stopping = bool(value)
+        # Within a search the pipeline itself is not interrupted: that would leave half-denoised candidates.
+        if not value or self.run is None or self.run.is_plain:
+            self.pipe._interrupt = value
+
+    @property  # type: ignore[misc]  # `object` lets it be set, which would change what the wrapper is
+    def __class__(self) -> type:
+        """The pipeline's class, so that hosts recognise the wrapper as one of its kind; ``type(wrapped)`` is ours."""
+        return type(self.pipe) if "pipe" in vars(self) else StreamPipeline
+
     def __getattr__(self, name: str) -> Any:
-        if "pipe" not in self.__dict__:  # while being copied
+        if name == "__signature__" and "pipe" in vars(self):
+            return own_call.signature(self.pipe)
+        if "pipe" not in vars(self) or (name.startswith("__") and name.endswith("__")):  # while being copied
             raise AttributeError(name)
         return getattr(self.pipe, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Attributes of the inner pipeline are set there: ``wrapped.scheduler = other`` must not be lost."""
-        if name in self._OWN or name.startswith("_") or not hasattr(self.pipe, name):
+        if name in self._OWN:
             object.__setattr__(self, name, value)
         else:
             setattr(self.pipe, name, value)
 
+    def __delattr__(self, name: str) -> None:
+        delattr(self.pipe, name)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*dir(type(self)), *vars(self), *dir(self.pipe)})
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies and pickles are built anew from the settings; locks, sessions and loaded rewards are not carried."""
+        return StreamPipeline, (self.pipe, self.recipe, self._callers, self.given), {"_workers": self._workers}
+
     def set_observers(self, observers: Mapping[str, object]) -> None:
         """Replace the caller's observers, from the next call on."""
         # Those given by the caller come first: what the recipe adds, such as wandb, may show the files they wrote.
-        added = {name: each for name, each in build.observers(self.recipe).items() if name not in observers}
-        self._observers = dict(observers) | added
+        self._callers = dict(observers)
+        self._observers = build.observers(self.recipe, observers)
 
     def to(self, *args: Any, **kwargs: Any) -> StreamPipeline:
-        """Move the inner pipeline; returns the wrapper, so that ``pipe = pipe.to("cuda")`` keeps searching."""
-        self.pipe.to(*args, **kwargs)
+        """Move the inner pipeline, with the recipe's `placement.offload`; returns the wrapper, which still searches."""
+        placement.move(self.pipe, self.recipe.placement, *args, **kwargs)
         return self
 
-    def __call__(self, prompt: str | Sequence[str] | None = None, **call: Any) -> Any:
+    @OwnSignature
+    def __call__(self, *args: Any, **call: Any) -> Any:
         """Search a video; arguments and output are those of the wrapped pipeline.
 
         One more argument mirrors `callback_on_step_end`: ``on_chunk_end(pipe, chunk_index, callback_kwargs)``, see
         `runs.observers.callback.OnChunkEnd`; it may set ``pipe._interrupt = True`` to end the video with this chunk.
         A list of prompts and `num_videos_per_prompt` make a search per video; `run` and `tree` are then the last one's.
+
+        Without a search, a call that cannot be made chunk by chunk to the last bit (a batch, `callback_on_step_end`,
+        `latents`, ...) goes to the pipeline itself, unless something observes its chunks. Two calls at once, from two
+        threads, come one after the other.
         """
-        if prompt is not None:
-            call["prompt"] = prompt
-        calls = prompts.split(call, self.recipe.seed)
-        outputs = [self.complete(self.begin(**each)) for each in calls]
-        return outputs[0] if len(calls) == 1 else prompts.joined(outputs)
+        call = own_call.by_name(self.pipe, args, call)
+        if self._is_observed(call) or not self._has_own_call:
+            return self._made(call)
+        reason = own_call.beyond_sessions(call)
+        if reason is not None:
+            return self._passed_on(call, reason)
+        try:
+            run = self.begin(**call)
+        except (InputError, UnsupportedPipelineError) as error:
+            return self._passed_on(call, str(error).rstrip("."), error)
+        return self.complete(run)
+
+    def _check_several(self, calls: Sequence[Mapping[str, Any]]) -> None:
+        """Raise `InputError` before the first of several videos where a later one could not be made or kept."""
+        if len(calls) > 1:
+            build.refuse_single_places(self._observers, f"this call makes {len(calls)}")
+            for each in calls:
+                if isinstance(each.get("prompt"), str):
+                    readable(each["prompt"], ((bound.name, bound.reward) for bound in self._rewards.bound))
 
     def complete(self, run: Run) -> Any:
         """Search an open run to its end and close it; returns what the call returns."""
@@ -180,14 +274,14 @@ class StreamPipeline:
                 pass
             return run.session.finish(run.beams[0].history)
         finally:
-            run.session.close()
+            run.close()
 
-    def stream(self, prompt: str | None = None, **call: Any) -> Iterator[StreamedChunk]:
+    def stream(self, *args: Any, **call: Any) -> Iterator[StreamedChunk]:
         """Yield chunks during the search, each as soon as all surviving beams share it.
 
         A pipeline that blends chunks revises the end of the last one, which is therefore held back.
         """
-        run = self.begin(prompt, **call)
+        run = self._begin("a stream of this pipeline (iterate to its end, or call its `close()`)", args, call)
         steps, sent = self.steps(run), 0
         held_back = int(run.session.capabilities.decode == "blended")
         try:
@@ -198,47 +292,150 @@ class StreamPipeline:
             yield from chunks(run.beams[0], sent, run.session.num_chunks)
         finally:
             steps.close()
-            run.session.close()
+            run.close()
 
-    def begin(self, prompt: str | None = None, **call: Any) -> Run:
-        """Open a session for one call, with nothing generated yet. Close it with ``run.session.close()``.
+    def begin(self, *args: Any, **call: Any) -> Run:
+        """Open a session for one call, with nothing generated yet. Close it with ``run.close()``.
 
-        Raises `InputError` for arguments that cannot be used.
+        Until then the pipeline is in use: a call from another thread waits, one from this thread is refused. Raises
+        `InputError` for arguments that cannot be used.
         """
-        if prompt is not None:
-            call["prompt"] = prompt
-        generator = call.get("generator")
-        if isinstance(generator, (list, tuple)):
-            raise InputError("Pass one torch.Generator: its seed is the root of every candidate's seed.")
-        if generator is None:
-            call["generator"] = generator = torch.Generator().manual_seed(self.recipe.seed)
-        ours = {name: call.pop(name) for name in OWN_ARGUMENTS if name in call}
-        session = self._adapter.open(self.pipe, call, self.recipe.sinks)
-        seed = generator.initial_seed()
-        recipe = self.recipe.model_copy(update={"seed": seed})
-        self._interrupt = False
-        self.run = Run(recipe, session, Tree(), session.prompt, seed, call={**call, **ours}, device=self._device())
-        self.run.cost = Cost(forwards=session.forwards)
-        return self.run
+        return self._begin("a run that `begin` opened (call its `close()`, or `complete` it)", args, call)
 
     def steps(self, run: Run) -> Generator[Chunk, None, None]:
         """Search chunk by chunk; observers are informed of the end, however it comes."""
         search = self.search(run)
         if not run.session.capabilities.routes and run.recipe.memory.name != "fixed":
             run.tree.note("This pipeline's memory cannot be routed; the search runs without memory sinking.")
+        for note in placement.notes(self.pipe, run.recipe, run.device):
+            run.tree.note(note)
         with ExitStack() as stack:
+            stack.enter_context(search.workers.fail_together())  # the observers are still to save what there is
             stack.push(lambda kind, error, trace: search.hooks.run_finished(error))
             stack.enter_context(search.workers.fail_together())
+            _check_same(search)
             early_pruning.check(run.recipe, run.session)
             memory_estimate.check(search, self.pipe, self._policies["width"])
             self._rewards.start(run)
-            stack.callback(self._rewards.finish)
-            yield from search.chunks()
+            stack.push(lambda kind, error, trace: self._rewards.finish(error))
+            for chunk in stack.enter_context(closing(search.chunks())):
+                self._heed_interrupt(run)
+                yield chunk
 
     def search(self, run: Run) -> Search:
         """The search of an open run: this pipeline's policies, rewards and observers at work on it."""
         workers = self.workers
         return Search(run, self._run_hooks(run, workers), Evaluator(run, self._rewards, workers), workers)
+
+    def _begin(self, what: str, args: Sequence[Any], call: Mapping[str, Any]) -> Run:
+        """Open a session with these arguments. `what` holds the pipeline, in words, until the session is closed."""
+        given = own_call.by_name(self.pipe, args, call)
+        hold = self._lock.acquire(what)
+        with ExitStack() as stack:
+            stack.callback(hold.release)
+            generator = given["generator"] = self._generator(given)
+            unknown = own_call.is_global(generator) and not own_call.is_fresh(generator)
+            stack.callback(generator.set_state, generator.get_state())  # a refused call draws nothing
+            ours = {name: given.pop(name) for name in OWN_ARGUMENTS if name in given}
+            self._stopping = False
+            if getattr(self.pipe, "_interrupt", False):
+                self.pipe._interrupt = False
+            session = self._adapter.open(self.pipe, given, self.recipe.sinks)
+            if (
+                self._is_observed(given | ours)
+                and own_call.is_global(generator)
+                and session.capabilities.stochastic_steps
+            ):
+                # A record has one seed, and these steps draw from other generators too.
+                session.close()
+                generator = given["generator"] = torch.Generator().manual_seed(own_call.drawn_seed())
+                session = self._adapter.open(self.pipe, given, self.recipe.sinks)
+            hold.release_with(session)
+            seed = generator.initial_seed()
+            recipe = self.recipe.model_copy(update={"seed": seed})
+            self.run = Run(recipe, session, Tree(), session.prompt, seed, call={**given, **ours}, device=self._device())
+            self.run.cost, self.run.released = Cost(forwards=session.forwards), hold.release
+            self._own_tree = None
+            stack.pop_all()
+        if unknown:
+            self.run.tree.note(UNSEEDED)
+        return self.run
+
+    def _generator(self, call: Mapping[str, Any]) -> torch.Generator:
+        """The call's generator, or where it has none, one of the recipe's seed.
+
+        Without a search, and without a seed in the recipe, it is torch's global one, as for the pipeline itself. Where
+        a record or the tree alone has to lead to the same video again, it begins with a seed drawn from that.
+        """
+        given = call.get("generator")
+        if isinstance(given, torch.Generator):
+            return given
+        if isinstance(given, list):
+            raise InputError(f"One video has {len(given)} generators. Pass one torch.Generator: every seed follows it.")
+        if given is not None:
+            raise InputError(f"`generator` has to be a torch.Generator, got {type(given).__name__}: {given!r}.")
+        if self._has_seed:
+            return torch.Generator().manual_seed(self.recipe.seed)
+        torchs = own_call.global_generator(self._device())
+        is_recorded = self._is_observed(call) and not own_call.is_fresh(torchs)
+        workers = self.workers
+        if self._has_own_call and not is_recorded and workers.size == 1:
+            return torchs
+        return torch.Generator().manual_seed(workers.all_gather(own_call.drawn_seed())[0])
+
+    @property
+    def _has_seed(self) -> bool:
+        """Whether the recipe's seed counts: always in a search; in a plain call, where the caller wrote it."""
+        return self.recipe.search.is_wide or "seed" in self.recipe.model_fields_set
+
+    @property
+    def _has_own_call(self) -> bool:
+        """Whether the pipeline's own call makes the same video as this recipe."""
+        return isinstance(self._adapter, HasOwnCall) and not self.recipe.search.is_wide
+
+    def _is_observed(self, call: Mapping[str, Any]) -> bool:
+        """Whether something needs the chunks of this call."""
+        return bool(self._observers or self._rewards.bound or call.get(own_call.CHUNK_END))
+
+    def _made(self, call: Mapping[str, Any]) -> Any:
+        """The videos of a call, a session each."""
+        calls = prompts.split(call, self.recipe.seed if self._has_seed else None)
+        self._check_several(calls)
+        outputs = prompts.made(calls, lambda each: self.complete(self._opened(each)))
+        return outputs[0] if len(calls) == 1 else prompts.joined(outputs)
+
+    def _opened(self, call: Mapping[str, Any]) -> Run:
+        """An open run of this call. Where that is refused and the pipeline itself may take it, the error adds how."""
+        try:
+            return self.begin(**call)
+        except (InputError, UnsupportedPipelineError) as error:
+            if not self._has_own_call:
+                raise
+            own_call.check_names(self.pipe, {name: value for name, value in call.items() if name not in OWN_ARGUMENTS})
+            raise type(error)(f"{error} {UNOBSERVED}") from error
+
+    def _passed_on(self, call: Mapping[str, Any], reason: str, refusal: StreamT1Error | None = None) -> Any:
+        """What the pipeline's own call returns. `refusal`: the session's error, which replaces the pipeline's own."""
+        given = {name: value for name, value in call.items() if name not in OWN_ARGUMENTS}
+        own_call.check_names(self.pipe, given)
+        if given.get("generator") is None and self._has_seed:
+            given["generator"] = torch.Generator().manual_seed(self.recipe.seed)
+        assert isinstance(self._adapter, HasOwnCall)
+        with self._lock.acquire("a call of this pipeline (which has to return first)"):
+            self._stopping, self.run, self._own_tree = False, None, Tree()
+            self._own_tree.note(OWN.format(reason=reason))
+            with own_call.explained(given, refusal):
+                output, remarks = own_call.passed_on(self.pipe, self._adapter.own_call(self.pipe, given))
+            for remark in remarks:
+                self._own_tree.note(remark)
+                log.warning("%s", remark)
+        return output
+
+    def _heed_interrupt(self, run: Run) -> None:
+        """Hand the stop button on: to the plain pipeline, however late it was pressed, or to the search."""
+        if self._interrupt:
+            self.pipe._interrupt = True
+            run.stop = run.stop or not self._has_own_call
 
     def _run_hooks(self, run: Run, workers: Workers) -> RunHooks:
         """The hooks of the policies and observers, and of the call's callback."""
@@ -251,3 +448,12 @@ class StreamPipeline:
 
     def _device(self) -> str:
         return str(getattr(self.pipe, "_execution_device", None) or getattr(self.pipe, "device", "cpu"))
+
+
+def _check_same(search: Search) -> None:
+    """Raise `InputError` where the processes that share candidates were called for different videos."""
+    run = search.run
+    calls = search.workers.all_gather((run.prompt, run.seed))
+    if len(set(calls)) > 1:
+        listed = ", ".join(f"{prompt!r} with seed {seed}" for prompt, seed in calls)
+        raise InputError(f"The processes search different videos: {listed}. Give all the same prompt and seed.")

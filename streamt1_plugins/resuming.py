@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import logging
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from streamt1_plugins import pipeline
-from streamt1_plugins.errors import InputError
-from streamt1_plugins.runs.checkpoint import load_checkpoint, restored_beams
+from streamt1_plugins import own_call, pipeline
+from streamt1_plugins.config import load as recipes
+from streamt1_plugins.config.merge import flat
+from streamt1_plugins.errors import InputError, PluginError, RecipeError, foreign_code
+from streamt1_plugins.plugins.acting import agreed
+from streamt1_plugins.process import placement
+from streamt1_plugins.runs.checkpoint import CheckpointFiles, load_checkpoint, load_latents, restored_beams
 from streamt1_plugins.runs.events import versions
-from streamt1_plugins.runs.observers.record import record_to
+from streamt1_plugins.runs.files import JOURNAL, MEGABYTE, RECIPE, STATE, Claim, check_plain, read_file
+from streamt1_plugins.runs.journal import decisive
+from streamt1_plugins.runs.observers.journal import Journal
+from streamt1_plugins.runs.observers.record import recorders
 from streamt1_plugins.runs.recorded import RecordedRun
+from streamt1_plugins.search.distributed.launch import is_launched
+from streamt1_plugins.search.retrace import retrace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -23,8 +32,16 @@ if TYPE_CHECKING:
     from streamt1_plugins.api.run import Run
     from streamt1_plugins.config.schema import Recipe
     from streamt1_plugins.pipeline import StreamPipeline
+    from streamt1_plugins.runs.checkpoint import Checkpoint
+    from streamt1_plugins.search.loop import Search
+
+SHOWN = 6
+"""Edited keys that a message lists."""
 
 log = logging.getLogger("streamt1")
+
+PLACES = ("path", "append")
+"""Options of the observers that record a run."""
 
 
 def resume(
@@ -33,17 +50,19 @@ def resume(
     *,
     device: str | None = None,
     observers: Mapping[str, object] | None = None,
+    trust: bool | Recipe = False,
     **call: Any,
 ) -> Any:
     """Resume an interrupted run; returns what the interrupted call would have returned.
 
     The rest of the tree and the video are the same, bit by bit, as without the interruption (with ``search.batch: 1``
-    on the same machine and versions). pipe: needed where the model was not loaded by this package. device: where to
-    load it, None for where it ran. observers: added, by name, to those that record the run. call: arguments that a
-    journal cannot hold (embeddings, callbacks), or new values for others. Raises `InputError` where there is nothing to
-    resume.
+    on the same machine and versions). pipe: needed where the model was not loaded by this package. device: where it
+    runs; by default a loaded model runs where it ran before, and a given `pipe` stays where it is. observers: added, by
+    name, to those that record the run. call: arguments that a journal cannot hold (embeddings, callbacks), or new
+    values for others. trust: as for `wrap`; the record is a file. Raises `InputError` where there is nothing to resume,
+    and `TrustError`.
     """
-    wrapped = open_interrupted(folder, pipe, device=device, observers=observers, **call)
+    wrapped = open_interrupted(folder, pipe, device=device, observers=observers, trust=trust, **call)
     return wrapped.complete(wrapped.last_run)
 
 
@@ -53,6 +72,7 @@ def open_interrupted(
     *,
     device: str | None = None,
     observers: Mapping[str, object] | None = None,
+    trust: bool | Recipe = False,
     **call: Any,
 ) -> StreamPipeline:
     """The pipeline of an interrupted run, with ``last_run`` where the run stopped, ready for `complete`.
@@ -60,22 +80,138 @@ def open_interrupted(
     Arguments as for `resume`.
     """
     recorded = RecordedRun.read(folder)
-    saved = load_checkpoint(recorded.folder)
-    chunks = saved.chunks if saved else 0
-    recipe = placed(recorded.recipe, recorded.folder, append=True)
-    recorders = record_to(recorded.folder, append=True)
-    if "video" in recipe.observers:
-        del recorders["video"]  # the recipe has it written elsewhere
-    wrapped = wrap_again(recorded, recipe, pipe, device, {**recorders, **(observers or {})})
+    recipe = agreed(recorded.recipe, trust, folder=recorded.folder)
+    if not is_launched():  # else the first of several processes claims the folder when the search starts
+        Claim(recorded.folder).release()
+    check_unedited(recorded, trust, resumes=True)
+    recipe = placed(recipe, recorded.folder, append=True)
+    recording = recorders(recorded.folder, recipe.observers, append=True) | {"journal": _journal(recorded)}
+    wrapped = wrap_again(recorded, recipe, pipe, device, {**recording, **(observers or {})})
     run = begin_again(recorded, wrapped, call)
     with closing_on_error(run.session):
-        if saved:
-            run.tree = recorded.tree(chunks)
-            run.beams = restored_beams(saved, recorded.folder, run.tree, run.session, run.device)
-            # Last, so that nothing above can advance it.
-            run.call["generator"].set_state(saved.generator)
-        run.cost = recorded.cost(chunks)
+        restore(recorded, wrapped, run)
     return wrapped
+
+
+def _journal(recorded: RecordedRun) -> Journal:
+    """The observer that continues a journal, if nothing else has until the search starts."""
+    journal = Journal(str(recorded.folder), append=True)
+    journal.known_end = recorded.end
+    return journal
+
+
+def restore(recorded: RecordedRun, wrapped: StreamPipeline, run: Run) -> None:
+    """Bring an open run to where the recorded one stopped: from its checkpoint, or where that is damaged, from seeds.
+
+    Raises `InputError` where what comes from seeds is not what was recorded.
+    """
+    done, state = recorded.whole, run.call["generator"].get_state()
+    saved, problem = None, None
+    try:
+        saved = _checkpoint(recorded, done)
+        if saved is not None:
+            _from_checkpoint(recorded, saved, run)
+    except (InputError, PluginError) as error:
+        saved, problem = None, str(error)
+    if problem is not None:
+        found = f"The first {done} are made again from their seeds" if done else "The search starts again"
+        log.warning("%s %s: no more chunks are whole in the journal of %s.", problem, found, recorded.folder)
+        run.call["generator"].set_state(state)
+        _from_seeds(recorded, done, wrapped.search(run))
+    run.cost = recorded.cost(saved.chunks if saved else done if problem else 0)
+
+
+def _checkpoint(recorded: RecordedRun, done: int) -> Checkpoint | None:
+    """The checkpoint of one of the first `done` chunks, None where no chunk was committed with one.
+
+    Raises `InputError` where it is damaged, or not the one that the journal records.
+    """
+    saved, lost = load_checkpoint(recorded.folder), f"The checkpoint in {recorded.folder / STATE}"
+    if saved is None:
+        if len(recorded.tree(done).chunks()) > 1:
+            raise InputError(f"{lost} is missing.")
+        return None  # the process was killed before it wrote the first one
+    if saved.chunks > done:
+        raise InputError(f"{lost} is of chunk {saved.chunks - 1}, which is not whole in the journal.")
+    line = next(each for each in reversed(recorded.events) if each.get("chunk") == saved.chunks - 1 and "kept" in each)
+    if list(saved.beams) != line["kept"] or line.get("checkpoint", saved.digest) != saved.digest:
+        raise InputError(f"{lost} is not the one that the journal records for chunk {saved.chunks - 1}.")
+    return saved
+
+
+def _from_checkpoint(recorded: RecordedRun, saved: Checkpoint, run: Run) -> None:
+    tree = recorded.tree(saved.chunks)
+    latents = load_latents(recorded.folder, saved, tree)
+    unchecked = foreign_code(f"Continuing from the checkpoint in {recorded.folder / STATE}")  # of an older version
+    with nullcontext() if saved.files else unchecked:
+        beams = restored_beams(saved, latents, tree, run.session, run.device)
+        # Last, so that nothing above can advance it.
+        run.call["generator"].set_state(saved.generator)
+    run.tree, run.beams = tree, beams
+
+
+def _from_seeds(recorded: RecordedRun, done: int, search: Search) -> None:
+    """Make the first `done` chunks of a record again, and compare them with the digest of their checkpoint."""
+    run, tree = search.run, recorded.tree(done)
+    kept = [node.id for node in tree.kept(done - 1)]
+    if not kept:
+        return
+    retrace(search, tree, [tree.path(name) for name in kept])
+    run.tree = tree
+    line = next(each for each in reversed(recorded.events) if each.get("chunk") == done - 1 and "kept" in each)
+    made = CheckpointFiles(recorded.folder).of(run.beams, run.call["generator"])
+    if line.get("checkpoint", made.digest) != made.digest:
+        raise InputError(
+            f"{recorded.folder} cannot be resumed with the same result: its checkpoint is damaged, and chunks 0 to "
+            f"{done - 1}, made again from their seeds, differ from the recorded ones (another machine, other versions, "
+            f"or search.batch above 1). A new run can continue any node of it: streamt1 replay {recorded.folder} "
+            f"--continue-from {kept[0]}"
+        )
+
+
+def check_unedited(recorded: RecordedRun, trust: bool | Recipe = False, *, resumes: bool = False) -> None:
+    """Raise `InputError` where the journal's first line leads to another video than the one it was written for.
+
+    `trust`: True for a caller who wants the video that the line leads to now, whatever recipe.yaml has.
+    An edited recipe.yaml is a warning that names the keys, and an error before a run `resumes` without that edit.
+    """
+    if recorded.edited and trust is not True:
+        raise InputError(
+            f"The first line of {recorded.folder / JOURNAL} was changed after it was written: its recipe, prompt, seed "
+            "or arguments lead to another video. Restore the line, or start a new run with `streamt1 generate`; "
+            "--trust (trust=True) uses the line as it is."
+        )
+    path = recorded.folder / RECIPE
+    then = recorded.recipe.model_dump(mode="json")
+    try:
+        now = _written_recipe(path) or then
+        changed, matters = _differences(then, now), decisive(then) != decisive(now)
+    except RecipeError as error:
+        changed, matters = [str(error)], True
+    if changed:
+        problem = f"{path} was edited: {'; '.join(changed)}. A run keeps the recipe it was started with"
+        if matters and resumes and trust is not True:
+            raise InputError(
+                f"{problem}. Undo the edit, or delete the file and it is written again. To apply the edit, start a new "
+                f"run: streamt1 generate PROMPT --recipe {path}"
+            )
+        log.warning("%s, so the edit has no effect.", problem)
+
+
+def _written_recipe(path: Path) -> dict[str, Any] | None:
+    """The data of a run folder's recipe.yaml, None where there is none. Raises `InputError` and `RecipeError`."""
+    check_plain(path)
+    if not path.exists():
+        return None
+    text = read_file(path, MEGABYTE).decode("utf-8", "replace")
+    return recipes.written(text, str(path)).model_dump(mode="json")
+
+
+def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    before, after = flat(then), flat(now)
+    keys = [key for key in {**before, **after} if before.get(key) != after.get(key)]
+    found = [f"{key} = {after.get(key)!r}, recorded as {before.get(key)!r}" for key in keys[:SHOWN]]
+    return [*found, f"{len(keys) - SHOWN} more"] if len(keys) > SHOWN else found
 
 
 def wrap_again(
@@ -85,30 +221,40 @@ def wrap_again(
     _warn_of_other_versions(recorded)
     if pipe is not None:
         given = vars(pipe.given) if isinstance(pipe, pipeline.StreamPipeline) else {}
-        return pipeline.wrap(pipe, recipe, adapter=recipe.adapter.name, observers=observers, **given)
+        wrapped = pipeline.wrap(pipe, recipe, adapter=recipe.adapter.name, observers=observers, **given)
+        if device is not None:
+            placement.place(wrapped.pipe, recipe.placement, placement.chosen(device))
+        return wrapped
     if recipe.model is None:
         raise InputError(f"{recorded.folder} was made with a pipeline loaded elsewhere: pass that pipeline.")
-    recorded_device = str(recorded.start["device"])
-    if device is None and recorded_device.startswith("cuda") and not torch.cuda.is_available():
-        raise InputError(
-            f"{recorded.folder} was made on {recorded_device}, which this machine does not have. Name another device "
-            "for results that are close but not the same."
-        )
-    loaded, device = pipeline.load(recipe=recipe, observers=observers), device or recorded_device
-    return loaded if device == "cpu" else loaded.to(device)  # models are loaded on the CPU
+    where = placement.chosen(device, str(recorded.start["device"]))
+    return pipeline.load(recipe=recipe, device=where, observers=observers)
 
 
 def begin_again(recorded: RecordedRun, wrapped: StreamPipeline, call: Mapping[str, Any]) -> Run:
     """A session with the recorded arguments, `call` added, and a fresh generator of the recorded seed."""
-    start = recorded.start
-    call = {**start["call"], **call}
-    missing = [name for name in start["omitted"] if name not in call and name not in pipeline.OWN_ARGUMENTS]
+    start, given = recorded.start, call
+    call = {**start["call"], **given}
+    missing = [name for name in start["omitted"] if name not in call and name not in own_call.OWN_ARGUMENTS]
     if missing:
         raise InputError(
             f"{recorded.folder} was made with arguments a file cannot hold: pass {', '.join(missing)} again."
         )
-    generator = torch.Generator(start["generator_device"]).manual_seed(start["seed"])
-    return wrapped.begin(**{**call, "generator": generator})
+    try:
+        generator = torch.Generator(start["generator_device"]).manual_seed(start["seed"])
+    except RuntimeError as error:
+        where = f"{recorded.folder} was made with a generator on {start['generator_device']!r}"
+        raise InputError(f"{where}, which this machine does not have.") from error
+    # A recorded argument may be anything, and the caller's own are for the pipeline to judge.
+    with nullcontext() if given else foreign_code("Calling the pipeline with the recorded arguments"):
+        run = wrapped.begin(**{**call, "generator": generator})
+    if not given and run.session.num_chunks != start["chunks"]:
+        run.session.close()
+        raise InputError(
+            f"{recorded.folder} has a video of {start['chunks']} chunks, and its arguments make one of "
+            f"{str(run.session.num_chunks)[:20]} with this pipeline and this version."
+        )
+    return run
 
 
 def placed(recipe: Recipe, folder: Path, *, append: bool = False) -> Recipe:
@@ -116,12 +262,25 @@ def placed(recipe: Recipe, folder: Path, *, append: bool = False) -> Recipe:
 
     `append`: continue what the run logged to wandb.
     """
-    observers = dict(recipe.observers)
-    if observers.get("wandb", {}).get("folder"):
-        observers["wandb"] = {**observers["wandb"], "folder": str(folder), "append": append}
+    # Where the record is written is decided by the folder; a branch never writes over the video of its run.
+    decided = {"folder": PLACES, "journal": PLACES, "report": PLACES, "video": () if append else PLACES}
+    observers = {
+        name: {key: value for key, value in options.items() if key not in decided.get(name, ())}
+        for name, options in recipe.observers.items()
+    }
+    recipe = recipe.model_copy(update={"observers": observers})
     # A run may be resumed with any number of processes.
     parallel = recipe.parallel.model_copy(update={"candidates": None, "prompts": None})
-    return recipe.model_copy(update={"observers": observers, "parallel": parallel})
+    return shown_from(recipe, folder, append=append).model_copy(update={"parallel": parallel})
+
+
+def shown_from(recipe: Recipe, folder: Path, *, append: bool = False) -> Recipe:
+    """A recipe for a run in `folder`: where it logs to wandb, that is what wandb shows. `append`: as for `placed`."""
+    wandb = recipe.observers.get("wandb", {})
+    if not wandb.get("folder"):
+        return recipe
+    wandb = {**wandb, "folder": str(folder), "append": append}
+    return recipe.model_copy(update={"observers": {**recipe.observers, "wandb": wandb}})
 
 
 def _warn_of_other_versions(recorded: RecordedRun) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 TESTS = Path(__file__).parent
+SOURCES = os.pathsep.join(str(TESTS.parent / name) for name in ("", "adapters", "rewards"))
 DIFFERING = ("time", "seconds", "reward_calls")
 CLI, WORKER = TESTS / "toy_cli.py", TESTS / "shared_search.py"
 
@@ -17,7 +18,7 @@ def launch(processes: int, script: Path, *arguments: object, timeout: float = 30
     """Run a script in this many processes that find each other over gloo; one without a launcher."""
     launcher = ["-m", "torch.distributed.run", f"--nproc_per_node={processes}", "--rdzv-backend=c10d"]
     launcher = [*launcher, "--rdzv-endpoint=localhost:0"] if processes > 1 else []
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(TESTS.parent), "HF_HUB_OFFLINE": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": SOURCES, "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, *launcher, str(script), *map(str, arguments)]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout, check=False)
 

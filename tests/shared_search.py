@@ -5,7 +5,6 @@ One search of the toy pipeline per name; tree, video and cost of each process go
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -15,14 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.distributed import PrefixStore, TCPStore
 
 import streamt1_plugins as streamt1
 from streamt1_plugins.errors import StreamT1Error
 from streamt1_plugins.plugins.discovery import discovery
-from streamt1_plugins.search.distributed import status_board
 from streamt1_plugins.search.distributed.launch import join
-from streamt1_plugins.search.distributed.world import LostProcessError
+from streamt1_plugins.search.distributed.world import LostProcessError, world
 from tests import toy
 from tests.toy import Bright, ToyPipeline
 
@@ -54,14 +51,11 @@ class Trouble(Bright):
 
 
 def await_the_others() -> None:
-    """Returns when all other processes wait for this one: told to stop at work, they could not say who has died."""
-    launcher = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
-    store = PrefixStore(status_board.PREFIX, launcher)
-    exchanges = [json.loads(store.get(str(rank)))["exchanges"] for rank in range(WORLD)]
-    while any(number <= exchanges[RANK] for rank, number in enumerate(exchanges) if rank != RANK):
+    """Returns when all other processes wait for this one."""
+    board = world("cpu").status_board
+    while any(board.status(rank).exchanges <= board.mine.exchanges for rank in range(WORLD) if rank != RANK):
         time.sleep(0.05)
-        exchanges = [json.loads(store.get(str(rank)))["exchanges"] for rank in range(WORLD)]
-    time.sleep(0.5)  # they have just said that they come
+    time.sleep(0.5)  # they have just published that they come
 
 
 def main(folder: Path, *searches: str) -> None:

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
 def wrap(*overrides: str, recipe: Any = "stream-t1", observers: Any = None) -> streamt1.StreamPipeline:
     return streamt1.wrap(ToyPipeline(), recipe, overrides=overrides, observers=observers)
 
@@ -118,6 +122,23 @@ def test_an_attribute_set_on_the_wrapper_reaches_the_inner_pipeline() -> None:
     assert pipe.pipe.secret == "changed"
 
 
+def test_every_attribute_is_the_inner_pipelines() -> None:
+    pipe = wrap()
+    pipe._mine, pipe.new = 1, 2
+    assert vars(pipe.pipe) == {"_mine": 1, "new": 2}
+    del pipe.new
+    assert vars(pipe.pipe) == {"_mine": 1}
+    assert {"secret", "_mine", "stream", "tree"} <= {*dir(pipe)}
+
+
+def test_it_passes_for_the_pipeline() -> None:
+    pipe = wrap()
+    assert isinstance(pipe, ToyPipeline)
+    assert isinstance(pipe, streamt1.StreamPipeline)
+    assert pipe.__class__ is ToyPipeline
+    assert type(pipe) is streamt1.StreamPipeline
+
+
 class MovablePipeline(ToyPipeline):
     device = "cpu"
 
@@ -132,9 +153,17 @@ def test_moving_the_wrapper_moves_the_inner_pipeline_and_keeps_searching() -> No
     assert pipe.pipe.device == "cuda"
 
 
-def test_a_wrapper_can_be_copied() -> None:
-    pipe = wrap()
-    assert torch.equal(copy.copy(pipe)("a prompt"), pipe("a prompt"))
+def test_a_wrapper_can_be_copied_before_and_after_a_call() -> None:
+    ending = Ending()
+    pipe = wrap(observers={"ending": ending})
+    for _ in range(2):
+        for again in (copy.copy(pipe), copy.deepcopy(pipe)):
+            assert torch.equal(again("a prompt"), pipe("a prompt"))
+            assert again.recipe == pipe.recipe
+    assert copy.copy(pipe)._callers == {"ending": ending}
+    with pytest.raises(InputError, match="call the pipeline first"):
+        _ = copy.copy(pipe).tree
+    assert copy.deepcopy(pipe.tree).to_dict() == pipe.tree.to_dict()
 
 
 def test_wrapping_twice_searches_once() -> None:
@@ -160,9 +189,10 @@ def test_the_prompt_may_be_named_and_there_is_no_tree_before_the_first_call() ->
 @pytest.mark.parametrize("recipe", ["stream-t1", "best-of-n", "plain"])
 def test_stream_yields_every_chunk_once_in_order_as_the_final_video_has_it(recipe: str, overrides: tuple[str]) -> None:
     pipe = wrap(*overrides, recipe=recipe)
-    chunks = list(pipe.stream("a prompt"))
+    chunks = list(pipe.stream("a prompt", generator=seeded(42)))
     assert [chunk.index for chunk in chunks] == [0, 1, 2, 3]
-    assert torch.equal(torch.cat([chunk.frames for chunk in chunks]), wrap(*overrides, recipe=recipe)("a prompt"))
+    again = wrap(*overrides, recipe=recipe)("a prompt", generator=seeded(42))
+    assert torch.equal(torch.cat([chunk.frames for chunk in chunks]), again)
     assert all(map(torch.equal, [chunk.latents for chunk in chunks], pipe.run.beams[0].history.latents))
 
 
@@ -262,7 +292,62 @@ def test_a_reward_that_does_not_load_is_named() -> None:
         pipe("a prompt")
 
 
+# The stop button.
+
+
+class Pressing:
+    def __init__(self) -> None:
+        self.pipe: Any = None
+        self.found: list[bool] = []
+
+    @hookimpl
+    def streamt1_candidate_scored(self, candidate: Any) -> None:
+        if candidate.chunk == 1:
+            self.pipe._interrupt = True
+            self.found.append(getattr(self.pipe.pipe, "_interrupt", False))
+
+
+@pytest.mark.parametrize("recipe", ["stream-t1", "plain"])
+def test_the_stop_button_of_the_wrapper_ends_a_run_with_its_chunk(recipe: str) -> None:
+    pressing = Pressing()
+    pipe = pressing.pipe = wrap(recipe=recipe, observers={"pressing": pressing})
+    assert len(pipe("a prompt")) == 6
+    assert pipe.tree.chunks() == [0, 1]
+    assert pipe._interrupt is pipe.pipe._interrupt is True
+    # A search reaches the pipeline only with the end of its chunk: half-denoised candidates are of no use.
+    assert set(pressing.found) == {recipe == "plain"}
+    pipe.set_observers({})
+    assert len(pipe("a prompt")) == 12
+    assert pipe._interrupt is False
+
+
 # Seeds and recipes.
+
+
+def test_without_a_generator_a_plain_call_follows_torch_unless_the_recipe_has_a_seed() -> None:
+    pipe, seeded_pipe = wrap(recipe="plain"), wrap("seed=42", recipe="plain")
+    videos = []
+    for _ in range(2):
+        torch.manual_seed(1)
+        videos += [pipe("a prompt"), pipe("a prompt")]
+        videos.append(wrap(recipe="plain")("a prompt", generator=seeded(pipe.last_run.seed)))
+    assert all(map(torch.equal, videos[:3], videos[3:]))
+    assert not torch.equal(videos[0], videos[1])
+    assert torch.equal(videos[1], videos[2])
+    assert torch.equal(seeded_pipe("a prompt"), seeded_pipe("a prompt"))
+    assert pipe.recipe == seeded_pipe.recipe
+    assert torch.equal(streamt1.wrap(ToyPipeline(), seeded_pipe.recipe)("a prompt"), seeded_pipe("a prompt"))
+    assert not torch.equal(streamt1.wrap(ToyPipeline(), pipe.recipe)("a prompt"), pipe("a prompt"))
+    assert torch.equal(wrap()("a prompt"), wrap()("a prompt"))  # a search has the recipe's, whatever it is
+
+
+def test_a_refused_call_draws_nothing_and_a_wrong_generator_is_named() -> None:
+    pipe, generator = wrap(recipe="plain"), seeded(3)
+    with pytest.raises(InputError, match="prompt is empty"):
+        pipe("", generator=generator)
+    assert torch.equal(generator.get_state(), seeded(3).get_state())
+    with pytest.raises(InputError, match=r"has to be a torch\.Generator, got int: 3"):
+        pipe("a prompt", generator=3)
 
 
 def test_the_seed_is_the_recipes_or_the_callers_generators() -> None:
@@ -275,9 +360,10 @@ def test_the_seed_is_the_recipes_or_the_callers_generators() -> None:
     assert not torch.equal(first, wrap()("a prompt"))
 
 
-def test_a_list_of_generators_is_refused() -> None:
-    with pytest.raises(InputError, match=r"Pass one torch\.Generator"):
-        wrap()("a prompt", generator=[torch.Generator()])
+def test_a_list_of_one_generator_is_that_generator_and_two_for_one_video_are_refused() -> None:
+    assert torch.equal(wrap()("a prompt", generator=[seeded(5)]), wrap()("a prompt", generator=seeded(5)))
+    with pytest.raises(InputError, match=r"One video has 2 generators\. Pass one torch\.Generator"):
+        wrap()("a prompt", generator=[seeded(1), seeded(2)])
 
 
 @pytest.mark.parametrize("recipe", sorted(name for name in recipes.names() if recipes.load(name).adapter.name is None))
@@ -299,7 +385,7 @@ def without_times(pipe: streamt1.StreamPipeline) -> list[dict[str, Any]]:
 
 def test_the_completed_recipe_writes_out_every_option() -> None:
     completed = wrap("noise.sigma=0.2").recipe
-    assert completed.noise.options == {"sigma": 0.2, "seeds": "fresh", "device": "cpu"}
+    assert completed.noise.options == {"sigma": 0.2, "seeds": "fresh", "device": "cpu", "draws": "initial"}
     assert completed.adapter.options == {
         "gain": 1.0,
         "routed": True,

@@ -100,3 +100,13 @@ def test_continuing_from_the_winner_of_a_single_beam_changes_nothing(tmp_path: P
     first = recorded(tmp_path / "first", "search.top_k=1", "search.candidates=4")
     pipe = branch(tmp_path / "first", first.tree.winner[1], tmp_path / "second", ToyPipeline())
     assert torch.equal(pipe.complete(pipe.last_run), first.video)
+
+
+def test_options_of_recording_observers_do_not_stop_a_replay_or_a_branch(tmp_path: Path) -> None:
+    recipe = {"extends": "plain", "observers": {"video": {"crf": 51}}}
+    pipe = streamt1.wrap(ToyPipeline(), recipe, observers=record_to(tmp_path / "run"))
+    video = pipe("a prompt")
+    assert torch.equal(streamt1.regenerate(tmp_path / "run", pipe=ToyPipeline()), video)
+    branched = streamt1.branch(tmp_path / "run", "001.00", tmp_path / "new", ToyPipeline())
+    branched.complete(branched.last_run)
+    assert (tmp_path / "new" / "video.mp4").exists()

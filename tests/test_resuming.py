@@ -16,19 +16,23 @@ import torch
 
 import streamt1_plugins as streamt1
 from streamt1_plugins.config.load import load
-from streamt1_plugins.errors import InputError
+from streamt1_plugins.errors import FolderInUseError, InputError, OutputError
+from streamt1_plugins.replay import branch
 from streamt1_plugins.resuming import open_interrupted, placed
 from streamt1_plugins.runs import journal
 from streamt1_plugins.runs.files import to_json
 from streamt1_plugins.runs.observers.record import record_to
 from streamt1_plugins.runs.recorded import RecordedRun
+from streamt1_plugins.runs.report import write_page
+from tests.runs.shared import rewrite
 from tests.toy import ToyPipeline
 
 CHUNKS = 8
 
 
 def wrapped(folder: Path, *overrides: str, recipe: str = "stream-t1", **more: object) -> streamt1.StreamPipeline:
-    return streamt1.wrap(ToyPipeline(), recipe, overrides=overrides, observers={**record_to(folder), **more})
+    observers = {**record_to(folder), **more}
+    return streamt1.wrap(ToyPipeline(), recipe, overrides=("seed=42", *overrides), observers=observers)
 
 
 def plain(tree: dict[str, Any]) -> dict[str, Any]:
@@ -206,6 +210,84 @@ def test_a_resumed_run_keeps_the_recipe_it_was_started_with(tmp_path: Path) -> N
     assert (tmp_path / "recipe.yaml").read_bytes() == before
 
 
+def interrupted(folder: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        wrapped(folder, stop=StopAfter(1))("a prompt")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key"),
+    [
+        ("top_k: 2", "top_k: 3", r"search\.top_k = 3, recorded as 2"),
+        ("seed: 42", "seed: 7", r"seed = 7, recorded as 42"),
+        ("search:", "search: [", r"recipe\.yaml"),
+    ],
+)
+def test_an_edited_recipe_is_neither_ignored_nor_overwritten(tmp_path: Path, old: str, new: str, key: str) -> None:
+    interrupted(tmp_path)
+    path = tmp_path / "recipe.yaml"
+    edited = path.read_text().replace(old, new)
+    assert edited != path.read_text()
+    path.write_text(edited)
+    with pytest.raises(InputError, match=rf"(?s)recipe\.yaml was edited: .*{key}.*streamt1 generate PROMPT --recipe"):
+        streamt1.resume(tmp_path, ToyPipeline())
+    assert path.read_text() == edited
+    path.unlink()
+    streamt1.resume(tmp_path, ToyPipeline())
+    assert path.read_text() == edited.replace(new, old)
+
+
+def test_an_edit_that_changes_no_result_is_named_in_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    interrupted(tmp_path)
+    path = tmp_path / "recipe.yaml"
+    path.write_text(edited := path.read_text().replace("timeout: 600.0", "timeout: 10.0"))
+    streamt1.resume(tmp_path, ToyPipeline())
+    assert "parallel.timeout = 10.0, recorded as 600.0" in caplog.text
+    assert path.read_text() == edited
+
+
+def test_two_resumes_of_one_run_end_in_one_whole_record(tmp_path: Path) -> None:
+    interrupted(tmp_path)
+    first, second = (open_interrupted(tmp_path, ToyPipeline()) for _ in range(2))
+    video = first.complete(first.last_run)
+    record, file = RecordedRun.read(tmp_path), (tmp_path / "video.mp4").read_bytes()
+    with pytest.raises(OutputError, match=r"has continued the run in .* meanwhile: resume it again"):
+        second.complete(second.last_run)
+    assert RecordedRun.read(tmp_path).events == record.events
+    assert (tmp_path / "video.mp4").read_bytes() == file
+    assert torch.equal(streamt1.resume(tmp_path, ToyPipeline()), video)
+
+
+def test_a_run_that_is_being_resumed_is_read_and_not_resumed(tmp_path: Path) -> None:
+    class Second:
+        """Comes while the first one is at work."""
+
+        @streamt1.hookimpl(trylast=True)
+        def streamt1_chunk_selected(self) -> None:
+            with pytest.raises(FolderInUseError, match="is writing to the run folder"):
+                streamt1.resume(tmp_path, ToyPipeline())
+            with pytest.raises(FolderInUseError, match="is writing to the run folder"):
+                branch(tmp_path, "000.00", tmp_path, ToyPipeline())
+            self.seen = len(RecordedRun.read(tmp_path).tree())
+            write_page(tmp_path, tmp_path / "meanwhile.html")
+
+    interrupted(tmp_path)
+    second = Second()
+    streamt1.resume(tmp_path, ToyPipeline(), observers={"second": second})
+    assert second.seen == 16
+    assert RecordedRun.read(tmp_path).damage == []
+
+
+def test_a_record_of_another_length_than_its_arguments_make_is_refused(tmp_path: Path) -> None:
+    interrupted(tmp_path)
+    rewrite(tmp_path, lambda events: events[0].update(chunks=90_000))
+    with pytest.raises(InputError, match="has a video of 90000 chunks, and its arguments make one of 4"):
+        streamt1.resume(tmp_path, ToyPipeline())
+    rewrite(tmp_path, lambda events: events[0].update(chunks=10**19))
+    with pytest.raises(InputError, match=r"line 1: chunks = 10000000000000000000: .*less than or equal to 100000"):
+        streamt1.resume(tmp_path, ToyPipeline())
+
+
 def test_the_summary_of_a_resumed_run_counts_both_parts(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         wrapped(tmp_path, stop=StopAfter(1))("a prompt")
@@ -223,3 +305,19 @@ def test_cost_counts_on(tmp_path: Path) -> None:
     again.complete(again.last_run)
     assert again.last_run.cost.candidates == 16
     assert RecordedRun.read(tmp_path).cost(4).candidates == 16
+
+
+def test_options_of_recording_observers_act_again_and_their_places_are_the_folder(tmp_path: Path) -> None:
+    named = {"video": {"crf": 51}, "journal": {"path": "old/place"}, "folder": {"path": "old", "append": True}}
+    placed_again = placed(load({"extends": "plain", "observers": named}), tmp_path, append=True)
+    assert placed_again.observers == {"video": {"crf": 51}, "journal": {}, "folder": {}}
+    video = {"video": {"path": "kept.mp4"}}
+    assert placed(load({"extends": "plain", "observers": video}), tmp_path, append=True).observers == video
+    assert placed(load({"extends": "plain", "observers": video}), tmp_path).observers == {"video": {}}
+    recipe = {"extends": "plain", "observers": {"video": {"crf": 51}}}
+    for name, given in (("o", recipe), ("fine", "plain")):
+        streamt1.wrap(ToyPipeline(), given, observers=record_to(tmp_path / name))("a prompt")
+    for name in ("o", "fine"):
+        (tmp_path / name / "video.mp4").unlink()
+        streamt1.resume(tmp_path / name, ToyPipeline())
+    assert (tmp_path / "o" / "video.mp4").stat().st_size < (tmp_path / "fine" / "video.mp4").stat().st_size

@@ -77,6 +77,16 @@ class ToySession:
         self.closed = True
 
 
+def overflowing(decode: Any, chunks: tuple[int, ...]) -> Any:
+    """A session's `decode` that gives NaN in these chunks."""
+
+    def broken(self: ToySession, history: History, latents: torch.Tensor) -> list[Decoded]:
+        factor = float("nan") if history.index in chunks else 1.0
+        return [Decoded(each.frames * factor, each.state) for each in decode(self, history, latents)]
+
+    return broken
+
+
 class PricedSession(ToySession):
     """A toy with an `outline`: `prices` forwards per candidate, chunk by chunk, and one for a clean pass."""
 
@@ -192,6 +202,8 @@ class Picky(Reward):
         bad = [i for i, ids in enumerate(inp.frame_ids) if inp.chunk == self.chunk and self._is_bad(ids[-1][0])]
         if bad and self.how == "raise":
             raise ZeroDivisionError("no luck")
+        if bad and self.how == "stop":
+            raise KeyboardInterrupt
         scores[bad] = float("nan")
         return RewardOutput(scores)
 

@@ -19,6 +19,11 @@ CAPABILITIES = Capabilities(
     decode="carried",
     noise_stream="whole_video",
     stochastic_steps=False,
+    refusals={
+        "early_pruning": "a chunk's steps run in one go, without an estimate of the clean chunk between two of them",
+        "cost_estimate": "no outline of a call is computed; streamt1 recipes validate prints a formula per chunk",
+        "memory_estimate": "nothing is computed from the files; a run on a GPU measures what it needs before it starts",
+    },
 )
 
 

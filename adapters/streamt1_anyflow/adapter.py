@@ -18,6 +18,8 @@ from streamt1_seams import (
     PROPOSED,
     arguments,
     check_component,
+    check_folder,
+    given,
     refuse_context_parallelism,
     refuse_tiling,
     uncompiled,
@@ -51,6 +53,7 @@ class AnyFlowAdapter:
 
     def load(self, model: str) -> AnyFlowFARPipeline:
         """Load a diffusers folder or hub id. Raises what `from_pretrained` raises for a missing model."""
+        check_folder(model)
         dtypes = {"default": getattr(torch, self.dtype), "vae": torch.float32}
         pipe: AnyFlowFARPipeline = AnyFlowFARPipeline.from_pretrained(model, dtype=dtypes)
         return pipe
@@ -65,8 +68,13 @@ class AnyFlowAdapter:
         values = arguments(pipe, call, UNUSABLE, self._defaults())
         partition = _partition(pipe, values)
         context = _context(pipe, values)
-        given = () if context is None else torch.split(context, _given(partition, context.shape[2]), dim=2)
-        return AnyFlowSession(pipe, Plan(values, partition, _text(pipe, values), given, self.fps))
+        chunks = () if context is None else torch.split(context, _given(partition, context.shape[2]), dim=2)
+        return AnyFlowSession(pipe, Plan(values, partition, _text(pipe, values), chunks, self.fps))
+
+    def own_call(self, pipe: Any, call: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments for the pipeline's own call, which makes the same video without a search."""
+        check_kind(pipe)
+        return {**given(self._defaults()), **call}
 
     def _defaults(self) -> dict[str, Any]:
         names = ("height", "width", "num_frames", "num_inference_steps", "guidance_scale")
@@ -75,14 +83,19 @@ class AnyFlowAdapter:
 
 def check_pipeline(pipe: Any) -> None:
     """Raise `UnsupportedPipelineError` unless `pipe` is an AnyFlow-FAR pipeline in a supported state."""
-    if not isinstance(pipe, AnyFlowFARPipeline):
-        raise UnsupportedPipelineError(
-            f"The adapter 'anyflow' drives diffusers' AnyFlowFARPipeline, got {type(pipe).__name__}."
-        )
+    check_kind(pipe)
     check_component(pipe, "transformer", AnyFlowFARTransformer3DModel)
     check_component(pipe, "vae", AutoencoderKLWan)
     refuse_context_parallelism(pipe.transformer)
     refuse_tiling(pipe.vae)
+
+
+def check_kind(pipe: Any) -> None:
+    """Raise `UnsupportedPipelineError` unless `pipe` is an AnyFlow-FAR pipeline."""
+    if not isinstance(pipe, AnyFlowFARPipeline):
+        raise UnsupportedPipelineError(
+            f"The adapter 'anyflow' drives diffusers' AnyFlowFARPipeline, got {type(pipe).__name__}."
+        )
 
 
 def _partition(pipe: Any, values: Mapping[str, Any]) -> tuple[int, ...]:

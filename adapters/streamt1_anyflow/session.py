@@ -10,7 +10,7 @@ from diffusers.pipelines.anyflow.pipeline_output import AnyFlowPipelineOutput
 
 from streamt1_anyflow import CAPABILITIES
 from streamt1_plugins.api.adapter import History
-from streamt1_seams import appended, decode_chunk, postprocessed, shadowed, uncompiled
+from streamt1_seams import HostCallback, appended, decode_chunk, postprocessed, uncompiled
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -48,8 +48,8 @@ class AnyFlowSession:
     generator, and returns slices. `commit` computes the cache from all latents, as the pipeline does; a history owns
     its cache, which is never written to. The root holds the chunks of the video to continue.
 
-    A host's `callback_on_step_end` is called for every batch of candidates and may replace the latents; embeddings that
-    it replaces are ignored, because siblings share them. `forwards` counts every row of a batch.
+    A host's `callback_on_step_end` is called for every batch of candidates, see `HostCallback`; the pipeline reads
+    embeddings that it replaces only for the cache. `forwards` counts every row of a batch.
     """
 
     capabilities = CAPABILITIES
@@ -62,9 +62,15 @@ class AnyFlowSession:
         self.forwards = 0
         self._pipe = pipe
         self._plan = plan
+        self._host = HostCallback(plan.call)
         self._transformer = uncompiled(pipe.transformer)
         self._plain_noise: tuple[Tensor, ...] | None = None
+        # What the pipeline's own call leaves: its parts, callbacks and hosts read these.
+        pipe._interrupt = False
+        pipe._num_timesteps = (self.num_chunks - len(plan.given)) * self._steps()
+        self._host.apply(pipe)
         self._root = self._begun()
+        self._before_noise = self.generator.get_state()
 
     def root(self) -> History:
         """The history before the first generated chunk: empty, or the video to continue."""
@@ -78,6 +84,9 @@ class AnyFlowSession:
         if generator is not self.generator:
             return self._normal(self._plan.partition[history.index], generator)
         if self._plain_noise is None:
+            if history.index > self._root.index:  # a resumed call, whose generator has drawn all of it before
+                generator = torch.Generator(generator.device)
+                generator.set_state(self._before_noise)
             noise = self._normal(sum(self._plan.partition), generator)
             self._plain_noise = torch.split(noise, list(self._plan.partition), dim=2)
         return self._plain_noise[history.index]
@@ -86,8 +95,11 @@ class AnyFlowSession:
     def generate(self, history: History, noise: Tensor, generators: Sequence[Generator]) -> Tensor:
         """Denoise N candidates, ``[N, C, F, h, w]`` to the same shape; the steps draw nothing."""
         cache = _rows(history.memory, len(noise))
-        with self._in_call():
-            return self._denoised(noise.transpose(1, 2), cache, history.index).transpose(1, 2).to(noise.dtype)
+        self._host.begin(history.index)
+        self._host.apply(self._pipe)
+        latents = self._denoised(noise.transpose(1, 2), cache, history.index)
+        self._host.end(history.index, self._pipe)
+        return latents.transpose(1, 2).to(noise.dtype)
 
     @torch.no_grad()
     def decode(self, history: History, latents: Tensor) -> list[Decoded]:
@@ -162,34 +174,29 @@ class AnyFlowSession:
         return uncond + scale * (cond - uncond)
 
     def _called_back(self, step: int, timestep: Tensor, latents: Tensor) -> Tensor:
-        callback = self._plan.call["callback_on_step_end"]
-        if callback is None:
-            return latents
-        texts = self._plan.text
-        offered = {
-            "latents": latents,
-            "prompt_embeds": texts[-1],
-            "negative_prompt_embeds": texts[0] if len(texts) > 1 else None,
-        }
-        names = self._plan.call["callback_on_step_end_tensor_inputs"] or ()
-        answer = callback(self._pipe, step, timestep, {name: offered[name] for name in names})
-        replaced: Tensor = answer.get("latents", latents)
+        offered = {"latents": latents, **self._texts()}
+        tensors = {name: offered[name] for name in self._host.names} if self._host.callback else {}
+        replaced: Tensor = self._host(self._pipe, step, timestep, tensors).get("latents", latents)
         return replaced
+
+    def _texts(self) -> dict[str, Tensor | None]:
+        """The embeddings as the host's callback left them."""
+        texts = self._plan.text
+        given = {"prompt_embeds": texts[-1], "negative_prompt_embeds": texts[0] if len(texts) > 1 else None}
+        return {name: self._host.embeddings(name, each) for name, each in given.items()}
 
     def _cache_of(self, chunks: tuple[Tensor, ...]) -> Cache:
         """The cache after these chunks, computed by one forward pass over all of them into new tensors."""
         count = len(chunks)
         self.forwards += len(self._plan.text)
-        with self._in_call():
-            cache: Cache = self._pipe.encode_kv_cache(
-                self._empty_cache(),
-                {"num_cached_chunks": count - 1, "is_cache_step": False},
-                chunk_partition=list(self._plan.partition[:count]),
-                chunk_idx=count - 1,
-                output=torch.cat(chunks, dim=2).transpose(1, 2),
-                prompt_embeds=self._plan.text[-1],
-                negative_prompt_embeds=self._plan.text[0] if len(self._plan.text) > 1 else None,
-            )
+        cache: Cache = self._pipe.encode_kv_cache(
+            self._empty_cache(),
+            {"num_cached_chunks": count - 1, "is_cache_step": False},
+            chunk_partition=list(self._plan.partition[:count]),
+            chunk_idx=count - 1,
+            output=torch.cat(chunks, dim=2).transpose(1, 2),
+            **self._texts(),
+        )
         return cache
 
     def _empty_cache(self) -> Cache:
@@ -223,17 +230,6 @@ class AnyFlowSession:
         call = self._plan.call
         schedule = call["sigmas"] if call["sigmas"] is not None else call["timesteps"]
         return int(call["num_inference_steps"] if schedule is None else len(schedule))
-
-    def _in_call(self) -> Any:
-        """The attributes the pipeline's parts and callbacks read while its `__call__` runs."""
-        call = self._plan.call
-        attributes = {
-            "_guidance_scale": call["guidance_scale"],
-            "_attention_kwargs": call["attention_kwargs"],
-            "_interrupt": False,
-            "_num_timesteps": (self.num_chunks - len(self._plan.given)) * self._steps(),
-        }
-        return shadowed(self._pipe, attributes)
 
 
 def _rows(cache: Cache, count: int) -> Cache:

@@ -10,10 +10,10 @@ import torch
 from diffusers import HunyuanVideoFramepackPipeline, HunyuanVideoFramepackTransformer3DModel
 from pydantic import Field
 
-from streamt1_framepack.request import check_pipeline, parse
+from streamt1_framepack.request import check_kind, check_pipeline, parse
 from streamt1_framepack.session import FramepackSession
 from streamt1_plugins.api.adapter import MemoryPlan
-from streamt1_seams import InterruptSeam
+from streamt1_seams import InterruptSeam, check_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +41,7 @@ class FramepackAdapter:
         """Load a diffusers folder or hub id. Raises what `from_pretrained` raises for a missing model."""
         dtype = getattr(torch, self.dtype)
         if self.base is None:
+            check_folder(model)
             return HunyuanVideoFramepackPipeline.from_pretrained(model, dtype=dtype)
         from transformers import SiglipImageProcessor, SiglipVisionModel
 
@@ -59,5 +60,11 @@ class FramepackAdapter:
         """
         check_pipeline(pipe)
         request = parse(pipe, {**self.call, **call})
-        seam = InterruptSeam(pipe, request, once=("encode_prompt", "encode_image", "prepare_image_latents"))
+        once = ("encode_prompt", "encode_image", "prepare_image_latents")
+        seam = InterruptSeam(pipe, request, once=once, embeddings=("prompt_embeds",))
         return FramepackSession(pipe, request, seam, self.fps)
+
+    def own_call(self, pipe: Any, call: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments for the pipeline's own call, which makes the same video without a search."""
+        check_kind(pipe)
+        return {**self.call, **call}

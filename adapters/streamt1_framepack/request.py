@@ -22,13 +22,18 @@ REFUSED = {
 
 def check_pipeline(pipe: Any) -> None:
     """Raise `UnsupportedPipelineError` unless `pipe` is a FramePack pipeline in a supported state."""
+    check_kind(pipe)
+    refuse_context_parallelism(pipe.transformer)
+    refuse_step_cache(pipe.transformer)
+
+
+def check_kind(pipe: Any) -> None:
+    """Raise `UnsupportedPipelineError` unless `pipe` is a FramePack pipeline."""
     if not isinstance(pipe, HunyuanVideoFramepackPipeline):
         raise UnsupportedPipelineError(
             f"The adapter 'framepack' drives HunyuanVideoFramepackPipeline, got {type(pipe).__name__}. "
             "HunyuanVideo's other pipelines make the whole video at once."
         )
-    refuse_context_parallelism(pipe.transformer)
-    refuse_step_cache(pipe.transformer)
 
 
 def parse(pipe: Any, call: Mapping[str, Any]) -> dict[str, Any]:

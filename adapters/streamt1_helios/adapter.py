@@ -14,7 +14,7 @@ from streamt1_helios.condition import Condition, condition
 from streamt1_helios.session import HeliosSession, Plan
 from streamt1_plugins.api.adapter import MemoryPlan
 from streamt1_plugins.errors import InputError, UnsupportedPipelineError
-from streamt1_seams import PROPOSED, arguments, check_component, refuse_step_cache
+from streamt1_seams import PROPOSED, arguments, check_component, check_folder, given, refuse_step_cache
 
 Positive = Annotated[int, Field(ge=1)]
 
@@ -51,6 +51,7 @@ class HeliosAdapter:
 
     def load(self, model: str) -> DiffusionPipeline:
         """Load a diffusers folder or hub id. Raises what `from_pretrained` raises for a missing model."""
+        check_folder(model)
         dtypes = {"default": getattr(torch, self.dtype), "vae": torch.float32}
         pipe: DiffusionPipeline = DiffusionPipeline.from_pretrained(model, dtype=dtypes)
         return pipe
@@ -71,6 +72,11 @@ class HeliosAdapter:
         plan = Plan(call=values, prompt=prompt, negative=negative, condition=_condition(pipe, values), fps=self.fps)
         return HeliosSession(pipe, plan)
 
+    def own_call(self, pipe: Any, call: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments for the pipeline's own call, which makes the same video without a search."""
+        check_kind(pipe)
+        return {**given(self._defaults()), **call}
+
     def _defaults(self) -> dict[str, Any]:
         mine = ("fps", "dtype")
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in mine}
@@ -78,13 +84,18 @@ class HeliosAdapter:
 
 def check_pipeline(pipe: Any) -> None:
     """Raise `UnsupportedPipelineError` unless `pipe` is a Helios pipeline in a supported state."""
+    check_kind(pipe)
+    check_component(pipe, "vae", AutoencoderKLWan)
+    refuse_step_cache(pipe.transformer)
+
+
+def check_kind(pipe: Any) -> None:
+    """Raise `UnsupportedPipelineError` unless `pipe` is a Helios pipeline."""
     if not isinstance(pipe, (HeliosPipeline, HeliosPyramidPipeline)):
         raise UnsupportedPipelineError(
             "The adapter 'helios' drives diffusers' HeliosPipeline and HeliosPyramidPipeline, got "
             f"{type(pipe).__name__}."
         )
-    check_component(pipe, "vae", AutoencoderKLWan)
-    refuse_step_cache(pipe.transformer)
 
 
 def _check_history(values: Mapping[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,8 +10,8 @@ from diffusers import HeliosPyramidPipeline
 from diffusers.pipelines.helios.pipeline_output import HeliosPipelineOutput
 
 from streamt1_helios import PLAIN
-from streamt1_plugins.api.adapter import Capabilities, Decoded, History
-from streamt1_seams import appended, denormalised, postprocessed, shadowed, uncompiled
+from streamt1_plugins.api.adapter import Decoded, History
+from streamt1_seams import HostCallback, appended, denormalised, postprocessed, shadowed, uncompiled, unless_global
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -21,13 +21,8 @@ if TYPE_CHECKING:
     from streamt1_helios.condition import Condition
     from streamt1_plugins.api.types import MemoryRoute
 
-PYRAMID = Capabilities(
-    max_batch=1,  # between its stages it draws noise for all rows from the first generator it is given
-    routes=frozenset(),
-    decode="independent",
-    noise_stream="per_chunk",
-    stochastic_steps=True,
-)
+# Between its stages it draws noise for all rows from the first generator it is given.
+PYRAMID = replace(PLAIN, max_batch=1, stochastic_steps=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +47,7 @@ class HeliosSession:
     meanwhile its `prepare_latents` returns the candidates' noise, and its decoding and offloading are skipped. A
     history is its latents alone. `forwards` counts every row of a batch.
 
-    A host's `callback_on_step_end` is called for every batch of candidates; embeddings it replaces hold for one chunk.
+    A host's `callback_on_step_end` is called for every batch of candidates; see `HostCallback` for what it changes.
     """
 
     def __init__(self, pipe: Any, plan: Plan) -> None:
@@ -68,7 +63,8 @@ class HeliosSession:
         self.num_chunks = max(1, -(-call["num_frames"] // self._pixel_frames))
         self._pipe = pipe
         self._plan = plan
-        self._stopped = False
+        self._host = HostCallback(call)
+        self._stopped = pipe._interrupt = False
 
     def root(self) -> History:
         """The empty history."""
@@ -92,13 +88,17 @@ class HeliosSession:
     @torch.no_grad()
     def generate(self, history: History, noise: Tensor, generators: Sequence[Generator]) -> Tensor:
         """Denoise N candidates, ``[N, C, F, h, w]`` to the same shape; a pyramid takes one and draws noise for it."""
-        call = {**self._plan.call, **self._arguments(history, len(noise)), "generator": generators[0]}
+        self._stopped = self._stopped or self._pipe._interrupt  # set between two chunks
+        self._host.begin(history.index)
+        call = {**self._plan.call, **self._arguments(history, len(noise))}
+        call["generator"] = unless_global(generators[0])  # without one, a pyramid takes a third for its block noise
         if history.index > 0 and "is_amplify_first_chunk" in call:
             call["is_amplify_first_chunk"] = False
         waiting = {"prepare_latents": self._prepared(noise), "maybe_free_model_hooks": _nothing}
         with shadowed(self._pipe, waiting), shadowed(uncompiled(self._pipe.vae), {"decode": _undecoded}):
             latents: Tensor = self._pipe(**call)[0]
         self._stopped = self._pipe.interrupt
+        self._host.end(history.index, self._pipe)
         return latents[:, :, -self._frames :]
 
     @torch.no_grad()
@@ -139,8 +139,8 @@ class HeliosSession:
         return {
             "prompt": None,
             "negative_prompt": None,
-            "prompt_embeds": rows(self._plan.prompt),
-            "negative_prompt_embeds": rows(self._plan.negative),
+            "prompt_embeds": rows(self._host.embeddings("prompt_embeds", self._plan.prompt)),
+            "negative_prompt_embeds": rows(self._host.embeddings("negative_prompt_embeds", self._plan.negative)),
             "num_frames": self._pixel_frames,
             "image": None,
             "image_latents": rows(self._prefix(history)),
@@ -156,12 +156,13 @@ class HeliosSession:
         }
 
     def _prepared(self, noise: Tensor) -> Callable[..., Tensor]:
-        """Replaces the pipeline's `prepare_latents`; keeps a host's interrupt for the rest of the video: each call of
+        """Replaces the pipeline's `prepare_latents`; keeps what a host changed for the rest of the video: each call of
         the pipeline would reset it.
         """
 
         def prepare_latents(*_: Any, **__: Any) -> Tensor:
             self._pipe._interrupt = self._stopped
+            self._host.apply(self._pipe)
             return noise.clone()
 
         return prepare_latents
@@ -182,15 +183,13 @@ class HeliosSession:
 
     def _counted_steps(self, count: int) -> dict[str, Any]:
         """The host's callback, if there is one, behind ours that counts the forward passes."""
-        host = self._plan.call["callback_on_step_end"]
-        names = getattr(host, "tensor_inputs", self._plan.call["callback_on_step_end_tensor_inputs"])
 
         def step_end(pipe: Any, step: int, timestep: Tensor, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
             self.forwards += count * (2 if pipe.do_classifier_free_guidance else 1)
-            answer: dict[str, Tensor] = {} if host is None else host(pipe, step, timestep, tensors)
-            return answer
+            return self._host(pipe, step, timestep, tensors)
 
-        return {"callback_on_step_end": step_end, "callback_on_step_end_tensor_inputs": names if host else []}
+        names = self._host.names if self._host.callback else []
+        return {"callback_on_step_end": step_end, "callback_on_step_end_tensor_inputs": names}
 
     def _decoded(self, chunk: Tensor) -> Tensor:
         """``[N, C, F, h, w]`` to ``[N, T, 3, H, W]``."""

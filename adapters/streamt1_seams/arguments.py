@@ -27,16 +27,21 @@ def arguments(
     Raises `InputError`, also for what the pipeline's own `check_inputs` refuses, and `UnsupportedPipelineError` where
     a text has to be encoded and the pipeline was loaded without a text encoder.
     """
-    given = {name: value for each in (defaults, call) for name, value in each.items() if value is not None}
-    values = check_call(pipe, given, refused)
+    known = {**given(defaults), **given(call)}
+    values = check_call(pipe, known, refused)
     for name in ("prompt", "negative_prompt"):
         values[name] = values[name][0] if isinstance(values[name], (list, tuple)) else values[name]
     values["generator"] = values["generator"] or torch.Generator().manual_seed(0)
-    _check_types(pipe, given)
+    _check_types(pipe, known)
     _check_inputs(pipe, values)
     if values["prompt_embeds"] is None:
         check_text_encoder(pipe)
     return values
+
+
+def given(call: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments that are not None, which means "not given"."""
+    return {name: value for name, value in call.items() if value is not None}
 
 
 def check_call(pipe: Any, call: Mapping[str, Any], refused: Mapping[str, str]) -> dict[str, Any]:
@@ -82,11 +87,11 @@ def texts(call: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in call.items() if "prompt" in name and name not in other and value is not None}
 
 
-def _check_types(pipe: Any, given: Mapping[str, Any]) -> None:
+def _check_types(pipe: Any, call: Mapping[str, Any]) -> None:
     """Numbers and switches have to be of the type the pipeline's own defaults have."""
     kinds: dict[type, tuple[type, ...]] = {bool: (bool,), int: (int,), float: (int, float)}
     parameters = signature(type(pipe).__call__).parameters
-    for name, value in given.items():
+    for name, value in call.items():
         wanted = kinds.get(type(parameters[name].default), ())
         if wanted and (not isinstance(value, wanted) or (isinstance(value, bool) and bool not in wanted)):
             kind = wanted[-1].__name__
@@ -113,8 +118,6 @@ def _check_text(call: Mapping[str, Any]) -> None:
             )
         if not isinstance(entries[0], (str, torch.Tensor)):
             raise InputError(f"`{name}` has to be a text (str), got {type(entries[0]).__name__}: {entries[0]!r}.")
-        if name == "prompt" and not str(entries[0]).strip():
-            raise InputError("`prompt` is empty: describe what the video should show.")
 
 
 def _check_choices(call: Mapping[str, Any]) -> None:

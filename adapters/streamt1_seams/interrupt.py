@@ -21,6 +21,7 @@ from diffusers.utils.torch_utils import randn_tensor
 
 from streamt1_plugins.errors import InputError
 from streamt1_seams.arguments import texts
+from streamt1_seams.callbacks import EMBEDDINGS, HostCallback
 from streamt1_seams.modules import shadowed
 
 if TYPE_CHECKING:
@@ -52,10 +53,11 @@ class InterruptSeam:
     once: methods of the pipeline whose result is the same for every chunk (text and image encoders); they run once and
         their results are repeated for the candidates of a batch. In that one run they draw from a copy of `generator`.
     around: makes a context manager that is entered around every call of the pipeline.
+    embeddings: what the pipeline's first call of `encode_prompt` returns first, under the names of its callback.
 
     `windows` has an entry per chunk, `blank` is what the opening call returned, `forwards` counts transformer forwards
-    (every candidate of a batch for itself, both branches of guidance). Changes by a host's callback, besides `latents`
-    and `_interrupt`, last for one chunk. Raises `InputError` for arguments the pipeline itself refuses.
+    (every candidate of a batch for itself, both branches of guidance). See `HostCallback` for what a host's callback
+    changes. Raises `InputError` for arguments the pipeline itself refuses.
     """
 
     def __init__(
@@ -64,10 +66,12 @@ class InterruptSeam:
         call: Mapping[str, Any],
         once: Sequence[str] = (),
         around: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        embeddings: Sequence[str] = EMBEDDINGS,
     ) -> None:
         self.forwards = 0
         self.windows: tuple[Window, ...] = ()
         self._pipe, self._call, self._once, self._around = pipe, dict(call), once, around
+        self._host, self._embeddings = HostCallback(call), embeddings
         self.generator: Generator = call.get("generator") or torch.Generator().manual_seed(0)
         self._known: dict[str, list[Any]] = {}
         self._state = self.generator.get_state()
@@ -98,6 +102,8 @@ class InterruptSeam:
         """
         if not self._is_open:
             raise RuntimeError("This session is closed; open a new one.")
+        self._note_stop(True)  # set between two chunks
+        self._host.begin(index)
         given = [*(chunk.expand(len(noise), *chunk.shape[1:]) for chunk in chunks[:index]), noise]
         places = count()
 
@@ -105,6 +111,8 @@ class InterruptSeam:
             place = next(places)
             self._note_stop(place == index + 1)
             self._pipe._interrupt = place != index or self._stopped
+            if place == index:
+                self._host.apply(self._pipe)
             if place == 0:  # what goes with the first chunk (an encoded image) was kept when opening
                 latents, rest = self.windows[0].noise, _repeated(self._firsts, len(noise), single=False)
             else:
@@ -116,6 +124,7 @@ class InterruptSeam:
         result = self._called(prepare, torch.Generator(self.windows[0].noise.device), len(noise))
         self._note_stop(index == len(self.windows) - 1)
         self._pipe._interrupt = self._stopped
+        self._host.end(index, self._pipe)
         return result
 
     def close(self) -> None:
@@ -145,8 +154,9 @@ class InterruptSeam:
             blank = self._called(prepare, generator, 1)
         except ValueError as error:
             raise InputError(f"{type(self._pipe).__name__} refuses this call: {error}") from error
+        finally:
+            self._pipe._interrupt = False
         self.windows = tuple(windows)
-        self._pipe._interrupt = False
         return blank
 
     def _called(self, prepare: Method, generator: Generator, batch: int) -> Any:
@@ -160,7 +170,8 @@ class InterruptSeam:
             "progress_bar": lambda *args, **kwargs: nullcontext() if pipe._interrupt else bar(*args, **kwargs),
             **{name: self._remembering(name, getattr(pipe, name), batch) for name in self._once},
         }
-        call = {**_batched(self._call, batch), "generator": generator, "output_type": "latent", "return_dict": False}
+        output = {"output_type": "latent", "return_dict": False}
+        call = {**_batched(self._call, batch), **self._host.arguments(), "generator": generator, **output}
         with shadowed(pipe, shadows), self._around():
             counter = pipe.transformer.register_forward_pre_hook(self._count, with_kwargs=True)
             try:
@@ -176,9 +187,16 @@ class InterruptSeam:
             place = next(places)
             if place == len(known):
                 known.append(original(*args, **kwargs))
-            return _repeated(known[place], batch)
+            is_replaced = name == "encode_prompt" and place == 0
+            return _repeated(self._replaced(known[place]) if is_replaced else known[place], batch)
 
         return method
+
+    def _replaced(self, encoded: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The encoded prompt with the embeddings that the host's callback returned for an earlier chunk."""
+        count = len(self._embeddings)
+        first = zip(self._embeddings, encoded[:count], strict=True)
+        return (*(self._host.embeddings(name, each) for name, each in first), *encoded[count:])
 
     def _note_stop(self, now: bool) -> None:
         """A callback of the host that interrupts the pipeline interrupts the rest of the video, as in a plain run."""

@@ -27,6 +27,12 @@ def own(x: T) -> T:
     return x
 
 
+def unless_global(generator: torch.Generator) -> torch.Generator | None:
+    """The generator, or None for torch's global one: what the pipeline is given where a call has no generator."""
+    devices = getattr(torch.get_device_module(generator.device), "default_generators", ())
+    return None if any(generator is each for each in (torch.default_generator, *devices)) else generator
+
+
 @contextmanager
 def shadowed(target: Any, attributes: Mapping[str, Any]) -> Iterator[None]:
     """Set instance attributes for the time of a with block; the class and its other objects are not touched."""

@@ -15,8 +15,8 @@ from diffusers import (
 )
 
 from streamt1_plugins.api.adapter import MemoryPlan
-from streamt1_seams import InterruptSeam
-from streamt1_skyreels.request import check_pipeline, check_windows, parse
+from streamt1_seams import InterruptSeam, check_folder
+from streamt1_skyreels.request import check_kind, check_pipeline, check_windows, parse
 from streamt1_skyreels.session import SkyReelsSession
 from streamt1_skyreels.state import kept_block_size
 
@@ -46,6 +46,7 @@ class SkyReelsAdapter:
 
     def load(self, model: str) -> Any:
         """Load a diffusers folder or hub id. Raises what `from_pretrained` raises for a missing model."""
+        check_folder(model)
         dtypes = {"default": getattr(torch, self.dtype), "vae": torch.float32}
         return TASKS[self.task].from_pretrained(model, dtype=dtypes)
 
@@ -59,3 +60,8 @@ class SkyReelsAdapter:
         seam = InterruptSeam(pipe, request, once=("encode_prompt",), around=partial(kept_block_size, pipe.transformer))
         check_windows(request, seam.windows)
         return SkyReelsSession(pipe, request, seam)
+
+    def own_call(self, pipe: Any, call: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments for the pipeline's own call, which makes the same video without a search."""
+        check_kind(pipe, tuple(TASKS.values()))
+        return {**self.call, **call}

@@ -32,15 +32,20 @@ REFUSED = {
 
 def check_pipeline(pipe: Any, kinds: tuple[Any, ...]) -> None:
     """Raise `UnsupportedPipelineError` unless `pipe` is one of `kinds` in a supported state."""
+    check_kind(pipe, kinds)
+    check_component(pipe, "vae", AutoencoderKLWan)
+    refuse_tiling(pipe.vae)
+    refuse_context_parallelism(pipe.transformer)
+    refuse_step_cache(pipe.transformer)
+
+
+def check_kind(pipe: Any, kinds: tuple[Any, ...]) -> None:
+    """Raise `UnsupportedPipelineError` unless `pipe` is one of `kinds`."""
     if not isinstance(pipe, kinds):
         raise UnsupportedPipelineError(
             f"The adapter 'skyreels' drives {', '.join(kind.__name__ for kind in kinds)}, got {type(pipe).__name__}. "
             "The other SkyReels-V2 pipelines make the whole video at once; load the DF checkpoint with one of these."
         )
-    check_component(pipe, "vae", AutoencoderKLWan)
-    refuse_tiling(pipe.vae)
-    refuse_context_parallelism(pipe.transformer)
-    refuse_step_cache(pipe.transformer)
 
 
 def parse(pipe: Any, call: Mapping[str, Any]) -> dict[str, Any]:

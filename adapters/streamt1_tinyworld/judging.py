@@ -10,7 +10,9 @@ import torch
 
 from streamt1_plugins.api.reward import Reward, RewardInput, RewardOutput
 from streamt1_plugins.api.types import Horizon
+from streamt1_plugins.errors import InputError
 from streamt1_tinyworld.judge import Verdict, judge
+from streamt1_tinyworld.world import parse
 
 PARTS = (
     "background",
@@ -35,6 +37,13 @@ class TinyWorldJudge(Reward):
 
     horizons: ClassVar[tuple[Horizon, ...]] = ("long",)
     needs_prompt: ClassVar[bool] = True
+
+    def check_prompt(self, prompt: str) -> None:
+        """Raise `InputError` for words outside the world, and for what contradicts itself."""
+        try:
+            parse(prompt)
+        except ValueError as error:
+            raise InputError(str(error)) from error
 
     def score(self, inp: RewardInput) -> RewardOutput:
         verdicts = [judge(video.float(), prompt) for video, prompt in zip(inp.video, inp.prompts, strict=True)]

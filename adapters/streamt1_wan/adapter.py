@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -14,13 +14,14 @@ from pydantic import Field
 
 from streamt1_plugins.api.adapter import MemoryPlan
 from streamt1_plugins.errors import InputError, RecipeError
-from streamt1_seams import check_text_encoder, uncompiled
+from streamt1_seams import check_finite, check_folder, check_text_encoder, uncompiled
 from streamt1_wan.footprint import Call, footprint
 from streamt1_wan.given import encode, given_frames
+from streamt1_wan.limits import limits_of
 from streamt1_wan.lora import LORA_FILE
 from streamt1_wan.outline import outlined
 from streamt1_wan.processor import AttentionOptions, ContextAttention, RmsNorm
-from streamt1_wan.request import Request, check_prompt_length, check_size, count_chunks, parse
+from streamt1_wan.request import Request, check_noise, check_size, count_chunks, parse, warn_of_truncation
 from streamt1_wan.rope import Rope
 from streamt1_wan.schedule import Schedule, listed, uniform
 from streamt1_wan.session import CausalWanSession, Plan
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 Positive = Annotated[int, Field(ge=1)]
 Timestep = Annotated[int, Field(ge=1, le=1000)]
 LATENT_FRAME = 4  # frames that Wan's VAE makes of one latent frame
+CONVERT = "`streamt1 convert` makes one of a causal Wan checkpoint."
 Dtype = Literal["float32", "bfloat16", "float16"]
 
 
@@ -63,7 +65,7 @@ class CausalWanAdapter:
     width: Positive = 832
     num_frames: Positive = 81
     guidance_scale: Annotated[float, Field(ge=0)] = 1.0
-    negative_prompt: str = ""
+    negative_prompt: str = field(default="", metadata={"acts": "text"})
     max_sequence_length: Positive = 512
     fps: Annotated[float, Field(gt=0)] = 16.0
     rms_norm: RmsNorm = "stock"
@@ -78,16 +80,21 @@ class CausalWanAdapter:
     def load(self, model: str) -> WanPipeline:
         """Load a diffusers folder or hub id, with the LoRA that `streamt1 convert --unmerged` leaves in a folder.
 
-        Raises what `from_pretrained` raises for a missing model.
+        Raises `InputError` or `UnsupportedPipelineError` for a folder that is no such model, whose weights are not
+        there, or are NaN; what `from_pretrained` raises for a missing model.
         """
+        check_folder(model, "WanTransformer3DModel", remedy=CONVERT)
         dtypes = {"default": getattr(torch, self.dtype), "vae": getattr(torch, self.vae_dtype)}
         pipe: WanPipeline = WanPipeline.from_pretrained(model, dtype=dtypes)
         if (Path(model) / LORA_FILE).is_file():
             pipe.load_lora_weights(model)
+        for component in ("transformer", "vae"):
+            check_finite(getattr(pipe, component), f"The {component} of {model}")
+        pipe.set_progress_bar_config(disable=True)  # whatever loads a model by its name shows progress of its own
         return pipe
 
     def open(self, pipe: Any, call: Mapping[str, Any], memory: MemoryPlan) -> CausalWanSession:
-        """A session for one call: the text is encoded and the transformer's self-attention replaced.
+        """A session for one call, with the text encoded.
 
         Raises `UnsupportedPipelineError` for an unsupported pipeline and `InputError` for unusable arguments.
         """
@@ -95,15 +102,16 @@ class CausalWanAdapter:
         request = parse(call, self._defaults())
         chunks = self._chunks(pipe, request)
         frames = given_frames(request, self.chunk_frames, pipe.vae_scale_factor_temporal)
-        text = encode_text(pipe, request)
         transformer = uncompiled(pipe.transformer)
         scale, patch = pipe.vae_scale_factor_spatial, transformer.config.patch_size
         rows, columns = request.height // scale, request.width // scale
+        check_noise(request, (1, transformer.config.in_channels, chunks * self.chunk_frames, rows, columns))
+        text = encode_text(pipe, request)
         plan = Plan(
             request=request,
             memory=memory,
             text=text,
-            schedules=self._schedules(text.device),
+            schedules=self._schedules(text.device, request.num_inference_steps),
             noise_shape=(self.chunk_frames, transformer.config.in_channels, rows, columns),
             context_timestep=torch.tensor(self.context_noise, device=text.device),
             num_chunks=chunks,
@@ -123,6 +131,16 @@ class CausalWanAdapter:
         chunks = count_chunks(request, self.chunk_frames, LATENT_FRAME, sys.maxsize)
         steps = self.steps or (len(self.timesteps),)
         return outlined(steps, 2 if request.is_guided else 1, chunks, self.chunk_frames)
+
+    def check(self, model: str, call: Mapping[str, Any]) -> None:
+        """Raise `InputError` for a call that the model cannot make, as far as its configurations show."""
+        request = parse(call if "prompt" in call else {**call, "prompt": "any"}, self._defaults())
+        limits = limits_of(model)
+        if limits is None:
+            count_chunks(request, self.chunk_frames, LATENT_FRAME, sys.maxsize)
+        else:
+            check_size(request, limits.token_size)
+            count_chunks(request, self.chunk_frames, limits.latent_frame, limits.latent_frames)
 
     def footprint(self, model: str, memory: MemoryPlan, num_frames: int | None = None) -> Footprint | None:
         """Memory of a call, with the dtypes of `load`; None where the model is not on this machine.
@@ -151,11 +169,13 @@ class CausalWanAdapter:
         check_size(request, (scale * config.patch_size[1], scale * config.patch_size[2]))
         return count_chunks(request, self.chunk_frames, pipe.vae_scale_factor_temporal, config.rope_max_seq_len)
 
-    def _schedules(self, device: torch.device) -> tuple[Schedule, ...]:
-        if self.steps is None:
+    def _schedules(self, device: torch.device, steps: int | None) -> tuple[Schedule, ...]:
+        """The schedules of chunks; the last one repeats. `steps` of a call are uniform, unless the list has as many."""
+        counts = self.steps if steps is None else (steps,)
+        if counts is None or (self.steps is None and steps == len(self.timesteps)):
             found = [listed(self.timesteps, self.shift, warp=self.warp)]
         else:
-            found = [uniform(steps, self.shift) for steps in self.steps]
+            found = [uniform(count, self.shift) for count in counts]
         return tuple(Schedule(each.timesteps.to(device), each.sigmas.to(device)) for each in found)
 
 
@@ -165,7 +185,7 @@ def encode_text(pipe: Any, request: Request) -> torch.Tensor:
     needs_encoder = request.prompt_embeds is None or (request.is_guided and request.negative_prompt_embeds is None)
     if needs_encoder:
         check_text_encoder(pipe)
-        check_prompt_length(request, pipe.tokenizer)
+        warn_of_truncation(request, pipe.tokenizer)
     device = pipe._execution_device
     prompt, negative = pipe.encode_prompt(
         prompt=request.prompt,

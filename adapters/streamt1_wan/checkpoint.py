@@ -3,20 +3,18 @@
 The layouts: Self-Forcing and Causal-Forcing store ``{"generator": ..., "generator_ema": ...}`` with
 names that begin with ``model.`` and may hold FSDP's ``_fsdp_wrapped_module.``; CausVid stores ``generator`` (or
 ``model``) in a folder's ``model.pt``; LongLive stores ``generator`` and a LoRA of its own. All use the names of the
-original Wan code below that; repackaged ones come as flat .safetensors.
+original Wan code below that; repackaged ones come as flat .safetensors, whole or in shards.
 """
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
+from streamt1_plugins.api.weights import check_values, read_weights
 from streamt1_plugins.errors import InputError
 from streamt1_wan.keys import diffusers_key
 
@@ -29,9 +27,9 @@ if TYPE_CHECKING:
 Weights = Literal["ema", "raw"]
 
 _ENTRIES: dict[Weights, tuple[str, ...]] = {"ema": ("generator_ema",), "raw": ("generator", "model")}
+_OF_DIFFUSERS = (".attn1.", ".attn2.", ".ffn.net.", ".condition_embedder.", ".proj_out.")
 _WRAPPERS = ("_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "_orig_mod.")
-_PREFIXES = ("base_model.", "module.", "generator.", "diffusion_model.", "model.")
-_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
+_PREFIXES = ("base_model.", "module.", "generator.", "diffusion_model.", "model.", "transformer.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,53 +41,27 @@ class Checkpoint:
 
 
 def read(path: Path, weights: Weights | None = None) -> Checkpoint:
-    """The transformer's weights in a file, or in a folder with one such file.
+    """The transformer's weights in a file, in a folder with one, or in shards.
 
     weights: `ema` or `raw`; None takes the moving average where there is one. Raises `InputError` for a file that is no
-    checkpoint, that holds code, or that lacks the chosen weights.
+    checkpoint, that holds code, that lacks the chosen weights, or has weights that are no finite numbers.
     """
     content = load(path)
     entry = _entry(content, weights, path)
     chosen = content if entry is None else content[entry]
     tensors = {name: value for name, value in chosen.items() if isinstance(value, torch.Tensor)}
+    if any(".lora_" in name for name in tensors):
+        raise InputError(f"{path} is a LoRA: pass it as --lora, beside the checkpoint it was trained on.")
+    check_values(tensors, str(path))
     return Checkpoint(renamed(tensors, path), entry or "the file itself")
 
 
 def load(path: Path) -> dict[str, Any]:
-    """The contents of a file, with tensors mapped from disk. Only tensors and plain containers are unpickled."""
-    file = _file(path)
-    try:
-        found = load_file(file) if file.suffix == ".safetensors" else _unpickled(file)
-    except (OSError, EOFError, RuntimeError, SafetensorError) as error:
-        raise InputError(f"{file} cannot be read as a checkpoint: {error}") from error
-    except pickle.UnpicklingError as error:
-        raise InputError(
-            f"{file} holds more than tensors and plain containers, so reading it could run its code. Save the weights "
-            f"alone where it was made: torch.save(model.state_dict(), ...). ({str(error).splitlines()[0]})"
-        ) from error
-    if not isinstance(found, Mapping):
-        raise InputError(f"{file} holds a {type(found).__name__}, not weights by name.")
-    return dict(found)
+    """The contents of a file or of a sharded folder; of a diffusers pipeline's folder, its transformer's.
 
-
-def _file(path: Path) -> Path:
-    if not path.is_dir():
-        return path
-    found = sorted(each for each in path.iterdir() if each.suffix in _SUFFIXES)
-    if len(found) != 1:
-        names = ", ".join(each.name for each in found) or "none"
-        raise InputError(f"The folder {path} should hold one checkpoint, found {names}. Name the file.")
-    return found[0]
-
-
-def _unpickled(file: Path) -> Any:
-    try:
-        return torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-    except RuntimeError as error:
-        if "mmap" not in str(error):
-            raise
-        # The old format cannot be mapped.
-        return torch.load(file, map_location="cpu", weights_only=True)
+    Raises `InputError` for anything else than weights, see `streamt1_plugins.api.weights`.
+    """
+    return read_weights(path / "transformer" if (path / "model_index.json").is_file() else path)
 
 
 def _entry(content: Mapping[str, Any], weights: Weights | None, path: Path) -> str | None:
@@ -113,7 +85,7 @@ def _expected(weights: Weights | None) -> str:
 
 def renamed(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     """The same tensors under diffusers names. Raises `InputError` when two of them would get the same one."""
-    plain = {name: _without_wrappers(name) for name in tensors}
+    plain = {name: without_wrappers(name) for name in tensors}
     convert = (lambda name: name) if is_diffusers_layout(plain.values()) else diffusers_key
     result: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
@@ -126,10 +98,11 @@ def renamed(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
 
 def is_diffusers_layout(names: Iterable[str]) -> bool:
     """Whether the names are those of diffusers already; some of the original ones would then be mistaken."""
-    return any(".attn1." in name for name in names)
+    return any(part in f".{name}" for name in names for part in _OF_DIFFUSERS)
 
 
-def _without_wrappers(name: str) -> str:
+def without_wrappers(name: str) -> str:
+    """The name as the model itself has it, below what projects and training tools put in front or between."""
     for wrapper in _WRAPPERS:
         name = name.replace(wrapper, "")
     while prefix := next((each for each in _PREFIXES if name.startswith(each)), None):

@@ -9,7 +9,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from streamt1_plugins.cli.base import debug_everywhere, takes
+from streamt1_plugins.cli.base import debug_everywhere, echo, takes
 
 
 class Weights(str, Enum):
@@ -31,11 +31,13 @@ class Dtype(str, Enum):
 class ConvertOptions:
     """The command line of `streamt1 convert`."""
 
-    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A .pt or .safetensors file, or its folder.")]
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="CHECKPOINT", help="A file with weights, or a folder with one or with shards.")
+    ]
     base: Annotated[str, typer.Option(help="A diffusers folder or hub id of the Wan model it was trained from.")]
     out: Annotated[Path, typer.Option(help="The folder to write, new or empty.")]
-    lora: Annotated[Path | None, typer.Option(help="A LoRA file in peft's layout, such as LongLive's.")] = None
-    lora_alpha: Annotated[float | None, typer.Option(help="Its alpha. Default: its rank.")] = None
+    lora: Annotated[Path | None, typer.Option(help="A LoRA, in any of the usual layouts.")] = None
+    lora_alpha: Annotated[float | None, typer.Option(help="Its alpha. Default: its own, else its rank.")] = None
     unmerged: Annotated[bool, typer.Option("--unmerged", help="Keep the LoRA beside the weights.")] = False
     weights: Annotated[Weights | None, typer.Option(help="Default: ema where the file has it, else raw.")] = None
     dtype: Annotated[Dtype, typer.Option(help="Of transformer and text encoder; the VAE stays in float32.")] = (
@@ -62,8 +64,8 @@ def convert(options: ConvertOptions) -> None:
         dtype=cast("Any", options.dtype.value),
     )
     done = run(job, options.out)
-    typer.echo(f"weights  {done.entry} of {options.checkpoint}")
-    if done.rank is not None:
-        typer.echo(f"lora     rank {done.rank}, {'beside the weights' if options.unmerged else 'merged'}")
-    typer.echo(f"folder   {options.out}")
-    typer.echo(f'try      streamt1 generate "a cat on a beach" --model {options.out} --adapter wan')
+    echo(f"weights  {done.entry} of {options.checkpoint}")
+    if done.lora is not None:
+        echo(f"lora     {done.lora}, {'beside the weights' if options.unmerged else 'merged'}")
+    echo(f"folder   {options.out}")
+    echo(f'try      streamt1 generate "a cat on a beach" --model {options.out} --adapter wan')

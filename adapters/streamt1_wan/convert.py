@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from diffusers import WanPipeline, WanTransformer3DModel
 
+from streamt1_plugins.api.weights import check_values
 from streamt1_plugins.errors import InputError, OutputError, UnsupportedPipelineError, foreign_code
+from streamt1_seams import check_folder
 from streamt1_wan import architecture
 from streamt1_wan.checkpoint import Weights, read
-from streamt1_wan.lora import check_lora, merge, read_lora
+from streamt1_wan.lora import check_lora, read_lora
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,8 +31,9 @@ class Conversion:
 
     checkpoint: a .pt or .safetensors file (or a folder with one) of Self-Forcing, Causal-Forcing, CausVid, LongLive or
     kin. base: a diffusers folder or hub id of the Wan model it was trained from; gives the VAE, text encoder,
-    tokenizer and scheduler. lora: a LoRA file in peft's layout. lora_alpha: None is the LoRA's rank. merged: add the
-    LoRA to the weights (in float32), or keep it beside them. weights: None takes the moving average where there is one.
+    tokenizer and scheduler. lora: a LoRA, see `streamt1_wan.lora`. lora_alpha: None takes the LoRA's own. merged: add
+    the LoRA to the weights (in float32), or keep it beside them, all but whole differences of weights. weights: None
+    takes the moving average where there is one.
     """
 
     checkpoint: Path
@@ -44,10 +47,10 @@ class Conversion:
 
 @dataclass(frozen=True)
 class Converted:
-    """What was written: the entry of the checkpoint that was used, and the LoRA's rank (None without one)."""
+    """What was written: the entry of the checkpoint that was used; ranks and scales of the LoRA, None without one."""
 
     entry: str
-    rank: int | None
+    lora: str | None
 
 
 def convert(job: Conversion, out: Path) -> Converted:
@@ -55,17 +58,17 @@ def convert(job: Conversion, out: Path) -> Converted:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise OutputError(f"{out} is not a new or empty folder. Choose another one.")
     checkpoint, lora, empty = fitting(job)
-    transformer = filled(empty, checkpoint, job, lora if job.merged else None)
+    transformer = filled(empty, checkpoint, job, lora)
     dtypes = {"default": getattr(torch, job.dtype), "vae": torch.float32}
     with foreign_code(f"Loading the base pipeline {job.base!r}"):
         pipe = WanPipeline.from_pretrained(job.base, transformer=transformer, dtype=dtypes)
     pipe.save_pretrained(out)
-    if lora is not None and not job.merged:
-        metadata = {**lora.config.to_dict(), "target_modules": lora.modules}
+    if lora is not None and lora.pairs and not job.merged:
+        metadata = {**lora.config.to_dict(), "target_modules": sorted(lora.pairs)}
         WanPipeline.save_lora_weights(
-            out, transformer_lora_layers=lora.tensors, transformer_lora_adapter_metadata=metadata
+            out, transformer_lora_layers=lora.halves, transformer_lora_adapter_metadata=metadata
         )
-    return Converted(checkpoint.entry, None if lora is None else lora.rank)
+    return Converted(checkpoint.entry, None if lora is None else lora.describe())
 
 
 def fitting(job: Conversion) -> tuple[Checkpoint, Lora | None, Any]:
@@ -81,15 +84,13 @@ def fitting(job: Conversion) -> tuple[Checkpoint, Lora | None, Any]:
 
 
 def filled(empty: Any, checkpoint: Checkpoint, job: Conversion, lora: Lora | None) -> Any:
-    """The model with the checkpoint's weights and, merged into them, `lora`."""
-    dtype = getattr(torch, job.dtype)
-    exact = dtype if lora is None else torch.float32
-    weights = {name: tensor.to(_dtype(name, exact)) for name, tensor in checkpoint.tensors.items()}
+    """The model with the checkpoint's weights and what of `lora` is merged into them; each is rounded once."""
+    weights = {}
+    for name, tensor in checkpoint.tensors.items():
+        whole = tensor if lora is None else lora.added(name, tensor, pairs=job.merged)
+        weights[name] = whole.to(_dtype(name, getattr(torch, job.dtype)))
+    check_values(weights, f"{job.checkpoint} in {job.dtype}")
     empty.load_state_dict(weights, assign=True)
-    if lora is not None:
-        merge(empty, lora)
-        for name, parameter in empty.named_parameters():
-            parameter.data = parameter.data.to(_dtype(name, dtype))
     return empty.requires_grad_(False)
 
 
@@ -100,7 +101,8 @@ def _dtype(name: str, dtype: torch.dtype) -> torch.dtype:
 
 
 def _base_config(base: str) -> Mapping[str, Any]:
-    """The transformer's configuration in the base pipeline; weights are not touched."""
+    """The transformer's configuration in the base pipeline, whose transformer may be there without its weights."""
+    check_folder(base, parts=("vae", "text_encoder"))
     with foreign_code(f"Reading the base pipeline {base!r}"):
         index = WanPipeline.load_config(base)
         config: Mapping[str, Any] = WanTransformer3DModel.load_config(base, subfolder="transformer")

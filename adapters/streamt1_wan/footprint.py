@@ -15,6 +15,7 @@ from huggingface_hub.errors import HFValidationError
 
 from streamt1_plugins.api.adapter import Footprint
 from streamt1_plugins.api.routed_memory import capacity
+from streamt1_plugins.api.weights import check_file
 from streamt1_seams import decode_chunk
 from streamt1_wan.lora import LORA_FILE
 
@@ -115,7 +116,8 @@ def _weight_files(component: Path) -> Iterator[Path]:
 
 
 def elements(file: Path) -> int:
-    """Numbers in a safetensors file, from its header: eight bytes of length, then JSON."""
+    """Numbers in a safetensors file, from its header: eight bytes of length, then JSON. Raises `InputError`."""
+    check_file(file)
     with file.open("rb") as stream:
         header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
     return sum(prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")

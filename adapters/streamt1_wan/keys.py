@@ -46,3 +46,18 @@ def diffusers_key(name: str) -> str:
         return name
     block, module, leaf = found["block"] or "", found["module"], found["leaf"] or ""
     return block + (_IN_BLOCK if block else _WHOLE).get(module, module) + leaf
+
+
+_UNDERSCORED = {
+    name.replace(".", "_"): name
+    for name in (*_WHOLE, *_WHOLE.values(), *_IN_BLOCK, *_IN_BLOCK.values(), "patch_embedding")
+}
+
+
+def dotted(name: str) -> str:
+    """The module that kohya's tools call by one word, ``blocks_0_self_attn_q``; an unknown word stays as it is."""
+    found = re.fullmatch(r"(?:blocks_(?P<block>\d+)_)?(?P<module>.+)", name)
+    if found is None or found["module"] not in _UNDERSCORED:
+        return name
+    block = f"blocks.{found['block']}." if found["block"] else ""
+    return block + _UNDERSCORED[found["module"]]

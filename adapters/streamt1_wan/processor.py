@@ -1,4 +1,4 @@
-"""Self-attention over [context | current chunk] inside a stock `WanTransformer3DModel`, fully removable.
+"""Self-attention over [context | current chunk] inside a stock `WanTransformer3DModel`, for one forward pass at a time.
 
 Only the `attn1` processors are replaced. Each holds its own layer's context as plain tensor attributes: no layer
 number and no list is read while the model runs, so a compiled block serves every layer.
@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from diffusers.models.attention_dispatch import dispatch_attention_fn
 
+from streamt1_plugins.errors import UnsupportedPipelineError
 from streamt1_wan import shared_prefix
 from streamt1_wan.rope import Rotation, rotate
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+_INSTALLING = Lock()
 KeyValue = tuple["Tensor", "Tensor"]
 RmsNorm = Literal["stock", "official"]
 
@@ -46,16 +49,20 @@ class Context:
 
 
 class ContextAttnProcessor:
-    """Processor of one `attn1`: attends to its `past` while `rotation` is set, and is the saved processor otherwise."""
+    """Processor of one `attn1`: attends to its `past` and the chunk's own tokens."""
 
     _parallel_config = None
 
     def __init__(self, inner: Any, options: AttentionOptions) -> None:
-        self.inner = inner
-        self._attention_backend = inner._attention_backend
+        self.stand_in_for(inner)
         self._official = options.rms_norm == "official"
         self._shared_prefix = options.shared_prefix
         self.rest()
+
+    def stand_in_for(self, inner: Any) -> None:
+        """Keep the processor that this one replaces, and use its attention backend."""
+        self.inner = inner
+        self._attention_backend = inner._attention_backend
 
     def rest(self) -> None:
         """Clear the state of a forward pass."""
@@ -74,8 +81,7 @@ class ContextAttnProcessor:
         rotary_emb: KeyValue | None = None,
     ) -> Any:
         """Self-attention output ``[B, tokens, dim]``; `rotary_emb` counts from frame 0, so our rotation replaces it."""
-        if self.rotation is None:
-            return self.inner(attn, hidden_states, encoder_hidden_states, attention_mask, rotary_emb)
+        assert self.rotation is not None, "installed outside a forward pass"
         query, key, value = self._project(attn, hidden_states)
         query, key = rotate(query, self.rotation), rotate(key, self.rotation)
         if self.capture:
@@ -125,30 +131,47 @@ def _appended(buffer: Tensor, new: Tensor) -> Tensor:
 
 
 class ContextAttention:
-    """The processors of a whole transformer, installed until `close`."""
+    """The processors of a whole transformer, installed for single forward passes."""
 
     def __init__(self, transformer: Any, options: AttentionOptions) -> None:
         self._attentions = [block.attn1 for block in transformer.blocks]
         self._processors = [ContextAttnProcessor(attention.processor, options) for attention in self._attentions]
-        for attention, processor in zip(self._attentions, self._processors, strict=True):
-            attention.set_processor(processor)
 
     @contextmanager
-    def reading(self, context: Context, *, capture: bool = False) -> Iterator[list[ContextAttnProcessor]]:
-        """Forward passes inside this block attend to `context`; with `capture` each layer keeps its own K and V."""
+    def reading(
+        self, context: Context, conditions: int, *, capture: bool = False
+    ) -> Iterator[list[ContextAttnProcessor]]:
+        """Forward passes inside this block attend to `context`; with `capture` each layer keeps its own K and V.
+
+        conditions: how many of the context's conditions are read, the prompt first. Raises `UnsupportedPipelineError`
+        where another thread is inside such a block on the same transformer.
+        """
         for layer, processor in enumerate(self._processors):
-            processor.rotation = context.rotation
-            processor.capture = capture
+            processor.rotation, processor.capture = context.rotation, capture
             if context.past:
-                processor.past_key, processor.past_value = context.past[layer]
+                processor.past_key, processor.past_value = (x[:conditions] for x in context.past[layer])
         try:
+            self._install()
             yield self._processors
         finally:
-            for processor in self._processors:
+            for attention, processor in zip(self._attentions, self._processors, strict=True):
+                if attention.processor is processor:
+                    attention.set_processor(processor.inner)
                 processor.rest()
 
-    def close(self) -> None:
-        """Put the saved processors back; a second call does nothing."""
-        for attention, processor in zip(self._attentions, self._processors, strict=True):
-            if attention.processor is processor:
-                attention.set_processor(processor.inner)
+    def _install(self) -> None:
+        with _INSTALLING:
+            for attention in self._attentions:
+                check_free(attention.processor)
+            for attention, processor in zip(self._attentions, self._processors, strict=True):
+                processor.stand_in_for(attention.processor)
+                attention.set_processor(processor)
+
+
+def check_free(processor: Any) -> None:
+    """Raise `UnsupportedPipelineError` where a forward pass of a session is running."""
+    if isinstance(processor, ContextAttnProcessor):
+        raise UnsupportedPipelineError(
+            "The pipeline is denoising for another call, in another thread, and does one call at a time. Wait until "
+            "that call has returned: nothing has to be closed. Or load the model once more for this thread."
+        )

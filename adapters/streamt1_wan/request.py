@@ -2,36 +2,42 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, fields
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from diffusers import WanPipeline
+from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from diffusers.pipelines.wan.pipeline_wan import prompt_clean
 
 from streamt1_plugins.errors import InputError, guess
-from streamt1_seams.arguments import OUTPUT_TYPES, PROPOSED
+from streamt1_seams.arguments import OUTPUT_TYPES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch import Generator, Tensor
 
-UNUSABLE = {
-    "num_inference_steps": "the steps of a chunk are the adapter's options `timesteps` and `steps`",
-    "latents": PROPOSED,
-    "guidance_scale_2": "it belongs to a second transformer, which this adapter does not drive",
-    "callback_on_step_end": "use an observer, or `.stream()` on the wrapped pipeline",
-    "callback_on_step_end_tensor_inputs": "use an observer, or `.stream()` on the wrapped pipeline",
-}
-"""Arguments of `WanPipeline` that have no meaning here, and what to do instead."""
+UNUSABLE = {"guidance_scale_2": "it belongs to a second transformer, and causal models are made of one"}
+"""Arguments of `WanPipeline` that it, too, refuses with one transformer, and why."""
+
+WHOLE = ("height", "width", "num_frames", "max_sequence_length", "num_videos_per_prompt", "num_inference_steps")
+TENSORS = ("prompt_embeds", "negative_prompt_embeds", "latents")
+CALLBACK_TENSORS = tuple(WanPipeline._callback_tensor_inputs)
+log = logging.getLogger("streamt1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """One checked call. Sizes in pixels and pixel frames; embeddings ``[1, tokens, text_dim]``.
 
-    `generator` is the plain pipeline's noise stream; it may live on the CPU while the model does not. `image` or
-    `video` is what the video begins with, see `streamt1_wan.given`; `num_frames` counts it too.
+    `generator` is the plain pipeline's noise stream; it may live on the CPU while the model does not. `latents` is the
+    initial noise of the whole video, for a run without a search. `num_inference_steps` counts a chunk's denoising
+    steps; None takes the adapter's schedule. `image` or `video` is what the video begins with, see
+    `streamt1_wan.given`; `num_frames` counts it too.
     """
 
     height: int
@@ -45,9 +51,13 @@ class Request:
     prompt_embeds: Tensor | None = None
     negative_prompt_embeds: Tensor | None = None
     num_videos_per_prompt: int = 1
+    num_inference_steps: int | None = None
+    latents: Tensor | None = None
     image: Any = None
     video: Any = None
     attention_kwargs: Mapping[str, Any] | None = None
+    callback_on_step_end: Callable[..., Any] | None = None
+    callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",)
     output_type: str = "np"
     return_dict: bool = True
 
@@ -62,11 +72,15 @@ def parse(call: Mapping[str, Any], defaults: Mapping[str, Any]) -> Request:
     given = {name: value for name, value in call.items() if value is not None}
     _check_names(given)
     given["prompt"], given["negative_prompt"] = (_one_text(given, name) for name in ("prompt", "negative_prompt"))
+    given |= {name: _only(given[name]) for name in ("generator", *TENSORS) if name in given}
+    callback = given.get("callback_on_step_end")
+    if isinstance(callback, (PipelineCallback, MultiPipelineCallbacks)):
+        given["callback_on_step_end_tensor_inputs"] = callback.tensor_inputs
     if "negative_prompt_embeds" not in given and given["negative_prompt"] is None:
         given["negative_prompt"] = defaults["negative_prompt"]
     values = {**defaults, "generator": torch.Generator().manual_seed(0), **given}
     _check_types(values)
-    request = Request(**values)
+    request = Request(**{name: _plain_number(value) for name, value in values.items()})
     _check_text(request)
     _check_choices(request)
     return request
@@ -93,18 +107,30 @@ def _one_text(given: Mapping[str, Any], name: str) -> str | None:
     return value
 
 
+def _only(value: Any) -> Any:
+    """The entry of a list of one, as hosts pass a generator per video; anything else as it is."""
+    return value[0] if isinstance(value, (list, tuple)) and len(value) == 1 else value
+
+
+def _plain_number(value: Any) -> Any:
+    """A number of numpy's as Python's own; anything else as it is."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
 def _check_types(values: Mapping[str, Any]) -> None:
-    expected: dict[str, type | tuple[type, ...]] = {
-        **dict.fromkeys(("height", "width", "num_frames", "max_sequence_length", "num_videos_per_prompt"), int),
-        "guidance_scale": (int, float),
-        "generator": torch.Generator,
-        **dict.fromkeys(("prompt_embeds", "negative_prompt_embeds"), torch.Tensor),
+    expected: dict[str, tuple[type, str]] = {
+        **dict.fromkeys(WHOLE, (Integral, "of type int")),
+        "guidance_scale": (Real, "a number"),
+        "generator": (torch.Generator, "of type Generator"),
+        **dict.fromkeys(TENSORS, (torch.Tensor, "of type Tensor")),
     }
-    for name, types in expected.items():
+    for name, (kind, wanted) in expected.items():
         value = values.get(name)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, types)):
-            wanted = "a number" if isinstance(types, tuple) else f"of type {types.__name__}"
+        if value is not None and (isinstance(value, (bool, np.bool_)) or not isinstance(value, kind)):
             raise InputError(f"`{name}` has to be {wanted}, got {type(value).__name__}: {value!r}.")
+    callback = values.get("callback_on_step_end")
+    if callback is not None and not callable(callback):
+        raise InputError(f"`callback_on_step_end` has to be a function, got {type(callback).__name__}: {callback!r}.")
 
 
 def _check_text(request: Request) -> None:
@@ -112,8 +138,6 @@ def _check_text(request: Request) -> None:
         raise InputError("Pass either `prompt` or `prompt_embeds`, not both.")
     if request.prompt is None and request.prompt_embeds is None:
         raise InputError("No prompt: pass `prompt` (a text) or `prompt_embeds`.")
-    if request.prompt is not None and not request.prompt.strip():
-        raise InputError("`prompt` is empty: describe what the video should show.")
     if request.negative_prompt is not None and request.negative_prompt_embeds is not None:
         raise InputError("Pass either `negative_prompt` or `negative_prompt_embeds`, not both.")
     for name in ("prompt_embeds", "negative_prompt_embeds"):
@@ -130,8 +154,16 @@ def _check_choices(request: Request) -> None:
         )
     if request.output_type not in OUTPUT_TYPES:
         raise InputError(f"`output_type` has to be one of {', '.join(OUTPUT_TYPES)}, got {request.output_type!r}.")
-    if request.max_sequence_length < 1:
-        raise InputError(f"`max_sequence_length` has to be at least 1, got {request.max_sequence_length}.")
+    for name in ("max_sequence_length", "num_inference_steps"):
+        value = getattr(request, name)
+        if value is not None and value < 1:
+            raise InputError(f"`{name}` has to be at least 1, got {value}.")
+    unknown = sorted(set(request.callback_on_step_end_tensor_inputs) - set(CALLBACK_TENSORS))
+    if unknown:
+        raise InputError(
+            f"`callback_on_step_end_tensor_inputs` has {unknown[0]!r}, which is none of {', '.join(CALLBACK_TENSORS)}."
+            f"{guess(unknown[0], CALLBACK_TENSORS)}"
+        )
 
 
 def check_size(request: Request, multiple: tuple[int, int]) -> None:
@@ -169,15 +201,22 @@ def count_chunks(request: Request, chunk_frames: int, scale: int, limit: int) ->
     return chunks
 
 
-def check_prompt_length(request: Request, tokenizer: Any) -> None:
-    """Raise `InputError` for a text that `WanPipeline` would truncate silently."""
+def check_noise(request: Request, shape: tuple[int, ...]) -> None:
+    """Raise `InputError` where `latents` are not the noise of the whole video, ``[1, C, T, h, w]``."""
+    if request.latents is not None and request.latents.shape != shape:
+        found = list(request.latents.shape)
+        raise InputError(f"`latents` is the noise of the whole video, {list(shape)} for this call, got {found}.")
+
+
+def warn_of_truncation(request: Request, tokenizer: Any) -> None:
+    """Log a warning for a text that `WanPipeline` truncates silently."""
     for name in ("prompt", "negative_prompt") if request.is_guided else ("prompt",):
         text = getattr(request, name)
         if text is None:
             continue
         tokens = len(tokenizer(prompt_clean(text)).input_ids)
         if tokens > request.max_sequence_length:
-            raise InputError(
+            log.warning(
                 f"`{name}` has {tokens} tokens, but `max_sequence_length` is {request.max_sequence_length}: the rest "
-                "would be ignored. Shorten it, or raise `max_sequence_length` if the model was trained with more."
+                "is ignored. Shorten it, or raise `max_sequence_length` if the model was trained with more."
             )

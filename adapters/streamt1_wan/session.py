@@ -11,13 +11,16 @@ from diffusers.pipelines.wan.pipeline_output import WanPipelineOutput
 from diffusers.utils.torch_utils import randn_tensor
 
 from streamt1_plugins.api.adapter import Draft, History
+from streamt1_plugins.api.noise import ONE_DRAW
 from streamt1_plugins.api.routed_memory import evict, remember
-from streamt1_seams import appended, decode_chunk, postprocessed
+from streamt1_plugins.errors import InputError
+from streamt1_seams import PROPOSED, appended, decode_chunk, postprocessed
 from streamt1_wan import CAPABILITIES
 from streamt1_wan.memory import Block, Memory, assembled, fold
 from streamt1_wan.outline import outlined
 from streamt1_wan.processor import Context, ContextAttention
 from streamt1_wan.schedule import Schedule, flow_to_x0, renoise
+from streamt1_wan.steps import Conditions, Steps, joined
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,9 +31,6 @@ if TYPE_CHECKING:
     from streamt1_plugins.api.types import MemoryRoute
     from streamt1_wan.request import Request
     from streamt1_wan.rope import Rope
-
-
-LATENT_AXES = 5  # of noise that is one draw
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +56,14 @@ class Plan:
 class CausalWanSession:
     """Implements `streamt1_plugins.api.adapter.Session`, and `HasDraft`, for a stock `WanPipeline` with causal weights.
 
-    The transformer's self-attention is replaced from here until `close`; outside our own forward passes it behaves
-    as before. `generate` and `decode` run the candidates they are given as one batch: given one at a time they are
-    reproducible to the last bit whatever their number, together they are within float tolerance.
+    The transformer's self-attention is replaced during each forward pass and not longer, so a session that is never
+    closed leaves no trace. `generate` and `decode` run the candidates they are given as one batch: given one at a time
+    they are reproducible to the last bit whatever their number, together they are within float tolerance.
 
     A chunk takes its draws in the paper's order: the initial noise, then one for every step but the last. `forwards`
-    counts every row of a batch: with guidance a candidate has two.
+    counts every row of a batch: with guidance a candidate has two. An interrupted call skips every further step, as
+    `WanPipeline` does. What a callback changes lasts: in a plain run for the rest of the video, in a search for the
+    rest of the candidate's chunk.
     """
 
     capabilities = CAPABILITIES
@@ -76,6 +78,9 @@ class CausalWanSession:
         self._plan = plan
         self._rope = rope
         self._attention: ContextAttention | None = attention
+        steps = [len(self._schedule(History(index))) for index in range(len(plan.given), plan.num_chunks)]
+        self._steps = Steps(pipe, plan.request, steps[0], sum(steps))
+        self._own = self._conditions()
         self._assembled: tuple[Memory, Context] | None = None
 
     def root(self) -> History:
@@ -85,11 +90,24 @@ class CausalWanSession:
             history = self.commit(history, latents, self.decode(history, latents)[0], "discard")
         return history
 
+    def draw(self, history: History, generator: Generator) -> Tensor:
+        """Standard normal noise ``[1, C, F, h, w]`` in the transformer's dtype, or the chunk's part of `latents`.
+
+        Raises `InputError` for a candidate of a search where the call fixes the noise with `latents`.
+        """
+        given = self._plan.request.latents
+        if given is None:
+            return self.redraw(history, generator)
+        if generator is not self.generator:
+            raise InputError(f"The argument 'latents' cannot be used in a search: {PROPOSED}.")
+        frames = self._plan.noise_shape[0]
+        return given[:, :, history.index * frames : (history.index + 1) * frames].to(self._plan.text)
+
     def draws(self, history: History) -> int:
         """Draws of the next chunk: one per denoising step."""
         return self.steps(history)
 
-    def draw(self, history: History, generator: Generator) -> Tensor:
+    def redraw(self, history: History, generator: Generator) -> Tensor:
         """Standard normal noise ``[1, C, F, h, w]`` in the transformer's dtype."""
         text = self._plan.text
         noise: Tensor = randn_tensor(self._plan.noise_shape, generator, text.device, text.dtype)
@@ -98,7 +116,9 @@ class CausalWanSession:
     @torch.no_grad()
     def generate(self, history: History, noise: Tensor, generators: Sequence[Generator]) -> Tensor:
         """Denoise N candidates to ``[N, C, F, h, w]``, from all draws or from the initial ones and generators."""
-        return self._denoise(history, self._all_draws(history, noise, generators), None)
+        plain = self._is_plain(generators)
+        conditions = self._own if plain else self._conditions()
+        return self._denoise(history, self._all_draws(history, noise, generators), None, conditions, plain=plain)
 
     def steps(self, history: History) -> int:
         """Denoising steps of the next chunk."""
@@ -106,19 +126,23 @@ class CausalWanSession:
 
     @torch.no_grad()
     def draft(self, history: History, noise: Tensor, generators: Sequence[Generator], steps: int) -> list[Draft]:
-        """The first `steps` of N candidates. The next step needs only their estimate."""
-        draws = self._all_draws(history, noise, generators)
-        estimates = self._denoise(history, draws[:, :steps], None)
-        return [
-            Draft(row, rest)
-            for row, rest in zip(torch.split(estimates, 1), torch.split(draws[:, steps:], 1), strict=True)
-        ]
+        """The first `steps` of N candidates. The others need their estimate, their draws and what callbacks changed."""
+        conditions, draws = self._conditions(), self._all_draws(history, noise, generators)
+        estimates = self._denoise(history, draws[:, :steps], None, conditions)
+        texts = torch.split(conditions.text.expand(len(noise), -1, -1, -1), 1)
+        own = [Conditions(text, conditions.guidance_scale) for text in texts]
+        rows = zip(torch.split(estimates, 1), torch.split(draws[:, steps:], 1), own, strict=True)
+        return [Draft(estimate, (rest, changed)) for estimate, rest, changed in rows]
 
     @torch.no_grad()
     def finish_drafts(self, history: History, drafts: Sequence[Draft], generators: Sequence[Generator]) -> Tensor:
         """The remaining steps of drafts with the same number of finished steps, ``[N, C, F, h, w]``."""
-        estimates, draws = (torch.cat(each) for each in ([d.latents for d in drafts], [d.state for d in drafts]))
-        return self._denoise(history, draws, estimates)
+        rests, conditions = zip(*(draft.state for draft in drafts), strict=True)
+        if len({(each.text.shape, each.guidance_scale) for each in conditions}) > 1:
+            pairs = zip(drafts, generators, strict=True)  # a callback has set them apart
+            return torch.cat([self.finish_drafts(history, [draft], [generator]) for draft, generator in pairs])
+        estimates = torch.cat([draft.latents for draft in drafts])
+        return self._denoise(history, torch.cat(rests), estimates, joined(list(conditions)))
 
     @torch.no_grad()
     def decode(self, history: History, latents: Tensor) -> list[Decoded]:
@@ -127,9 +151,9 @@ class CausalWanSession:
 
     @torch.no_grad()
     def commit(self, history: History, latents: Tensor, decoded: Decoded, route: MemoryRoute) -> History:
-        """Append one survivor. A clean pass writes its context, except in the last chunk, where it is not read."""
+        """Append one survivor. A clean pass writes its context, except where no later chunk is denoised."""
         memory, plan = history.memory, self._plan.memory
-        if history.index + 1 < self.num_chunks:
+        if history.index + 1 < self.num_chunks and not self._steps.interrupted:
             block = self._clean_pass(history, latents, route)
             memory = evict(remember(memory, block, plan), plan, partial(fold, plan=plan, rope=self._rope))
         return appended(history, latents, decoded, memory)
@@ -149,75 +173,108 @@ class CausalWanSession:
         return outlined(steps, len(self._plan.text), self.num_chunks, self._plan.noise_shape[0])
 
     def close(self) -> None:
-        """Restore the attention processors and offload what was offloaded; a second call does nothing."""
+        """Offload what was offloaded; a second call does nothing."""
         if self._attention is None:
             return
-        self._attention.close()
         self._attention = self._assembled = None
+        self._steps.close()
         self._pipe.maybe_free_model_hooks()
 
     def _all_draws(self, history: History, noise: Tensor, generators: Sequence[Generator]) -> Tensor:
         """``[N, D, C, F, h, w]``; draws after the initial ones come from the generators where they are not given."""
-        if noise.ndim > LATENT_AXES:
+        if noise.ndim > ONE_DRAW:
             return noise
         others = range(self.draws(history) - 1)
-        drawn = [[self.draw(history, generator) for _ in others] for generator in generators]
+        drawn = [[self.redraw(history, generator) for _ in others] for generator in generators]
         return torch.stack([noise, *(torch.cat(each) for each in zip(*drawn, strict=True))], 1)
 
-    def _denoise(self, history: History, draws: Tensor, estimate: Tensor | None) -> Tensor:
+    def _denoise(
+        self,
+        history: History,
+        draws: Tensor,
+        estimate: Tensor | None,
+        conditions: Conditions,
+        *,
+        plain: bool = False,
+    ) -> Tensor:
         """The clean estimate ``[N, C, F, h, w]`` after a step per draw ``[N, D, C, F, h, w]``.
 
         None for `estimate` starts at the noisiest step; otherwise it is that of the step before the first of these, and
         they are the chunk's last steps. Every step but the noisiest begins with re-noising the estimate.
         """
         context, schedule = self._context(history), self._schedule(history)
+        self._steps.begin(conditions, len(schedule), plain=plain)
+        latents = draws[:, 0] if estimate is None else estimate
         first = 0 if estimate is None else len(schedule) - draws.shape[1]
         for step, noise in enumerate(draws.unbind(1), first):
-            sigma = schedule.sigmas[step]
-            noisy = noise if estimate is None else renoise(estimate, noise, sigma)
-            estimate = flow_to_x0(self._flow(noisy, schedule.timesteps[step], context), noisy, sigma)
-        assert estimate is not None
-        return estimate
+            if self._steps.stopped():
+                break
+            timestep, sigma = schedule.timesteps[step], schedule.sigmas[step]
+            self._steps.at(timestep)
+            noisy = renoise(latents, noise, sigma) if step else noise
+            latents = flow_to_x0(self._flow(noisy, timestep, context, conditions), noisy, sigma)
+            latents = self._steps.ended(step, timestep, latents, conditions)
+            self._steps.advance(plain=plain)
+        self._steps.at(None)
+        return latents
+
+    def _is_plain(self, generators: Sequence[Generator]) -> bool:
+        return len(generators) == 1 and generators[0] is self.generator
+
+    def _conditions(self) -> Conditions:
+        """What every candidate begins with: the call's own guidance and texts."""
+        return Conditions(self._plan.text.unsqueeze(0), self._plan.request.guidance_scale)
 
     def _schedule(self, history: History) -> Schedule:
         """The steps of the next chunk; the last schedule repeats."""
         return self._plan.schedules[min(history.index, len(self._plan.schedules) - 1)]
 
-    def _flow(self, noisy: Tensor, timestep: Tensor, context: Context) -> Tensor:
+    def _flow(self, noisy: Tensor, timestep: Tensor, context: Context, conditions: Conditions) -> Tensor:
         """The model's flow for ``[N, C, F, h, w]``, with guidance ``uncond + scale * (cond - uncond)``."""
-        with self._reading(context):
-            flow = self._forward(noisy, timestep)
-        if not self._plan.request.is_guided:
+        scale = conditions.guidance_scale
+        guided = scale > 1.0
+        if guided and len(self._plan.text) == 1:
+            raise InputError(
+                f"The guidance scale was set to {scale} during a call that began without guidance, so no negative "
+                "prompt is there. Begin with `guidance_scale` above 1."
+            )
+        text = conditions.rows(len(noisy), guided)
+        with self._reading(context, len(text) // len(noisy)):
+            flow = self._forward(noisy, timestep, text)
+        if not guided:
             return flow
         cond, uncond = flow[0::2], flow[1::2]
-        return uncond + self._plan.request.guidance_scale * (cond - uncond)
+        return uncond + scale * (cond - uncond)
 
     def _clean_pass(self, history: History, latents: Tensor, route: MemoryRoute) -> Block:
-        """Write the chunk's context: one forward pass on the clean latents, of which only keys and values are kept."""
+        """Write the chunk's context: one forward pass on the clean latents, of which only keys and values are kept.
+
+        Every condition has its context, whether guidance is on at the moment or not.
+        """
         frames = latents.shape[2]
-        with self._reading(self._context(history), capture=True) as layers:
-            self._forward(latents, self._plan.context_timestep)
+        text = self._own.rows(1, guided=True)
+        with self._reading(self._context(history), len(text), capture=True) as layers:
+            self._forward(latents, self._plan.context_timestep, text)
             keys, values = zip(*[layer.captured for layer in layers if layer.captured is not None], strict=True)
         return Block(keys, values, start=history.index * frames, frames=frames, route=route)
 
-    def _forward(self, latents: Tensor, timestep: Tensor) -> Tensor:
-        """One transformer pass; every candidate has a row per text condition, ``[N * conditions, C, F, h, w]``."""
-        text = self._plan.text
-        rows = latents.repeat_interleave(len(text), dim=0)
+    def _forward(self, latents: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
+        """One transformer pass, ``[rows, C, F, h, w]``; `text` has a row per condition of each candidate."""
+        rows = latents.repeat_interleave(len(text) // len(latents), dim=0)
         self.forwards += len(rows)
         out: Tensor = self._pipe.transformer(
             hidden_states=rows.to(text.dtype),
             timestep=timestep.expand(len(rows)),
-            encoder_hidden_states=text.repeat(len(latents), 1, 1),
+            encoder_hidden_states=text,
             attention_kwargs=self._plan.request.attention_kwargs,
             return_dict=False,
         )[0]
         return out
 
-    def _reading(self, context: Context, *, capture: bool = False) -> Any:
+    def _reading(self, context: Context, conditions: int, *, capture: bool = False) -> Any:
         if self._attention is None:
             raise RuntimeError("This session is closed; open a new one with the adapter's `open`.")
-        return self._attention.reading(context, capture=capture)
+        return self._attention.reading(context, conditions, capture=capture)
 
     def _context(self, history: History) -> Context:
         """The assembled context of a history. Only the last one is kept, because siblings come one after the other."""

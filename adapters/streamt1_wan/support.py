@@ -15,7 +15,7 @@ from streamt1_seams import (
     refuse_tiling,
     uncompiled,
 )
-from streamt1_wan.processor import ContextAttnProcessor
+from streamt1_wan.processor import check_free
 
 
 def check_pipeline(pipe: Any) -> None:
@@ -53,11 +53,7 @@ def _check_parts(pipe: WanPipeline) -> None:
 
 
 def _check_processor(processor: Any) -> None:
-    if isinstance(processor, ContextAttnProcessor):
-        raise UnsupportedPipelineError(
-            "This pipeline is in use by another streamt1 session: one call at a time. Finish or close that one first "
-            "(a stream is closed when its iterator is exhausted or closed)."
-        )
+    check_free(processor)
     if type(processor) is not WanAttnProcessor:
         raise UnsupportedPipelineError(
             f"The transformer's self-attention uses {type(processor).__name__}, whose work would be lost: this adapter "

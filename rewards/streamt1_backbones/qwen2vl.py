@@ -51,7 +51,7 @@ class Base:
         if EMBEDDING not in state:
             raise PluginError(f"The checkpoint of reward {self.reward!r} has no {EMBEDDING!r}.")
         with fetching(self.reward, self.model):
-            config = AutoConfig.from_pretrained(self.model, revision=self.revision)
+            config = AutoConfig.from_pretrained(self.model, revision=self.revision, trust_remote_code=False)
         config.text_config.vocab_size = state[EMBEDDING].shape[0]
         body = {name: value for name, value in state.items() if name != "lm_head.weight"}
         kind = torch_dtype(dtype, device)
@@ -69,7 +69,9 @@ class Base:
         from transformers import AutoTokenizer
 
         with fetching(self.reward, self.model):
-            tokenizer = AutoTokenizer.from_pretrained(self.model, revision=self.revision, padding_side="right")
+            tokenizer = AutoTokenizer.from_pretrained(
+                self.model, revision=self.revision, trust_remote_code=False, padding_side="right"
+            )
         tokenizer.add_tokens(list(tokens), special_tokens=True)
         ids = tokenizer.convert_tokens_to_ids(list(tokens))
         expected = list(range(rows - len(tokens), rows))

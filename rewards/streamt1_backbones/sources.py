@@ -6,9 +6,11 @@ import ast
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Literal
 
-from streamt1_plugins.errors import PluginError
+from streamt1_plugins.api.weights import check_model
+from streamt1_plugins.errors import InputError, PluginError, StreamT1Error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -43,10 +45,19 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def fetching(reward: str, source: str) -> Iterator[None]:
-    """Raises `PluginError` where loading from `source` in the block fails."""
+    """Raises `PluginError` where loading from `source` in the block fails, or its weights were not downloaded."""
+    from safetensors import SafetensorError
+
+    folder = Path(source).expanduser()
     try:
+        if folder.is_dir():
+            check_model(folder)
         yield
-    except (OSError, ValueError) as error:
+    except InputError as error:
+        raise PluginError(f"Reward {reward!r} cannot load {source!r}: {error}") from error
+    except StreamT1Error:
+        raise
+    except (OSError, ValueError, RuntimeError, SafetensorError, UnpicklingError) as error:
         raise PluginError(
             f"Reward {reward!r} cannot load {source!r}: {error} "
             f"It must be a folder, or a Hugging Face repository that is in the local cache or can be downloaded "
@@ -57,6 +68,8 @@ def fetching(reward: str, source: str) -> Iterator[None]:
 def find_file(reward: str, source: str, name: str, revision: str | None = None) -> Path:
     """Path of the file `name` in a folder or repository. Raises `PluginError` where it is missing."""
     folder = Path(source).expanduser()
+    if folder.is_file():
+        raise PluginError(f"Reward {reward!r} needs a folder with {name!r}, and {folder} is a file.")
     if folder.is_dir():
         if not (folder / name).is_file():
             raise PluginError(f"Reward {reward!r} needs the file {name!r}, which is not in {folder}.")

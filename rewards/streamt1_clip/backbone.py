@@ -71,11 +71,11 @@ def _load(source: Source) -> Clip:
 
     options: dict[str, Any] = {"dtype": torch_dtype(source.dtype, source.device), "output_loading_info": True}
     with quiet(), fetching("CLIP", source.model):
-        tokenizer = AutoTokenizer.from_pretrained(source.model, revision=source.revision)
+        tokenizer = AutoTokenizer.from_pretrained(source.model, revision=source.revision, trust_remote_code=False)
         if source.extra is None:
             made = CLIPModel.from_pretrained(source.model, revision=source.revision, **options)
         else:
-            config = AutoConfig.from_pretrained(source.model, revision=source.revision)
+            config = AutoConfig.from_pretrained(source.model, revision=source.revision, trust_remote_code=False)
             state = from_open_clip(read_state(_checkpoint(source.extra)))
             made = CLIPModel.from_pretrained(None, config=config, state_dict=state, **options)
     what = f"The CLIP checkpoint {source.extra or source.model!r}"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
-from streamt1_backbones.checkpoint import check_finite, load_strictly, read_state
+from streamt1_backbones.checkpoint import load_strictly, read_state
 from streamt1_backbones.consistency import ConsistencyReward
 from streamt1_backbones.shared import Source
 from streamt1_backbones.sources import DType, find_file
@@ -166,7 +166,6 @@ def aesthetic_head(state: dict[str, Tensor]) -> nn.Module:
         layers[place] = nn.Linear(columns, rows)
     head.layers = nn.Sequential(*layers)
     load_strictly(head, state, "The head of reward 'laion-aesthetic'")
-    check_finite(head, "The head of reward 'laion-aesthetic'")
     return head.layers.eval()
 
 

@@ -45,7 +45,7 @@ def _load(source: Source) -> Dino:
 
     dtype = torch_dtype(source.dtype, source.device)
     with quiet(), fetching("subject-consistency", source.model):
-        config = AutoConfig.from_pretrained(source.model, revision=source.revision)
+        config = AutoConfig.from_pretrained(source.model, revision=source.revision, trust_remote_code=False)
         kinds = {"vit": (ViTModel, {"add_pooling_layer": False}), "dinov2": (Dinov2Model, {})}
         if config.model_type not in kinds:
             raise PluginError(f"Reward 'subject-consistency' needs a DINO or DINOv2 model, got {config.model_type!r}.")

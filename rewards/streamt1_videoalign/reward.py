@@ -147,7 +147,8 @@ class VideoAlign(Reward):
 
     def _build(self, device: str) -> Judge:
         path = find_file("videoalign", self.model, f"{self.checkpoint}/model.pth", self.revision)
-        state = merge_lora(read_state(path), self._settings.lora_scale)
+        lora = self._settings.peft_lora_config
+        state = merge_lora(read_state(path), self._settings.lora_scale, lora.lora_r)
         head, body = split(state, "rm_head.")
         base = Base("videoalign", self.base, self.base_revision)
         network = base.network(body, self.dtype, device)

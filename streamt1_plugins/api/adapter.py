@@ -7,17 +7,24 @@ candidates, F latent frames of one chunk), and so is `noise`, or ``[N, D, C, F, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from collections.abc import Mapping  # at run time: fields are read by their types
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args, runtime_checkable
 
 from streamt1_plugins.config.schema import MemoryPlan as MemoryPlan  # authors import it from here
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from torch import Generator, Tensor
 
     from streamt1_plugins.api.types import MemoryRoute
+
+
+Feature = Literal["early_pruning", "cost_estimate", "memory_estimate"]
+"""What an adapter may lack: the parts of the protocol that are optional. All else works with every adapter."""
+
+FEATURES: tuple[Feature, ...] = get_args(Feature)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +37,8 @@ class Capabilities:
     `noise_stream`: whether the plain pipeline draws noise per chunk or once for the whole video.
     `stochastic_steps`: `generate` draws from the candidates' generators (noise inside the pipeline's own steps).
     `global_rng`: the pipeline touches torch's global generator.
+    `refusals`: why a feature cannot be offered, by feature: `early_pruning` needs `HasDraft`, `cost_estimate` needs
+    `HasOutline` and `OutlinedSession`, `memory_estimate` needs `HasFootprint`.
     """
 
     max_batch: int | None
@@ -38,6 +47,7 @@ class Capabilities:
     noise_stream: Literal["per_chunk", "whole_video"]
     stochastic_steps: bool
     global_rng: bool = False
+    refusals: Mapping[Feature, str] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +178,10 @@ class HasDraws(Protocol):
     """
 
     def draws(self, history: History) -> int:
-        """How many draws the next chunk takes, each of them what `draw` returns."""
+        """How many draws the next chunk takes: the initial noise, which `draw` returns, and later ones."""
+
+    def redraw(self, history: History, generator: Generator) -> Tensor:
+        """One later draw of the next chunk, ``[1, C, F, h, w]``."""
 
 
 @runtime_checkable
@@ -203,6 +216,21 @@ class Adapter(Protocol):
 
 
 @runtime_checkable
+class HasOwnCall(Protocol):
+    """An adapter of pipelines whose own call makes the video of a session without a search. Optional.
+
+    Without a search, calls that sessions cannot carry to the last bit (a batch, a callback that may change anything)
+    then go to the pipeline itself.
+    """
+
+    def own_call(self, pipe: Any, call: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments for the pipeline's own call: `call`, over the adapter's defaults.
+
+        Raises `UnsupportedPipelineError` for a pipeline of another family.
+        """
+
+
+@runtime_checkable
 class HasOutline(Protocol):
     """An adapter that can also give the forwards of a call. Optional: `streamt1 recipes validate` uses it."""
 
@@ -221,6 +249,17 @@ class HasFootprint(Protocol):
         """The bytes of a call on that folder or hub id, None where its files are not on this machine. Loads no weights.
 
         Raises `InputError` for a length it cannot make.
+        """
+
+
+@runtime_checkable
+class HasCheck(Protocol):
+    """An adapter that can also check a call before its model is loaded. Optional, like `HasOutline`."""
+
+    def check(self, model: str, call: Mapping[str, Any]) -> None:
+        """Raise `InputError` for a call on that folder or hub id that `open` would refuse. Loads no weights.
+
+        What files on this machine do not show is not checked. `call` may lack the prompt.
         """
 
 

@@ -25,7 +25,7 @@ def chunk_noise(session: Session, history: History, generator: Generator) -> Ten
     first = session.draw(history, generator)
     if not isinstance(session, HasDraws):
         return first
-    others = [session.draw(history, generator) for _ in range(session.draws(history) - 1)]
+    others = [session.redraw(history, generator) for _ in range(session.draws(history) - 1)]
     return torch.stack([first, *others], 1)
 
 

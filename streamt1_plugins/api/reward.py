@@ -110,6 +110,9 @@ class Reward(ABC):
     def load(self, device: str) -> None:  # noqa: B027  (most weight-free rewards have nothing to load)
         """Bring weights to `device`; called before the first `score` and again after `offload` or `unload`."""
 
+    def check_prompt(self, prompt: str) -> None:  # noqa: B027  (most rewards read any prompt)
+        """Raise `InputError` for a prompt it cannot read. Called before anything is generated, and without `load`."""
+
     @abstractmethod
     def score(self, inp: RewardInput) -> RewardOutput:
         """Scores of N candidates; they must not depend on which candidates share the batch."""

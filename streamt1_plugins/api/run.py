@@ -8,9 +8,10 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from streamt1_plugins.api.types import Chunk
+from streamt1_plugins.errors import PluginError, described
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from streamt1_plugins.api.adapter import Session
     from streamt1_plugins.api.candidate import Beam
@@ -74,6 +75,14 @@ class Run:
     call: Mapping[str, Any] = field(default_factory=dict)
     device: str = "cpu"
     stop: bool = False
+    released: Callable[[], None] = field(default=lambda: None, repr=False)
+
+    def close(self) -> None:
+        """Close the session and let the next call use the pipeline; a second call does nothing."""
+        try:
+            self.session.close()
+        finally:
+            self.released()
 
     @property
     def is_plain(self) -> bool:
@@ -92,5 +101,7 @@ class Run:
         try:
             with self.cost.timing(stage):
                 yield
+        except StopIteration as error:  # it would end the search's generators instead of the run
+            raise PluginError(f"The adapter's session failed in {stage}: {described(error)}") from None
         finally:
             self.cost.forwards += self.session.forwards - before

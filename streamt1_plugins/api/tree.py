@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter
 
 from streamt1_plugins.api.types import Node
+from streamt1_plugins.text.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -34,6 +35,7 @@ class Tree:
 
     def note(self, text: str) -> None:
         """Record a remark about the run once."""
+        text = printable(text)
         if text not in self.notes:
             self.notes.append(text)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping  # at run time: pydantic reads the fields of a node
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PlainSerializer, WrapSerializer
@@ -113,7 +112,7 @@ class Node:
     parent: str | None
     seed: int
     propagated: bool = False
-    readings: Readings = field(default_factory=lambda: MappingProxyType({}))
+    readings: Readings = field(default_factory=dict)
     short: Number = float("nan")
     long: Number = float("nan")
     score: Number = float("nan")

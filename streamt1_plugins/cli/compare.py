@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streamt1_plugins.cli.base import takes
-from streamt1_plugins.cli.batch import read_prompts
-from streamt1_plugins.errors import InputError
+from streamt1_plugins.cli.base import SOME_FAILED, Trust, complain, echo, takes
+from streamt1_plugins.cli.batch import report_problems
+from streamt1_plugins.config.overrides import refuse_double
+from streamt1_plugins.config.prompt_file import prompt_lines
+from streamt1_plugins.errors import InputError, StreamT1Error
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from streamt1_plugins.compare.comparison import Comparison
     from streamt1_plugins.compare.run import Pipelines
@@ -46,6 +48,7 @@ class CompareOptions:
         list[str] | None, typer.Option("--override", "-o", metavar="KEY=VALUE", help="Change this key in every recipe.")
     ] = None
     num_frames: Annotated[int | None, typer.Option(help="Frames per video. Default: the adapter's.")] = None
+    device: Annotated[str | None, typer.Option(help="Where to run. Default: cuda where there is one, else cpu.")] = None
     match: Annotated[
         Match | None, typer.Option(help="Widen the recipes that search towards the forwards of the most expensive one.")
     ] = None
@@ -55,6 +58,7 @@ class CompareOptions:
     shard: Annotated[
         str, typer.Option(help="I/N: only every N-th prompt, starting at I, to share the work of N processes.")
     ] = "0/1"
+    trust: Trust = False
     circular: Annotated[bool, typer.Option("--circular", help="Allow a judge that a recipe selects on.")] = False
 
 
@@ -66,35 +70,53 @@ def compare(options: CompareOptions) -> None:
     from streamt1_plugins.compare.comparison import Comparison
 
     quiet_libraries()
-    pipelines, prompts = run.Pipelines(options.model), read_prompts(options.prompts)
-    own_prompts = _shard(prompts, options.shard)
+    pipelines = run.Pipelines(options.model, options.device)
     comparison = Comparison(
         recipes=_recipes(options),
-        prompts=prompts,
+        prompts=[line.text for line in prompt_lines(options.prompts)],
         seeds=range(options.seeds),
         judge=options.judge,
         model=options.model,
         call={} if options.num_frames is None else {"num_frames": options.num_frames},
         allow_circular=options.circular,
+        device=pipelines.device,
     )
-    comparison = replace(comparison, recipes=_sized(options, comparison, pipelines), prompts=own_prompts)
+    run.circular_recipes(comparison)
+    lines = prompt_lines(options.prompts, run.checker(comparison))
+    report_problems(options.prompts, lines)
+    prompts = list(dict.fromkeys(line.text for line in lines if not line.problem))
+    comparison = replace(comparison, prompts=prompts)
+    comparison = replace(
+        comparison, recipes=_sized(options, comparison, pipelines), prompts=_shard(prompts, options.shard)
+    )
     wanted = len(run.missing(comparison, options.out))
     progress.print_plan(comparison, wanted)
+    failed = [line for line in lines if line.problem]
     with stoppable():
-        progress.show(run.run(comparison, options.out, pipelines), wanted)
+        progress.show(run.run(comparison, options.out, pipelines, failed=_reporting(failed)), wanted)
     if rows := run.read(options.out):
         found = table.summary(rows)
         notes = [MATCHED] if options.match else []
         _write(options.out, found, page.render(rows, options.out, options.judge, notes))
+    if failed:
+        raise typer.Exit(SOME_FAILED)
+
+
+def _reporting(failed: list[Any]) -> Callable[[tuple[str, str, int], StreamT1Error], None]:
+    """A function that prints a video that was not made, and adds it to `failed`."""
+
+    def report(video: tuple[str, str, int], error: StreamT1Error) -> None:
+        label, prompt, seed = video
+        complain(f"{label}, seed {seed}, prompt {prompt!r}: {error}")
+        failed.append(video)
+
+    return report
 
 
 def _sized(options: CompareOptions, comparison: Comparison, pipelines: Pipelines) -> Mapping[str, Recipe]:
-    """The recipes at the widths of the options. These and the judge are checked before anything is generated."""
-    from streamt1_plugins.compare import forwards, progress, run, widths
+    """The recipes at the widths of the options."""
+    from streamt1_plugins.compare import forwards, progress, widths
 
-    if options.match and options.candidates is not None:
-        raise InputError("--match and --candidates both set the widths of the recipes: use one of the two.")
-    run.circular_recipes(comparison)
     if options.candidates is not None:
         return widths.at_widths(comparison.recipes, _numbers(options.candidates))
     if options.match:
@@ -112,9 +134,9 @@ def _write(out: Path, found: Mapping[str, Any], html: str) -> None:
     for name, text in files.items():
         with writing(f"{out / name} cannot be written"):
             write_atomically(out / name, text)
-    typer.echo(tables)
-    typer.echo(f"page    {out / page.PAGE}")
-    typer.echo(f"folder  {out}  ({run.RESULTS}, summary.json, summary.md)")
+    echo(tables)
+    echo(f"page    {out / page.PAGE}")
+    echo(f"folder  {out}  ({run.RESULTS}, summary.json, summary.md)")
 
 
 def _numbers(text: str) -> list[int]:
@@ -129,12 +151,19 @@ def _numbers(text: str) -> list[int]:
 
 def _recipes(options: CompareOptions) -> Mapping[str, Recipe]:
     from streamt1_plugins.config.load import load
+    from streamt1_plugins.plugins.acting import agreed
 
+    if options.match and options.candidates is not None:
+        raise InputError("--match and --candidates both set the widths of the recipes: use one of the two.")
+    if any(each.partition("=")[0].strip() == "seed" for each in options.override or ()):
+        raise InputError("A comparison runs the seeds 0, 1, ... of --seeds: leave out -o seed=...")
     labels = [Path(name).stem for name in options.recipes]
     for label in labels:
         if labels.count(label) > 1:
             raise InputError(f"Two of the recipes are called {label!r}: list it once, or rename one of the files.")
-    return {label: load(name, options.override or ()) for label, name in zip(labels, options.recipes, strict=True)}
+    refuse_double(options.override or (), model=options.model)
+    loaded = (load(name, options.override or ()) for name in options.recipes)
+    return {label: agreed(recipe, options.trust) for label, recipe in zip(labels, loaded, strict=True)}
 
 
 def _shard(prompts: Sequence[str], shard: str) -> Sequence[str]:

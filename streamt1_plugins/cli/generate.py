@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from pathlib import Path
@@ -9,19 +11,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streamt1_plugins.cli.base import debug_everywhere, takes
-from streamt1_plugins.cli.batch import Batch, read_prompts, words_of
-from streamt1_plugins.cli.launched import as_one_process, check_processes, device_here
-from streamt1_plugins.cli.running import console_of, kept, loading, move, show_result, stoppable
+from streamt1_plugins.cli.base import SOME_FAILED, Trust, debug_everywhere, takes
+from streamt1_plugins.cli.batch import NAME_LENGTH, Batch, report_problems, words_of
+from streamt1_plugins.cli.launched import as_one_process, check_processes
+from streamt1_plugins.cli.running import check_usable, console_of, kept, loading, show_result, stoppable
+from streamt1_plugins.config.overrides import refuse_double
+from streamt1_plugins.config.prompt_file import prompt_lines
 from streamt1_plugins.errors import InputError, OutputError
-from streamt1_plugins.search.distributed.launch import is_launched, join
+from streamt1_plugins.runs.files import check_writable, new_folder
+from streamt1_plugins.search.distributed.launch import join
 
 if TYPE_CHECKING:
     from streamt1_plugins.config.schema import Recipe
     from streamt1_plugins.pipeline import StreamPipeline
+    from streamt1_plugins.plugins.check import Checked
     from streamt1_plugins.search.distributed.world import World
-
-NAME_LENGTH = 80
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,7 @@ class GenerateOptions:
     wandb: Annotated[
         str | None, typer.Option(metavar="PROJECT", help="Log to Weights & Biases too; works offline.")
     ] = None
+    trust: Trust = False
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the path of the video.")] = False
     json: Annotated[bool, typer.Option("--json", help="Print only the summary, as JSON.")] = False
     debug: Annotated[
@@ -72,77 +77,122 @@ class GenerateOptions:
 @takes(GenerateOptions)
 def generate(options: GenerateOptions) -> None:
     """Generate a video for PROMPT: search it chunk by chunk with the recipe, and keep everything in a run folder."""
+    failed = 0
     with as_one_process(options.device) as world:
         check_processes(options.processes)
         if options.resume is not None:
             _resume(options, options.resume)
         elif options.prompts is not None:
-            _all(options, options.prompts, world)
+            failed = _all(options, options.prompts, world)
         else:
             _one(options)
+    if failed and (world is None or world.rank == 0):  # a launcher stops the others when one process fails
+        raise typer.Exit(SOME_FAILED)
 
 
 def _one(options: GenerateOptions) -> None:
+    if not options.prompt.strip():
+        raise InputError("The prompt is empty: describe what the video should show.")
     recipe = _recipe(options)
     workers = join(recipe.parallel, options.device).workers
     # Only the first process writes; for the others the folder may exist by now.
     out: Path = workers.all_gather(run_folder(options.out, options.prompt) if workers.rank == 0 else None)[0] or Path()
-    pipe = _loaded(options, _observed(recipe, options.wandb, out), out)
-    pipe.workers = workers
-    with kept(pipe, out):
-        pipe(options.prompt, **options.call())
+    recipe = _observed(recipe, out)
+    with ExitStack() as stack:
+        if options.out is None:
+            stack.callback(_remove_empty, out)
+        _checked(options, recipe, out).prompt(options.prompt, options.call())
+        pipe = _loaded(options, recipe, out)
+        pipe.workers = workers
+        with kept(pipe, out):
+            pipe(options.prompt, **options.call())
     if workers.rank == 0:
         show_result(options, pipe, out)
+        check_usable(pipe, out)
 
 
-def _all(options: GenerateOptions, prompts: Path, world: World | None) -> None:
-    """Every prompt of a file, over all processes."""
+def _all(options: GenerateOptions, file: Path, world: World | None) -> int:
+    """Every prompt of a file, over all processes. Returns how many have no video, as `Batch.run`."""
     if options.prompt or options.out is None:
         raise InputError("--prompts FILE takes the place of PROMPT, and needs --out FOLDER for the run folders.")
-    found = read_prompts(prompts)
-    recipe = _recipe(replace(options, prompt=found[0]))
+    if options.json:
+        raise InputError("--json prints the summary of one run: leave it out, each run folder has a summary.json.")
+    from streamt1_plugins.plugins.build import refuse_single_places
+
+    recipe = _recipe(options)
     group = join(recipe.parallel, options.device, many_prompts=True)
-    pipe = _loaded(replace(options, quiet=True), _observed(recipe, options.wandb, options.out), options.out)
+    recipe = _observed(recipe, options.out, every_process=True)
+    check_writable(options.out)
+    checked = _checked(options, recipe, options.out)
+    refuse_single_places(checked.added, "--prompts makes several")
+    found = prompt_lines(file, lambda prompt: checked.prompt(prompt, options.call()))
+    if world is None or world.rank == 0:
+        report_problems(file, found)
+    pipe = _loaded(replace(options, quiet=True), recipe, options.out)
     pipe.workers = group.workers
     with stoppable():
-        Batch(pipe, found, options.out, options.call(), group, world).run()
+        return Batch(pipe, file, found, options.out, options.call(), group, world, options.quiet).run()
 
 
 def _recipe(options: GenerateOptions) -> Recipe:
     """The recipe of a new run. Mistakes in it are found before anything heavy is imported."""
     from streamt1_plugins.config import load as recipes
+    from streamt1_plugins.plugins.acting import agreed
 
-    if not options.prompt.strip():
-        raise InputError("The prompt is empty: describe what the video should show.")
-    seed = [] if options.seed is None else [f"seed={options.seed}"]
-    return recipes.load(options.recipe, [*(options.override or ()), *seed])
+    given = list(options.override or ())
+    refuse_double(given, model=options.model, adapter=options.adapter, seed=options.seed)
+    if options.seed is not None:
+        given.append(f"seed={options.seed}")
+    if options.wandb is not None:
+        given.append(f"observers.wandb.project={json.dumps(options.wandb, ensure_ascii=False)}")
+    unused = () if options.model is None else ("model",)
+    recipe = agreed(recipes.load(options.recipe, given), options.trust, unused=unused)
+    # Written out, also the default one: a command line has no `torch.manual_seed` to follow.
+    return recipe.model_copy(update={"seed": recipe.seed})
+
+
+def _checked(options: GenerateOptions, recipe: Recipe, out: Path) -> Checked:
+    """All checks that need no model: the recipe, the options of the observers, the length."""
+    from streamt1_plugins.plugins.check import Checked
+    from streamt1_plugins.plugins.resolve import resolve
+    from streamt1_plugins.runs.observers.record import recorders
+
+    checked = Checked.of(resolve(recipe, options.model, adapter=options.adapter), recorders(out, recipe.observers))
+    checked.call(options.call())
+    return checked
 
 
 def run_folder(out: Path | None, prompt: str) -> Path:
     """The folder of a run: `out`, which has to be new or empty, or else a new name under runs/."""
-    from streamt1_plugins.runs.files import check_writable
+    if out is None:  # made at once: another run may start in the same second
+        return new_folder(Path("runs"), "-".join([f"{datetime.now():%Y%m%d-%H%M%S}", *words_of(prompt)])[:NAME_LENGTH])
+    check_writable(out)
+    if out.is_dir() and any(out.iterdir()):
+        raise OutputError(f"The folder {out} is not empty. Choose another one with --out, or empty it first.")
+    return out
 
-    folder = out or _new_name(Path("runs"), prompt)
-    check_writable(folder)
-    if folder.is_dir() and any(folder.iterdir()):
-        raise OutputError(f"The folder {folder} is not empty. Choose another one with --out, or empty it first.")
-    return folder
 
-
-def _new_name(parent: Path, prompt: str) -> Path:
-    name = "-".join([f"{datetime.now():%Y%m%d-%H%M%S}", *words_of(prompt)])[:NAME_LENGTH]
-    names = (name, *(f"{name}-{number}" for number in range(2, 1000)))
-    return next(parent / each for each in names if not (parent / each).exists())
+def _remove_empty(out: Path) -> None:
+    """Remove the folder of a run that did not even start, and the one around it where that is empty then."""
+    with suppress(OSError):  # it is not empty, or was not made
+        out.rmdir()
+        out.parent.rmdir()
 
 
 def _loaded(options: GenerateOptions, recipe: Recipe, out: Path) -> StreamPipeline:
     import streamt1_plugins
+    from streamt1_plugins.runs.observers.record import recorders
 
-    observers = {**streamt1_plugins.record_to(out), **console_of(options)}
+    observers = {**recorders(out, recipe.observers), **console_of(options)}
     with loading(options):
-        pipe = streamt1_plugins.load(options.model, recipe, adapter=options.adapter, observers=observers)
-        move(pipe, options.device or device_here())
-    return pipe
+        return streamt1_plugins.load(
+            options.model,
+            recipe,
+            adapter=options.adapter,
+            device=options.device,
+            observers=observers,
+            trust=options.trust,
+        )
 
 
 def _resume(options: GenerateOptions, folder: Path) -> None:
@@ -154,26 +204,30 @@ def _resume(options: GenerateOptions, folder: Path) -> None:
     from streamt1_plugins.resuming import open_interrupted
 
     with loading(options):
-        device = options.device or (device_here() if is_launched() else None)
-        pipe = open_interrupted(folder, device=device, observers=console_of(options))
+        pipe = open_interrupted(folder, device=options.device, observers=console_of(options), trust=options.trust)
     pipe.workers = join(pipe.recipe.parallel, options.device).workers
     with kept(pipe, folder):
         pipe.complete(pipe.last_run)
     if pipe.workers.rank == 0:
         show_result(options, pipe, folder)
+        check_usable(pipe, folder)
 
 
-def _observed(recipe: Recipe, project: str | None, out: Path) -> Recipe:
-    """The recipe with the observer wandb, if it or --wandb names a project; wandb shows what the run folder holds."""
+def _observed(recipe: Recipe, out: Path, *, every_process: bool = False) -> Recipe:
+    """The recipe; where it has the observer wandb, that shows what the run folder holds.
+
+    every_process: each process makes videos of its own.
+    """
     wandb = recipe.observers.get("wandb")
-    if wandb is None and project is None:
+    if wandb is None:
         return recipe
-    options = {"folder": str(out), **(wandb or {}), **({"project": project} if project else {})}
-    return recipe.model_copy(update={"observers": {**recipe.observers, "wandb": options}})
+    own = {"every_process": True} if every_process else {}
+    observers = {**recipe.observers, "wandb": {"folder": str(out), **wandb, **own}}
+    return recipe.model_copy(update={"observers": observers})
 
 
 _NEW_RUNS_ONLY = {
     field.name: field.default
     for field in fields(GenerateOptions)
-    if field.name not in {"prompt", "device", "resume", "processes", "quiet", "json", "debug"}
+    if field.name not in {"prompt", "device", "resume", "processes", "trust", "quiet", "json", "debug"}
 }

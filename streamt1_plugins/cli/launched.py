@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from streamt1_plugins.cli.base import USER_ERROR
+from streamt1_plugins.cli.base import USER_ERROR, for_the_command
 from streamt1_plugins.errors import InputError, StreamT1Error
 from streamt1_plugins.search.distributed.launch import is_launched
 
@@ -41,21 +41,16 @@ def as_one_process(device: str | None) -> Iterator[World | None]:
     from streamt1_plugins.search.distributed.world import world
 
     here = world(device)
+    if here.device.startswith("cuda"):
+        import torch
+
+        torch.cuda.set_device(here.device)  # for rewards and libraries that use the current one
+    for_the_command(here.ended_by_signals())
     try:
         with here.fail_together():
             yield here
+            here.finish()
     except StreamT1Error as error:
         if not here.reports(error):
             raise typer.Exit(USER_ERROR) from error
         raise here.located(error) from error
-
-
-def device_here() -> str:
-    """The device of this process: the GPU that the launcher gave it, else `cuda` if there is one, else `cpu`."""
-    from streamt1_plugins.cli.running import best_device
-
-    if not is_launched():
-        return best_device()
-    from streamt1_plugins.search.distributed.world import world
-
-    return world(None).device

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import traceback
+from contextlib import ExitStack
 from typing import Annotated, Any
 
 import typer
 
 from streamt1_plugins import __version__
 from streamt1_plugins.cli import recipes
-from streamt1_plugins.cli.base import ErrorGroup
+from streamt1_plugins.cli.base import ErrorGroup, echo
 from streamt1_plugins.cli.compare import compare
 from streamt1_plugins.cli.generate import generate
 from streamt1_plugins.cli.new_reward import new_reward
@@ -16,7 +19,7 @@ from streamt1_plugins.cli.plugins import plugins
 from streamt1_plugins.cli.replay import replay
 from streamt1_plugins.cli.report import report
 from streamt1_plugins.cli.serve_reward import serve_reward
-from streamt1_plugins.errors import foreign_code
+from streamt1_plugins.errors import guess
 
 EXAMPLES = """Examples:
 
@@ -30,6 +33,8 @@ streamt1 --plugin my_rewards.py generate "two squares" -o rewards.long.warmth.we
 
 class PluginGroup(ErrorGroup):
     """The commands of this package and, behind them, those of plugins, which are loaded when they are needed."""
+
+    _is_complete = False
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help, once all commands are known: a plugin that does not load leaves no half of it."""
@@ -47,14 +52,23 @@ class PluginGroup(ErrorGroup):
             self._add_commands_of_plugins()
         return super().get_command(ctx, cmd_name)
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that was named. Where there is none, the error has the plugins that did not load."""
+        if self.get_command(ctx, args[0]) is None:
+            from streamt1_plugins.plugins.discovery import discovery
+            from streamt1_plugins.plugins.registry import hint
+
+            if broken := hint(discovery().broken):
+                ctx.fail(f"No such command {args[0]!r}.{guess(args[0], self.commands)}{broken}")
+        return super().resolve_command(ctx, args)
+
     def _add_commands_of_plugins(self) -> None:
+        from streamt1_plugins.cli.plugin_commands import plugin_commands
         from streamt1_plugins.plugins.discovery import discovery
 
-        added = typer.Typer()
-        with foreign_code("A plugin's commands"):
-            discovery().add_commands(added)
-        for name, command in typer.main.get_group(added).commands.items():
-            self.commands.setdefault(name, command)
+        if not self._is_complete:
+            self._is_complete = True
+            self.commands.update(plugin_commands(discovery(), set(self.commands)))
 
 
 app = typer.Typer(
@@ -76,7 +90,7 @@ app.add_typer(recipes.app, name="recipes")
 
 def _show_version(value: bool) -> None:
     if value:
-        typer.echo(__version__)
+        echo(__version__)
         raise typer.Exit
 
 
@@ -84,11 +98,19 @@ def _load_plugins(sources: list[str]) -> list[str]:
     """Load the named plugins here, and in the processes that this one starts."""
     if sources:
         from streamt1_plugins.plugins.discovery import discovery
-        from streamt1_plugins.plugins.named import add_names, named
+        from streamt1_plugins.plugins.named import add_names
 
+        discovery().add_named(sources)
         add_names(sources)
-        discovery().add_named(named())
     return sources
+
+
+def _be_strict(value: bool) -> None:
+    """Set strict mode here, and in the processes that this one starts."""
+    if value:
+        from streamt1_plugins.plugins.discovery import STRICT
+
+        os.environ[STRICT] = "1"
 
 
 @app.callback()
@@ -104,6 +126,12 @@ def streamt1(
             show_default=False,
         ),
     ] = None,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict", help="End with an error where a plugin is broken.", callback=_be_strict, is_eager=True
+        ),
+    ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version and exit.", callback=_show_version, is_eager=True)
@@ -114,4 +142,13 @@ def streamt1(
 
 def main() -> None:
     """Run the command line."""
-    app()
+    with ExitStack() as stack:
+        stack.push(_print_plainly)
+        app()
+
+
+def _print_plainly(kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+    """End with the traceback of an error that no command expects; its message may come from elsewhere."""
+    if isinstance(error, Exception):
+        echo("".join(traceback.format_exception(error)), err=True, nl=False)
+        raise SystemExit(1)

@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from streamt1_plugins.cli.base import echo
+from streamt1_plugins.config.user_files import user_path
 from streamt1_plugins.errors import InputError
 
 TEMPLATES = Path(__file__).parent / "templates" / "reward"
@@ -22,12 +24,12 @@ def new_reward(
 ) -> None:
     """Write a package with a reward, its entry point, tests and a README."""
     _check(name)
-    folder = folder or Path(f"streamt1-{name}")
+    folder = user_path(folder or f"streamt1-{name}")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} is not empty. Choose another folder: streamt1 new-reward {name} DIR.")
     for path in write(name, folder):
-        typer.echo(path)
-    typer.echo(f"\nNext: pip install -e {folder}[test], then pytest in {folder}.")
+        echo(path)
+    echo(f"\nNext: pip install -e {folder}[test], then pytest in {folder}.")
 
 
 def write(name: str, folder: Path) -> list[Path]:

@@ -3,36 +3,40 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Table as Grid
 
-from streamt1_plugins.cli.base import terminal
-from streamt1_plugins.errors import PluginError
+from streamt1_plugins.cli.base import echo, terminal
+from streamt1_plugins.errors import PluginError, foreign_code, shown
+from streamt1_plugins.text.printable import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from streamt1_plugins.api.adapter import Capabilities
     from streamt1_plugins.plugins.discovery import Discovery
-    from streamt1_plugins.plugins.registry import Entry
+    from streamt1_plugins.plugins.registry import Entry, Table
 
 
 def plugins(
+    ctx: typer.Context,
     as_json: Annotated[bool, typer.Option("--json", help="Print the same as JSON.")] = False,
     details: Annotated[bool, typer.Option("--details", help="Add what rewards declare; imports them.")] = False,
 ) -> None:
-    """List the plugins and what they offer: adapters, rewards, policies, observers."""
+    """List the plugins and what they offer: adapters, rewards, policies, observers. Broken ones have the reason."""
     from streamt1_plugins.plugins.discovery import discovery
 
+    root: Any = ctx.find_root()
+    root.command.list_commands(root)  # what plugins add can be broken, too
     found = offers(discovery())
     if details:
-        rewards = discovery().rewards
-        found["rewards"] = [row | declared(rewards[row["name"]]) for row in found["rewards"]]
+        found["rewards"] = [row | declared(discovery().rewards, row["name"]) for row in found["rewards"]]
     if as_json:
-        typer.echo(json.dumps(found, indent=2))
+        echo(json.dumps(found, indent=2, default=shown))
         return
     console = terminal()
     for title, rows in found.items():
@@ -46,6 +50,13 @@ def offers(found: Discovery) -> dict[str, list[dict[str, Any]]]:
     """Everything the plugins registered, as plain data."""
     return {
         "plugins": [{"name": name, "origin": origin} for name, origin in found.plugins.items()],
+        "broken": [asdict(each) for each in found.broken],
+        "conflicts": [
+            {"kind": table.kind, "name": name, "offered by": [f"{each.origin} ({each.path})" for each in rivals]}
+            for table in found.tables
+            for name, rivals in table.contested.items()
+        ],
+        "changes at import": [{"name": name, "put back": changed} for name, changed in found.changed.items()],
         "adapters": [
             {
                 "name": entry.name,
@@ -61,6 +72,12 @@ def offers(found: Discovery) -> dict[str, list[dict[str, Any]]]:
             {"adapter": entry.name, **capabilities(entry.capabilities)}
             for entry in found.adapters.values()
             if entry.capabilities
+        ],
+        "refusals": [
+            {"adapter": entry.name, "feature": feature.replace("_", " "), "reason": reason}
+            for entry in found.adapters.values()
+            if entry.capabilities
+            for feature, reason in entry.capabilities.refusals.items()
         ],
         "rewards": [
             {"name": entry.name, "origin": entry.origin, "extra": entry.extra, "target": entry.path}
@@ -86,20 +103,21 @@ def capabilities(declared: Capabilities) -> dict[str, Any]:
     }
 
 
-def declared(entry: Entry) -> dict[str, Any]:
-    """What a reward's class declares, or the reason why it cannot be imported."""
+def declared(rewards: Table[Entry], name: str) -> dict[str, Any]:
+    """What a reward's class declares, or the reason why it cannot be read."""
     from streamt1_plugins.api.reward import DECLARED
 
     try:
-        kind = entry.load()
+        kind = rewards[name].load()
+        with foreign_code(f"Reading the declarations of {name!r}"):
+            return {key: getattr(kind, key, None) for key in DECLARED} | {"problem": None}
     except PluginError as error:
         return dict.fromkeys(DECLARED) | {"problem": str(error)}
-    return {name: getattr(kind, name, None) for name in DECLARED} | {"problem": None}
 
 
-def _table(rows: Sequence[dict[str, Any]]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    columns = [name for name in rows[0] if any(row[name] for row in rows)]  # none that is empty in all rows
+def _table(rows: Sequence[dict[str, Any]]) -> Grid:
+    table = Grid(box=None, pad_edge=False, header_style="dim")
+    columns = [name for name in rows[0] if any(_cell(row[name]) for row in rows)]  # none that is empty in all rows
     for name in columns:
         table.add_column(name)
     for row in rows:
@@ -111,5 +129,5 @@ def _cell(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else ""
     if isinstance(value, list | tuple):
-        return escape(", ".join(value))
-    return "" if value is None else escape(str(value))
+        value = ", ".join(map(str, value))
+    return "" if value is None else escape(one_line(value if isinstance(value, str) else shown(value)))

@@ -9,8 +9,10 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from streamt1_plugins.cli.base import USER_ERROR, complain, terminal
-from streamt1_plugins.errors import OutputError, StreamT1Error, foreign_code
+from streamt1_plugins.cli.base import USER_ERROR, complain, echo, terminal
+from streamt1_plugins.config.user_files import user_path
+from streamt1_plugins.errors import InputError, OutputError, StreamT1Error, foreign_code
+from streamt1_plugins.text.printable import one_line
 
 if TYPE_CHECKING:
     from streamt1_plugins.config.schema import Recipe
@@ -27,7 +29,7 @@ def list_recipes() -> None:
 
     table = Table(box=None, pad_edge=False, show_header=False)
     for name, path in sorted(recipes.names().items()):
-        table.add_row(f"[bold]{name}[/bold]", escape(_line(path)))
+        table.add_row(f"[bold]{escape(name)}[/bold]", escape(one_line(_line(path))))
     terminal().print(table)
 
 
@@ -39,8 +41,8 @@ def show(
     """Print a recipe as YAML."""
     from streamt1_plugins.config import load as recipes
 
-    text = _resolved(recipe).to_yaml() if resolved else recipes.find(recipe).read_text(encoding="utf-8")
-    typer.echo(text, nl=False)
+    text = _resolved(recipe).to_yaml() if resolved else recipes.read(recipes.find(recipe))
+    echo(text, nl=False)
 
 
 @app.command()
@@ -52,11 +54,12 @@ def copy(
     """Copy a recipe to a file, to change it."""
     from streamt1_plugins.config import load as recipes
 
-    text = recipes.find(recipe).read_text(encoding="utf-8")
+    text = recipes.read(recipes.find(recipe))
+    file = user_path(file)
     if file.exists() and not force:
         raise OutputError(f"{file} exists. Overwrite it with --force.")
     _write(file, text)
-    typer.echo(f"{file}  (run it with: streamt1 generate PROMPT --recipe {file})")
+    echo(f"{file}  (run it with: streamt1 generate PROMPT --recipe {file})")
 
 
 @app.command()
@@ -65,18 +68,22 @@ def validate(
         list[str], typer.Argument(metavar="NAME|FILE...", help="Shipped recipes or YAML files.", show_default=False)
     ],
     num_frames: Annotated[int | None, typer.Option(help="Frames of the video. Default: the adapter's.")] = None,
+    prompts: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Check the prompts of this file too, one per line.")
+    ] = None,
 ) -> None:
     """Check recipes, every key, name and option, and print the cost and the memory of a video. Loads no weights."""
     bad = 0
     for recipe in recipes:
         try:
             resolved = _resolved(recipe)
-            cost = f"{_cost(resolved, num_frames)}\n       {_memory(resolved, num_frames)}"
+            _check_calls(resolved, num_frames, prompts)
+            lines = [_cost(resolved, num_frames), _memory(resolved, num_frames), *_waiting(resolved)]
         except StreamT1Error as error:
             bad += 1
             complain(f"{recipe}: {error}")
         else:
-            typer.echo(f"OK     {recipe}\n       {cost}")
+            echo("\n       ".join([f"OK     {recipe}", *lines]))
     if bad:
         raise typer.Exit(USER_ERROR)
 
@@ -89,25 +96,25 @@ def schema(
     from streamt1_plugins.config import json_schema
 
     if file is None:
-        typer.echo(json_schema.text(), nl=False)
+        echo(json_schema.text(), nl=False)
     else:
-        _write(file, json_schema.text())
-        typer.echo(file)
+        _write(user_path(file), json_schema.text())
+        echo(file)
 
 
 @app.command()
 def diff(recipe: Name, other: Name) -> None:
     """Show the keys in which two recipes differ, with every default written out."""
-    from streamt1_plugins.config.load import flat
+    from streamt1_plugins.config.merge import flat
 
     first, second = (flat(_resolved(each).model_dump(mode="json")) for each in (recipe, other))
     keys = [key for key in {**first, **second} if key != "description" and first.get(key) != second.get(key)]
     if not keys:
-        typer.echo("No difference.")
+        echo("No difference.")
         return
     table = Table("key", escape(recipe), escape(other), box=None, pad_edge=False, header_style="dim")
     for key in keys:
-        table.add_row(key, *(escape(str(each[key])) if key in each else "-" for each in (first, second)))
+        table.add_row(escape(key), *(escape(one_line(each[key])) if key in each else "-" for each in (first, second)))
     terminal().print(table)
 
 
@@ -116,6 +123,13 @@ def _write(file: Path, text: str) -> None:
 
     with writing(f"{file} cannot be written"):
         write_atomically(file, text)
+
+
+def _waiting(recipe: Recipe) -> list[str]:
+    """What the recipe names that acts only with --trust."""
+    from streamt1_plugins.plugins.acting import waiting
+
+    return [f"needs --trust: {act}" for act in waiting(recipe)]
 
 
 def _cost(recipe: Recipe, num_frames: int | None) -> str:
@@ -151,8 +165,27 @@ def _resolved(name: str) -> Recipe:
 
     recipe = resolve(name)
     build.rewards(recipe)
-    build.observers(recipe)
+    build.observers(recipe, _recording(recipe))
     return recipe
+
+
+def _recording(recipe: Recipe) -> dict[str, object]:
+    """The observers that `generate` adds."""
+    from streamt1_plugins.runs.observers.record import recorders
+
+    return recorders("runs/NAME", recipe.observers)
+
+
+def _check_calls(recipe: Recipe, num_frames: int | None, prompts: Path | None) -> None:
+    """Raise `InputError` for a length, or for prompts of a file, that `generate` would refuse."""
+    from streamt1_plugins.config.prompt_file import prompt_lines
+    from streamt1_plugins.plugins.check import Checked
+
+    checked, call = Checked.of(recipe, _recording(recipe)), {} if num_frames is None else {"num_frames": num_frames}
+    checked.call(call)
+    lines = [] if prompts is None else prompt_lines(user_path(prompts), lambda prompt: checked.prompt(prompt, call))
+    if wrong := [f"line {line.number}: {line.problem}" for line in lines if line.problem]:
+        raise InputError(f"{prompts}: {'; '.join(wrong)}")
 
 
 def _line(path: Path) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from streamt1_plugins.cli.base import takes
+from streamt1_plugins.cli.base import Trust, echo, takes
 from streamt1_plugins.cli.running import VIDEO, console_of, kept, loading, show_result
 from streamt1_plugins.errors import InputError
 
@@ -33,6 +33,7 @@ class ReplayOptions:
         ),
     ] = None
     device: Annotated[str | None, typer.Option(help="Where to run. Default: where the run was made.")] = None
+    trust: Trust = False
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the path of the video.")] = False
     json: Annotated[bool, typer.Option("--json", help="Print only the summary of a new run, as JSON.")] = False
 
@@ -53,14 +54,17 @@ def replay(options: ReplayOptions) -> None:
 
 def _regenerate(options: ReplayOptions, recorded: RecordedRun) -> None:
     from streamt1_plugins.replay import path_to, replayed
+    from streamt1_plugins.runs.files import check_plain
     from streamt1_plugins.runs.observers.video import write_video
 
     end = path_to(recorded, options.node)[-1].id
     out = _folder(options, options.run / f"replay-{end}")
-    with loading(options), replayed(options.run, end, device=options.device) as run:
+    if options.out is None:
+        check_plain(out, folder=True)
+    with loading(options), replayed(options.run, end, device=options.device, trust=options.trust) as run:
         out.mkdir(parents=True, exist_ok=True)
         write_video(chain.from_iterable(run.beams[0].history.frames), out / VIDEO, run.session.fps)
-    typer.echo(str(out / VIDEO))
+    echo(str(out / VIDEO))
 
 
 def _continue(options: ReplayOptions, node: str) -> None:
@@ -68,7 +72,7 @@ def _continue(options: ReplayOptions, node: str) -> None:
 
     out = _folder(options, options.run.with_name(f"{options.run.resolve().name}-{node}"))
     with loading(options):
-        pipe = branch(options.run, node, out, device=options.device, observers=console_of(options))
+        pipe = branch(options.run, node, out, device=options.device, observers=console_of(options), trust=options.trust)
     with kept(pipe, out):
         pipe.complete(pipe.last_run)
     show_result(options, pipe, out)

@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+from streamt1_plugins.cli.base import echo
+from streamt1_plugins.config.user_files import user_path
+
 
 def report(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a recorded run.", show_default=False)],
@@ -16,5 +19,6 @@ def report(
     from streamt1_plugins.runs.files import writing
     from streamt1_plugins.runs.report import write_page
 
+    folder, out = user_path(folder), out and user_path(out)
     with writing(f"The page {out or folder} cannot be written"):
-        typer.echo(str(write_page(folder, out)))
+        echo(str(write_page(folder, out)))

@@ -9,24 +9,44 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
+import os
 import sys
+import time
 from contextlib import closing, contextmanager
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from streamt1_plugins.errors import StreamT1Error, foreign_code
+from streamt1_plugins.evaluation.remote.process import PATIENCE
 from streamt1_plugins.evaluation.remote.wire import offer, shared_token
 from streamt1_plugins.plugins import build
 from streamt1_plugins.plugins.discovery import discovery
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from streamt1_plugins.evaluation.remote.server import RewardServer
 
 
 LOCAL = ("127.0.0.1", 0)  # on any free port
+
+
+@contextmanager
+def loggers_kept(library: str) -> Iterator[None]:
+    """A context for a library that sets up its loggers: level, handlers and propagation come back."""
+    names = [f"{library}.{part}" for part in ("access", "asgi", "error")]
+    before = [
+        (each, each.level, each.propagate, [*each.handlers]) for each in map(logging.getLogger, [library, *names])
+    ]
+    try:
+        yield
+    finally:
+        for log, level, propagate, handlers in before:
+            log.setLevel(level)
+            log.propagate = propagate
+            log.handlers[:] = handlers
 
 
 @contextmanager
@@ -38,16 +58,19 @@ def reward_server(
     max_mb: the largest request; 1024 holds 47 chunks of 12 frames of 480 x 832.
     """
     from streamt1_plugins.evaluation.remote.server import RewardServer  # here: its libraries are optional
+    from streamt1_plugins.process.placement import checked
 
+    checked(device, "device")
     reward = build.instance(discovery().rewards[name], options, "option")
     offered = offer(name, reward, max_mb * 2**20)
-    with closing(RewardServer(address, reward, offered, device, shared_token())) as server:
+    with loggers_kept("uvicorn"), closing(RewardServer(address, reward, offered, device, shared_token())) as server:
         with foreign_code(f"Loading reward {name!r}"):
             reward.load(device)
         try:
             yield server
         finally:
-            reward.unload()
+            with foreign_code(f"Unloading reward {name!r}"):
+                reward.unload()
 
 
 def main() -> int:
@@ -58,9 +81,11 @@ def main() -> int:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--port-file", type=Path, required=True)
     given = parser.parse_args()
+    serving: list[RewardServer] = []
+    Thread(target=_end_with_parent, args=(serving,), daemon=True).start()
     try:
         with reward_server(given.name, given.options, given.device) as server:
-            Thread(target=_end_with_parent, args=(server,), daemon=True).start()
+            serving.append(server)
             part = given.port_file.with_suffix(".part")
             part.write_text(server.url, encoding="utf-8")
             part.replace(given.port_file)
@@ -71,10 +96,22 @@ def main() -> int:
     return 0
 
 
-def _end_with_parent(server: RewardServer) -> None:
-    sys.stdin.buffer.read()
-    server.stop()
+def _end_with_parent(serving: Sequence[RewardServer]) -> None:
+    """Wait until standard input closes. End the server in `serving`, and then the process, whatever it is busy with."""
+    while os.read(sys.stdin.fileno(), 4096):
+        pass
+    for server in serving:
+        server.stop()
+        time.sleep(PATIENCE)  # for the reward to free what it loaded; the process mostly ends meanwhile
+    os._exit(0)
+
+
+def _exit(code: int) -> None:
+    """End the process with `code`, also where the reward has left a thread that would keep it alive."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    _exit(main())

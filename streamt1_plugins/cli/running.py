@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import json
 import signal
-from contextlib import ExitStack, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, Protocol
+import sys
+from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout
+from typing import TYPE_CHECKING, Protocol
 
-import typer
-
-from streamt1_plugins.cli.base import terminal
-from streamt1_plugins.errors import foreign_code, unknown_name
+from streamt1_plugins.cli.base import echo, for_the_command, terminal
+from streamt1_plugins.errors import OutputError, StreamT1Error, foreign_code
+from streamt1_plugins.search.distributed.signals import on_ending
+from streamt1_plugins.text.printable import printable_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from streamt1_plugins.config.schema import PlacementSettings
     from streamt1_plugins.pipeline import StreamPipeline
 
 VIDEO = "video.mp4"
-TERMINATED = 128 + signal.SIGTERM
-ENCODERS = ("text_encoder", "image_encoder")
 
 
 class Output(Protocol):
@@ -44,7 +43,7 @@ def console_of(output: Output) -> dict[str, object]:
 @contextmanager
 def loading(output: Output) -> Iterator[None]:
     """Show that a model is being loaded."""
-    from rich.console import Console
+    from streamt1_plugins.text.terminal import Console
 
     quiet_libraries()
     console = Console(stderr=True)
@@ -55,108 +54,107 @@ def loading(output: Output) -> Iterator[None]:
 
 def quiet_libraries() -> None:
     """Switch off the libraries' bars for loading a folder, which would break into ours; downloads keep theirs."""
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
-
-    diffusers_logging.disable_progress_bar()
-    transformers_logging.disable_progress_bar()
+    for_the_command(_without_bars())
 
 
-def move(pipe: StreamPipeline, device: str) -> None:
-    """Bring a loaded model to a device, as the recipe places it."""
-    if pipe.recipe.placement.offload:
-        move_components(pipe.pipe, pipe.recipe.placement, device)
-    elif device != "cpu":  # where models are loaded
-        with foreign_code(f"Moving the model to {device!r}"):
-            pipe.pipe.to(device)
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    from diffusers.utils import logging as of_diffusers
+    from huggingface_hub import utils as of_downloads
+    from transformers.utils import logging as of_transformers
 
-
-def move_components(pipe: Any, settings: PlacementSettings, device: str) -> None:
-    """Move a loaded pipeline to `device`, with the weights of offloaded components kept in CPU memory.
-
-    Raises `UnknownNameError` for a component the pipeline lacks.
-    """
-    import torch
-
-    modules = {name: part for name, part in pipe.components.items() if isinstance(part, torch.nn.Module)}
-    for name in settings.offload:
-        if name not in modules:
-            raise unknown_name("component of the pipeline", name, modules)
-    for name, module in modules.items():
-        with foreign_code(f"Moving {name} to {device!r}"):
-            if name in settings.offload:
-                _offload(name, module, device)
-            else:
-                module.to(device)
-
-
-def _offload(name: str, module: Any, device: str) -> None:
-    """Move an encoder whole when it runs, which it does once, and each layer of another component when that runs."""
-    import accelerate
-    import torch
-
-    offload = accelerate.cpu_offload_with_hook if name.startswith(ENCODERS) else accelerate.cpu_offload
-    offload(module, torch.device(device))
-
-
-def best_device() -> str:
-    """`cuda` where there is one."""
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    shown = [each for each in (of_diffusers, of_transformers) if each._tqdm_active]
+    hidden = of_downloads.are_progress_bars_disabled()  # type: ignore[attr-defined]
+    downloads = getattr(of_downloads, f"{'disable' if hidden else 'enable'}_progress_bars")
+    for library in shown:
+        library.disable_progress_bar()
+    downloads()  # which transformers switches too
+    try:
+        yield
+    finally:
+        for library in shown:
+            library.enable_progress_bar()
+        downloads()
 
 
 @contextmanager
 def kept(pipe: StreamPipeline, out: Path) -> Iterator[None]:
-    """Where the run ends early, print where its record is: the observers have written it by then."""
+    """Where the run ends early, print where its record is: the observers have written it by then.
+
+    What plugins print meanwhile goes to standard error: standard output is for the result.
+    """
 
     def show_folder() -> None:
         if pipe.run is not None and len(pipe.tree) and pipe.workers.rank == 0:
-            typer.echo(f"What was generated so far is kept in {out}", err=True)
+            echo(f"What was generated so far is kept in {out}", err=True)
 
     with ExitStack() as stack:
         stack.callback(show_folder)
-        with stoppable():
+        ended = foreign_code("The run", passes=(Exception, KeyboardInterrupt))
+        with redirect_stdout(sys.stderr), stoppable(), ended, _resumable(out):
             yield
         stack.pop_all()
 
 
 @contextmanager
-def stoppable() -> Iterator[None]:
-    """Let SIGTERM end a run as Ctrl-C does, so that it is saved before a machine is taken away."""
-
-    def stop(*_: object) -> None:
-        raise SystemExit(TERMINATED)
+def _resumable(out: Path) -> Iterator[None]:
+    """Where the process that records the run is gone, let another one's error have the command that resumes it."""
+    from streamt1_plugins.runs.journal import JOURNAL
 
     try:
-        before = signal.signal(signal.SIGTERM, stop)
-    except ValueError:  # signals belong to the main thread
         yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    except StreamT1Error as error:
+        if getattr(error, "first_has_ended", False) and (out / JOURNAL).exists():
+            error.args = (f"{error}. Resume with: streamt1 generate --resume {out}",)
+        raise
+
+
+def stoppable() -> AbstractContextManager[None]:
+    """Let SIGTERM and SIGHUP end a run as Ctrl-C does, so that it is saved before a machine is taken away."""
+
+    def stop(found: signal.Signals) -> None:
+        raise SystemExit(128 + found)
+
+    return on_ending(stop)
+
+
+def check_usable(pipe: StreamPipeline, out: Path) -> None:
+    """Raise `OutputError` where no chunk of the video is usable. One that is in part is noted, and no error."""
+    path = [pipe.tree.nodes[name] for name in pipe.tree.winner]
+    if path and not any(node.is_valid for node in path):
+        raise OutputError(
+            f"No chunk of this video is usable: {path[0].problem} The record is in {out}. Where the model overflows, "
+            "load it in a wider dtype (-o adapter.dtype=bfloat16 or float32)."
+        )
 
 
 def show_result(output: Output, pipe: StreamPipeline, out: Path) -> None:
     """Print the table, the summary as JSON, or the path alone."""
+    from streamt1_plugins.runs.files import writing
+
+    with writing(f"The run is kept in {out}, but its result could not be printed"):
+        _print_result(output, pipe, out)
+
+
+def _print_result(output: Output, pipe: StreamPipeline, out: Path) -> None:
     from streamt1_plugins.runs.files import to_json
     from streamt1_plugins.runs.observers.console import counted, tree_table
     from streamt1_plugins.runs.observers.folder import RECIPE, SUMMARY, TREE
+    from streamt1_plugins.runs.observers.record import video_file
     from streamt1_plugins.runs.report import PAGE
 
+    video = video_file(out, pipe.recipe.observers)
     found = json.loads((out / SUMMARY).read_text(encoding="utf-8"))
     if output.json:
-        typer.echo(to_json({**found, "out": str(out), "video_file": str(out / VIDEO)}), nl=False)
+        echo(printable_json(to_json({**found, "out": str(out), "video_file": str(video)})), nl=False)
         return
     if output.quiet:
-        typer.echo(str(out / VIDEO))
+        echo(str(video))
         return
     terminal().print(tree_table(pipe.tree))
     candidates, seconds = counted(found["cost"]["candidates"], "candidate"), found["seconds"]["wall"]
-    typer.echo(f"\n{candidates} in {seconds:.1f} s, seed {found['seed']}")
-    typer.echo(f"video   {out / VIDEO}")
+    echo(f"\n{candidates} in {seconds:.1f} s, seed {found['seed']}")
+    echo(f"video   {video}")
     if (out / PAGE).exists():
-        typer.echo(f"page    {out / PAGE}")
-    typer.echo(f"folder  {out}  ({TREE}, {RECIPE}, {SUMMARY})")
+        echo(f"page    {out / PAGE}")
+    echo(f"folder  {out}  ({TREE}, {RECIPE}, {SUMMARY})")

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
-import yaml
 
-from streamt1_plugins.cli.base import takes
+from streamt1_plugins.cli.base import echo, takes
+from streamt1_plugins.config import yaml12
 from streamt1_plugins.errors import RecipeError
 
 
@@ -27,6 +27,10 @@ class ServeOptions:
     option: Annotated[
         list[str] | None, typer.Option("--option", "-o", metavar="NAME=VALUE", help="An option of the reward, as YAML.")
     ] = None
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Another name under which clients call this machine. May be repeated."),
+    ] = None
     device: Annotated[str | None, typer.Option(help="Default: cuda where there is one, else cpu.")] = None
     max_mb: Annotated[int, typer.Option(min=1, help="The largest accepted request, in MiB.")] = 1024
 
@@ -34,15 +38,32 @@ class ServeOptions:
 @takes(ServeOptions)
 def serve_reward(options: ServeOptions) -> None:
     """Serve a reward over HTTP until Ctrl-C. A recipe uses it with `where: http://127.0.0.1:8700`."""
-    given = dict(_setting(text) for text in options.option or ())
-    import torch
-
+    given: dict[str, Any] = {}
+    for name, value in map(_setting, options.option or ()):
+        if name in given:
+            raise RecipeError(f"Option {name!r} is given twice: give it once.")
+        given[name] = value
     from streamt1_plugins.cli.reward_worker import reward_server
+    from streamt1_plugins.cli.running import stoppable
+    from streamt1_plugins.process.placement import chosen
 
-    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = chosen(options.device)
+    _allow_many_connections()
     with reward_server(options.name, given, device, (options.host, options.port), options.max_mb) as server:
-        typer.echo(f"Serving {options.name!r} at {server.url} on {device} (Ctrl-C ends)")
-        server.run()
+        server.names = (*server.names, *(options.allow_host or ()))
+        echo(f"Serving {options.name!r} at {server.url} on {device} (Ctrl-C ends)")
+        with stoppable():
+            server.run()
+
+
+def _allow_many_connections() -> None:
+    """Let this process open as many files as the system allows it: every connection is one."""
+    try:
+        import resource
+    except ModuleNotFoundError:  # not POSIX, where the limit is another one
+        return
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _setting(text: str) -> tuple[str, Any]:
@@ -50,7 +71,4 @@ def _setting(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals or not name.strip():
         raise RecipeError(f"Option {text!r} is not of the form name=value, e.g. half=0.5.")
-    try:
-        return name.strip(), yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"The value in option {text!r} is not YAML: {error}") from error
+    return name.strip(), yaml12.read(value, f"The value in option {text!r}")

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from streamt1_plugins.config.load import flat
+from streamt1_plugins.config.merge import flat
 from streamt1_plugins.errors import InputError
 from streamt1_plugins.runs.files import write_atomically
 
@@ -21,7 +21,10 @@ CONDITIONS = "comparison.json"
 
 @dataclass(frozen=True)
 class Comparison:
-    """What to compare: recipes by label, prompts, seeds, a judge (a reward by name), arguments of the calls."""
+    """What to compare: recipes by label, prompts, seeds, a judge (a reward by name), arguments of the calls.
+
+    device: where the model and the judge run.
+    """
 
     recipes: Mapping[str, Recipe]
     prompts: Sequence[str]
@@ -30,18 +33,20 @@ class Comparison:
     model: str | None = None
     call: Mapping[str, Any] | None = None
     allow_circular: bool = False
+    device: str = "cpu"
 
     def record_to(self, out: Path) -> None:
         """Write all that a row depends on except its prompt and seed to `out`, beside the recipes of earlier calls.
 
-        Raises `InputError` where the rows of `out` come from another judge, model, call or recipe of the same name.
-        A recipe's description is no condition.
+        Raises `InputError` where the rows of `out` come from another judge, model, call, type of device or recipe of
+        the same name. A recipe's description is no condition.
         """
         recipes = {name: each.model_dump(mode="json", exclude={"description"}) for name, each in self.recipes.items()}
         found = {"judge": self.judge, "model": self.model, "call": self.call or {}, "recipes": recipes}
+        found["device"] = self.device.partition(":")[0]  # without its number: several may share the work
         new, path = json.loads(json.dumps(found)), out / CONDITIONS
         if path.exists():
-            recorded = json.loads(path.read_text(encoding="utf-8"))
+            recorded = {"device": "cpu", **json.loads(path.read_text(encoding="utf-8"))}
             _check_same(recorded, new, out)
             new["recipes"] = recorded["recipes"] | new["recipes"]
         write_atomically(path, json.dumps(new, indent=1) + "\n")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from streamt1_plugins.compare import drift, pairs, plots, table
+from streamt1_plugins.config.trust import is_inside
 from streamt1_plugins.runs import report
 from streamt1_plugins.runs.report import strips
 from streamt1_plugins.runs.report.facts import number
@@ -75,4 +76,9 @@ def _strips(out: Path, found: Sequence[pairs.Extremes]) -> dict[str, str]:
     """The strips of the pairs in base64, by the name that rows have for them; missing files are left out."""
     sides = [row for each in found for pair in (*each.best, *each.worst) for row in (pair.base, pair.other)]
     files = {row["strip"]: out / strips.FOLDER / Path(row["strip"]).name for row in sides if row.get("strip")}
-    return {name: base64.b64encode(file.read_bytes()).decode() for name, file in files.items() if file.is_file()}
+    return {name: base64.b64encode(file.read_bytes()).decode() for name, file in files.items() if _is_own(file, out)}
+
+
+def _is_own(file: Path, out: Path) -> bool:
+    """Whether a picture lies in the folder itself: a link in a folder from elsewhere may lead to any file."""
+    return file.is_file() and is_inside(file, out)

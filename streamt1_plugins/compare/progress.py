@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Column
 
 from streamt1_plugins.runs.report.facts import duration, number
+from streamt1_plugins.text.printable import one_line
+from streamt1_plugins.text.terminal import Console
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -19,13 +20,13 @@ if TYPE_CHECKING:
 
 def show(rows: Iterable[Mapping[str, Any]], total: int) -> None:
     """Iterate over the rows and show each."""
-    terminal = Console(stderr=True, highlight=False)
+    terminal = Console(stderr=True)
     with _bar(terminal) as bar:
         task = bar.add_task("", total=total)
         for done, row in enumerate(rows, start=1):
             if not terminal.is_terminal:
                 _print(f"{done}/{total}  {_in_short(row)}  {row['prompt']}", terminal)
-            bar.update(task, completed=done, description=_in_short(row))
+            bar.update(task, completed=done, description=one_line(_in_short(row)))
 
 
 def print_plan(comparison: Comparison, missing: int) -> None:
@@ -59,7 +60,7 @@ def _in_short(row: Mapping[str, Any]) -> str:
 
 
 def _print(text: str, terminal: Console | None = None) -> None:
-    (terminal or Console(stderr=True, highlight=False)).print(text, markup=False, soft_wrap=True)
+    (terminal or Console(stderr=True)).print(one_line(text), markup=False, soft_wrap=True)
 
 
 def _bar(terminal: Console) -> Progress:

@@ -14,16 +14,20 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from streamt1_plugins.api.reward import RewardInput
-from streamt1_plugins.errors import OutputError, RecipeError
+from streamt1_plugins.errors import InputError, OutputError, PluginError, RecipeError, StreamT1Error, foreign_code
+from streamt1_plugins.evaluation.outputs import checked
 from streamt1_plugins.pipeline import StreamPipeline, load, wrap
 from streamt1_plugins.plugins import build
+from streamt1_plugins.plugins.check import Checked, readable
 from streamt1_plugins.plugins.discovery import discovery
 from streamt1_plugins.plugins.resolve import resolve
+from streamt1_plugins.process.placement import chosen, place
+from streamt1_plugins.process.state import process_kept
 from streamt1_plugins.runs.files import write_atomically
 from streamt1_plugins.runs.report import strips
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from torch import Tensor
@@ -33,25 +37,30 @@ if TYPE_CHECKING:
     from streamt1_plugins.compare.comparison import Comparison
     from streamt1_plugins.config.schema import Recipe
 
+    OnFailure = Callable[[tuple[str, str, int], StreamT1Error], None]
+
 RESULTS = "results.jsonl"
 SHOWN, HEIGHT, QUALITY = 10, 96, 80
 """Of a strip: the frames in a row, their greatest height in pixels, the JPEG quality."""
 
 
 class Pipelines:
-    """Pipelines by recipe, around one model that is loaded once."""
+    """Pipelines by recipe, around one model that is loaded once, on one device."""
 
-    def __init__(self, model: str | None) -> None:
-        self._model = model
+    def __init__(self, model: str | None, device: str | None = None) -> None:
+        """`device`: by default `cuda` where there is one, else the CPU. Raises `InputError` where it is not there."""
+        self._model, self.device = model, chosen(device)
         self._last: StreamPipeline | None = None
 
     def __call__(self, recipe: Recipe) -> StreamPipeline:
         """The pipeline that runs this recipe."""
         last = self._last
         if last is None:
-            self._last = load(self._model, recipe)
+            self._last = load(self._model, recipe, device=self.device)
         else:
             self._last = wrap(last.pipe, recipe, adapter=last.recipe.adapter.name)
+            if self._last.recipe.placement != last.recipe.placement:
+                place(last.pipe, recipe.placement, self.device)
         return self._last
 
 
@@ -67,26 +76,68 @@ def missing(comparison: Comparison, out: Path) -> list[tuple[str, str, int]]:
     return [each for each in wanted if each not in done]
 
 
-def run(comparison: Comparison, out: Path, pipelines: Pipelines | None = None) -> Iterator[dict[str, Any]]:
-    """Yield a row per missing video, after appending it to ``out/results.jsonl``."""
+def run(
+    comparison: Comparison, out: Path, pipelines: Pipelines | None = None, failed: OnFailure | None = None
+) -> Iterator[dict[str, Any]]:
+    """Yield a row per missing video, after appending it to ``out/results.jsonl``.
+
+    failed: called with each video that cannot be made or judged, and the error; the others are made. Without it the
+    first error is raised.
+    """
     circular = circular_recipes(comparison)
     make_folder(out)
     comparison.record_to(out)
     judge = build.instance(discovery().rewards[comparison.judge], {}, "judge")
-    judge.load("cpu")
-    pipelines = pipelines or Pipelines(comparison.model)
+    pipelines = pipelines or Pipelines(comparison.model, comparison.device)
+    with process_kept(), foreign_code(f"Loading judge {comparison.judge!r}"):
+        judge.load(pipelines.device)
     for label, wanted in groupby(missing(comparison, out), key=lambda each: each[0]):
         pipe = pipelines(comparison.recipes[label])
-        for _, prompt, seed in wanted:
-            row = {"recipe": label, "prompt": prompt, "seed": seed, **generated(pipe, prompt, seed, comparison.call)}
-            run = pipe.last_run
-            frames = torch.cat(run.beams[0].history.frames)
-            row["judge"] = scores(judge, frames, prompt, run.session)
+        for video in wanted:
+            _, prompt, seed = video
+            try:
+                with foreign_code("This video"):
+                    row = {"recipe": label, "prompt": prompt, "seed": seed}
+                    row |= generated(pipe, prompt, seed, comparison.call)
+                    frames = torch.cat(pipe.last_run.beams[0].history.frames)
+                    row["judge"] = scores(judge, frames, prompt, pipe.last_run.session, f"Judge {comparison.judge!r}")
+            except StreamT1Error as error:
+                if failed is None:
+                    raise
+                failed(video, error)
+                continue
             row["strip"] = write_strip(out, row, frames)
             if label in circular:
                 row["circular"] = True
             append(out, row)
             yield row
+
+
+def checker(comparison: Comparison) -> Callable[[str], None]:
+    """A function that raises `InputError` for a prompt that a recipe's model or rewards, or the judge, cannot read.
+
+    Raises `InputError` where the recipes are for different models, a length is refused, or an observer would write all
+    videos to one place.
+    """
+    judge = build.instance(discovery().rewards[comparison.judge], {}, "judge")
+    recipes = {label: resolve(recipe, comparison.model) for label, recipe in comparison.recipes.items()}
+    if len(models := {(recipe.model, recipe.adapter.name) for recipe in recipes.values()}) > 1:
+        raise InputError(
+            f"The recipes name different models ({', '.join(sorted(str(model) for model, _ in models))}), and a "
+            "comparison runs one. Name it with --model, or compare recipes of one model."
+        )
+    checks = [Checked.of(recipe, {}) for recipe in recipes.values()]
+    for each in checks:
+        if len(comparison.prompts) * len(comparison.seeds) > 1:
+            build.refuse_single_places(each.added, "this comparison makes several with each recipe")
+        each.call(comparison.call or {})
+
+    def check(prompt: str) -> None:
+        readable(prompt, [(comparison.judge, judge)])
+        for each in checks:
+            each.prompt(prompt, comparison.call or {})
+
+    return check
 
 
 def make_folder(out: Path) -> None:
@@ -151,11 +202,16 @@ def write_strip(out: Path, row: Mapping[str, Any], frames: Tensor) -> str:
     return f"{strips.FOLDER}/{path.name}"
 
 
-def scores(judge: Reward, frames: Tensor, prompt: str, session: Session) -> dict[str, float | None]:
-    """The judge's score and parts for a whole video; None where a part does not apply."""
+def scores(
+    judge: Reward, frames: Tensor, prompt: str, session: Session, source: str = "The judge"
+) -> dict[str, float | None]:
+    """The judge's score and parts for a whole video; None where a part does not apply.
+
+    Raises `PluginError`, which starts with `source`, where the judge fails or returns anything but numbers.
+    """
     last = session.num_chunks - 1
     inp = RewardInput(frames.unsqueeze(0), (prompt,), session.fps, last, last + 1, slice(0, len(frames)))
-    with torch.inference_mode():
-        output = judge.score(inp)
-    values = {name: float(value[0]) for name, value in {"score": output.scores, **output.parts}.items()}
-    return {name: None if math.isnan(value) else round(value, 5) for name, value in values.items()}
+    with process_kept(), foreign_code(source, passes=PluginError), torch.inference_mode():
+        output = checked(judge.score(inp), source)
+        values = {name: float(value[0]) for name, value in {"score": output.scores, **output.parts}.items()}
+    return {name: round(value, 5) if math.isfinite(value) else None for name, value in values.items()}

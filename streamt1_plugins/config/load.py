@@ -1,25 +1,33 @@
-"""Loads recipes: YAML files, `extends`, ``key=value`` overrides, and errors that name the key."""
+"""Loads recipes: a name, a file or data, what it extends, its overrides; errors name the file and the key."""
 
 from __future__ import annotations
 
 import itertools
-import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_origin
 
-import optree
-import yaml
 from pydantic import BaseModel, ValidationError
 
+from streamt1_plugins.config import overrides as changes
+from streamt1_plugins.config import user_files, yaml12
+from streamt1_plugins.config.merge import merged
+from streamt1_plugins.config.plain import plain
 from streamt1_plugins.config.renamed import former, upgraded
 from streamt1_plugins.config.rewards import FixedCalibration, RewardPart
-from streamt1_plugins.config.schema import PARTS, Recipe
-from streamt1_plugins.errors import RecipeError, guess, unknown_name
+from streamt1_plugins.config.schema import Recipe
+from streamt1_plugins.config.trust import Origin, places
+from streamt1_plugins.errors import InputError, RecipeError, UnknownNameError, guess, shown, unknown_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
 MAX_EXTENDS = 8
+MAX_BYTES = 200_000
+"""Of a recipe file; the shipped ones have fewer than 2,000."""
+
+SHOWN = 5
+"""Mistakes in one message."""
 
 # The wheel carries recipes/ inside the package; in a checkout it lies beside it.
 _FOLDERS = tuple(parent / "recipes" for parent in Path(__file__).parents[1:3])
@@ -35,17 +43,29 @@ def load(source: str | Path | Mapping[str, Any] | Recipe, overrides: Sequence[st
     """A recipe from a shipped name, a file, plain data or a recipe, with ``key=value`` overrides applied.
 
     Raises `RecipeError` for a file that is no recipe, an unknown key (with a guess) or a value out of range, and
-    `UnknownNameError` for a name that is neither shipped nor a file.
+    `UnknownNameError` for a name that is neither shipped nor a file. The recipe's `origin` has what a file holds.
     """
+    data, what, origin = _data_of(source)
+    for steps in changes.apply(data, overrides):
+        origin = origin.without([tuple(steps)])
+    return _validated(data, what).traced(origin)
+
+
+def _data_of(source: Any) -> tuple[dict[str, Any], str, Origin]:
+    """The data of a recipe, what it is called in errors, and whose words it holds."""
+    if isinstance(source, str | Path):
+        file = find(source)
+        data = _extended(file, ())
+        return data, str(source), Origin() if _is_shipped(file) else Origin.of(data)
     if isinstance(source, Recipe):
-        data: dict[str, Any] = source.model_dump(mode="json")
-    elif isinstance(source, (str, Path)):
-        data = _extended(find(source), ())
-    else:
-        data = _with_base(dict(source), Path.cwd(), ())
-    for override in overrides:
-        _apply(data, override)
-    return _validated(data, str(source) if isinstance(source, (str, Path)) else "recipe")
+        return plain(source.to_data()), "recipe", source.origin
+    if not isinstance(source, Mapping):
+        raise RecipeError(f"A recipe is a shipped name, a file, a mapping or a Recipe, not a {type(source).__name__}.")
+    own = plain(source)
+    data = _with_base(own, Path.cwd(), ())
+    base = _base(own, Path.cwd(), ())
+    is_own = base is None or _is_shipped(base)
+    return data, "recipe", Origin() if is_own else Origin.of(data).without(places(own))
 
 
 def recorded(data: Mapping[str, Any]) -> Recipe:
@@ -53,7 +73,28 @@ def recorded(data: Mapping[str, Any]) -> Recipe:
 
     Raises `RecipeError` for data that is no recipe.
     """
-    return _validated(upgraded(data, silent=True), "the recorded recipe")
+    what = "the recorded recipe"
+    if not isinstance(data, Mapping):
+        raise RecipeError(f"{what} has no keys and values, but is a {type(data).__name__}.")
+    found = upgraded(plain(data, what), silent=True)
+    return _validated(found, what).traced(Origin.of(found))
+
+
+def written(text: str, source: str) -> Recipe:
+    """The recipe in the text of a complete recipe file, as a run folder has; `extends` is not followed.
+
+    Raises `RecipeError` for text that is no complete recipe; `source` names it.
+    """
+    return _validated(upgraded(_sections(text, source), silent=True), source)
+
+
+def _sections(text: str, source: str) -> dict[str, Any]:
+    data = yaml12.read(text, source)
+    if not isinstance(data, dict):
+        found = "nothing" if data is None else type(data).__name__
+        raise RecipeError(f"{source} is not a recipe: expected keys and values, found {found}.")
+    copy: dict[str, Any] = plain(data, source)
+    return copy
 
 
 def find(source: str | Path) -> Path:
@@ -61,143 +102,81 @@ def find(source: str | Path) -> Path:
     known = names()
     if str(source) in known:
         return known[str(source)]
-    path = Path(source)
-    if _is_file(path):
+    try:
+        path = user_files.user_path(source)
+    except InputError as error:
+        raise RecipeError(str(error)) from error
+    if user_files.is_file(path):
         return path
     if path.suffix in {".yaml", ".yml"} or len(path.parts) > 1:
-        raise RecipeError(f"Recipe file {str(source)!r} does not exist.")
+        raise RecipeError(_why_no_file(path))
     raise unknown_name("recipe", str(source), known)
+
+
+def _why_no_file(path: Path) -> str:
+    try:
+        user_files.read_text(path, "Recipe file", MAX_BYTES)
+    except InputError as error:
+        return str(error)
+    return f"Recipe file {str(path)!r} appeared only now: try again."
+
+
+def read(path: Path) -> str:
+    """The text of a recipe file. Raises `RecipeError` for a file that cannot be one."""
+    try:
+        return user_files.read_text(path, "Recipe file", MAX_BYTES)
+    except InputError as error:
+        raise RecipeError(str(error)) from error
 
 
 def header(path: Path) -> str:
     """The comment block at the top of a recipe file: what it needs and the command that runs it."""
-    lines = path.read_text(encoding="utf-8").splitlines()
-    block = itertools.takewhile(lambda line: line.startswith("#"), lines)
+    block = itertools.takewhile(lambda line: line.startswith("#"), user_files.lines(read(path)))
     return "\n".join(line.removeprefix("#").strip() for line in block)
 
 
-def flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested data with dotted keys, as overrides write them."""
-    found: dict[str, Any] = {}
-    for key, value in data.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return found
-
-
 def _extended(path: Path, chain: tuple[Path, ...]) -> dict[str, Any]:
+    path = path.resolve()
     if path in chain:
         raise RecipeError(f"Recipes extend each other in a circle: {' -> '.join(p.name for p in (*chain, path))}.")
     if len(chain) >= MAX_EXTENDS:
         raise RecipeError(f"More than {MAX_EXTENDS} recipes extend each other, starting at {chain[0].name}.")
-    return _with_base(_read(path), path.parent, (*chain, path))
+    return _with_base(_sections(read(path), str(path)), path.parent, (*chain, path))
 
 
 def _with_base(data: dict[str, Any], folder: Path, chain: tuple[Path, ...]) -> dict[str, Any]:
-    data = upgraded(data)
-    base = data.pop("extends", None)
-    if base is None:
-        return data
-    beside = folder / str(base)
-    return merged(_extended(beside if _is_file(beside) else find(str(base)), chain), data)
+    base = _base(data, folder, chain)
+    own = {key: value for key, value in upgraded(data).items() if key != "extends"}
+    return own if base is None else merged(_extended(base, chain), own)
 
 
-def _is_file(path: Path) -> bool:
+def _base(data: Mapping[str, Any], folder: Path, chain: tuple[Path, ...]) -> Path | None:
+    """The file that a recipe in `folder` extends, None for no file."""
+    name, what = data.get("extends"), f"{chain[-1] if chain else 'recipe'}: extends"
+    if name is None:
+        return None
+    if not isinstance(name, str):
+        raise RecipeError(f"{what} = {shown(name)}: expected the name of a shipped recipe or a file, as text.")
+    beside = folder / name
     try:
-        return path.is_file()
-    except (OSError, ValueError):  # a name that no file can have
-        return False
+        return beside if user_files.is_file(beside) else find(name)
+    except RecipeError as error:
+        raise RecipeError(f"{what}: {_why_no_file(beside)}") from error
+    except UnknownNameError as error:
+        raise UnknownNameError(f"{what}: {error}") from error
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise RecipeError(f"{path} is not YAML: {error}") from error
-    data = _yaml(text, str(path))
-    if not isinstance(data, dict):
-        raise RecipeError(f"{path} is not a recipe: expected keys and values, found {type(data).__name__}.")
-    return data
+def _is_shipped(file: Path) -> bool:
+    return file in names().values()
 
 
-def _yaml(text: str, what: str) -> Any:
-    try:
-        return yaml.load(text, Loader=_NoAliases)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date in month 13
-        raise RecipeError(f"{what} is not YAML: {error}") from error
-
-
-class _NoAliases(yaml.SafeLoader):
-    """Plain YAML only: aliases can blow a small file up to gigabytes, and recipes have `extends` instead."""
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("aliases (*name) are not allowed in recipes; use `extends`")
-        return super().compose_node(parent, index)
-
-
-def merged(base: Mapping[str, Any], over: Mapping[str, Any], parts: Sequence[str] = PARTS) -> dict[str, Any]:
-    """The data of `base` with that of `over` on top, merged key by key.
-
-    A part with another `name` replaces the base's part whole, because options of one part do not fit another.
-    """
-    result = dict(base)
-    for key, value in over.items():
-        old = _part(result.get(key)) if key in parts else result.get(key)
-        result[key] = value
-        if isinstance(old, dict) and isinstance(value, dict) and not (key in parts and _renames(value, old)):
-            result[key] = merged(old, value, parts=())
-    return result
-
-
-def _part(section: Any) -> Any:
-    return {"name": section} if isinstance(section, str) else section
-
-
-def _renames(new: Mapping[str, Any], old: Mapping[str, Any]) -> bool:
-    return new.get("name") not in (None, old.get("name"))
-
-
-def _apply(data: dict[str, Any], override: str) -> None:
-    """Set one ``a.b.c=value`` in the data."""
-    (*parents, last), value = _parsed(override)
-    section = data
-    for name in parents:
-        below = _part(section.get(name)) if section is data and name in PARTS else section.get(name)
-        if not isinstance(below, dict | None):
-            key = override.partition("=")[0].strip()
-            raise RecipeError(f"Override {key!r}: {name!r} is a value, not a section.")
-        section[name] = dict(below or {})
-        section = section[name]
-    if last == "name" and len(parents) == 1 and parents[0] in PARTS and _renames({"name": value}, section):
-        section.clear()  # options of one part do not fit another
-    section[last] = value
-
-
-def _parsed(override: str) -> tuple[list[str], Any]:
-    """The steps of an override's key, renamed where the key has been, and its value, which is YAML."""
-    key, equals, text = override.partition("=")
-    if not equals or not key.strip():
-        raise RecipeError(f"Override {override!r} is not of the form key=value, e.g. search.top_k=3.")
-    steps = key.strip().split(".")
-    nested = _yaml(text, f"The value in override {override!r}")
-    for name in reversed(steps):
-        nested = {name: nested}
-    nested, renamed = upgraded(nested), []
-    for _ in steps:
-        ((name, nested),) = nested.items()
-        renamed.append(name)
-    return renamed, nested
-
-
-def _validated(data: Any, source: str) -> Recipe:
-    for steps, value in zip(optree.tree_paths(data), optree.tree_leaves(data), strict=True):
-        if isinstance(value, float) and not math.isfinite(value):
-            key = ".".join(map(str, steps))
-            raise RecipeError(f"{source}: {key} = {value}: runs record recipes as JSON, which has finite numbers only.")
+def _validated(data: dict[str, Any], source: str) -> Recipe:
     try:
         return Recipe.model_validate(data)
     except ValidationError as error:
-        raise RecipeError(f"{source}: " + "; ".join(_problems(error))) from error
+        found = list(_problems(error))
+        more = [f"and {len(found) - SHOWN} more"] if len(found) > SHOWN else []
+        raise RecipeError(f"{source}: " + "; ".join([*found[:SHOWN], *more])) from error
 
 
 def _problems(error: ValidationError) -> Iterator[str]:
@@ -207,7 +186,7 @@ def _problems(error: ValidationError) -> Iterator[str]:
             known = _keys_beside(problem["loc"])
             yield f"unknown key {where!r}.{guess(str(problem['loc'][-1]), known)} Known: {', '.join(known)}."
         else:
-            yield f"{where} = {problem['input']!r}: {problem['msg']}{former(where)}"
+            yield f"{where} = {shown(problem['input'])}: {problem['msg']}{former(where)}"
 
 
 def _keys_beside(location: tuple[int | str, ...]) -> list[str]:

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+MOST = 10_000
+"""The largest count in a recipe (candidates, chunks, steps); beyond it lies a slip of the keyboard."""
+
+Count = Annotated[int, Field(ge=1, le=MOST)]
+Seconds = Annotated[float, Field(gt=0, le=10_000_000)]
+DEVICE = r"(cpu|cuda|mps|xpu|npu|hpu|mtia|xla|meta)(:\d{1,3})?"
+Device = Annotated[str, Field(pattern=f"^{DEVICE}$")]
+"""A device as torch writes it, with or without a number."""
 
 
 class Section(BaseModel):
-    """A section of a recipe: unknown keys are errors, values never change."""
+    """A section of a recipe: unknown keys are errors, and values keep their type and their value."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class FixedCalibration(Section):
@@ -18,6 +29,18 @@ class FixedCalibration(Section):
 
     mean: float = 0.0
     std: Annotated[float, Field(gt=0)] = 1.0
+
+
+def _address(url: str) -> str:
+    """The URL of a server. Raises `ValueError` where it names no host, or a port that is none."""
+    try:
+        parts = urlsplit(url)
+        is_right = bool(parts.hostname) and parts.port != 0 and not re.search(r"\s", url)
+    except ValueError:  # a port that is no number, half an IPv6 address
+        is_right = False
+    if not is_right:
+        raise ValueError("expected an address like http://127.0.0.1:8700")
+    return url
 
 
 class Place(Section):
@@ -29,11 +52,11 @@ class Place(Section):
     interpreter that died is started again.
     """
 
-    url: Annotated[str, Field(pattern=r"^https?://")] | None = None
+    url: Annotated[str, Field(pattern=r"^https?://"), AfterValidator(_address)] | None = None
     python: str | None = None
-    timeout: Annotated[float, Field(gt=0)] = 300.0
-    start_timeout: Annotated[float, Field(gt=0)] = 600.0
-    retries: Annotated[int, Field(ge=0)] = 1
+    timeout: Seconds = 300.0
+    start_timeout: Seconds = 600.0
+    retries: Annotated[int, Field(ge=0, le=1_000_000)] = 1
 
     @model_validator(mode="before")
     @classmethod
@@ -62,12 +85,12 @@ class RewardPart(Section):
     free the weights when a run ends. where: another process, see `Place`.
     """
 
-    weight: Annotated[float, Field(ge=0)] = 1.0
+    weight: Annotated[float, Field(ge=0, le=1e9)] = 1.0
     calibration: Literal["none", "running", "group", "rank"] | FixedCalibration = "none"
     veto: float | None = None
-    stage: Annotated[int, Field(ge=1)] = 1
+    stage: Count = 1
     on_error: Literal["invalidate", "skip", "raise"] = "invalidate"
-    device: Annotated[str, Field(pattern=r"^[a-z]+(:\d+)?$")] = "auto"
+    device: Annotated[str, Field(pattern=f"^(auto|{DEVICE})$")] = "auto"
     offload: bool = False
     unload: bool = False
     where: Place | None = None
@@ -94,7 +117,7 @@ class RewardSettings(Section):
     keep: the share of candidates a stage of rewards hands on to the next one, never fewer than `search.top_k`.
     """
 
-    window: Annotated[int, Field(ge=1)] = 10
+    window: Count = 10
     decode: Literal["carried", "cold"] = "carried"
     pixels: Literal["float", "uint8"] = "float"
     keep: Annotated[float, Field(gt=0, le=1)] = 0.5

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 
-from streamt1_plugins.config.rewards import RewardSettings, Section
+from streamt1_plugins.config import yaml12
+from streamt1_plugins.config.rewards import MOST, Count, RewardSettings, Seconds, Section
+from streamt1_plugins.config.trust import Origin
 from streamt1_plugins.errors import RecipeError
 
 PARTS = ("adapter", "width", "noise", "scoring", "selection", "memory")
@@ -17,7 +18,7 @@ PARTS = ("adapter", "width", "noise", "scoring", "selection", "memory")
 class Part(Section):
     """A plugin by name; every other key is one of its options. A bare string is a name without options."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow")
     name: str
 
     @model_validator(mode="before")
@@ -75,11 +76,17 @@ class SearchSettings(Section):
     `streamt1_plugins.search.offload` for what each costs.
     """
 
-    candidates: Annotated[int, Field(ge=1)] = 2
-    top_k: Annotated[int, Field(ge=1)] = 2
-    batch: Annotated[int, Field(ge=1)] = 1
+    candidates: Count = 2
+    top_k: Count = 2
+    batch: Count = 1
     final: Literal["whole_video", "last_chunk"] = "whole_video"
     offload: Literal["none", "cpu", "recompute"] = "none"
+
+    @model_validator(mode="after")
+    def _is_not_a_slip(self) -> SearchSettings:
+        if self.candidates * self.top_k > MOST:
+            raise ValueError(f"candidates * top_k = {self.candidates * self.top_k} candidates a chunk, at most {MOST}")
+        return self
 
     @property
     def is_wide(self) -> bool:
@@ -96,9 +103,9 @@ class MemoryPlan(Section):
     the model's bfloat16 a decay of 0.999 changes almost nothing.
     """
 
-    sink_chunks: Annotated[int, Field(ge=1)] = 1
-    window_chunks: Annotated[int, Field(ge=1)] = 3
-    max_sink_chunks: Annotated[int, Field(ge=1)] = 5
+    sink_chunks: Count = 1
+    window_chunks: Count = 3
+    max_sink_chunks: Count = 5
     ema_decay: Annotated[float, Field(ge=0, le=1)] = 0.999
     sink_precision: Literal["float32", "model"] = "float32"
 
@@ -110,15 +117,16 @@ class EarlySettings(Section):
     keep: the share of a chunk's candidates that is finished, never fewer than `search.top_k`.
     """
 
-    steps: Annotated[int, Field(ge=0)] = 0
+    steps: Annotated[int, Field(ge=0, le=MOST)] = 0
     keep: Annotated[float, Field(gt=0, le=1)] = 0.5
 
 
-def cannot_draft(adapter: str | None) -> RecipeError:
-    """The error for early pruning with an adapter that only makes whole candidates."""
+def cannot_draft(adapter: str | None, reason: str = "") -> RecipeError:
+    """The error for early pruning with an adapter that only makes whole candidates, with the adapter's own reason."""
+    because = f" ({reason})" if reason else ""
     return RecipeError(
-        f"early.steps: the adapter {adapter!r} cannot stop between two denoising steps, so it has no previews to prune "
-        "by. Switch early pruning off with early.steps=0."
+        f"early.steps: the adapter {adapter!r} cannot stop between two denoising steps{because}, so it has no previews "
+        "to prune by. Switch early pruning off with early.steps=0."
     )
 
 
@@ -132,9 +140,9 @@ class ParallelSettings(Section):
     thumbnails: whether candidates of other processes have pictures on the run's page.
     """
 
-    candidates: Annotated[int, Field(ge=1)] | None = None
-    prompts: Annotated[int, Field(ge=1)] | None = None
-    timeout: Annotated[float, Field(gt=0)] = 600.0
+    candidates: Count | None = None
+    prompts: Count | None = None
+    timeout: Seconds = 600.0
     send: Literal["latents", "decoded"] = "latents"
     thumbnails: bool = True
 
@@ -147,7 +155,7 @@ class PlacementSettings(Section):
     own, see `rewards`.
     """
 
-    offload: tuple[str, ...] = ()
+    offload: Annotated[tuple[str, ...], Field(strict=False)] = ()
     check: bool = True
 
 
@@ -171,11 +179,27 @@ class Recipe(Section):
     parallel: ParallelSettings = ParallelSettings()
     placement: PlacementSettings = PlacementSettings()
     observers: dict[str, dict[str, Any]] = {}  # noqa: RUF012  pydantic copies it
+    _origin: Origin = PrivateAttr(default_factory=Origin)
+
+    @property
+    def origin(self) -> Origin:
+        """Where the values come from; the user's own words unless they were read from a file or a record."""
+        return self._origin
+
+    def traced(self, origin: Origin) -> Recipe:
+        """The same recipe with another origin."""
+        copy = self.model_copy()
+        copy._origin = origin
+        return copy
 
     def sized(self, **sizes: int) -> Recipe:
         """The recipe with other `candidates` or `top_k`."""
         return self.model_copy(update={"search": self.search.model_copy(update=sizes)})
 
+    def to_data(self) -> dict[str, Any]:
+        """Plain data that loads back to an equal recipe. A `seed` that was not given is left out: it does not count."""
+        return self.model_dump(mode="json", exclude=None if "seed" in self.model_fields_set else {"seed"})
+
     def to_yaml(self) -> str:
         """The recipe as YAML that loads back to an equal one."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        return yaml12.write(self.model_dump(mode="json"))

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from streamt1_plugins.api.image_reward import ImageReward
-from streamt1_plugins.errors import ContractError, PluginError, UnreachableError, foreign_code
+from streamt1_plugins.errors import ContractError, PluginError, UnreachableError, foreign_code, message_of
+from streamt1_plugins.evaluation.outputs import scores_of
+from streamt1_plugins.evaluation.pool import note_changes
 from streamt1_plugins.evaluation.purity import purity_check
 
 if TYPE_CHECKING:
@@ -40,10 +42,11 @@ class RewardCalls:
         """
         settings = bound.settings
         if settings.device != "auto":
-            inp = inp.to(settings.device)
+            with foreign_code(f"Moving the inputs of reward {bound.name!r} to {settings.device!r}"):
+                inp = inp.to(settings.device)
         self.run.cost.readings += len(inp.prompts)
         try:
-            self.pool.load(bound, self.run.device)
+            self.pool.load(bound, self.run)
             return [Verdict(raw) for raw in self._raw(bound, inp)]
         except ContractError:
             raise
@@ -64,20 +67,17 @@ class RewardCalls:
     def _call(self, bound: BoundReward, inp: RewardInput) -> list[float]:
         """The scores of one call; a candidate that the reward marks as not valid gets NaN."""
         self.run.cost.reward_calls += 1
-        source, count = f"Reward {bound.name!r}", len(inp.prompts)
-        with purity_check(source, inp), foreign_code(source), torch.inference_mode():
-            output = bound.reward.score(inp)
-            shape, values = tuple(output.scores.shape), output.scores.tolist()
-            valid = [True] * count if output.valid is None else output.valid.tolist()
-        if shape != (count,) or len(valid) != count:
-            raise PluginError(f"{source} returned shape {shape}, expected ({count},).")
-        return [float(value) if ok else math.nan for value, ok in zip(values, valid, strict=True)]
+        source = f"Reward {bound.name!r}"
+        with purity_check(source, inp) as changes, foreign_code(source, passes=PluginError), torch.inference_mode():
+            scores = scores_of(bound.reward.score(inp), source, len(inp.prompts))
+        note_changes(self.run, source, changes)
+        return scores
 
     def _blamed(self, bound: BoundReward, inp: RewardInput, error: PluginError) -> list[Verdict]:
         """A failing call is repeated candidate by candidate to find those that it fails on."""
         count = len(inp.prompts)
         if count == 1 or isinstance(error, UnreachableError):
-            return [Verdict(math.nan, str(error))] * count
+            return [Verdict(math.nan, message_of(error))] * count
         found: list[Verdict] = []
         for row in range(count):
             try:
@@ -85,14 +85,14 @@ class RewardCalls:
             except ContractError:
                 raise
             except PluginError as alone:
-                found.append(Verdict(math.nan, str(alone)))
+                found.append(Verdict(math.nan, message_of(alone)))
         return found
 
     def _note_skipped(self, name: str, inp: RewardInput, error: PluginError) -> None:
         """Noted once per reward; which chunks lack it stands in their readings."""
         start = f"Reward {name!r} failed and was left out"
         if not any(note.startswith(start) for note in self.run.tree.notes):
-            self.run.tree.note(f"{start} where it did, first in chunk {inp.chunk}: {error}")
+            self.run.tree.note(f"{start} where it did, first in chunk {inp.chunk}: {message_of(error)}")
 
 
 def call_limit(search: SearchSettings, reward: Reward) -> int | None:

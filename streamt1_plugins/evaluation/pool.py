@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from streamt1_plugins.errors import InputError, RecipeError, foreign_code
+from streamt1_plugins.api.types import HORIZONS
+from streamt1_plugins.errors import InputError, PluginError, RecipeError, TrustError, foreign_code, shown
+from streamt1_plugins.process.placement import AUTO, checked
+from streamt1_plugins.process.state import process_kept
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from streamt1_plugins.api.reward import Reward
     from streamt1_plugins.api.run import Run
     from streamt1_plugins.api.types import Horizon
     from streamt1_plugins.config.rewards import RewardPart
+    from streamt1_plugins.process.state import Changes
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,10 +31,55 @@ class BoundReward:
     reward: Reward
 
     def check_horizon(self) -> None:
-        """Raise `RecipeError` where the reward does not serve the horizon; a remote one is known once it is loaded."""
+        """Raise `RecipeError` where the reward does not serve the horizon; a remote one is known once it is loaded.
+
+        Raises `PluginError` where the reward declares what cannot be obeyed.
+        """
+        for problem in problems(self.reward):
+            raise PluginError(f"Reward {self.name!r} declares {problem}.")
         if self.horizon not in self.reward.horizons:
             served = ", ".join(self.reward.horizons)
             raise RecipeError(f"rewards.{self.horizon}.{self.name}: {self.name!r} serves only the horizons {served}.")
+
+    def device(self, default: str) -> str:
+        """Where the reward runs, `default` where the recipe leaves it open.
+
+        Raises `RecipeError` for a device that this machine does not have; a server has devices of its own.
+        """
+        named = self.settings.device
+        if named == AUTO or (self.settings.where is not None and self.settings.where.url is not None):
+            return default
+        return checked(named, f"rewards.{self.horizon}.{self.name}.device", RecipeError)
+
+
+def problems(reward: Reward) -> Iterator[str]:
+    """The declarations of a reward that a run cannot obey, each with what it has to be."""
+    for name, (is_right, form) in DECLARATIONS.items():
+        with foreign_code(f"Reading {name} of a reward"):
+            value = getattr(reward, name)
+            right = is_right(value)
+        if not right:
+            yield f"{name} = {shown(value)}, expected {form}"
+
+
+def _are_horizons(value: object) -> bool:
+    return isinstance(value, Collection) and not isinstance(value, str) and all(each in HORIZONS for each in value)
+
+
+DECLARATIONS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "horizons": (_are_horizons, "a tuple of 'short', 'long' or both"),
+    "needs_prompt": (lambda value: isinstance(value, bool), "True or False"),
+    "batch_limit": (lambda value: value is None or (isinstance(value, int) and value > 0), "None or a number above 0"),
+    "batch_exact": (lambda value: isinstance(value, bool), "True or False"),
+    "lead_frames": (lambda value: isinstance(value, int) and value >= 0, "a number of frames"),
+    "deterministic": (lambda value: isinstance(value, bool), "True or False"),
+}
+
+
+def note_changes(run: Run, source: str, changes: Changes) -> None:
+    """Note in the tree what a reward changed in the process."""
+    for name in changes.settings:
+        run.tree.note(f"{source} changed {name}, which was put back.")
 
 
 @dataclass
@@ -47,8 +99,10 @@ class RewardPool:
         Raises `RecipeError` for a horizon that a reward does not serve, `InputError` where one lacks a prompt.
         """
         for bound in self.bound:
+            bound.device(run.device)
+        for bound in self.bound:
             if not bound.settings.offload:
-                self.load(bound, run.device)
+                self.load(bound, run)
             bound.check_horizon()
             if bound.reward.needs_prompt and not run.prompt.strip():
                 raise InputError(
@@ -63,27 +117,49 @@ class RewardPool:
         if self._run is not run:
             self._run = run
             for bound in self.bound:
-                with foreign_code(f"Resetting reward {bound.name!r}"):
-                    bound.reward.reset()
+                self._call(bound, run, "Resetting", bound.reward.reset)
 
-    def load(self, bound: BoundReward, device: str) -> None:
-        """Bring a reward to its own device, or to `device` where the recipe leaves it open; once."""
+    def load(self, bound: BoundReward, run: Run) -> None:
+        """Bring a reward to its own device, or to the run's where the recipe leaves it open; once."""
         if id(bound.reward) not in self._loaded:
-            with foreign_code(f"Loading reward {bound.name!r}"):
-                bound.reward.load(device if bound.settings.device == "auto" else bound.settings.device)
+            self._call(bound, run, "Loading", lambda: bound.reward.load(bound.device(run.device)))
             self._loaded[id(bound.reward)] = bound.reward
 
     def offload(self) -> None:
         """Take rewards with `offload: true` off the device until they are used again."""
         for bound in self.bound:
             if bound.settings.offload and self._loaded.pop(id(bound.reward), None) is not None:
-                with foreign_code(f"Offloading reward {bound.name!r}"):
-                    bound.reward.offload()
+                self._release(bound, "Offloading", bound.reward.offload)
 
-    def finish(self) -> None:
-        """Free the rewards with `unload: true` when a run ends."""
+    def finish(self, error: BaseException | None = None) -> None:
+        """Free the rewards with `unload: true` when a run ends, well when `error` is None.
+
+        Raises the first failure of a reward with ``on_error: raise``, once all are freed; after an `error`, none.
+        """
+        failures: list[PluginError] = []
         for bound in self.bound:
             if bound.settings.unload and self._loaded.pop(id(bound.reward), None) is not None:
-                with foreign_code(f"Unloading reward {bound.name!r}"):
-                    bound.reward.unload()
+                try:
+                    self._release(bound, "Unloading", bound.reward.unload)
+                except PluginError as failure:
+                    failures.append(failure)
         self._run = None
+        if failures and error is None:
+            raise failures[0]
+
+    def _release(self, bound: BoundReward, doing: str, work: Callable[[], None]) -> None:
+        """Free a reward. The scores are there: a failure is noted, and ends the run only with ``on_error: raise``."""
+        run = self._run
+        if run is not None:
+            try:
+                self._call(bound, run, doing, work)
+            except PluginError as error:
+                run.tree.note(str(error))
+                if bound.settings.on_error == "raise":
+                    raise
+
+    def _call(self, bound: BoundReward, run: Run, doing: str, work: Callable[[], None]) -> None:
+        source = f"{doing} reward {bound.name!r}"
+        with process_kept() as changes, foreign_code(source, passes=(PluginError, TrustError)):
+            work()
+        note_changes(run, source, changes)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
 import torch
 
 from streamt1_plugins.errors import ContractError
+from streamt1_plugins.process.state import process_kept
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,36 +17,51 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from streamt1_plugins.api.reward import RewardInput
+    from streamt1_plugins.process.state import Changes
 
 SAMPLE = 4096  # numbers compared where torch does not count changes
 
 
 @contextmanager
-def purity_check(source: str, inp: RewardInput) -> Iterator[None]:
+def purity_check(source: str, inp: RewardInput) -> Iterator[Changes]:
     """Raise `ContractError`, naming `source`, if the code inside changes `inp` or draws global random numbers.
 
-    Either would silently make results depend on which rewards a recipe names. The random state is restored first.
+    Either would silently make results depend on which rewards a recipe names; a changed input also where the code
+    fails. What it changes in the process is put back, the random state too; yields what that was.
     """
-    tensors = [tensor for tensor in (inp.video, inp.anchor) if tensor is not None]
-    before, random = [_Snapshot(tensor) for tensor in tensors], _random_state()
-    yield
-    if not all(map(torch.equal, random, _random_state())):
-        _restore(random)
+    before = _Snapshot(inp)
+    changed = f"{source} changed its input in place; it must work on a copy."
+    with process_kept() as changes:
+        try:
+            yield changes
+        except Exception as error:
+            if before.is_changed():
+                raise ContractError(changed) from error
+            raise
+        if before.is_changed():
+            raise ContractError(changed)
+    if changes.drew:
         raise ContractError(
             f"{source} drew from torch's global random generator; give it a torch.Generator of its own."
         )
-    if any(snapshot.is_changed() for snapshot in before):
-        raise ContractError(f"{source} changed its input in place; it must work on a copy.")
 
 
 class _Snapshot:
-    """A tensor's version counter, where it has one, and a sample of its numbers."""
+    """The fields of an input; of its tensors, the version counter, where they have one, and a sample of the numbers."""
 
-    def __init__(self, tensor: Tensor) -> None:
-        self._tensor, self._version, self._sample = tensor, _version(tensor), _sample(tensor)
+    def __init__(self, inp: RewardInput) -> None:
+        self._inp = inp
+        self._fields = {each.name: getattr(inp, each.name) for each in fields(inp)}
+        self._tensors = [tensor for tensor in (inp.video, inp.anchor) if tensor is not None]
+        self._before = [(_version(tensor), _sample(tensor)) for tensor in self._tensors]
 
     def is_changed(self) -> bool:
-        return self._version != _version(self._tensor) or not torch.equal(self._sample, _sample(self._tensor))
+        if any(getattr(self._inp, name) is not value for name, value in self._fields.items()):
+            return True
+        return any(
+            version != _version(tensor) or not torch.equal(sample, _sample(tensor))
+            for tensor, (version, sample) in zip(self._tensors, self._before, strict=True)
+        )
 
 
 def _version(tensor: Tensor) -> int | None:
@@ -52,18 +69,8 @@ def _version(tensor: Tensor) -> int | None:
 
 
 def _sample(tensor: Tensor) -> Tensor:
-    """A few numbers spread over the tensor; a NaN equals a NaN."""
+    """A few numbers spread over the tensor; a NaN equals a NaN. A tensor without data has none."""
+    if tensor.is_meta:
+        return torch.empty(0)
     step = max(1, tensor.numel() // SAMPLE)
-    return tensor.detach().view(-1)[::step].nan_to_num(nan=-1.0)
-
-
-def _random_state() -> list[Tensor]:
-    """The CPU's state, and the current GPU's where one is in use."""
-    used = torch.cuda.is_available() and torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
-    return [torch.get_rng_state(), *([torch.cuda.get_rng_state()] if used else [])]
-
-
-def _restore(state: list[Tensor]) -> None:
-    torch.set_rng_state(state[0])
-    for gpu in state[1:]:
-        torch.cuda.set_rng_state(gpu)
+    return tensor.detach().reshape(-1)[::step].nan_to_num(nan=-1.0)

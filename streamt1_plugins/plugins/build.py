@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from streamt1_plugins.api.types import HORIZONS
-from streamt1_plugins.errors import InputError, PluginError, RecipeError, foreign_code, guess
+from streamt1_plugins.config.plain import plain
+from streamt1_plugins.config.user_files import user_path
+from streamt1_plugins.errors import InputError, PluginError, RecipeError, brief, foreign_code, guess, shown
 from streamt1_plugins.plugins.discovery import discovery
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from streamt1_plugins.api.adapter import Adapter
     from streamt1_plugins.api.register import PolicyKind
@@ -42,6 +47,7 @@ class Given:
     def __post_init__(self) -> None:
         """Raise `InputError` for an unknown kind of policy, and for what is no reward."""
         from streamt1_plugins.api.reward import Reward
+        from streamt1_plugins.evaluation.pool import problems
 
         for kind in self.policies:
             if kind not in POLICY_SECTIONS:
@@ -50,10 +56,15 @@ class Given:
         for name, reward in self.rewards.items():
             if not isinstance(reward, Reward):
                 hint = " Create one: add parentheses." if inspect.isclass(reward) else ""
-                raise InputError(f"rewards[{name!r}] must be a `Reward` object, got {reward!r}.{hint}")
+                raise InputError(f"rewards[{name!r}] must be a `Reward` object, got {shown(reward)}.{hint}")
+            for problem in problems(reward):
+                raise PluginError(f"Reward {name!r} declares {problem}.")
 
 
 NOTHING_GIVEN = Given()
+
+SET_BY_CALLER = ("path", "append")
+"""Options of observers that whoever gives an observer as an object decides, also where they are left at a default."""
 
 
 def instance(entry: Entry, options: Mapping[str, Any], where: str) -> Any:
@@ -72,17 +83,35 @@ def instance(entry: Entry, options: Mapping[str, Any], where: str) -> Any:
             )
     with foreign_code(f"Reading the options of {entry.name!r} of {entry.origin}"):
         try:
-            return TypeAdapter(kind).validate_python(dict(options))
+            return TypeAdapter(kind).validate_json(json.dumps(plain(options, where)), strict=True)
         except ValidationError as error:
-            problems = "; ".join(f"{'.'.join(map(str, p['loc']))} = {p['input']!r}: {p['msg']}" for p in error.errors())
-            raise RecipeError(f"{where} ({entry.name}): {problems}") from error
+            raise RecipeError(f"{where} ({entry.name}): {brief('; '.join(_problems(error)))}") from error
+
+
+def _problems(error: ValidationError) -> Iterator[str]:
+    for problem in error.errors():
+        key = ".".join(map(str, problem["loc"]))
+        if problem["type"] in ("missing", "missing_argument"):
+            yield f"{key} is missing: this option has no default"
+        else:
+            yield f"{key} = {shown(problem['input'])}: {problem['msg']}"
 
 
 def options_of(plugin: Any) -> dict[str, Any]:
     """All options of a plugin, defaults included; none where it is no dataclass."""
     if not dataclasses.is_dataclass(plugin):
         return {}
-    return {field.name: getattr(plugin, field.name) for field in dataclasses.fields(plugin) if field.init}
+    with foreign_code(f"Reading the options of {type(plugin).__name__}"):
+        return {field.name: getattr(plugin, field.name) for field in dataclasses.fields(plugin) if field.init}
+
+
+def written_options(plugin: Any) -> dict[str, Any]:
+    """All options of a plugin as a recipe writes them: plain data. Raises `PluginError` for a type it cannot write."""
+    try:
+        found: dict[str, Any] = to_jsonable_python(options_of(plugin))
+    except PydanticSerializationError as error:
+        raise PluginError(f"An option of {type(plugin).__name__} cannot be written to a recipe: {error}") from error
+    return found
 
 
 def plain_options(plugin: Any) -> dict[str, Any]:
@@ -104,10 +133,56 @@ def policies(recipe: Recipe, given: Given = NOTHING_GIVEN) -> dict[PolicyKind, A
     return built
 
 
-def observers(recipe: Recipe) -> dict[str, Any]:
-    """The observers of a recipe by name."""
-    table = discovery().policies["observer"]
-    return {name: instance(table[name], options, f"observers.{name}") for name, options in recipe.observers.items()}
+def observers(recipe: Recipe, given: Mapping[str, object] | None = None) -> dict[str, Any]:
+    """The observers of a run by name: those given as objects, then those that the recipe adds.
+
+    A given one has the options that the recipe names for it. Raises `RecipeError` where its own differ.
+    """
+    table, found = discovery().policies["observer"], dict(given or {})
+    asked = {name: _at_home(options) for name, options in recipe.observers.items()}
+    for name in found.keys() & asked.keys():
+        found[name] = _with_options(table[name], found[name], asked[name], f"observers.{name}")
+    added = {name: options for name, options in asked.items() if name not in found}
+    return found | {name: instance(table[name], options, f"observers.{name}") for name, options in added.items()}
+
+
+def _at_home(options: Mapping[str, Any]) -> dict[str, Any]:
+    """An observer's options with `~` in its path replaced by the home folder."""
+    paths = {name: options[name] for name in ("path", "folder") if isinstance(options.get(name), str)}
+    return {**options, **{name: str(user_path(path)) for name, path in paths.items() if path.startswith("~")}}
+
+
+def _with_options(entry: Entry, observer: object, options: Mapping[str, Any], where: str) -> object:
+    """The observer with these options. Those of its options that are no defaults cannot be changed."""
+    if not options:
+        return observer
+    if type(observer) is not entry.load():
+        raise RecipeError(
+            f"{where} has options, but an object of another class is given under that name. Leave one out."
+        )
+    own, wanted = options_of(observer), options_of(instance(entry, {**written_options(observer), **options}, where))
+    defaults = {each.name: each.default for each in dataclasses.fields(entry.load())}
+    for name in options:
+        is_set = name in SET_BY_CALLER or own[name] != defaults[name]
+        if own[name] != wanted[name] and is_set:
+            raise RecipeError(
+                f"{where}.{name} = {shown(options[name])} has no effect: this observer is set up with {own[name]!r}. "
+                f"Leave {where}.{name} out."
+            )
+    changed = copy(observer)  # with whatever else the caller has set on it
+    for name in options:
+        object.__setattr__(changed, name, wanted[name])
+    return changed
+
+
+def refuse_single_places(observers: Mapping[str, object], what: str) -> None:
+    """Raise `InputError` for observers that write to one `path`, where `what` makes several videos."""
+    for name, observer in observers.items():
+        if (path := options_of(observer).get("path")) is not None:
+            raise InputError(
+                f"The observer {name!r} writes one run, to {path}, and {what}. Make each video in a call of its own "
+                "with `set_observers` in between, or use streamt1 generate --prompts, which gives each a folder."
+            )
 
 
 def rewards(recipe: Recipe, given: Given = NOTHING_GIVEN) -> tuple[BoundReward, ...]:
@@ -120,20 +195,29 @@ def rewards(recipe: Recipe, given: Given = NOTHING_GIVEN) -> tuple[BoundReward, 
         for name, settings in getattr(recipe.rewards, horizon).items():
             key = f"{name} {settings.device} {settings.where!r} {sorted(settings.options.items())!r}"
             if key not in made:
-                made[key] = given.rewards.get(name) or reward(name, settings, f"rewards.{horizon}.{name}")
+                own = given.rewards.get(name)
+                made[key] = own or reward(name, settings, f"rewards.{horizon}.{name}", recipe.origin.agreed)
             bound.append(BoundReward(horizon, name, settings, made[key]))
             bound[-1].check_horizon()
     return tuple(bound)
 
 
-def reward(name: str, settings: RewardPart, where: str) -> Reward:
-    """One reward as the recipe has it, in this process or in another one; `where` stands in errors."""
+def reward(name: str, settings: RewardPart, where: str, trusted: bool = False) -> Reward:
+    """One reward as the recipe has it, in this process or in another one; `where` stands in errors.
+
+    trusted: whether the user agreed to everything that the recipe names.
+    """
     if settings.where is None:
-        built: Reward = instance(discovery().rewards[name], settings.options, where)
+        from streamt1_plugins.api.reward import Reward
+
+        entry = discovery().rewards[name]
+        built = instance(entry, settings.options, where)
+        if not isinstance(built, Reward):
+            raise PluginError(f"{name!r} of {entry.origin} ({entry.path}) must derive from `streamt1_plugins.Reward`.")
         return built
     from streamt1_plugins.evaluation.remote.client import RemoteReward  # here: checking a recipe must not import torch
 
-    return RemoteReward(name, settings.where, settings.options)
+    return RemoteReward(name, settings.where, settings.options, trusted)
 
 
 def adapter(recipe: Recipe) -> Adapter:
@@ -152,7 +236,9 @@ def reward_sections(recipe: Recipe, given: Given = NOTHING_GIVEN) -> dict[str, A
         for name, settings in getattr(recipe.rewards, horizon).items():
             if settings.where is None:
                 own = given.rewards.get(name)
-                options = plain_options(own) if own else options_of(reward(name, settings, f"rewards.{horizon}.{name}"))
+                options = (
+                    plain_options(own) if own else written_options(reward(name, settings, f"rewards.{horizon}.{name}"))
+                )
                 data[horizon][name]["options"] = options
     return data
 

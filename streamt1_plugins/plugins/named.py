@@ -8,13 +8,15 @@ import sys
 from importlib import import_module
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from streamt1_plugins.errors import PluginError, StreamT1Error, foreign_code
+from streamt1_plugins.errors import PluginError, foreign_code, place_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from types import ModuleType
+
+Loaded = TypeVar("Loaded")
 
 PLUGINS = "STREAMT1_PLUGINS"
 """The environment variable with the named plugins; processes that this one starts inherit it."""
@@ -42,8 +44,7 @@ def load_plugin(source: str) -> ModuleType:
     if is_file(source):
         return _load_file(Path(source).absolute())
     try:
-        with foreign_code(f"Loading the plugin {source!r}"):
-            return import_module(source)
+        return _called(f"Loading the plugin {source!r}", lambda: import_module(source))
     except PluginError as error:
         if isinstance(error.__cause__, ModuleNotFoundError) and error.__cause__.name == source.partition(".")[0]:
             raise PluginError(
@@ -79,13 +80,22 @@ def _is_from(origin: str | None, path: Path) -> bool:
 
 def _executed(name: str, path: Path) -> ModuleType:
     spec = spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
+    if spec is None or (loader := spec.loader) is None:
         raise PluginError(f"{path} is no Python file.")
     module = sys.modules[name] = module_from_spec(spec)
     try:
-        with foreign_code(f"Loading the plugin file {path}"):
-            spec.loader.exec_module(module)
-    except StreamT1Error:
-        del sys.modules[name]
+        _called(f"Loading the plugin file {path}", lambda: loader.exec_module(module))
+    except BaseException:  # an interruption too: half a module must not be found later
+        sys.modules.pop(name, None)
         raise
     return module
+
+
+def _called(what: str, load: Callable[[], Loaded]) -> Loaded:
+    """What `load` returns. Raises `PluginError` with `what` and the line that failed."""
+    try:
+        with foreign_code(what, passes=()):
+            return load()
+    except PluginError as error:
+        place = place_of(error.__cause__)
+        raise PluginError(f"{error} ({place})" if place else str(error)) from error.__cause__

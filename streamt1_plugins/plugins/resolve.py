@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from streamt1_plugins.api.types import HORIZONS
 from streamt1_plugins.config import load as recipes
-from streamt1_plugins.errors import RecipeError, UnsupportedPipelineError
+from streamt1_plugins.config.schema import cannot_draft
+from streamt1_plugins.config.user_files import user_path
+from streamt1_plugins.errors import RecipeError, UnsupportedPipelineError, foreign_code
 from streamt1_plugins.plugins import build
 from streamt1_plugins.plugins.build import NOTHING_GIVEN, Given
 from streamt1_plugins.plugins.discovery import discovery
-from streamt1_plugins.plugins.registry import load_target
+from streamt1_plugins.plugins.registry import hint, load_target
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,7 +28,11 @@ BUNDLED = "tinyworld"
 def model_folder(model: str) -> str:
     """The folder of a bundled model by its adapter's name; a folder or hub id as it is."""
     bundled = discovery().adapters.get(model)
-    return str(load_target(bundled.model, bundled.name)()) if bundled and bundled.model else model
+    if not bundled or not bundled.model:
+        return str(user_path(model)) if model.startswith("~") else model
+    function = load_target(bundled.model, f"The model of {bundled.name!r} of {bundled.origin}")
+    with foreign_code(f"The model of {bundled.name!r} of {bundled.origin}"):
+        return str(function())
 
 
 def resolve(
@@ -58,7 +64,7 @@ def resolve_adapter(pipe: Any, name: str | None) -> AdapterEntry:
     claims = [entry for entry in adapters.values() if set(entry.pipelines) & set(classes)]
     sure = [entry for entry in claims if entry.explicit is None]
     if len(sure) == 1:
-        return sure[0]
+        return adapters[sure[0].name]  # an error where two plugins offer it
     if sure:
         rivals = ", ".join(f"{entry.name} ({entry.origin})" for entry in sure)
         raise UnsupportedPipelineError(f"Several adapters claim {classes[0]}: {rivals}. Choose one with adapter=...")
@@ -70,19 +76,19 @@ def resolve_adapter(pipe: Any, name: str | None) -> AdapterEntry:
 
 def _known() -> str:
     lines = [f"{e.name} ({', '.join(e.pipelines) or 'named only'})" for e in discovery().adapters.values()]
-    return f"Adapters: {'; '.join(lines) or 'none installed'}."
+    return f"Adapters: {'; '.join(lines) or 'none installed'}.{hint(discovery().broken)}"
 
 
 def completed(recipe: Recipe, entry: AdapterEntry, given: Given = NOTHING_GIVEN) -> Recipe:
     """The recipe with every default written out: with the `given` objects it reproduces the run."""
-    data = recipe.model_dump(mode="json")
-    options = build.options_of(build.instance(entry, recipe.adapter.options, "adapter"))
+    data = recipe.to_data()
+    options = build.written_options(build.instance(entry, recipe.adapter.options, "adapter"))
     data["adapter"] = {"name": entry.name, **options}
     for kind, policy in build.policies(recipe, given).items():
         if kind in given.policies:
             data[kind] = {"name": type(policy).__name__, **build.plain_options(policy)}
         else:
-            data[kind] = {"name": getattr(recipe, kind).name, **build.options_of(policy)}
+            data[kind] = {"name": getattr(recipe, kind).name, **build.written_options(policy)}
     for name, reward in given.rewards.items():
         if not any(name in data["rewards"][horizon] for horizon in HORIZONS):
             for horizon in reward.horizons:
@@ -90,10 +96,13 @@ def completed(recipe: Recipe, entry: AdapterEntry, given: Given = NOTHING_GIVEN)
     loaded = recipes.load(data)
     if loaded.search.is_wide and not loaded.rewards.are_named:
         loaded = recipes.load({**data, "rewards": data["rewards"] | _suggested(entry)})
-    data = loaded.model_dump(mode="json") | {"rewards": build.reward_sections(loaded, given)}
+    data = loaded.to_data() | {"rewards": build.reward_sections(loaded, given)}
     full = recipes.load(recipes.load(data))  # twice: options as YAML gives them back, lists instead of tuples
     build.check_mixing(full, given)
-    return full
+    reason = entry.capabilities.refusals.get("early_pruning") if entry.capabilities else None
+    if reason and full.early.steps and full.search.is_wide:
+        raise cannot_draft(entry.name, reason)
+    return full.traced(recipe.origin)
 
 
 def _suggested(entry: AdapterEntry) -> dict[str, Any]:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-import pluggy
-
-from streamt1_plugins.api import hookspecs
-from streamt1_plugins.errors import PluginError, StreamT1Error, foreign_code
-from streamt1_plugins.plugins.discovery import log, new_manager
+from streamt1_plugins.api.candidate import Candidate
+from streamt1_plugins.api.types import Proposal
+from streamt1_plugins.errors import PluginError, StreamT1Error, foreign_code, shown
+from streamt1_plugins.plugins.implementations import implements, log, new_manager, register
+from streamt1_plugins.runs.files import WAY_ON
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from streamt1_plugins.api.candidate import Beam, Candidate
+    from streamt1_plugins.api.candidate import Beam
     from streamt1_plugins.api.run import Run
-    from streamt1_plugins.api.types import Chunk, MemoryRoute, Proposal
+    from streamt1_plugins.api.types import Chunk, MemoryRoute
 
+
+Item = TypeVar("Item")
 
 DECISIONS = (
     "streamt1_width",
@@ -28,22 +30,9 @@ DECISIONS = (
 """Hooks with exactly one answer in a run."""
 
 
-class _Implementations:
-    """The hook implementations of one object, for pluggy: equal and unhashable objects stay distinct."""
-
-    def __init__(self, plugin: object) -> None:
-        self._shown = repr(plugin)
-        for name in dir(plugin):
-            if name.startswith(f"{hookspecs.PROJECT}_"):
-                setattr(self, name, getattr(plugin, name))
-
-    def __repr__(self) -> str:
-        return self._shown
-
-
 def decides(plugin: object) -> bool:
     """Whether a plugin answers a decision, or wraps one: every process of a search then needs it."""
-    return any(hasattr(plugin, hook) for hook in DECISIONS)
+    return any(implements(plugin, hook) for hook in DECISIONS)
 
 
 class RunHooks:
@@ -58,10 +47,9 @@ class RunHooks:
         self._manager = new_manager()
         for name, plugin in plugins:
             try:
-                self._manager.register(_Implementations(plugin), name=name)
-                self._manager.check_pending()
-            except (pluggy.PluginValidationError, ValueError) as error:
-                raise PluginError(f"{name!r} cannot take part in the run: {error}") from error
+                register(self._manager, plugin, name, guarded=True)
+            except PluginError as error:
+                raise PluginError(f"{name!r} cannot take part in the run: it {error}") from error.__cause__
         for hook in DECISIONS:
             self._reject_rivals(hook)
 
@@ -69,25 +57,35 @@ class RunHooks:
         """How many candidates a beam branches into. Raises `PluginError` for an answer that is no such number."""
         width = self._decide("streamt1_width", chunk=chunk, beam=beam)
         if not isinstance(width, int) or width < 1:
-            raise PluginError(f"streamt1_width returned {width!r}; expected a whole number of candidates, at least 1.")
+            raise self._refused("streamt1_width", width, "a whole number of candidates, at least 1")
         return width
 
     def propose_noise(self, chunk: Chunk, beam: Beam, count: int) -> Sequence[Proposal]:
         """The noise proposals of a beam, about `count` of them."""
         found = self._decide("streamt1_propose_noise", chunk=chunk, beam=beam, count=count)
-        return cast("Sequence[Proposal]", found)
+        return self._listed("streamt1_propose_noise", found, Proposal)
 
     def score(self, chunk: Chunk, candidate: Candidate) -> float:
         """The score of an evaluated candidate; higher is better."""
-        return float(self._decide("streamt1_score", chunk=chunk, candidate=candidate))
+        found = self._decide("streamt1_score", chunk=chunk, candidate=candidate)
+        try:
+            with foreign_code("Reading a number", passes=()):
+                return float(found)
+        except PluginError as error:
+            raise self._refused("streamt1_score", found, "a number") from error.__cause__
 
     def select(self, chunk: Chunk, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
         """The candidates that survive, best first."""
-        return cast("Sequence[Candidate]", self._decide("streamt1_select", chunk=chunk, candidates=candidates))
+        return self._listed(
+            "streamt1_select", self._decide("streamt1_select", chunk=chunk, candidates=candidates), Candidate
+        )
 
     def route_memory(self, chunk: Chunk, candidate: Candidate) -> MemoryRoute:
         """What the candidate's context becomes when it leaves the memory window."""
-        return cast("MemoryRoute", self._decide("streamt1_route_memory", chunk=chunk, candidate=candidate))
+        route = self._decide("streamt1_route_memory", chunk=chunk, candidate=candidate)
+        if not isinstance(route, str):
+            raise self._refused("streamt1_route_memory", route, "the name of a route")
+        return cast("MemoryRoute", route)
 
     def run_started(self) -> None:
         self._manager.hook.streamt1_run_started(run=self._run)
@@ -101,7 +99,7 @@ class RunHooks:
     def run_finished(self, error: BaseException | None) -> None:
         """Inform every plugin, even when one of them fails: what the others save must not depend on a full disk.
 
-        Raises the first failure of a plugin; after an `error` failures are only logged, so that users see the error.
+        Raises the failures of plugins as one error; after an `error` they are only logged, so that users see the error.
         """
         failures: list[StreamT1Error] = []
         for name, plugin in self._manager.list_name_plugin():
@@ -112,7 +110,7 @@ class RunHooks:
             except StreamT1Error as failure:
                 failures.append(failure)
         if failures and error is None:
-            raise failures[0]
+            raise _joined(failures)
         for hidden in failures:
             log.warning("%s", hidden)
 
@@ -123,8 +121,34 @@ class RunHooks:
             raise PluginError(f"No plugin of this run answered {hook}. Its plugins: {called}.")
         return answer
 
+    def _listed(self, hook: str, answer: Any, kind: type[Item]) -> list[Item]:
+        """The answer as a list of `kind`."""
+        try:
+            with foreign_code("Reading a list", passes=()):
+                found = list(answer)
+        except PluginError as error:
+            raise self._refused(hook, answer, f"a list of `{kind.__name__}`") from error.__cause__
+        for each in found:
+            if not isinstance(each, kind):
+                raise self._refused(hook, each, f"a list of `{kind.__name__}`")
+        return found
+
+    def _refused(self, hook: str, answer: object, expected: str) -> PluginError:
+        """The error for an answer that cannot be used, with the parts that gave it."""
+        names = ", ".join(each.plugin_name for each in getattr(self._manager.hook, hook).get_hookimpls())
+        return PluginError(f"{hook} returned {shown(answer)}; expected {expected}. It is answered by {names}.")
+
     def _reject_rivals(self, hook: str) -> None:
         implementations = getattr(self._manager.hook, hook).get_hookimpls()
         rivals = [i.plugin_name for i in implementations if not (i.wrapper or i.hookwrapper)]
         if len(rivals) > 1:
             raise PluginError(f"{hook} has {len(rivals)} answers in this run ({', '.join(rivals)}). Name one only.")
+
+
+def _joined(failures: Sequence[StreamT1Error]) -> StreamT1Error:
+    """The first of several errors with the messages of all; what to do about a full disk stands at the end, once."""
+    if len(failures) == 1:
+        return failures[0]
+    parts = [str(failure).partition(WAY_ON) for failure in failures]
+    way_on = next((mark + folder for _, mark, folder in parts if mark), "")
+    return type(failures[0])(" ".join([*(problem.strip() for problem, *_ in parts), way_on]).strip())

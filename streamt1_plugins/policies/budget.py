@@ -14,6 +14,7 @@ from pydantic import Field
 
 from streamt1_plugins.api.adapter import OutlinedSession
 from streamt1_plugins.api.hookspecs import hookimpl
+from streamt1_plugins.config.rewards import Count, Seconds
 from streamt1_plugins.errors import RecipeError
 from streamt1_plugins.policies.width import places
 
@@ -87,10 +88,10 @@ class Budget:
 
     compares_chunks: ClassVar[bool] = True
 
-    forwards: Annotated[int, Field(ge=1)] | None = None
-    seconds: Annotated[float, Field(gt=0)] | None = None
-    least: Annotated[int, Field(ge=1)] = 1
-    most: Annotated[int, Field(ge=1)] | None = None
+    forwards: Annotated[int, Field(ge=1, le=10**12)] | None = None
+    seconds: Seconds | None = None
+    least: Count = 1
+    most: Count | None = None
     agree: Annotated[float, Field(ge=0)] = 0.5
     drift: Annotated[float, Field(ge=0)] = 0.5
 

@@ -13,6 +13,9 @@ from pydantic import Field
 from streamt1_plugins.api.hookspecs import hookimpl
 from streamt1_plugins.api.noise import chunk_noise, draws_of
 from streamt1_plugins.api.types import Proposal
+from streamt1_plugins.config.rewards import Device
+from streamt1_plugins.errors import RecipeError
+from streamt1_plugins.process.placement import checked
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -77,12 +80,13 @@ class Propagate:
     """
 
     sigma: Annotated[float, Field(ge=-1, le=1)] = -0.1
-    draws: Draws = "initial"
     seeds: Literal["fresh", "release"] = "fresh"
-    device: str = "cpu"
+    device: Device = "cpu"
+    draws: Draws = "initial"
 
     @hookimpl
     def streamt1_propose_noise(self, run: Run, chunk: Chunk, beam: Beam, count: int) -> list[Proposal]:
+        checked(self.device, "noise.device", RecipeError)
         seeds = [self._seed(run.seed, chunk, beam, index) for index in range(count)]
         return [self._proposal(run.session, beam, seed) for seed in seeds]
 

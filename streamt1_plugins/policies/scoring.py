@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from streamt1_plugins.api.hookspecs import hookimpl
+from streamt1_plugins.config.rewards import Count
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,7 +55,7 @@ class Hybrid:
 
     cap: Annotated[float, Field(ge=0, le=1)] = 0.4
     horizon: Literal["both", "short", "long"] = "both"
-    window: Annotated[int, Field(ge=1)] | None = 1
+    window: Count | None = 1
     decay: Annotated[float, Field(gt=0, le=1)] = 1.0
 
     @property

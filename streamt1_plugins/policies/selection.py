@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
-
-from pydantic import Field
+from typing import TYPE_CHECKING
 
 from streamt1_plugins.api.hookspecs import hookimpl
+from streamt1_plugins.config.rewards import Count
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,7 +51,7 @@ class TopK:
     stay free.
     """
 
-    per_parent: Annotated[int, Field(ge=1)] | None = None
+    per_parent: Count | None = None
 
     @hookimpl
     def streamt1_select(self, run: Run, candidates: Sequence[Candidate]) -> list[Candidate]:

@@ -1,68 +1,120 @@
 """Checkpoints: what a run needs to resume (latents, noise, the generator), written whole after every chunk.
 
-``state/ID.safetensors`` holds the clean latents of one committed node, ``state/head.safetensors`` the rest. Keys and
-values, frames and decoder states are not kept: committing the same latents again gives the same ones.
+``state/ID.safetensors`` holds the clean latents of one committed node, ``state/head.safetensors`` the rest and the
+digests of those files; the chunk's line in the journal holds the digest of the head. Keys and values, frames and
+decoder states are not kept: committing the same latents again gives the same ones.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
+import torch
+from pydantic import Field, Json, TypeAdapter, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from typing_extensions import NotRequired, TypedDict
 
 from streamt1_plugins.api.candidate import Beam
-from streamt1_plugins.errors import InputError
-from streamt1_plugins.runs.files import write_atomically
+from streamt1_plugins.errors import InputError, OutputError
+from streamt1_plugins.runs.files import STATE as STATE  # its readers look for it here
+from streamt1_plugins.runs.files import check_plain, read_file, write_atomically
+from streamt1_plugins.runs.lines import MAX_CHUNKS, Digest, Id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from torch import Generator, Tensor
 
     from streamt1_plugins.api.adapter import Session
     from streamt1_plugins.api.tree import Tree
 
-STATE, HEAD = "state", "head"
+HEAD = "head"
 SCHEMA = 1
+MAX_BYTES = 2**34
+_NODE_FILE = re.compile(r"\d{3,6}\.\d{2,6}\.safetensors")
+
+
+class _Facts(TypedDict):
+    """What the head holds besides tensors. Versions before 0.3 wrote no `files`, the digests by node id."""
+
+    chunks: Annotated[int, Field(ge=1, le=MAX_CHUNKS)]
+    beams: Json[Annotated[list[Id], Field(min_length=1, max_length=1000)]]
+    files: NotRequired[Json[dict[Id, Digest]]]
+
+
+_FACTS = TypeAdapter(_Facts)
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The newest checkpoint of a run: `chunks` committed, the surviving `beams` by node id, best first."""
+    """A checkpoint of a run: `chunks` committed, the surviving `beams` by node id, best first.
+
+    `files`: the digests of the nodes' latents. `digest`: of all of it.
+    """
 
     chunks: int
     beams: tuple[str, ...]
     noise: Mapping[str, Tensor]
     generator: Tensor
+    files: Mapping[str, str]
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What is written beside the tensors of the head."""
+        facts = {"schema": SCHEMA, "chunks": self.chunks, "beams": self.beams, "files": self.files}
+        return {name: each if isinstance(each, str) else json.dumps(each) for name, each in facts.items()}
+
+    @property
+    def digest(self) -> str:
+        """The digest of the head, which holds those of the other files."""
+        return _digest({**self.noise, "generator": self.generator}, self.facts)
 
 
-def save_checkpoint(folder: Path, beams: Sequence[Beam], generator: Generator) -> None:
-    """Write the checkpoint of the last committed chunk; a kill at any moment leaves the old one or the new one.
+@dataclass
+class CheckpointFiles:
+    """Writes the checkpoints of one run to its folder. Digests of older chunks are computed once."""
 
-    Raises `OSError` when it cannot be written; the checkpoint of the chunk before is then still there.
-    """
-    state = folder / STATE
-    state.mkdir(exist_ok=True)
-    needed = {
-        node.id: latents
-        for beam in beams
-        # The chunks a call continues come first and are its own arguments.
-        for node, latents in zip(reversed(beam.path), reversed(beam.history.latents), strict=False)
-    }
-    for name, latents in needed.items():
-        if not _file(state, name).exists():
-            _write(_file(state, name), {"latents": latents})
-    names = [beam.path[-1].id for beam in beams]
-    noise = {name: beam.noise for name, beam in zip(names, beams, strict=True) if beam.noise is not None}
-    facts = {"schema": str(SCHEMA), "chunks": str(beams[0].history.index), "beams": json.dumps(names)}
-    _write(_file(state, HEAD), {**noise, "generator": generator.get_state()}, facts)
-    for file in state.iterdir():
-        if file.stem != HEAD and file.stem not in needed:
-            file.unlink(missing_ok=True)
+    folder: Path
+    _digests: dict[str, str] = field(default_factory=dict)
+    _written: set[str] = field(default_factory=set)
+
+    def of(self, beams: Sequence[Beam], generator: Generator) -> Checkpoint:
+        """The checkpoint of the last committed chunk, not written yet."""
+        for name, latents in _latents(beams).items():
+            if name not in self._digests:
+                self._digests[name] = _digest({"latents": latents})
+        names = tuple(beam.path[-1].id for beam in beams)
+        noise = {
+            name: beam.noise.detach().cpu() for name, beam in zip(names, beams, strict=True) if beam.noise is not None
+        }
+        files = {name: self._digests[name] for name in _latents(beams)}
+        return Checkpoint(beams[0].history.index, names, noise, generator.get_state(), files)
+
+    def save(self, checkpoint: Checkpoint, beams: Sequence[Beam]) -> None:
+        """Write the checkpoint `of` these beams; a kill at any moment leaves the old one or the new one.
+
+        Raises `OSError` when it cannot be written; the checkpoint of the chunk before is then still there.
+        """
+        state = self.folder / STATE
+        state.mkdir(exist_ok=True)
+        try:
+            check_plain(state, folder=True)
+        except InputError as error:
+            raise OutputError(str(error)) from error
+        for name, latents in _latents(beams).items():
+            if name not in self._written and not _holds(_file(state, name), checkpoint.files[name]):
+                _write(_file(state, name), {"latents": latents})
+            self._written.add(name)
+        _write(_file(state, HEAD), {**checkpoint.noise, "generator": checkpoint.generator}, checkpoint.facts)
+        for file in state.iterdir():
+            if _NODE_FILE.fullmatch(file.name) and file.name.removesuffix(".safetensors") not in checkpoint.files:
+                file.unlink(missing_ok=True)
 
 
 def load_checkpoint(folder: Path) -> Checkpoint | None:
@@ -70,18 +122,43 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
 
     Raises `InputError` where it is damaged or a newer version of this package wrote it.
     """
+    check_plain(folder / STATE, folder=True)
     path = _file(folder / STATE, HEAD)
+    check_plain(path)
     if not path.exists():
         return None
     tensors, facts = _read(path)
     if facts.get("schema") != str(SCHEMA):
-        raise InputError(f"{path} has schema {facts.get('schema')}; this version of streamt1-plugins reads {SCHEMA}.")
-    generator = tensors.pop("generator")
-    return Checkpoint(int(facts["chunks"]), tuple(json.loads(facts["beams"])), tensors, generator)
+        schema = str(facts.get("schema"))[:20]
+        raise InputError(f"{path} has schema {schema!r}; this version of streamt1-plugins reads {SCHEMA}.")
+    generator = tensors.pop("generator", torch.empty(0))
+    try:
+        found = _FACTS.validate_python(facts)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise InputError(f"{path} cannot be read ({'.'.join(map(str, problem['loc']))}: {problem['msg']}).") from error
+    return Checkpoint(found["chunks"], tuple(found["beams"]), tensors, generator, found.get("files", {}))
 
 
-def restored_beams(saved: Checkpoint, folder: Path, tree: Tree, session: Session, device: str) -> tuple[Beam, ...]:
-    """The beams of a checkpoint in a run folder, best first; the KV cache is computed again, bit by bit.
+def load_latents(folder: Path, saved: Checkpoint, tree: Tree) -> dict[str, Tensor]:
+    """The latents of the nodes that a checkpoint's beams consist of, by node id.
+
+    Raises `InputError` where a file is missing or damaged.
+    """
+    found: dict[str, Tensor] = {}
+    for name in {node.id for beam in saved.beams for node in tree.path(beam)}:
+        path = _file(folder / STATE, name)
+        tensors = _read(path)[0]
+        if set(tensors) != {"latents"} or saved.files.get(name) not in (None, _digest(tensors)):
+            raise InputError(f"{path} is not what the run wrote: its digest is another one.")
+        found[name] = tensors["latents"]
+    return found
+
+
+def restored_beams(
+    saved: Checkpoint, latents: Mapping[str, Tensor], tree: Tree, session: Session, device: str
+) -> tuple[Beam, ...]:
+    """The beams of a checkpoint, best first; the KV cache is computed again, bit by bit.
 
     Branches share the chunks they have in common, as they did before.
     """
@@ -90,21 +167,51 @@ def restored_beams(saved: Checkpoint, folder: Path, tree: Tree, session: Session
         beam = root
         for node in tree.path(name):
             if node.id not in made:
-                latents = _read(_file(folder / STATE, node.id))[0]["latents"].to(device)
-                decoded = session.decode(beam.history, latents)[0]
-                history = session.commit(beam.history, latents, decoded, node.route or "discard")
+                clean = latents[node.id].to(device)
+                decoded = session.decode(beam.history, clean)[0]
+                history = session.commit(beam.history, clean, decoded, node.route or "discard")
                 noise = saved.noise[node.id].to(device) if node.id in saved.noise else None
                 made[node.id] = Beam(history, (*beam.path, node), noise, node.rank or 0)
             beam = made[node.id]
     return tuple(made[name] for name in saved.beams)
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def _latents(beams: Sequence[Beam]) -> dict[str, Tensor]:
+    """The clean latents of every node of the beams."""
+    return {
+        node.id: latents
+        for beam in beams
+        # The chunks a call continues come first and are its own arguments.
+        for node, latents in zip(reversed(beam.path), reversed(beam.history.latents), strict=False)
+    }
+
+
+def _digest(tensors: Mapping[str, Tensor], facts: Mapping[str, str] | None = None) -> str:
+    """A digest of names, types, shapes, bytes and facts, whatever the layout of the file that holds them."""
+    found = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        found.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
+
+
+def _holds(path: Path, digest: str) -> bool:
+    """Whether a file holds what has this digest."""
     try:
-        with safe_open(path, framework="pt") as file:
-            return load_file(path), file.metadata() or {}
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"The checkpoint is not complete: {path} cannot be read ({error}).") from error
+        return path.exists() and _digest(_read(path)[0]) == digest
+    except InputError:
+        return False
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    content = read_file(path, MAX_BYTES)
+    try:
+        tensors = load(content)
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    # A damaged header may name any type and any shape.
+    except (SafetensorError, ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({error}).") from error
+    return tensors, header.get("__metadata__") or {}
 
 
 def _file(state: Path, name: str) -> Path:

@@ -11,6 +11,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from streamt1_plugins.api.tree import node_record
+from streamt1_plugins.errors import described
 from streamt1_plugins.runs.journal import SCHEMA
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class RunEvents:
 
     def finished(self, error: BaseException | None) -> Event:
         """How the run ended."""
-        problem = None if error is None else f"{type(error).__name__}: {error}".removesuffix(": ")
+        problem = None if error is None else described(error)
         tree = self.run.tree.to_dict()
         ending = {"winner": tree["winner"], "final": tree["final"], "error": problem}
         return _event("finished", {**ending, **self._so_far()})

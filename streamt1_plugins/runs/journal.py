@@ -1,123 +1,357 @@
 """The journal of a run: one JSON line per event, only ever appended. Reading it gives the tree back.
 
-Events are plain dictionaries; docs/tree.md lists their fields. Every line has `event` and `time` (UTC, ISO 8601).
-A line that was not finished, because the process was killed, is ignored by readers and cut off by the next writer.
+Events are plain dictionaries; docs/tree.md lists their fields, `runs.lines` checks their types. A line carries its
+number and a digest, so that a reader recognizes what was torn, mixed or changed, and uses the rest. A last line without
+its end, because the process was killed, is ignored by readers and cut off by the next writer.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from streamt1_plugins.api.tree import Tree, node_of
 from streamt1_plugins.api.types import HORIZONS
 from streamt1_plugins.errors import InputError
+from streamt1_plugins.runs.files import JOURNAL as JOURNAL  # its readers look for it here
+from streamt1_plugins.runs.files import check_plain, read_file
+from streamt1_plugins.runs.lines import typed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from streamt1_plugins.api.types import Fate
+    from streamt1_plugins.api.types import Fate, Node
 
-JOURNAL = "journal.jsonl"
 SCHEMA = 1
+MAX_BYTES, MAX_LINE, MAX_NUMBER = 2**30, 2**24, 2**40
+MIXED = 100
+"""How many events are looked for in a line that is not one."""
+LISTED = 10
+"""How many damaged lines a note lists."""
 
 Event = dict[str, Any]
 
+_FREE = {
+    "started": ("time", "device", "device_name", "versions", "line", "check"),
+    "recipe": ("description", "model", "observers", "parallel", "placement"),
+    "reward": ("where", "device", "offload", "unload"),
+}
+"""What the digest of the first line leaves out, so that it may be edited: where a run is made, and not what is made."""
+
+
+@dataclass
+class Lines:
+    """The events of a journal, oldest first, and what reading it found.
+
+    `dropped`: lines that were left out, with the reason. `edited`: whether the first line was changed in what decides
+    the video. `identity`: what the digests of the other lines start from. `last`: the highest number of a line. `end`:
+    where the last whole line ends, in bytes.
+    """
+
+    events: list[Event] = field(default_factory=list)
+    dropped: list[str] = field(default_factory=list)
+    edited: bool = False
+    identity: str = ""
+    last: int = 0
+    end: int = 0
+
+    @property
+    def damage(self) -> list[str]:
+        """A note on the lines that were left out; none where the journal is whole."""
+        if not self.dropped:
+            return []
+        more = len(self.dropped) - LISTED
+        listed = ", ".join(self.dropped[:LISTED]) + (f" and {more} more" if more > 0 else "")
+        return [f"Some of {JOURNAL} is damaged and was left out: {listed}."]
+
 
 def read(folder: str | Path) -> list[Event]:
-    """The events of the run in `folder`, oldest first.
+    """The events of the run in `folder`, oldest first. Raises as `read_lines` does."""
+    return read_lines(folder).events
 
-    Raises `InputError` where there is no journal, where it is damaged before its last line, or where a newer version
-    of this package wrote it.
+
+def read_lines(folder: str | Path) -> Lines:
+    """The whole lines of the journal in `folder`; what is torn, mixed or damaged is left out and listed.
+
+    Raises `InputError` where there is no journal, where its first line is lost, where a field has a wrong type or
+    value, and where a newer version of this package wrote it.
     """
     path = Path(folder) / JOURNAL
-    if not path.is_file():
+    check_plain(path)
+    if not path.exists():
         raise InputError(f"{folder} holds no run: it has no {JOURNAL}.")
-    whole = path.read_bytes().split(b"\n")[:-1]  # what follows the last newline is torn, or nothing
-    events = [_event(line, f"{path}, line {number},") for number, line in enumerate(whole, 1)]
-    if not events or events[0].get("event") != "started":
-        raise InputError(f"{path} is not a journal: its first line is not a `started` event.")
-    schema = events[0].get("schema")
-    if schema != SCHEMA:
-        raise InputError(f"{path} has schema {schema}; this version of streamt1-plugins reads schema {SCHEMA}.")
-    return events
+    return _lines(path, read_file(path, MAX_BYTES))
 
 
-def _event(line: bytes, where: str) -> Event:
+def _lines(path: Path, content: bytes) -> Lines:
+    found = Lines(end=content.rfind(b"\n") + 1)
+    numbered = [
+        (number, event)
+        for number, line in enumerate(content[: found.end].split(b"\n")[:-1], 1)
+        for event in _events_in(line, f"line {number}", found)
+    ]
+    start = next((each for each in numbered if each[1].get("event") == "started"), None)
+    if start is None:
+        raise InputError(
+            f"{path} is not a journal: its first line, the `started` event with the recipe, prompt and seed, is lost. "
+            "Other files of the folder may still be of use: recipe.yaml starts the same run again."
+        )
+    numbered.remove(start)
+    found.last = start[0]
+    _read_start(path, *start, [event for _, event in numbered], found)
+    _read_others(path, numbered, found)
+    return found
+
+
+def _events_in(line: bytes, where: str, found: Lines) -> list[Event]:
+    """The event of a line, or the events that are whole in a line that is not one."""
+    line = line.removeprefix(b"\xef\xbb\xbf").strip(b" \t\r\0")  # of editors, and of disks after a power cut
+    if not line:
+        return []
     try:
-        event = json.loads(line)
-    except ValueError as error:
-        raise InputError(f"{where} is not JSON: {error}.") from error
-    if not isinstance(event, dict):
-        raise InputError(f"{where} is not an event.")
-    return event
+        event = _JSON.decode(line[:MAX_LINE].decode("utf-8", "surrogatepass"))
+        if isinstance(event, dict):
+            return [event]
+    except (ValueError, RecursionError):
+        pass
+    whole = list(_mixed_in(line[:MAX_LINE].decode("utf-8", "replace")))
+    found.dropped.append(f"{where} ({'mixed' if whole else 'torn'})")
+    return whole
+
+
+def _mixed_in(text: str) -> Iterator[Event]:
+    """The whole events inside a line that several writers have made, or a crash."""
+    at = 0
+    for _ in range(MIXED):
+        at = text.find('{"event": "', at)
+        if at < 0:
+            return
+        try:
+            event, end = _JSON.raw_decode(text, at)
+        except (ValueError, RecursionError):
+            at += 1
+            continue
+        if "\N{REPLACEMENT CHARACTER}" not in text[at:end]:
+            yield event
+        at = end
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
+_JSON = json.JSONDecoder(parse_constant=_refuse)
+
+
+def _read_start(path: Path, number: int, event: Event, others: Iterable[Event], found: Lines) -> None:
+    """Check the first line; where it was changed, find what the digests of the others start from."""
+    if event.get("schema") != SCHEMA:
+        schema = str(event.get("schema"))[:20]
+        raise InputError(f"{path} has schema {schema!r}; this version of streamt1-plugins reads schema {SCHEMA}.")
+    found.events += filter(None, [typed(event, f"{path}, line {number}")])
+    written = event.get("check")
+    if isinstance(written, str):
+        found.identity = now = digest(event)
+        if now != written and not any(_is_whole(each, now) for each in others):
+            found.edited, found.identity = True, written
+
+
+def _read_others(path: Path, numbered: Sequence[tuple[int, Event]], found: Lines) -> None:
+    """Check the other lines, and bring those that carry numbers into their order."""
+    kept: list[tuple[int | None, Event]] = []
+    seen: dict[int | str, int] = {}
+    for place, event in numbered:
+        problem, name = _problem(event, found.identity)
+        if problem is None and name in seen:
+            problem = f"as line {seen[name]}"
+        if problem is not None:
+            found.dropped.append(f"line {place} ({problem})")
+            continue
+        seen[name] = place
+        found.last = max(found.last, name if isinstance(name, int) else place)
+        fields = typed(event, f"{path}, line {place}", chunks=found.events[0]["chunks"])
+        if fields is not None:
+            kept.append((name if isinstance(name, int) else None, fields))
+    ordered = iter(sorted((each for each in kept if each[0] is not None), key=lambda each: each[0] or 0))
+    found.events += [next(ordered)[1] if number is not None else event for number, event in kept]
+    numbers = sorted(name for name in seen if isinstance(name, int))
+    lost = sum(after - before - 1 for before, after in pairwise(numbers)) - len(found.dropped)
+    if lost > 0:
+        found.dropped.append(f"{lost} that {'is' if lost == 1 else 'are'} missing")
+
+
+def _problem(event: Event, identity: str) -> tuple[str | None, int | str]:
+    """(why an event is left out, None where it is whole; what no other event has: its number, or its digest)."""
+    if event.get("event") == "started":
+        return "a second start", ""
+    if "check" not in event:  # of an older version
+        return None, digest(event)
+    return None if _is_whole(event, identity) else "changed after it was written", _number(event)
+
+
+def _number(event: Event) -> int:
+    line = event.get("line")
+    return line if isinstance(line, int) and 0 < line < MAX_NUMBER else 0
+
+
+def _is_whole(event: Event, identity: str) -> bool:
+    return _number(event) > 0 and event.get("check") == digest(event, identity)
+
+
+def digest(event: Event, identity: str = "") -> str:
+    """The digest of an event, whatever the order of its fields; `identity`: the digest of the run's first line."""
+    content = {name: value for name, value in event.items() if name != "check"}
+    if event.get("event") == "started":
+        content = _without(event, _FREE["started"])
+        content["recipe"] = decisive(event.get("recipe", {}))
+    try:
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    except RecursionError:
+        return ""
+    return hashlib.sha256(f"{identity}{text}".encode()).hexdigest()[:32]
+
+
+def decisive(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a recipe's data that decides the video, whatever it is made on."""
+    found = _without(recipe, _FREE["recipe"])
+    rewards = recipe.get("rewards", {})
+    named = {
+        horizon: {name: _without(reward, _FREE["reward"]) for name, reward in rewards.get(horizon, {}).items()}
+        for horizon in HORIZONS
+    }
+    return {**found, "rewards": {**rewards, **named}}
+
+
+def _without(data: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    return {name: value for name, value in data.items() if name not in names}
+
+
+@dataclass
+class _Record:
+    """What the events of a run leave: its candidates by id, its committed chunks by index, and its end."""
+
+    candidates: dict[str, Event] = field(default_factory=dict)
+    chunks: dict[int, Event] = field(default_factory=dict)
+    end: Event | None = None
+
+    @classmethod
+    def of(cls, events: Iterable[Event], chunks: int | None = None) -> _Record:
+        """The record that `events` leave; with `chunks`, as it was after that many chunks."""
+        record = cls()
+        for event in events:
+            if event["event"] == "candidate":
+                record.candidates[event["id"]] = event
+            elif event["event"] == "chunk":
+                record.chunks[event["chunk"]] = event
+            elif event["event"] == "finished":
+                record.end = event
+            elif event["event"] == "resumed":
+                record._cut(event["chunk"])
+        if chunks is not None:
+            record._cut(chunks)
+        return record
+
+    def _cut(self, chunks: int) -> None:
+        """Forget everything from chunk `chunks` on: it is searched again."""
+        self.candidates = {name: each for name, each in self.candidates.items() if each["chunk"] < chunks}
+        self.chunks = {index: each for index, each in self.chunks.items() if index < chunks}
+        self.end = None
+
+    def whole(self) -> int:
+        """How many chunks are whole, from the first one on: with all their candidates, which continue survivors."""
+        done, parents = 0, {None}
+        while done in self.chunks:
+            line = self.chunks[done]
+            made = [self.candidates.get(name) for fate in FATES for name in line[fate]]
+            if not all(each is not None and each["parent"] in parents for each in made) or (made and not line["kept"]):
+                break
+            parents = set(line["kept"]) if made else parents
+            done += 1
+        return done
+
+
+FATES: tuple[Fate, ...] = ("kept", "pruned", "invalid")
 
 
 def tree_of(events: Sequence[Event], *, chunks: int | None = None) -> Tree:
-    """The tree that these events record, equal to the run's own; with `chunks`, as it was after that many chunks."""
-    tree, rewards = Tree(), events[0]["recipe"]["rewards"]
+    """The tree that these events record, equal to the run's own; with `chunks`, as it was after that many chunks.
+
+    Of a damaged journal, it has the candidates whose line, and whose parents' lines, are whole.
+    """
+    record, tree, rewards = _Record.of(events, chunks), Tree(), events[0]["recipe"]["rewards"]
     weights: dict[tuple[str, str], float] = {
         (horizon, name): reward["weight"] for horizon in HORIZONS for name, reward in rewards[horizon].items()
     }
-    for event in events:
+    fates = {
+        name: (fate, place)
+        for line in record.chunks.values()
+        for fate in FATES
+        for place, name in enumerate(line[fate])
+    }
+    for event in sorted(record.candidates.values(), key=lambda each: each["chunk"]):
+        if event["parent"] is None or event["parent"] in tree.nodes:
+            tree.add(_settled(node_of(event, weights), fates))
+    for event in events if chunks is None else record.chunks.values():
         tree.notes = list(event.get("notes", tree.notes))
-        if event["event"] == "candidate":
-            tree.add(node_of(event, weights))
-        elif event["event"] == "chunk":
-            _settle(tree, event)
-        elif event["event"] == "resumed":
-            _cut(tree, event["chunk"])
-        elif event["event"] == "finished":
-            tree.winner = tuple(event["winner"])
-            tree.final = {name: math.nan if score is None else score for name, score in event["final"].items()}
-    if chunks is not None:
-        _cut(tree, chunks)
+    if record.end is not None:
+        tree.winner = tuple(_path(record.end["winner"], tree))
+        final = {name: math.nan if score is None else score for name, score in record.end["final"].items()}
+        tree.final = {name: score for name, score in final.items() if name in tree.nodes}
     return tree
 
 
-def _settle(tree: Tree, event: Event) -> None:
-    """Add the fates: a chunk's candidates were written when they were judged, before the selection."""
-    fates: tuple[Fate, ...] = ("kept", "pruned", "invalid")
-    for fate in fates:
-        for place, name in enumerate(event[fate]):
-            tree.add(replace(tree.nodes[name], fate=fate, rank=place if fate == "kept" else None))
+def _settled(node: Node, fates: Mapping[str, tuple[Fate, int]]) -> Node:
+    """The node with its fate: candidates are written when they are judged, before the selection."""
+    fate, place = fates.get(node.id, (node.fate, node.rank or 0))
+    return replace(node, fate=fate, rank=place if fate == "kept" else None)
 
 
-def _cut(tree: Tree, chunks: int) -> None:
-    """Forget everything from chunk `chunks` on: it is searched again."""
-    tree.nodes = {name: node for name, node in tree.nodes.items() if node.chunk < chunks}
-    tree.winner, tree.final = (), {}
+def _path(names: Sequence[str], tree: Tree) -> Iterator[str]:
+    """The names of a path as far as its nodes are in the tree."""
+    before = None
+    for name in names:
+        if name not in tree.nodes or tree.nodes[name].parent != before:
+            return
+        yield name
+        before = name
 
 
 def chunks_done(events: Iterable[Event]) -> int:
-    """How many chunks were committed when the journal ends."""
-    done = 0
-    for event in events:
-        if event["event"] == "chunk":
-            done = event["chunk"] + 1
-        elif event["event"] == "resumed":
-            done = event["chunk"]
-    return done
+    """How many chunks are committed when the journal ends, and whole in it from the first one on."""
+    return _Record.of(events).whole()
 
 
 class JournalFile:
-    """The writing end. A line is in the file when `add` returns, and on the disk with ``sync=True``."""
+    """The writing end. A line is in the file when `add` returns, and on the disk with ``sync=True``.
+
+    `end`: where the last whole line ended when the file was opened, in bytes.
+    """
 
     def __init__(self, path: Path) -> None:
-        """Open `path` for appending; a torn last line is cut off."""
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        self._end = path.read_bytes().rfind(b"\n") + 1
+        """Open `path` for appending; a torn last line is cut off. Raises as `read_lines` does, and `OSError`."""
+        check_plain(path)
+        content = read_file(path, MAX_BYTES) if path.exists() else b""
+        found = _lines(path, content) if b"\n" in content else Lines()
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
+        self._identity, self._last, self.end = found.identity, found.last, found.end
+        self._end = self.end
         os.ftruncate(self._file, self._end)
         self._pending = b""
 
     def add(self, event: Event, *, sync: bool = False) -> None:
         """Append one event. Raises `OSError` when it cannot be written; it is then written before the next one."""
-        line = json.dumps(event, ensure_ascii=False, allow_nan=False) + "\n"
-        self._pending += line.encode("utf-8", "surrogatepass")
+        self._last += 1
+        event = {**event, "line": self._last}
+        event["check"] = digest(event, self._identity)
+        if event["event"] == "started":
+            self._identity = event["check"]
+        self._pending += f"{json.dumps(event, ensure_ascii=False, allow_nan=False)}\n".encode("utf-8", "surrogatepass")
         done = 0
         try:
             while done < len(self._pending):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict, dataclass, fields
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from streamt1_plugins.api.run import Cost
 from streamt1_plugins.config import load as recipes
+from streamt1_plugins.config.user_files import user_path
+from streamt1_plugins.errors import InputError, RecipeError
 from streamt1_plugins.runs import journal
 
 if TYPE_CHECKING:
@@ -20,18 +23,36 @@ if TYPE_CHECKING:
     from streamt1_plugins.config.schema import Recipe
     from streamt1_plugins.runs.journal import Event
 
+log = logging.getLogger("streamt1")
+
+
+@cache
+def _warn_once(problem: str) -> None:
+    log.warning("%s", problem)
+
 
 @dataclass(frozen=True)
 class RecordedRun:
-    """The run whose journal in `folder` holds `events`."""
+    """The run whose journal in `folder` holds `events`.
+
+    `damage`: notes on what is damaged in the journal, and left out. `edited`: whether its first line was changed in
+    what decides the video. `end`: where its last whole line ends, in bytes.
+    """
 
     folder: Path
     events: Sequence[Event]
+    damage: Sequence[str] = ()
+    edited: bool = False
+    end: int | None = None
 
     @classmethod
     def read(cls, folder: str | Path) -> RecordedRun:
-        """Read the run in `folder`. Raises `InputError` where there is none."""
-        return cls(Path(folder), journal.read(folder))
+        """Read the run in `folder`; a warning lists what is damaged. Raises `InputError` where there is no run."""
+        path = user_path(folder)
+        lines = journal.read_lines(path)
+        for problem in lines.damage:
+            _warn_once(f"{path}: {problem}")
+        return cls(path, lines.events, lines.damage, lines.edited, lines.end)
 
     @property
     def start(self) -> Event:
@@ -40,8 +61,11 @@ class RecordedRun:
 
     @cached_property
     def recipe(self) -> Recipe:
-        """The complete recipe."""
-        return recipes.recorded(self.start["recipe"])
+        """The complete recipe. Raises `InputError` where the recorded data is none."""
+        try:
+            return recipes.recorded(self.start["recipe"])
+        except RecipeError as error:
+            raise InputError(f"{self.folder / journal.JOURNAL}, line 1: {error}") from error
 
     def tree(self, chunks: int | None = None) -> Tree:
         """A new tree of the candidates; with `chunks`, as it was after that many chunks."""
@@ -55,6 +79,16 @@ class RecordedRun:
             return tuple(tree.nodes[name] for name in tree.winner)
         best = [node for node in tree if node.rank == 0]
         return tree.path(best[-1].id) if best else ()
+
+    @property
+    def whole(self) -> int:
+        """How many chunks are whole in the journal, from the first one on: what a resumed run can build on."""
+        return journal.chunks_done(self.events)
+
+    @property
+    def notes(self) -> list[str]:
+        """Remarks on the run, and on damage of its record."""
+        return [*(self.newest("notes") or []), *self.damage]
 
     @property
     def score(self) -> float | None:
@@ -111,9 +145,13 @@ class RecordedRun:
     @property
     def frames(self) -> dict[int, int]:
         """Frames of video by chunk, of the chunks that are done."""
-        done = journal.chunks_done(self.events)
-        found = {event["chunk"]: event["frames"] for event in self.events if event["event"] == "chunk"}
-        return {chunk: frames for chunk, frames in found.items() if chunk < done}
+        found: dict[int, int] = {}
+        for event in self.events:
+            if event["event"] == "chunk":
+                found[event["chunk"]] = event["frames"]
+            elif event["event"] == "resumed":
+                found = {chunk: frames for chunk, frames in found.items() if chunk < event["chunk"]}
+        return found
 
     def summary(self) -> dict[str, Any]:
         """What `summary.json` holds, as plain data: what was run, where, at what cost and how it ended."""
@@ -125,7 +163,7 @@ class RecordedRun:
             "prompt": start["prompt"],
             "seed": start["seed"],
             "model": start["recipe"]["model"],
-            "adapter": start["recipe"]["adapter"]["name"],
+            "adapter": start["recipe"]["adapter"].get("name"),
             "device": self.device,
             "versions": self.newest("versions"),
             "chunks": {"done": len(frames), "of": start["chunks"]},
@@ -134,5 +172,5 @@ class RecordedRun:
             "winner": {"path": path, "score": self.score, "whole_video": self.whole_video},
             "seconds": {"wall": round(self.seconds, 3)} | stages,
             "cost": cost,
-            "notes": self.newest("notes") or [],
+            "notes": self.notes,
         }

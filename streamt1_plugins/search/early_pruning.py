@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 def check(recipe: Recipe, session: Session) -> None:
     """Raise `RecipeError` where a recipe wants early pruning and the session only makes whole candidates."""
     if recipe.early.steps and recipe.search.is_wide and not isinstance(session, HasDraft):
-        raise cannot_draft(recipe.adapter.name)
+        raise cannot_draft(recipe.adapter.name, session.capabilities.refusals.get("early_pruning", ""))
 
 
 @dataclass

@@ -19,6 +19,7 @@ from streamt1_plugins.api.noise import chunk_noise, initial
 from streamt1_plugins.api.types import Proposal, node_id
 from streamt1_plugins.api.workers import SingleProcess
 from streamt1_plugins.errors import PluginError
+from streamt1_plugins.search.out_of_memory import is_out_of_memory
 from streamt1_plugins.search.thumbnails import Summary, summarize
 
 if TYPE_CHECKING:
@@ -144,9 +145,10 @@ class Expander:
             decoded = self.run.session.decode(beam.history, latents)
         cost.latent_frames_decoded += int(latents.shape[0] * latents.shape[2])
         seconds = (perf_counter() - start) / len(batch)
+        rows = zip(batch, torch.split(latents, 1), decoded, strict=True)
         return [
-            branch.candidate(chunk, beam, latents=latents[row : row + 1], decoded=decoded[row], seconds=seconds)
-            for row, branch in enumerate(batch)
+            branch.candidate(chunk, beam, latents=row, decoded=each, seconds=seconds, problem=problem_of(row, each))
+            for branch, row, each in rows
         ]
 
     def set_status(self, activity: str, chunk: Chunk, batch: Sequence[Branch]) -> None:
@@ -168,12 +170,12 @@ class Expander:
         return min(limit for limit in limits if limit is not None)
 
     def _within_memory(self, chunk: Chunk, beam: Beam, batch: Sequence[Branch], step: Step) -> list[Candidate]:
-        """`step`, in halves where a batch is more than the device's memory holds; later batches keep to that size."""
+        """`step`, in halves where a batch is more than memory holds; later batches keep to that size."""
         before = [stream.get_state() for stream in generators(batch)]
         try:
             return step(chunk, beam, batch)
-        except RuntimeError as error:
-            if len(batch) == 1 or not _is_out_of_memory(error):
+        except (RuntimeError, MemoryError, OSError) as error:
+            if len(batch) == 1 or not is_out_of_memory(error):
                 raise
         # Here and not above: the exception keeps the tensors of the failed attempt alive.
         for stream, state in zip(generators(batch), before, strict=True):
@@ -186,10 +188,10 @@ class Expander:
         return [candidate for part in parts for candidate in self._within_memory(chunk, beam, part, step)]
 
 
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    from accelerate.utils.memory import should_reduce_batch_size  # here: it costs a second to import
-
-    return isinstance(error, torch.OutOfMemoryError) or bool(should_reduce_batch_size(error))
+def problem_of(latents: Tensor, decoded: Decoded) -> str | None:
+    """Why no video can be made of a candidate: a model in too narrow a dtype overflows, and its frames are NaN."""
+    is_finite = bool(latents.isfinite().all() & decoded.frames.isfinite().all())
+    return None if is_finite else "The frames are not finite (NaN or infinity)."
 
 
 def noise(batch: Sequence[Branch]) -> Tensor:

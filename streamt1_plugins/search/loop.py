@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,6 +13,7 @@ from streamt1_plugins.errors import PluginError
 from streamt1_plugins.search.early_pruning import EarlyPruning
 from streamt1_plugins.search.expand import Expander
 from streamt1_plugins.search.offload import Offload, released
+from streamt1_plugins.search.out_of_memory import explained
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from streamt1_plugins.api.workers import Workers
     from streamt1_plugins.evaluation.evaluator import Evaluator
     from streamt1_plugins.plugins.run_hooks import RunHooks
+
+log = logging.getLogger("streamt1")
 
 CLOSE = 1e-5  # scores; what batching changes in float32 is a tenth of it
 
@@ -45,8 +49,13 @@ class Search:
     def chunks(self) -> Generator[Chunk, None, None]:
         """Search, yielding each chunk after its survivors are committed to ``run.beams``, best first.
 
-        A run that has beams already continues from them; ``run.stop`` ends it early.
+        A run that has beams already continues from them; ``run.stop`` ends it early. Raises `OutOfMemoryError` where
+        not even one candidate at a time fits.
         """
+        with explained(self.run):
+            yield from self._chunks()
+
+    def _chunks(self) -> Generator[Chunk, None, None]:
         run, early = self.run, EarlyPruning(self.expander, self.evaluator)
         run.beams = tuple(map(self.offload.offload_beam, run.beams or (self._root(),)))
         self.hooks.run_started()
@@ -137,7 +146,10 @@ class Search:
         good, if it is finished.
         """
         problem = next((candidate.problem for candidate in candidates if candidate.problem), None)
-        self.run.tree.note(f"Chunk {chunk.index}: no valid candidate ({problem}); the first one was kept.")
+        note = f"Chunk {chunk.index}: no valid candidate ({problem}); the first one was kept."
+        self.run.tree.note(note)
+        if self.workers.rank == 0:
+            log.warning("%s", note)
         finished = [candidate for candidate in candidates if candidate.is_finished]
         return next((candidate for candidate in finished if candidate.is_valid), finished[0])
 

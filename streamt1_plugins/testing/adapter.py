@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections import Counter
 from typing import Any
 
 import pytest
@@ -21,15 +20,17 @@ import torch
 
 import streamt1_plugins as streamt1
 from streamt1_plugins.errors import InputError, UnsupportedPipelineError
-from streamt1_plugins.testing.adapter_case import candidate, candidates, check_output, check_same, grown, seeded
+from streamt1_plugins.testing.adapter_case import candidate, candidates, check_same, grown, seeded
+from streamt1_plugins.testing.adapter_features import AdapterFeatures
 from streamt1_plugins.testing.adapter_numerics import AdapterNumerics
 from streamt1_plugins.testing.state import footprint, tensor_bytes, tensors_in
 
 
-class AdapterContract(AdapterNumerics):
+class AdapterContract(AdapterFeatures, AdapterNumerics):
     """Everything that the search relies on, one test per promise; `AdapterCase` lists what to override.
 
-    A further variant of the same adapter (guidance, an image to start from) repeats `AdapterNumerics` alone.
+    A further variant of the same adapter (guidance, an image to start from) repeats `AdapterNumerics` alone, a further
+    pipeline `AdapterFeatures` too.
     """
 
     def test_declares_itself(self) -> None:
@@ -149,21 +150,3 @@ class AdapterContract(AdapterNumerics):
         expected = self.plain(return_dict=False)[0]
         wrapped = streamt1.wrap(self.pipe, {"extends": "plain", "adapter": self.part()})
         check_same(wrapped(**self.arguments({"return_dict": False}))[0], expected)
-
-    def test_a_search_gives_a_tree(self) -> None:
-        recipe = {
-            "extends": "stream-t1",
-            "adapter": self.part(),
-            "search": {"candidates": 2, "top_k": 2, "batch": 2},
-            "rewards": {"short": {"basic": {}}, "long": {"basic": {}}},
-        }
-        wrapped = streamt1.wrap(self.pipe, recipe)
-        check_output(wrapped(**self.arguments({"output_type": "np", "return_dict": False}))[0], "np")
-        tree = wrapped.tree
-        with self.session() as session:
-            chunks = range(session.root().index, session.num_chunks)
-        assert Counter(node.chunk for node in tree) == dict.fromkeys(chunks, 4)
-        assert len(tree.winner) == len(chunks)
-        assert all(node.is_valid for node in tree), "a candidate is invalid"
-        wrapped(**self.arguments({}))
-        assert [node.score for node in wrapped.tree] == [node.score for node in tree], "the same seed, another tree"

@@ -230,16 +230,15 @@ def test_upstream_computes_the_whole_cache_from_the_latents(pipe: AnyFlowFARPipe
         latents = session.draw(history, seeded(seed))
         history = session.commit(history, latents, session.decode(history, latents)[0], "discard")
     dirty = {i: {name: torch.full_like(x, 9.0) for name, x in part.items()} for i, part in history.memory.items()}
-    with session._in_call():
-        again = pipe.encode_kv_cache(
-            dirty,
-            {"num_cached_chunks": 1, "is_cache_step": False},
-            chunk_partition=[1, 2],
-            chunk_idx=1,
-            output=torch.cat(history.latents, dim=2).transpose(1, 2),
-            prompt_embeds=session._plan.text[-1],
-            negative_prompt_embeds=None,
-        )
+    again = pipe.encode_kv_cache(
+        dirty,
+        {"num_cached_chunks": 1, "is_cache_step": False},
+        chunk_partition=[1, 2],
+        chunk_idx=1,
+        output=torch.cat(history.latents, dim=2).transpose(1, 2),
+        prompt_embeds=session._plan.text[-1],
+        negative_prompt_embeds=None,
+    )
     for layer, part in history.memory.items():
         tokens = 3 * 4  # of the three latent frames so far
         assert torch.equal(again[layer]["full_cache"][..., :tokens, :], part["full_cache"][..., :tokens, :])

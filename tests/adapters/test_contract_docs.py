@@ -14,6 +14,7 @@ import streamt1_seams
 from streamt1_anyflow.adapter import AnyFlowAdapter
 from streamt1_helios.adapter import HeliosAdapter
 from streamt1_plugins.api.adapter import MemoryPlan
+from streamt1_plugins.plugins.discovery import discovery
 from streamt1_wan.adapter import CausalWanAdapter
 from tests.adapters import tiny, tiny_anyflow, tiny_helios
 
@@ -49,6 +50,17 @@ def test_the_table_says_what_the_adapters_declare(pipeline: str) -> None:
     routes = [each for each in ("discard", "ema", "append") if each in session.capabilities.routes]
     assert row[5] == (", ".join(routes) or "none")
     assert row[6] == str(session.capabilities.max_batch or "any")
+
+
+def test_the_page_has_what_adapters_refuse_and_why() -> None:
+    section = PAGE.partition("<!-- refusals -->")[2].partition("<!-- end -->")[0]
+    listed = [line for line in section.splitlines() if line.startswith("| `")]
+    assert listed == [
+        f"| `{entry.name}` | {feature.replace('_', ' ')} | {reason} |"
+        for entry in discovery().adapters.values()
+        if entry.origin == "streamt1-plugins" and entry.capabilities
+        for feature, reason in entry.capabilities.refusals.items()
+    ]
 
 
 def test_the_table_names_the_version_it_was_tested_with() -> None:

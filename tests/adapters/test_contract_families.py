@@ -4,48 +4,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
 
 import pytest
 import torch
 
 import streamt1_plugins as streamt1
-from tests.adapters import tiny, tiny_anyflow, tiny_framepack, tiny_helios, tiny_skyreels
+from tests.adapters.families import FAMILIES, SMALL
+from tests.adapters.shared_families import searched
 from tests.adapters.tiny import seeded
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-SMALL: dict[str, Any] = {"height": 32, "width": 32, "max_sequence_length": 16, "output_type": "pt"}
-FEW = {"num_inference_steps": 2}
-
-# Per family: the pipeline, its call, the latent frames of its chunks.
-FAMILIES: dict[str, tuple[Callable[[], Any], dict[str, Any], tuple[int, ...]]] = {
-    "wan": (tiny.tiny_pipeline, {"num_frames": 33}, (3, 3, 3)),
-    "anyflow": (tiny_anyflow.tiny_pipeline, {"num_frames": 25, **FEW}, (1, 2, 2, 2)),
-    "helios": (tiny_helios.tiny_pipeline, {"num_frames": 99, **FEW}, (9, 9, 9)),
-    "helios pyramid": (
-        tiny_helios.tiny_pyramid,
-        {"num_frames": 99, "height": 64, "width": 64, "pyramid_num_inference_steps_list": [1, 1, 1]},
-        (9, 9, 9),
-    ),
-    "skyreels": (
-        tiny_skyreels.tiny_skyreels,
-        {"num_frames": 41, "base_num_frames": 17, "overlap_history": 5, **FEW},
-        (5, 5, 5),
-    ),
-    "framepack": (
-        tiny_framepack.tiny_framepack,
-        {
-            "image": tiny_skyreels.picture(),
-            "sampling_type": "vanilla",
-            "num_frames": 27,
-            "latent_window_size": 3,
-            **FEW,
-        },
-        (3, 3, 3),
-    ),
-}
+from tests.launching import launch, without_times
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -71,3 +39,22 @@ def test_the_same_recipe_searches_every_family(family: str) -> None:
     routed = {node.route for node in tree if node.chunk > 0}
     unrouted = "This pipeline's memory cannot be routed; the search runs without memory sinking."
     assert (None not in routed, unrouted in tree.notes) == (family == "wan", family != "wan")
+
+
+@pytest.fixture(scope="module")
+def launched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A search of every family by two processes."""
+    folder: Path = tmp_path_factory.mktemp("launched")
+    found = launch(2, Path(__file__).with_name("shared_families.py"), folder)
+    assert found.returncode == 0, found.stderr
+    return folder
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_two_processes_make_the_video_of_one(family: str, launched: Path) -> None:
+    """Real processes; the contract has threads in their place."""
+    alone = searched(family)
+    for rank in (0, 1):
+        shared = torch.load(launched / f"{family}.{rank}.pt", weights_only=False)
+        assert without_times(shared["tree"]) == without_times(alone["tree"])
+        assert torch.equal(shared["video"], alone["video"])

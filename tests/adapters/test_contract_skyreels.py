@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from streamt1_plugins.testing import AdapterContract, AdapterNumerics
+from streamt1_plugins.testing import AdapterContract, AdapterFeatures, AdapterNumerics
 from streamt1_plugins.testing.adapter_case import candidate, check_same
 from streamt1_skyreels.adapter import SkyReelsAdapter
 from tests.adapters.tiny import seeded
@@ -88,7 +88,7 @@ class TestNoisedSkyReels(SkyReels):
         return {**super().call(), "addnoise_condition": 20}
 
 
-class TestSkyReelsFromAnImage(SkyReels):
+class TestSkyReelsFromAnImage(SkyReels, AdapterFeatures):
     def make_pipeline(self) -> Any:
         return tiny_skyreels("i2v")
 
@@ -96,7 +96,7 @@ class TestSkyReelsFromAnImage(SkyReels):
         return {**super().call(), "image": picture()}
 
 
-class TestSkyReelsAfterAVideo(SkyReels):
+class TestSkyReelsAfterAVideo(SkyReels, AdapterFeatures):
     def make_pipeline(self) -> Any:
         return tiny_skyreels("v2v")
 

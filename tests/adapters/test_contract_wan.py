@@ -12,7 +12,7 @@ from tests.adapters.tiny import tiny_pipeline
 class CausalWan(AdapterNumerics):
     name = "wan"
     has_plain = False
-    has_callbacks = False  # the arguments a causal Wan refuses say what to use instead
+    has_callbacks = False  # there is no plain pipeline to compare with: see test_wan_conventions
     long: ClassVar[dict[str, Any]] = {"num_frames": 12 * 12 - 3}
 
     def make_pipeline(self) -> Any:

@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from streamt1_plugins.errors import InputError
 from streamt1_tinyworld.judge import Verdict, judge
+from streamt1_tinyworld.judging import TinyWorldJudge
 from streamt1_tinyworld.scene import render, stage
 from streamt1_tinyworld.world import Spec, Thing, parse, prompts
 
@@ -92,3 +94,10 @@ def test_what_was_not_asked_for_is_not_judged() -> None:
     verdict = judge(clip(SPEC), "a red thing")
     assert (verdict.background, verdict.shape, verdict.direction, verdict.speed) == (None, None, None, None)
     assert verdict.score == verdict.object == 1
+
+
+def test_a_prompt_outside_the_world_is_refused_before_a_comparison() -> None:
+    TinyWorldJudge().check_prompt("a red circle moving right on a blue background")
+    for prompt in ("a purple elephant", "a red green circle", "a circle on a pink background"):
+        with pytest.raises(InputError):
+            TinyWorldJudge().check_prompt(prompt)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from streamt1_wan.convert import Conversion, convert
 from streamt1_wan.lora import LORA_FILE
 from tests.adapters import layouts
 from tests.adapters.tiny import TRANSFORMER, shaken, tiny_pipeline, tiny_transformer
+from tests.api.test_weights import POINTER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -112,6 +114,67 @@ def test_half_precision_keeps_what_has_to_stay_wide(base: str, trained: Any, tmp
     assert model.blocks[0].attn1.to_q.weight.dtype == torch.bfloat16
     assert model.blocks[0].scale_shift_table.dtype == torch.float32
     assert torch.equal(model.blocks[0].scale_shift_table, trained.blocks[0].scale_shift_table)
+
+
+def sharded(weights: Tensors, folder: Path, suffix: str) -> Path:
+    """Two shards and their index, as the libraries save a large model."""
+    folder.mkdir()
+    names = {name: f"model-0000{1 + index % 2}-of-00002{suffix}" for index, name in enumerate(weights)}
+    for file in set(names.values()):
+        part = {name: weights[name].contiguous() for name in weights if names[name] == file}
+        save_file(part, folder / file) if suffix == ".safetensors" else torch.save(part, folder / file)
+    (folder / f"model{suffix}.index.json").write_text(json.dumps({"metadata": {}, "weight_map": names}))
+    return folder
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".bin"])
+@pytest.mark.parametrize("names", ["original", "diffusers"])
+def test_shards(suffix: str, names: str, base: str, trained: Any, tmp_path: Path) -> None:
+    weights = layouts.original(trained) if names == "original" else trained.state_dict()
+    folder = sharded(weights, tmp_path / "shards", suffix)
+    convert(Conversion(checkpoint=folder, base=base, dtype="float32"), tmp_path / "out")
+    assert same_weights(converted(tmp_path / "out").transformer, trained)
+    (folder / f"model-00002-of-00002{suffix}").unlink()
+    with pytest.raises(InputError, match=r"lacks 1 of its 2 shards: model-00002"):
+        convert(Conversion(checkpoint=folder, base=base), tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_converted_folder_is_a_checkpoint(base: str, tmp_path: Path) -> None:
+    convert(Conversion(checkpoint=Path(base), base=base, dtype="float32"), tmp_path / "out")
+    assert same_weights(converted(tmp_path / "out").transformer, WanPipeline.from_pretrained(base).transformer)
+
+
+def test_the_bases_own_transformer_is_not_needed(base: str, trained: Any, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(base, tmp_path / "base"))
+    (folder / "transformer" / "diffusion_pytorch_model.safetensors").write_text(POINTER)
+    torch.save(layouts.original(trained), tmp_path / "model.pt")
+    convert(Conversion(checkpoint=tmp_path / "model.pt", base=str(folder), dtype="float32"), tmp_path / "out")
+    assert same_weights(converted(tmp_path / "out").transformer, trained)
+    (folder / "vae" / "diffusion_pytorch_model.safetensors").write_text(POINTER)
+    with pytest.raises(InputError, match="not downloaded"):
+        convert(Conversion(checkpoint=tmp_path / "model.pt", base=str(folder)), tmp_path / "other")
+
+
+# Values.
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x: x * float("nan"), "NaN or infinite numbers in blocks.0.self_attn.q.weight"),
+        (lambda x: x / 0, "NaN or infinite numbers in blocks.0.self_attn.q.weight"),
+        (lambda x: x.to(torch.int8), r"blocks.0.self_attn.q.weight \(int8\) should hold floating-point numbers"),
+        (lambda x: x * 1e6, "in float16: NaN or infinite numbers in blocks.0.attn1.to_q.weight"),
+    ],
+    ids=["NaN", "infinite", "whole numbers", "too large for the dtype"],
+)
+def test_values_are_looked_at(change: Any, message: str, base: str, trained: Any, tmp_path: Path) -> None:
+    name, weights = "blocks.0.self_attn.q.weight", layouts.original(trained)
+    torch.save(weights | {name: change(weights[name])}, tmp_path / "model.pt")
+    with pytest.raises(InputError, match=message):
+        convert(Conversion(checkpoint=tmp_path / "model.pt", base=base, dtype="float16"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 # LoRA.
@@ -234,6 +297,10 @@ def test_unusable_files(content: Any, message: str, tmp_path: Path) -> None:
 def test_files_that_are_not_there_or_not_checkpoints(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read"):
         read(tmp_path / "missing.pt")
+    torch.save(layouts.lora(tiny_transformer()), tmp_path / "lora.pt")
+    with pytest.raises(InputError, match="is a LoRA: pass it as --lora"):
+        read(tmp_path / "lora.pt")
+    (tmp_path / "lora.pt").unlink()
     (tmp_path / "text.safetensors").write_text("no")
     with pytest.raises(InputError, match="cannot be read"):
         read(tmp_path / "text.safetensors")
@@ -246,7 +313,7 @@ def test_files_that_are_not_there_or_not_checkpoints(tmp_path: Path) -> None:
     ("change", "message"),
     [
         (lambda t: {}, "not a LoRA"),
-        (lambda t: {**t, "blocks.0.x.alpha": torch.ones(1)}, "unknown parts such as 'blocks.0.x.alpha'"),
+        (lambda t: {**t, "blocks.0.x.alpha": torch.ones(1)}, "there is an alpha and no LoRA for blocks.0.x"),
         (lambda t: dict(list(t.items())[1:]), "half of the LoRA is missing"),
         (
             lambda t: {k.replace("self_attn.q.", "self_attn.qq."): v for k, v in t.items()},
@@ -255,7 +322,7 @@ def test_files_that_are_not_there_or_not_checkpoints(tmp_path: Path) -> None:
         (lambda t: {k: v[:, :-1] if "lora_A" in k else v for k, v in t.items()}, "the layer is"),
         (
             lambda t: {k: torch.cat([v, v]) if "0.self_attn.q.lora_A" in k else v for k, v in t.items()},
-            "mixes the ranks",
+            r"halves of the LoRA of 'blocks.0.self_attn.q' do not fit: lora_A \[8, 24\] and lora_B \[24, 4\]",
         ),
     ],
     ids=["empty", "alpha", "half", "unknown layer", "shape", "ranks"],
@@ -300,7 +367,7 @@ def test_the_command_comes_through_the_hook(longlive: Path, base: str, tmp_path:
     done = CliRunner().invoke(app, ["convert", *map(str, words), "--weights", "raw", "--dtype", "float32"])
     assert done.exit_code == 0, done.output
     assert "generator of" in done.output
-    assert "rank 4, merged" in done.output
+    assert "rank 4, scale 1, merged" in done.output
     assert converted(tmp_path / "out").transformer.config.num_layers == 2
     again = CliRunner().invoke(app, ["convert", *map(str, words)])
     assert again.exit_code == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import torch
 from diffusers import FirstBlockCacheConfig
@@ -11,6 +12,7 @@ from diffusers import FirstBlockCacheConfig
 from streamt1_plugins.api.adapter import MemoryPlan
 from streamt1_plugins.errors import InputError, RecipeError, UnsupportedPipelineError
 from streamt1_wan.adapter import CausalWanAdapter
+from streamt1_wan.processor import AttentionOptions, ContextAttnProcessor
 from tests.adapters.tiny import tiny_pipeline, tiny_transformer
 
 if TYPE_CHECKING:
@@ -41,13 +43,9 @@ def pipe() -> WanPipeline:
 ARGUMENTS = [
     ({"prompt": ...}, "No prompt: pass `prompt`"),
     ({"prompt": None}, "No prompt"),
-    ({"prompt": ""}, "`prompt` is empty"),
-    ({"prompt": "  \n"}, "`prompt` is empty"),
     ({"prompt": 3}, "`prompt` has to be a text .str., got int: 3"),
     ({"prompt": ["a", "b"]}, "`prompt` has 2 entries, but one call makes one video"),
     ({"prompt": []}, "`prompt` has 0 entries"),
-    ({"prompt": "word " * 20}, "`prompt` has 21 tokens, but `max_sequence_length` is 16"),
-    ({"negative_prompt": "word " * 20, "guidance_scale": 2.0}, "`negative_prompt` has 21 tokens"),
     ({"prompt_embeds": torch.zeros(1, 16, 32)}, "either `prompt` or `prompt_embeds`, not both"),
     ({"prompt": ..., "prompt_embeds": torch.zeros(16, 32)}, r"has to be \[1, tokens, text_dim\], got \[16, 32\]"),
     ({"negative_prompt": "x", "negative_prompt_embeds": torch.zeros(1, 16, 32)}, "either `negative_prompt` or"),
@@ -70,9 +68,12 @@ ARGUMENTS = [
     ({"max_sequence_length": 0}, "at least 1"),
     ({"num_frame": 33}, "Unknown argument 'num_frame'. Did you mean 'num_frames'?"),
     ({"zzzz": 1}, "Unknown argument 'zzzz'. Known: attention_kwargs"),
-    ({"num_inference_steps": 50}, "the adapter's options `timesteps` and `steps`"),
-    ({"latents": torch.zeros(1)}, "pass `generator` to fix it"),
-    ({"callback_on_step_end": print}, "use an observer"),
+    ({"num_inference_steps": 0}, "`num_inference_steps` has to be at least 1, got 0"),
+    ({"num_inference_steps": 2.5}, "`num_inference_steps` has to be of type int, got float: 2.5"),
+    ({"latents": torch.zeros(1)}, r"`latents` is the noise of the whole video, \[1, 16, 9, 4, 4\] for this call"),
+    ({"callback_on_step_end": 3}, "`callback_on_step_end` has to be a function, got int: 3"),
+    ({"callback_on_step_end_tensor_inputs": ["latent"]}, "none of latents, .* Did you mean 'latents'?"),
+    ({"guidance_scale_2": 2.0}, "second transformer"),
 ]
 
 
@@ -91,7 +92,19 @@ def test_valid_lengths(pipe: WanPipeline, num_frames: int) -> None:
 def test_what_wan_pipeline_accepts_is_accepted(pipe: WanPipeline) -> None:
     attempt(pipe, prompt=["a red circle"], negative_prompt=None, generator=None, callback_on_step_end=None)
     attempt(pipe, prompt=..., prompt_embeds=torch.zeros(1, 16, 32), num_videos_per_prompt=1)
+    attempt(pipe, prompt="", negative_prompt=("a",), generator=[torch.Generator()])
+    attempt(pipe, num_frames=np.int64(33), height=np.int32(32), guidance_scale=np.float32(2))
+    attempt(pipe, latents=torch.zeros(1, 16, 9, 4, 4), num_inference_steps=50)
+
+
+def test_a_text_that_is_cut_is_warned_of(pipe: WanPipeline, caplog: pytest.LogCaptureFixture) -> None:
     attempt(pipe, negative_prompt="word " * 20)  # unused without guidance
+    assert not caplog.messages
+    attempt(pipe, prompt="word " * 20)
+    attempt(pipe, negative_prompt="word " * 20, guidance_scale=2.0)
+    first, second = caplog.messages
+    assert first.startswith("`prompt` has 21 tokens, but `max_sequence_length` is 16: the rest is ignored.")
+    assert second.startswith("`negative_prompt` has 21 tokens")
 
 
 def _second_transformer(pipe: WanPipeline) -> None:
@@ -103,7 +116,8 @@ def _parallel(pipe: WanPipeline) -> None:
 
 
 def _in_use(pipe: WanPipeline) -> None:
-    CausalWanAdapter().open(pipe, CALL, MemoryPlan())
+    attention = pipe.transformer.blocks[0].attn1
+    attention.processor = ContextAttnProcessor(attention.processor, AttentionOptions("stock", shared_prefix=False))
 
 
 def _without_text(pipe: WanPipeline) -> None:
@@ -120,7 +134,7 @@ STATES: list[tuple[Callable[[WanPipeline], Any], str]] = [
         "`transformer` is a Linear.*WanTransformer3DModel",
     ),
     (lambda pipe: setattr(pipe, "vae", torch.nn.Linear(1, 1)), "`vae` is a Linear.*AutoencoderKLWan"),
-    (_in_use, "in use by another streamt1 session"),
+    (_in_use, "denoising for another call, in another thread"),
     (_without_text, "no tokenizer or text encoder.*prompt_embeds"),
 ]
 

@@ -56,12 +56,13 @@ def _text(pipe: WanPipeline) -> torch.Tensor:
     return cast("torch.Tensor", embeds)
 
 
-def test_inactive_processors_leave_the_plain_pipeline_exact(pipe: WanPipeline) -> None:
+def test_an_open_session_leaves_the_plain_pipeline_exact(pipe: WanPipeline) -> None:
     call = {"prompt": "a red circle", "height": 32, "width": 32, "num_frames": 9, "num_inference_steps": 2}
     call |= {"max_sequence_length": 16, "output_type": "pt"}
     before = pipe(**call, generator=seeded(1)).frames
     session = opened(pipe)
-    assert isinstance(pipe.transformer.blocks[0].attn1.processor, ContextAttnProcessor)
+    session.generate(session.root(), session.draw(session.root(), seeded(0)), [seeded(0)])
+    assert not isinstance(pipe.transformer.blocks[0].attn1.processor, ContextAttnProcessor)
     during = pipe(**call, generator=seeded(1)).frames
     session.close()
     assert torch.equal(before, during)

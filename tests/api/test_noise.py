@@ -30,7 +30,7 @@ def test_a_session_with_one_draw_gets_one() -> None:
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_draws_come_in_order_from_one_generator(count: int) -> None:
-    session: Any = SimpleNamespace(draw=draw, draws=lambda history: count)
+    session: Any = SimpleNamespace(draw=draw, draws=lambda history: count, redraw=draw)
     assert isinstance(session, HasDraws)
     noise, generator = chunk_noise(session, History(), seeded()), seeded()
     assert noise.shape == (1, count, 4, 3, 2, 2)

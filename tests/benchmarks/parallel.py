@@ -47,7 +47,7 @@ class Case:
 def pipeline(case: Case) -> tuple[streamt1.StreamPipeline, dict[str, Any]]:
     search = [f"search.candidates={case.candidates}", "search.top_k=1", f"parallel.send={case.send}"]
     if case.model == "tinyworld":
-        pipe = streamt1.load("tinyworld", overrides=search)
+        pipe = streamt1.load("tinyworld", device="cpu", overrides=search)
         return pipe, {"prompt": PROMPT, "num_frames": 12 * case.chunks - 3}
     from causal_wan import SIZES, Size, build
 

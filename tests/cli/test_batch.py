@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ import pytest
 
 from streamt1_plugins import InputError
 from streamt1_plugins.cli.batch import folder_of, read_prompts, state_of
+from streamt1_plugins.runs.files import Claim
 from tests.cli.calling import call, generate, one_line
 from tests.launching import CLI, launch, without_times
+from tests.toy import ToyAdapter
 
 PROMPTS = ["one", "the second", "three", "the fourth", "five"]
 FOLDERS = ["0001-one", "0002-the-second", "0003-three", "0004-the-fourth", "0005-five"]
@@ -54,6 +57,33 @@ def test_running_again_makes_only_what_is_missing(prompts: Path, tmp_path: Path)
     assert trees(tmp_path / "out") == before
     other = launch(1, CLI, *command, "--seed", 7)
     assert "holds a run of another prompt or recipe" in other.stderr
+
+
+def test_every_prompt_has_a_wandb_run_of_its_own_with_its_own_page(
+    prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("wandb")
+    pages: list[str] = []
+    monkeypatch.setattr("streamt1_plugins.runs.observers.wandb.render", lambda folder: pages.append(folder) or "page")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    prompts.write_text("one\nthe second\n")
+    result = call("generate", "--prompts", str(prompts), "--model", "toy", "--out", "out", "--wandb", "mine")
+    assert result.exit_code == 0, result.output
+    folders = [Path("out", name) for name in FOLDERS[:2]]
+    assert pages == list(map(str, folders))
+    assert len({json.loads((folder / "wandb.json").read_text())["id"] for folder in folders}) == 2
+    assert len(list(tmp_path.rglob("*.wandb"))) == 2
+    assert not Path("out/wandb.json").exists()
+
+
+def test_what_another_batch_is_making_is_left_to_it(prompts: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    claim = Claim(out / FOLDERS[1], owner="the other batch")
+    found = call("generate", "--prompts", str(prompts), "--model", "toy", "--out", str(out))
+    claim.release()
+    assert found.exit_code == 0, found.output
+    assert f"{FOLDERS[1]}  (another process makes it)" in found.output
+    assert [(out / name / "video.mp4").exists() for name in FOLDERS] == [True, False, True, True, True]
 
 
 # Reading the file and the folders.
@@ -123,3 +153,67 @@ def test_a_run_recorded_under_the_old_keys_is_the_same_recipe(folder: Path) -> N
     started["recipe"]["parallel"]["previews"] = started["recipe"]["parallel"].pop("thumbnails")
     journal.write_text(json.dumps(started) + "\n" + "".join(lines[1:]))
     assert state_of(folder, "a prompt", recipe) == "done"
+
+
+# Prompts that cannot be made.
+
+
+def test_a_prompt_that_fails_is_reported_with_its_line_and_the_others_are_made() -> None:
+    Path("p.txt").write_text("one\n\n# comment\nb\x1bd\nthree\nwords that are too long " + "x" * 300 + "\n")
+    done = call("generate", "--prompts", "p.txt", "--model", "toy", "--out", "out")
+    assert done.exit_code == 3
+    assert re.search(r"Error: p\.txt, line 4: character 2 is U\+001B .*The other prompts are made", done.stderr)
+    assert done.stdout.splitlines()[-1] == "3 videos in out"
+    made = sorted(path.name for path in Path("out").iterdir() if (path / "video.mp4").exists())
+    assert [name[:11] for name in made] == ["0001-one", "0003-three", "0004-words-"]
+    assert max(map(len, made)) <= 80
+    Path("p.txt").write_text(Path("p.txt").read_text().replace("\x1b", ""))
+    again = call("generate", "--prompts", "p.txt", "--model", "toy", "--out", "out")
+    assert again.exit_code == 0
+    assert again.stdout.count("(exists)") == 3
+
+
+def test_a_run_that_fails_is_reported_and_the_others_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    def open_session(self: ToyAdapter, pipe: Any, call: dict[str, Any], memory: Any) -> Any:
+        failing = {"refused": {"prompt": ""}, "broken": {"fail_at": 1}}.get(call["prompt"], {})
+        return opened(self, pipe, {**call, **failing}, memory)
+
+    opened = ToyAdapter.open
+    monkeypatch.setattr(ToyAdapter, "open", open_session)
+    Path("p.txt").write_text("refused\none\nbroken\ntwo\n")
+    done = call("generate", "--prompts", "p.txt", "--model", "toy", "--out", "out")
+    assert done.exit_code == 3
+    assert "Error: p.txt, line 1: The prompt is empty." in done.stderr
+    assert "Error: p.txt, line 3: Making this video failed: RuntimeError: the pipeline broke" in done.stderr
+    assert done.stdout.splitlines()[-1] == "2 videos in out"
+
+
+def test_where_no_prompt_can_be_used_nothing_is_loaded() -> None:
+    Path("p.txt").write_text("\x07\n")
+    result = call("generate", "--prompts", "p.txt", "--model", "toy", "--out", "out")
+    assert "p.txt: no prompt can be used. Line 1: " in one_line(result)
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["-o", "observers.video.path=all.mp4"], "The observer 'video' writes one run, to all.mp4"),
+        (["--json"], "--json prints the summary of one run"),
+        (["--num-frames", "4101", "--model", "tinyworld"], "The longest video is 4089 frames"),
+    ],
+)
+def test_what_would_meet_every_prompt_is_refused_at_once(prompts: Path, args: list[str], message: str) -> None:
+    result = call("generate", "--prompts", str(prompts), "--model", "toy", "--out", "out", *args)
+    assert message in one_line(result)
+    assert not Path("out").exists()
+
+
+def test_failures_of_other_processes_count(prompts: Path, tmp_path: Path) -> None:
+    prompts.write_text("one\nb\x07d\nthree\nfour\n")
+    command = ("generate", "--prompts", prompts, "--model", "toy", "--out", tmp_path / "out")
+    done = launch(2, CLI, *command)
+    assert done.returncode != 0
+    assert "3 videos in " in done.stdout
+    assert done.stderr.count("line 2: character 2 is U+0007") == 1
+    assert len(list((tmp_path / "out").glob("*/video.mp4"))) == 3

@@ -15,6 +15,7 @@ from streamt1_plugins.compare import forwards
 from streamt1_plugins.compare.page import PAGE
 from streamt1_plugins.compare.run import RESULTS, read
 from tests.compare.examples import remove_matplotlib
+from tests.toy import ShortOnly
 
 PROMPTS = Path(__file__).parents[2] / "docs" / "evidence" / "prompts_5s.txt"
 
@@ -165,3 +166,51 @@ def test_wrong_options_are_explained(tmp_path: Path, option: str, value: str, me
     done = compare(tmp_path, "plain", option, value)
     assert done.exit_code == 2
     assert message in " ".join(done.stderr.split())
+
+
+def test_prompts_that_the_judge_cannot_read_are_found_before_anything_is_generated(tmp_path: Path) -> None:
+    (tmp_path / "prompts.txt").write_text("a red circle\na purple elephant\na b\x07d one\na red circle\n")
+    done = compare(tmp_path, "plain", judge="tinyworld-judge")
+    assert done.exit_code == 3
+    first, second, *_ = done.stderr.splitlines()
+    assert "line 2: Reward 'tinyworld-judge' cannot read this prompt: unknown words elephant" in first
+    assert "line 3: character 4 is U+0007" in second
+    assert "1 recipe x 1 prompt x 1 seed: 1 videos" in done.stderr
+
+
+def test_a_video_that_fails_is_reported_and_the_others_are_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def score(self: ShortOnly, inp: Any) -> Any:
+        if inp.prompts == ("a",):
+            raise ValueError("no a")
+        return scored(self, inp)
+
+    scored = ShortOnly.score
+    monkeypatch.setattr(ShortOnly, "score", score)
+    done = compare(tmp_path, "plain", "beam")
+    assert done.exit_code == 3
+    for label in ("plain", "beam"):
+        assert re.search(rf"Error: {label}, seed 0, prompt 'a': .*ValueError: no a", done.stderr)
+    assert labels_of(tmp_path).keys() == {"plain", "beam"}
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["-o", "seed=3"], "leave out -o seed"),
+        (["-o", "model=tinyworld"], "--model toy and an override give model two values"),
+        (["-o", "observers.video.path=all.mp4"], "The observer 'video' writes one run, to all.mp4"),
+    ],
+)
+def test_options_that_would_have_no_effect_are_refused(tmp_path: Path, args: list[str], message: str) -> None:
+    done = compare(tmp_path, "plain", *args)
+    assert done.exit_code == 2
+    assert message in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_recipes_of_different_models_are_refused(tmp_path: Path) -> None:
+    done = compare(tmp_path, "plain", "longlive", model=None)
+    assert done.exit_code == 2
+    assert "The recipes name different models (models/longlive, tinyworld)" in done.stderr

@@ -6,7 +6,8 @@ import json
 import re
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,11 @@ import pytest
 from streamt1_plugins import Chunk, hookimpl
 from streamt1_plugins.cli.generate import run_folder
 from streamt1_plugins.config import load as recipe
+from streamt1_plugins.config import yaml12
+from streamt1_plugins.pipeline import StreamPipeline
 from streamt1_plugins.plugins.discovery import discovery
 from tests.cli.calling import RECORD, call, generate, one_line
+from tests.toy import ToySession, overflowing
 
 
 @dataclass
@@ -56,6 +60,27 @@ def test_generate_leaves_a_run_folder_and_a_table(tmp_path: Path) -> None:
     assert "chunk 4/4" in result.stderr
 
 
+@pytest.mark.parametrize(("chunks", "code"), [((1,), 0), ((0, 1, 2, 3), 2)])
+@pytest.mark.parametrize("recipe", ["plain", "stream-t1"])
+def test_frames_that_are_not_finite_are_named_and_a_video_of_them_alone_is_an_error(
+    chunks: tuple[int, ...], code: int, recipe: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ToySession, "decode", overflowing(ToySession.decode, chunks))
+    result = generate("--out", "o", "--recipe", recipe)
+    assert result.exit_code == code
+    for chunk in chunks:
+        assert f"Note: Chunk {chunk}: no valid candidate (The frames are not finite" in result.stderr
+    assert ("No chunk of this video is usable" in result.stderr) is (code > 0)
+    assert sorted(file.name for file in Path("o").iterdir()) == RECORD
+
+
+def test_the_seed_without_an_option_is_the_recipes() -> None:
+    for name in "ab":
+        generate("--out", name, "--recipe", "plain")
+    assert json.loads(Path("a/summary.json").read_text())["seed"] == 42
+    assert Path("a/video.mp4").read_bytes() == Path("b/video.mp4").read_bytes()
+
+
 def test_the_recipe_of_a_run_folder_runs_the_same_again() -> None:
     generate("--out", "a", "--seed", "5")
     call("generate", "a prompt", "--recipe", "a/recipe.yaml", "--out", "b")
@@ -85,6 +110,17 @@ def test_without_out_the_folder_is_named_by_time_and_prompt() -> None:
     assert len(run_folder(None, "x" * 500).name) <= 80
 
 
+def test_runs_that_start_in_the_same_second_get_folders_of_their_own() -> None:
+    names = [run_folder(None, "the same") for _ in range(20)]
+    assert len(set(names)) == 20
+    assert all(folder.is_dir() for folder in names)
+
+
+def test_a_run_that_does_not_start_leaves_no_folder() -> None:
+    assert call("generate", "a prompt", "--model", "none/such").exit_code != 0
+    assert not Path("runs").exists()
+
+
 def test_ctrl_c_saves_what_was_generated() -> None:
     result = generate("--out", "o", "-o", "observers.interrupting.at=1")
     assert result.exit_code == 130
@@ -108,7 +144,7 @@ def test_ctrl_c_saves_what_was_generated() -> None:
         (["-o", "rewards.long.brigt={}"], "Unknown reward 'brigt'. Did you mean 'bright'?"),
         (["--adapter", "toyy"], "Unknown adapter 'toyy'. Did you mean 'toy'?"),
         (["--seed", "-1"], "seed = -1: Input should be greater than or equal to 0"),
-        (["--device", "nonsense"], "Moving the model to 'nonsense' failed"),
+        (["--device", "nonsense"], "device: 'nonsense' is not the name of a device"),
         (["--out", "file/x"], "The folder file/x cannot be made: .*file is a file."),
         (["--out", "full"], "The folder full is not empty. Choose another one with --out, or empty it first."),
     ],
@@ -149,3 +185,85 @@ def test_generate_with_the_embedded_model_in_a_process_of_its_own(tmp_path: Path
     assert [line[:9] for line in done.stderr.splitlines()] == ["chunk 1/2", "chunk 2/2"]
     with av.open("o/video.mp4") as container:
         assert container.streams.video[0].width == 256
+
+
+# Options of the recipe and of the command line.
+
+
+def options_of_observers() -> Iterator[tuple[str, str, str]]:
+    """Every option of every built-in observer, with another value than its default as YAML."""
+    values = {"bool": "true", "int": "7", "float": "7.5", "str": "other"}
+    for name, entry in discovery().policies["observer"].items():
+        if entry.origin == "streamt1-plugins":
+            for each in fields(entry.load()):
+                kind = next(value for key, value in values.items() if key in f"{each.type}".lower() or key == "str")
+                value = "false" if each.default is True else kind
+                yield name, each.name, {"mode": "offline", "name": "tensorboard", "scale": "7"}.get(each.name, value)
+
+
+@pytest.mark.parametrize(("observer", "option", "value"), options_of_observers())
+def test_an_option_of_an_observer_acts_or_is_refused(
+    observer: str, option: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[Any] = []
+    monkeypatch.setattr(StreamPipeline, "complete", lambda pipe, run: used.append(pipe._observers))
+    monkeypatch.setattr("streamt1_plugins.cli.generate.show_result", lambda *_: None)
+    result = generate("-q", "--out", "o", "-o", f"observers.{observer}.{option}={value}")
+    if result.exit_code == 2:
+        assert f"observers.{observer}.{option} = " in one_line(result)
+        assert "has no effect" in result.stderr
+        assert (observer, option) in {("wandb", "folder")} or option in ("path", "append")
+    else:
+        assert result.exit_code == 0, result.output
+        assert getattr(used[0][observer], option) == yaml12.read(value, "it")
+
+
+def test_the_video_is_where_the_recipe_has_it() -> None:
+    result = generate("--out", "o", "-o", "observers.video.path=elsewhere.mp4")
+    assert result.exit_code == 0
+    assert "video   elsewhere.mp4" in result.stdout
+    assert Path("elsewhere.mp4").exists()
+    assert not Path("o/video.mp4").exists()
+    assert generate("-q", "--out", "p", "-o", "observers.video.path=again.mp4").stdout == "again.mp4\n"
+
+
+def test_the_recorded_video_has_the_options_of_the_recipe() -> None:
+    for name, quality in (("coarse", 51), ("fine", 1)):
+        assert generate("-q", "--out", name, "-o", f"observers.video={{crf: {quality}}}").exit_code == 0
+        assert recipe.load(f"{name}/recipe.yaml").observers == {"video": {"crf": quality}}
+    assert Path("coarse/video.mp4").stat().st_size < Path("fine/video.mp4").stat().st_size
+    assert generate("-q", "--out", "j", "-o", "observers.journal.state=false").exit_code == 0
+    assert not Path("j/state").exists()
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--seed", "1", "-o", "seed=2"], "--seed 1 and an override give seed two values"),
+        (["-o", "model=other"], "--model toy and an override give model two values"),
+        (["--adapter", "toy", "-o", "adapter=wan"], "--adapter toy and an override give adapter two values"),
+        (["--wandb", "a", "-o", "observers.wandb.project=b"], "is undone by"),
+        (["-o", "observers.journal.path=elsewhere"], "observers.journal.path = 'elsewhere' has no effect"),
+        (["-o", "observers.video.crff=3"], "no option 'crff'. Did you mean 'crf'"),
+        (["-o", "rewards.long.bright={where: /no/python}"], "'/no/python' is no program that can be started here"),
+        (["--num-frames", "4101", "--model", "tinyworld"], "The longest video is 4089 frames"),
+        (["--out", "x" * 300], "a name of more than 255 bytes"),
+        (["--out", "a/" + "é" * 130], "a name of more than 255 bytes"),
+        (["--out", "~no-such-user/x"], "is no home folder"),
+    ],
+)
+def test_clashes_and_impossible_values_are_found_before_anything_is_loaded(
+    args: list[str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streamt1_plugins.pipeline.load", None)
+    monkeypatch.setattr("streamt1_plugins.load", None)
+    assert re.search(message, one_line(generate("-q", *args)))
+    assert list(Path().iterdir()) == []
+
+
+def test_a_tilde_in_out_is_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert generate("-q", "--out", "~/run").exit_code == 0
+    assert (tmp_path / "home" / "run" / "video.mp4").exists()
+    assert not Path("~").exists()

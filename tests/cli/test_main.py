@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,10 +13,11 @@ import pytest
 import typer
 
 import streamt1_plugins
-from streamt1_plugins import PluginError, hookimpl
+from streamt1_plugins import hookimpl
 from streamt1_plugins.plugins import discovery as hooks
 from streamt1_plugins.plugins.named import PLUGINS, named
 from tests.cli.calling import call, one_line
+from tests.third_party.fresh import distribution
 
 
 def test_help_comes_at_once_and_shows_examples() -> None:
@@ -79,36 +81,81 @@ def test_the_commands_of_plugins_run_and_are_listed() -> None:
 @pytest.mark.usefixtures("greeting")
 def test_a_plugin_cannot_replace_a_command() -> None:
     assert "Write the page of RUN" in " ".join(call("report", "--help").stdout.split())
+    (broken,) = json.loads(call("plugins", "--json").stdout)["broken"]
+    assert (broken["name"], broken["reason"]) == (
+        "greeting",
+        "it adds the command 'report', which is built in and stays what it is",
+    )
 
 
+BROKEN = {
+    "broken_exit": "import sys; sys.exit(0)",
+    "broken_interrupt": "raise KeyboardInterrupt",
+    "broken_stop": "raise StopIteration",
+    "broken_message": "class Bad(BaseException):\n    def __str__(self): raise GeneratorExit\nraise Bad",
+}
+
+
+@pytest.fixture
+def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plugins that misbehave at import, installed, and name tables that are thrown away."""
+    for name, source in BROKEN.items():
+        distribution(tmp_path, name.replace("_", ""), name, source, point=name)
+    monkeypatch.syspath_prepend(tmp_path)
+    found = hooks.Discovery()
+    monkeypatch.setattr(hooks, "_found", lambda: found)
+
+
+@pytest.mark.usefixtures("broken")
 @pytest.mark.parametrize(
-    ("broken", "message"),
+    "command",
     [
-        ("loading", "Error: Loading plugin 'x' failed. See there."),
-        ("commands", "Error: A plugin's commands failed: ZeroDivisionError: oh"),
+        "--version",
+        "--help",
+        "generate --help",
+        "recipes list",
+        "recipes show plain",
+        "recipes validate plain",
+        "plugins",
     ],
 )
-@pytest.mark.parametrize("command", ["--help", "no-such-command"])
-def test_a_broken_plugin_is_one_line(broken: str, message: str, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Found:
-        def add_commands(self, app: typer.Typer) -> None:
-            raise ZeroDivisionError("oh")
-
-    def discover() -> Found:
-        if broken == "loading":
-            raise PluginError("Loading plugin 'x' failed.\nSee there.")
-        return Found()
-
-    monkeypatch.setattr(hooks, "discovery", discover)
-    assert one_line(call(command)) == message
+def test_broken_plugins_stop_no_command_that_needs_none(command: str) -> None:
+    result = call(*command.split())
+    assert result.exit_code == 0, result.output
+    assert "broken" not in result.stderr
 
 
-def test_a_broken_plugin_stops_no_command_that_needs_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    def discover() -> None:
-        raise PluginError("Loading plugin 'x' failed.")
+@pytest.mark.usefixtures("broken")
+def test_an_unknown_command_names_the_plugins_that_may_have_it() -> None:
+    result = call("greet")
+    assert result.exit_code == 2
+    shown = " ".join(result.stderr.replace("│", " ").split())
+    assert "No such command 'greet'" in shown
+    assert "One of the plugins that did not load may have it: 'broken_exit' of brokenexit (SystemExit: 0)" in shown
+    assert "and 1 more. See `streamt1 plugins`." in shown
 
-    monkeypatch.setattr(hooks, "discovery", discover)
-    assert call("recipes", "show", "plain").exit_code == 0
+
+@pytest.mark.usefixtures("broken")
+def test_an_unknown_name_in_a_recipe_names_them_too() -> None:
+    message = one_line(call("generate", "x", "--model", "tinyworld", "-o", "rewards.long.acme={}"))
+    assert "Unknown reward 'acme'." in message
+    assert "'broken_interrupt' of brokeninterrupt (KeyboardInterrupt)" in message
+
+
+@pytest.mark.usefixtures("broken")
+def test_in_strict_mode_a_broken_plugin_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(hooks.STRICT, "0")
+    assert call("plugins").exit_code == 0
+    monkeypatch.setenv(hooks.STRICT, "1")
+    message = one_line(call("plugins"))
+    assert (
+        "Plugin 'broken_exit' of brokenexit (STREAMT1_DISABLE_PLUGINS=broken_exit runs without it) is broken" in message
+    )
+    assert "SystemExit: 0" in message
+    assert "broken_exit.py, line 1" in message
+    monkeypatch.setenv(hooks.STRICT, "")
+    assert one_line(call("--strict", "plugins")) == message
+    assert call("--strict", "--version").exit_code == 0
 
 
 # Plugins by file.
@@ -148,9 +195,12 @@ def test_plugins_by_file_join_those_installed(files: list[str]) -> None:
     assert '"name": "tinyworld"' in result.stdout
 
 
-def test_processes_started_later_inherit_them(files: list[str]) -> None:
+def test_processes_that_the_command_starts_inherit_them(files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[str]] = []
+    monkeypatch.setattr("streamt1_plugins.cli.plugins.offers", lambda _: seen.append(named()) or {})
     call("--plugin", files[0], "plugins")
-    assert named() == [str(Path(files[0]).absolute())]
+    assert seen == [[str(Path(files[0]).absolute())]]
+    assert named() == [], "the program that called the command does not"
 
 
 def test_their_commands_are_listed(files: list[str]) -> None:
@@ -163,6 +213,13 @@ def test_their_commands_are_listed(files: list[str]) -> None:
     [
         (None, "mine.py does not exist"),
         ("def broken(:", "mine.py failed: SyntaxError"),
+        ("import sys\nsys.exit(0)", "mine.py failed: SystemExit: 0"),
+        ("raise KeyboardInterrupt", "mine.py failed: KeyboardInterrupt"),
+        ("raise StopIteration", "mine.py failed: StopIteration"),
+        (
+            "import streamt1_plugins\nraise streamt1_plugins.InputError('\\ud800')",
+            r"mine.py failed: InputError: \ud800",
+        ),
         ("x = 1", "implements no hook"),
     ],
 )

@@ -34,6 +34,14 @@ def test_plugins_as_json() -> None:
     }
 
 
+def test_what_an_adapter_refuses_is_listed_with_its_reason() -> None:
+    found = json.loads(call("plugins", "--json").stdout)["refusals"]
+    (row,) = [row for row in found if row["adapter"] == "framepack" and row["feature"] == "early pruning"]
+    assert row["reason"] == "a section is one call of the pipeline, which runs all its denoising steps"
+    assert not [row for row in found if row["adapter"] == "wan"]
+    assert row["reason"] in call("plugins").stdout
+
+
 def test_disabled_plugins_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(hooks.DISABLE, "wan, gone")
     monkeypatch.setattr(hooks, "discovery", hooks.Discovery)

@@ -120,3 +120,29 @@ def test_diff_shows_the_keys_that_differ() -> None:
     assert [row[0] for row in rows] == ["key", "adapter.steps", "seed"]
     assert rows[2][1].split() == ["42", "7"]
     assert call("recipes", "diff", "plain", "plain").stdout == "No difference.\n"
+
+
+def test_validate_refuses_what_generate_refuses() -> None:
+    line = one_line(call("recipes", "validate", "stream-t1", "--num-frames", "4101"))
+    assert "The longest video is 4089 frames" in line
+    Path("where.yaml").write_text("extends: plain\nrewards: {long: {basic: {where: /no/python}}}")
+    assert "'/no/python' is no program" in one_line(call("recipes", "validate", "where.yaml"))
+    Path("twice.yaml").write_text("search: {top_k: 1}\nsearch: {top_k: 2}\n")
+    assert "line 2, column 1: the key 'search' is given twice" in one_line(call("recipes", "validate", "twice.yaml"))
+    Path("p.txt").write_text("fine\nb\x07d\n")
+    assert "p.txt: line 2: character 2 is U+0007" in one_line(
+        call("recipes", "validate", "plain", "--prompts", "p.txt")
+    )
+    Path("p.txt").write_text("fine\n")
+    assert call("recipes", "validate", "plain", "--prompts", "p.txt").exit_code == 0
+    Path("video.yaml").write_text("extends: plain\nobservers: {video: {crf: 30}}")
+    assert call("recipes", "validate", "video.yaml").exit_code == 0
+
+
+def test_what_is_accepted_prints_back_as_written() -> None:
+    words = {"description": "1:30", "model": "no", "seed": 12}
+    Path("mine.yaml").write_text("description: 1:30\nmodel: no\nseed: 012\nadapter: {name: toy}\nsearch: {top_k: 1}\n")
+    shown = call("recipes", "show", "mine.yaml", "--resolved").stdout
+    assert {name: yaml.safe_load(shown)[name] for name in words} == words
+    Path("utf16.yaml").write_text("extends: plain\ndescription: größe\n", encoding="utf-16")
+    assert "description: größe" in call("recipes", "show", "utf16.yaml").stdout

@@ -112,3 +112,14 @@ def test_generate_logs_to_wandb(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert len(list(tmp_path.rglob("*.wandb"))) == 1
     assert list(tmp_path.rglob("media/html/*.html"))
     assert Path("o/wandb.json").exists()
+
+
+def test_a_replay_does_not_follow_a_link_in_the_run_folder(tmp_path: Path) -> None:
+    assert generate("--out", "run", "-q").exit_code == 0
+    winner = journal.tree_of(journal.read("run")).winner[-1]
+    (tmp_path / "elsewhere").mkdir()
+    Path("run", f"replay-{winner}").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    found = call("replay", "run")
+    assert found.exit_code == 2
+    assert "is a symbolic link" in one_line(found)
+    assert list((tmp_path / "elsewhere").iterdir()) == []

@@ -6,12 +6,16 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+import httpx
 import pytest
 
 import streamt1_plugins as streamt1
 from streamt1_plugins.config.rewards import Place
 from streamt1_plugins.evaluation.remote.client import RemoteReward
+from tests.evaluation.remote.serving import example
 from tests.toy import ToyPipeline
 
 
@@ -56,3 +60,40 @@ def test_ctrl_c_ends_the_command(command: tuple[subprocess.Popen[str], str]) -> 
     made.load("cpu")
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 130
+
+
+SLOW = """
+import time
+from dataclasses import dataclass
+from streamt1_plugins import Reward, RewardOutput, hookimpl
+import torch
+
+@dataclass
+class Slow(Reward):
+    def score(self, inp):
+        print("scores", flush=True)
+        time.sleep(1)
+        return RewardOutput(torch.ones(len(inp.prompts)))
+
+@hookimpl
+def streamt1_register_rewards(register):
+    register("slow", target=Slow)
+"""
+
+
+def test_sigterm_finishes_the_request_in_progress(tmp_path: Path) -> None:
+    (tmp_path / "slow_reward.py").write_text(SLOW, encoding="utf-8")
+    start = [sys.executable, "-m", "streamt1_plugins", "--plugin", str(tmp_path / "slow_reward.py"), "serve-reward"]
+    start += ["slow", "--host", "localhost", "--port", "0", "--device", "cpu", "--allow-host", "judge.lan"]
+    with subprocess.Popen(start, stdout=subprocess.PIPE, text=True) as process, ThreadPoolExecutor(1) as threads:
+        assert process.stdout is not None
+        url = process.stdout.readline().split()[3]
+        named = httpx.get(f"{url}/health", headers={"Host": "judge.lan"}, trust_env=False)
+        assert named.status_code == 200
+        made = RemoteReward("slow", Place(url=url), {})
+        made.load("cpu")
+        score = threads.submit(made.score, example())
+        assert process.stdout.readline() == "scores\n"
+        process.terminate()
+        assert score.result(60).scores.unique().tolist() == [1.0]
+        assert process.wait(60) == 143

@@ -35,6 +35,7 @@ def test_a_comparison_is_changed_only_as_a_copy() -> None:
         ({"judge": "picky"}, "judge = 'short-only', and this call has 'picky'"),
         ({"call": {"chunks": 2}}, "call.chunks = None, and this call has 2"),
         ({"model": "other"}, "model = 'toy', and this call has 'other'"),
+        ({"device": "cuda:1"}, "device = 'cpu', and this call has 'cuda'"),
         (
             {"recipes": {"plain": recipe.load("plain", ["search.candidates=2"])}},
             "recipes.plain.search.candidates = 1, and this call has 2",
@@ -56,3 +57,14 @@ def test_a_description_is_no_condition(tmp_path: Path) -> None:
     comparison().record_to(tmp_path)
     described = {name: each.model_copy(update={"description": "new"}) for name, each in comparison().recipes.items()}
     comparison(recipes=described).record_to(tmp_path)
+
+
+def test_a_folder_from_before_devices_were_recorded_was_made_on_the_cpu(tmp_path: Path) -> None:
+    comparison().record_to(tmp_path)
+    old = json.loads((tmp_path / CONDITIONS).read_text())
+    del old["device"]
+    (tmp_path / CONDITIONS).write_text(json.dumps(old))
+    comparison(device="cpu").record_to(tmp_path)
+    (tmp_path / CONDITIONS).write_text(json.dumps(old))
+    with pytest.raises(InputError, match="device = 'cpu', and this call has 'cuda'"):
+        comparison(device="cuda").record_to(tmp_path)

@@ -40,6 +40,19 @@ def test_strips_outside_the_folder_are_not_read(tmp_path: Path) -> None:
     assert "data:image" not in render(rows, tmp_path / "out", "judge")
 
 
+def test_links_out_of_the_folder_are_not_read(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("secret")
+    rows = [row(label, "a", score, strip="strips/s.jpg") for label, score in (("plain", 0.5), ("beam", 0.6))]
+    (tmp_path / "out" / "strips").mkdir(parents=True)
+    (tmp_path / "out" / "strips" / "s.jpg").symlink_to(tmp_path / "secret")
+    assert "data:image" not in render(rows, tmp_path / "out", "judge")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "strips").symlink_to(tmp_path / "real")
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "s.jpg").write_text("secret")
+    assert "data:image" not in render(rows, tmp_path / "other", "judge")
+
+
 def test_nothing_that_was_typed_can_run_in_the_page(tmp_path: Path) -> None:
     rows = [row(label, NASTY, score, chunks=(0.5, score)) for label, score in (("plain", 0.5), (NASTY, 0.6))]
     html = render(rows, tmp_path, NASTY, [NASTY])

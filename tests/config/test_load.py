@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from itertools import pairwise
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 from streamt1_plugins.config.load import MAX_EXTENDS, load
@@ -59,7 +62,7 @@ def test_a_file_that_does_not_exist_is_said_to(missing: str) -> None:
     ("text", "message"),
     [
         ("- a\n- b", "is not a recipe: expected keys and values, found list"),
-        ("", "is not a recipe: expected keys and values, found NoneType"),
+        ("", "is not a recipe: expected keys and values, found nothing"),
         ("just words", "found str"),
         ("a: [1", "is not YAML"),
         ("a: &x [1]\nb: *x", r"aliases .* are not allowed.*extends"),
@@ -73,7 +76,7 @@ def test_a_file_that_is_no_recipe_says_why(tmp_path: Path, text: str, message: s
 
 def test_a_binary_file_is_no_recipe(tmp_path: Path) -> None:
     (tmp_path / "bad.yaml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(RecipeError, match="is not YAML"):
+    with pytest.raises(RecipeError, match=r"bad\.yaml', line 1 is not UTF-16"):
         load(tmp_path / "bad.yaml")
 
 
@@ -112,7 +115,7 @@ def test_a_chain_has_an_end(tmp_path: Path) -> None:
 
 
 def test_a_missing_base_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=r"'nowhere\.yaml' does not exist"):
+    with pytest.raises(RecipeError, match=r"mine\.yaml: extends: .*nowhere\.yaml' does not exist"):
         load(write(tmp_path, mine="extends: nowhere.yaml"))
 
 
@@ -180,9 +183,9 @@ def test_overrides_have_yaml_types_and_reach_everything(override: str, place: st
     assert type(found) is type(value)
 
 
-def test_later_overrides_win_and_the_source_stays_as_it_was() -> None:
+def test_overrides_leave_the_source_as_it_was() -> None:
     data = {"search": {"top_k": 1}}
-    assert load(data, ["search.top_k=2", "search.top_k=3"]).search.top_k == 3
+    assert load(data, ["search.top_k=2"]).search.top_k == 2
     assert data == {"search": {"top_k": 1}}
 
 
@@ -276,7 +279,7 @@ def test_values_out_of_range_are_named_with_their_value(place: str, value: Any) 
     ],
 )
 def test_a_number_that_json_cannot_hold_is_refused(override: str, key: str) -> None:
-    with pytest.raises(RecipeError, match=f"recipe: {key}: runs record recipes as JSON"):
+    with pytest.raises(RecipeError, match=f"{key}: recipes are recorded as JSON"):
         load({}, [override])
 
 
@@ -288,3 +291,64 @@ def test_every_problem_is_reported_with_the_source() -> None:
 def test_a_recipe_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="frozen"):
         load("plain").seed = 3  # type: ignore[misc]
+
+
+# Files from elsewhere.
+
+
+def test_what_is_no_recipe_file_is_named(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.yaml")
+    (tmp_path / "folder.yaml").mkdir()
+    (tmp_path / "huge.yaml").write_bytes(b"#" * 300_000)
+    (tmp_path / "latin.yaml").write_bytes(b"seed: 1\ndescription: caf\xe9\n")
+    for name, message in {
+        "pipe.yaml": "is no regular file",
+        "folder.yaml": "is a folder",
+        "huge.yaml": "more than 200,000 bytes",
+        "latin.yaml": "line 2 is not UTF-8",
+        f"{'x' * 300}.yaml": "File name too long",
+        "a\0b.yaml": "NUL",
+    }.items():
+        with pytest.raises(RecipeError, match=message):
+            load(tmp_path / name)
+        if name != "a\0b.yaml":
+            with pytest.raises((RecipeError, UnknownNameError), match=message):
+                load(write(tmp_path, mine=f"extends: {name}"))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_a_recipe_may_have_a_byte_order_mark(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "mine.yaml").write_text("description: größe\r\nseed: 7\r", encoding=encoding)
+    assert (load(tmp_path / "mine.yaml").description, load(tmp_path / "mine.yaml").seed) == ("größe", 7)
+
+
+@pytest.mark.parametrize("extends", ["mine.yaml", "./folder/../mine.yaml", "link.yaml"])
+def test_a_recipe_that_extends_itself_is_a_circle(tmp_path: Path, extends: str) -> None:
+    (tmp_path / "link.yaml").symlink_to(tmp_path / "mine.yaml")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(RecipeError, match="in a circle"):
+        load(write(tmp_path, mine=f"extends: {extends}"))
+
+
+@pytest.mark.parametrize("extends", ["[a]", "{}", "5", "true"])
+def test_extends_is_a_name(tmp_path: Path, extends: str) -> None:
+    with pytest.raises(RecipeError, match=r"mine\.yaml: extends = .*: expected the name"):
+        load(write(tmp_path, mine=f"extends: {extends}"))
+
+
+@pytest.mark.parametrize("source", [[1], b"plain", None, 5, object()])
+def test_a_recipe_is_a_name_a_file_data_or_a_recipe(source: Any) -> None:
+    with pytest.raises(RecipeError, match="A recipe is a shipped name, a file, a mapping or a Recipe"):
+        load(source)
+
+
+def test_any_mapping_will_do_and_its_numbers_may_be_numpys() -> None:
+    data = MappingProxyType({"seed": np.int64(3), "adapter": {"name": "toy", "steps": (16, 4)}})
+    loaded = load(data)
+    assert (loaded.seed, loaded.adapter.options) == (3, {"steps": [16, 4]})
+
+
+def test_many_mistakes_are_one_short_message() -> None:
+    with pytest.raises(RecipeError, match="and 95 more") as caught:
+        load({"rewards": {"short": {f"r{number}": {"weight": "x" * 1000} for number in range(100)}}})
+    assert len(str(caught.value)) < 3000

@@ -24,7 +24,8 @@ from streamt1_plugins.config.rewards import RewardPart
 from streamt1_plugins.config.schema import Recipe
 from streamt1_plugins.errors import InputError
 from streamt1_plugins.plugins import build
-from streamt1_plugins.plugins.discovery import TRACE, Discovery
+from streamt1_plugins.plugins.discovery import Discovery
+from streamt1_plugins.plugins.implementations import TRACE
 from streamt1_plugins.policies.memory import feedback, route
 from streamt1_plugins.policies.scoring import hybrid
 from tests.third_party.fresh import fresh_discovery
@@ -147,7 +148,7 @@ def test_every_calibration_is_documented() -> None:
 
 def test_the_recipe_example_is_valid() -> None:
     (text,) = re.findall(r"```yaml\n(.*?)```", TEXTS["recipes.md"], flags=re.DOTALL)
-    loaded = recipe.load(recipe.yaml.safe_load(text))
+    loaded = recipe.load(recipe.yaml12.read(text, "the example"))
     assert (loaded.search.candidates, loaded.memory.name, list(loaded.rewards.long)) == (
         4,
         "reward_feedback",

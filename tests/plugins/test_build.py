@@ -26,11 +26,16 @@ def propagate(**options: Any) -> Any:
 
 def test_options_are_the_fields_with_their_types() -> None:
     assert propagate(sigma=1, seeds="release") == Propagate(1.0, "release", "cpu")
-    assert build.options_of(propagate(sigma="0.5")) == {"sigma": 0.5, "seeds": "fresh", "device": "cpu"}
+    assert build.options_of(propagate(sigma=0.5)) == {
+        "sigma": 0.5,
+        "seeds": "fresh",
+        "device": "cpu",
+        "draws": "initial",
+    }
 
 
 def test_an_unknown_option_gets_a_guess_and_the_known_ones() -> None:
-    message = "noise: 'propagate' has no option 'sigm'. Did you mean 'sigma'? Its options: sigma, seeds, device."
+    message = "noise: 'propagate' has no option 'sigm'. Did you mean 'sigma'? Its options: sigma, seeds, device, draws."
     with pytest.raises(RecipeError, match=re.escape(message)):
         propagate(sigm=1)
 

@@ -107,7 +107,7 @@ def test_a_model_without_an_adapter_is_named() -> None:
 def test_every_option_is_written_out_and_completing_again_changes_nothing() -> None:
     found = resolve("stream-t1", "toy")
     assert found.adapter.options["gain"] == 1.0
-    assert found.noise.options.keys() == {"sigma", "seeds", "device"}
+    assert found.noise.options.keys() == {"sigma", "seeds", "device", "draws"}
     assert list(found.rewards.short) == list(found.rewards.long) == ["bright"]
     assert resolve(found) == found
 

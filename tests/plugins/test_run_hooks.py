@@ -14,7 +14,7 @@ from streamt1_plugins.errors import PluginError
 from streamt1_plugins.plugins.discovery import Discovery
 from streamt1_plugins.plugins.run_hooks import RunHooks
 from tests.third_party.fresh import fresh_discovery, plugin
-from tests.toy import ToyPipeline
+from tests.toy import ToyPipeline, ToySession
 
 if TYPE_CHECKING:
     pass
@@ -257,3 +257,89 @@ class WrongArgument:
 def test_a_part_with_an_unknown_hook_or_argument_is_named(part: object, wrong: str) -> None:
     with pytest.raises(PluginError, match=rf"(?s)'odd' cannot take part in the run: .*{wrong}"):
         RunHooks(None, [("odd", part)])
+
+
+# Parts that misbehave.
+
+
+def answering(hook: str, answer: Any) -> Any:
+    """A part whose hook returns `answer`, or raises it."""
+
+    def implementation(self: Any) -> Any:
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    return type("Odd", (), {hook: hookimpl(implementation)})()
+
+
+KINDS = {
+    "streamt1_width": "width",
+    "streamt1_propose_noise": "noise",
+    "streamt1_score": "scoring",
+    "streamt1_select": "selection",
+    "streamt1_route_memory": "memory",
+}
+
+
+def run_with(hook: str, answer: Any) -> None:
+    policies: Any = {KINDS[hook]: answering(hook, answer)}
+    streamt1.wrap(ToyPipeline(), "stream-t1", policies=policies)("a prompt")
+
+
+class Mute:
+    def __repr__(self) -> str:
+        raise SystemExit
+
+
+@pytest.mark.parametrize(
+    ("hook", "answer", "expected"),
+    [
+        ("streamt1_width", 2.0, r"returned 2\.0; expected a whole number"),
+        ("streamt1_width", Mute(), "returned <Mute without text: SystemExit>; expected a whole number"),
+        ("streamt1_propose_noise", 5, "returned 5; expected a list of `Proposal`"),
+        ("streamt1_propose_noise", [1, 2], "returned 1; expected a list of `Proposal`"),
+        ("streamt1_propose_noise", [], "returned no proposals"),
+        ("streamt1_score", "high", "returned 'high'; expected a number"),
+        ("streamt1_score", 1j, "returned 1j; expected a number"),
+        ("streamt1_score", torch.zeros(2), "returned tensor.*; expected a number"),
+        ("streamt1_select", 5, "returned 5; expected a list of `Candidate`"),
+        ("streamt1_select", ["000.00"], "returned '000.00'; expected a list of `Candidate`"),
+        ("streamt1_select", [], "returned none"),
+        ("streamt1_route_memory", ["ema"], r"returned \['ema'\]; expected the name of a route"),
+        ("streamt1_route_memory", "sideways", "returned 'sideways'"),
+    ],
+)
+def test_an_answer_that_cannot_be_used_is_shown_with_what_was_expected(hook: str, answer: Any, expected: str) -> None:
+    with pytest.raises(PluginError, match=f"{hook} {expected}") as caught:
+        run_with(hook, answer)
+    if "expected" in str(caught.value):
+        assert str(caught.value).endswith(f"It is answered by {KINDS[hook]}.Odd.")
+
+
+@pytest.mark.parametrize("hook", KINDS)
+@pytest.mark.parametrize("error", [StopIteration(), SystemExit(0), GeneratorExit(), ValueError("\ud800")], ids=repr)
+def test_a_policy_that_fails_is_named(hook: str, error: BaseException) -> None:
+    with pytest.raises(PluginError, match=rf"Odd' in {hook} failed: {type(error).__name__}"):
+        run_with(hook, error)
+
+
+@pytest.mark.parametrize(
+    "hook", ["streamt1_run_started", "streamt1_candidate_scored", "streamt1_chunk_selected", "streamt1_run_finished"]
+)
+@pytest.mark.parametrize("error", [StopIteration(), SystemExit(0), GeneratorExit(), ValueError("\ud800")], ids=repr)
+def test_an_observer_that_fails_is_named_and_the_others_are_informed_of_the_end(
+    hook: str, error: BaseException
+) -> None:
+    diary = Diary()
+    where = "at the end of the run" if hook == "streamt1_run_finished" else f"in {hook}"
+    with pytest.raises(PluginError, match=f"'odd' {where} failed: {type(error).__name__}") as caught:
+        run(observers={"odd": answering(hook, error), "diary": diary})
+    (finished,) = diary.of("finished")
+    assert finished[2] is (None if hook == "streamt1_run_finished" else caught.value)
+
+
+def test_an_adapter_whose_session_raises_stop_iteration_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ToySession, "commit", lambda *_: next(iter(())))
+    with pytest.raises(PluginError, match="The adapter's session failed in commit: StopIteration"):
+        run()

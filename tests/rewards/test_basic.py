@@ -190,7 +190,7 @@ def test_all_are_registered_and_take_their_options() -> None:
     for name in REWARDS:
         part = build.instance(table[name], {}, f"rewards.long.{name}")
         assert type(part).__name__.lower() == name
-    assert build.instance(table["flicker"], {"half": "0.5"}, "here") == Flicker(half=0.5)
+    assert build.instance(table["flicker"], {"half": 0.5}, "here") == Flicker(half=0.5)
 
 
 @pytest.mark.parametrize(

@@ -250,7 +250,7 @@ def test_another_checkpoint_is_refused_and_says_why(folder: Path, tmp_path: Path
 
 def test_a_file_that_is_no_checkpoint_is_refused(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "HPSv3.safetensors").write_bytes(b"not tensors")
-    with pytest.raises(PluginError, match="file with tensors only"):
+    with pytest.raises(PluginError, match="cannot be read as weights: it is text"):
         make(folder, model=str(tmp_path)).load("cpu")
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import streamt1_plugins as streamt1
 from streamt1_plugins import hookimpl
 from streamt1_plugins.api.types import Chunk
+from streamt1_plugins.runs import journal
 from streamt1_plugins.runs.observers.record import record_to
 from tests.toy import ToyPipeline
 
@@ -16,6 +19,21 @@ def run(observers: dict[str, object], *overrides: str, recipe: str = "stream-t1"
     pipe = streamt1.wrap(ToyPipeline(), recipe, overrides=overrides, observers=observers)
     pipe("a prompt", **call)
     return pipe
+
+
+def rewrite(folder: Path, change: Callable[[list[dict[str, Any]]], object]) -> None:
+    """Change the events of a journal in place, with digests as if the run had written them like that."""
+    path = folder / journal.JOURNAL
+    events = [json.loads(line) for line in path.read_bytes().splitlines()]
+    for event in events:
+        event.pop("line", None)
+        event.pop("check", None)
+    change(events)
+    path.unlink()
+    file = journal.JournalFile(path)
+    for event in events:
+        file.add(event)
+    file.close()
 
 
 class Failing:

@@ -8,15 +8,31 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from socket import gethostname
 
 import pytest
 
-from streamt1_plugins.errors import OutputError
-from streamt1_plugins.runs.files import LOCK, Claim, check_writable, to_json, write_atomically
+import streamt1_plugins as streamt1
+from streamt1_plugins.errors import FolderInUseError, InputError, OutputError
+from streamt1_plugins.runs import files
+from streamt1_plugins.runs.files import (
+    HOLDER,
+    LOCK,
+    Claim,
+    _mark,
+    check_writable,
+    new_folder,
+    read_file,
+    to_json,
+    write_atomically,
+)
 from streamt1_plugins.runs.observers.record import record_to
+from streamt1_plugins.runs.recorded import RecordedRun
 from tests.runs.shared import run
+from tests.toy import ToyPipeline
 
 HOLD = """
 import sys
@@ -27,6 +43,12 @@ print("claimed", flush=True)
 sys.stdin.read()
 claim.release()
 """
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refuses at once."""
+    monkeypatch.setattr(files, "PATIENCE", 0.05)
 
 
 @contextmanager
@@ -44,6 +66,28 @@ def test_a_folder_without_permission_is_refused(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(OutputError, match="no permission"):
         check_writable(tmp_path / "a" / "b")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("x" * 256, "a name of more than 255 bytes"),
+        ("é" * 128, "a name of more than 255 bytes"),
+        ("a/" * 5000, "File name too long"),
+        ("a\0b", "a NUL character"),
+    ],
+)
+def test_a_name_that_no_folder_can_have_is_refused(tmp_path: Path, name: str, message: str) -> None:
+    with pytest.raises(OutputError, match=message):
+        check_writable(tmp_path / name)
+
+
+def test_a_folder_named_tilde_is_never_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for each in ("~/runs/x", "~", "~someone/x"):
+        with pytest.raises(OutputError, match="write the home folder in full"):
+            check_writable(Path(each))
+    check_writable(Path("runs/~"))
 
 
 @pytest.mark.parametrize("durable", [False, True])
@@ -92,19 +136,125 @@ def test_claims_of_one_process_share_a_folder_and_the_last_one_cleans_up(tmp_pat
     assert list(folder.iterdir()) == []
 
 
-def test_a_run_in_the_folder_of_another_process_is_refused_before_anything_is_generated(tmp_path: Path) -> None:
+def test_a_run_in_the_folder_of_another_process_is_refused_with_its_name_before_anything_is_generated(
+    tmp_path: Path, impatient: None
+) -> None:
     folder = tmp_path / "run"
-    with other_process(folder), pytest.raises(OutputError, match="Another process is writing to the run folder"):
-        run(record_to(folder))
+    with other_process(folder) as process:
+        named = f"Another process is writing to the run folder .*: process {process.pid} on the host '{gethostname()}'"
+        with pytest.raises(FolderInUseError, match=named):
+            run(record_to(folder))
     assert list(folder.iterdir()) == []
     run(record_to(folder))
     assert (folder / "summary.json").exists()
+
+
+def test_two_runs_of_one_process_do_not_share_a_folder(tmp_path: Path) -> None:
+    mine = Claim(tmp_path, owner="a run")
+    with pytest.raises(FolderInUseError, match="Another run of this process"):
+        Claim(tmp_path, owner="another run")
+    Claim(tmp_path, owner="a run").release()
+    mine.release()
+    Claim(tmp_path, owner="another run").release()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_process_does_not_have_the_claims_of_its_parent(tmp_path: Path, impatient: None) -> None:
+    claim = Claim(tmp_path)
+    child = os.fork()
+    if child == 0:
+        try:
+            Claim(tmp_path)
+        except FolderInUseError:
+            os._exit(0)
+        os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0
+    with other_process_refused(tmp_path):
+        claim.release()
+
+
+@contextmanager
+def other_process_refused(folder: Path) -> Iterator[None]:
+    """The folder is still claimed after the child has ended."""
+    command = [sys.executable, "-c", HOLD, str(folder)]
+    found = subprocess.run(command, capture_output=True, text=True, input="", check=False)
+    assert "FolderInUseError" in found.stderr
+    yield
+
+
+@pytest.mark.parametrize("name", ["journal.jsonl", "state", "strips", "recipe.yaml", "video.mp4", ".lock"])
+def test_a_link_in_the_place_of_a_file_is_refused_and_not_followed(tmp_path: Path, name: str) -> None:
+    folder, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
+    folder.mkdir()
+    elsewhere.write_text("mine")
+    (folder / name).symlink_to(elsewhere)
+    with pytest.raises(InputError, match=f"{name} is a symbolic link"):
+        Claim(folder)
+    assert elsewhere.read_text() == "mine"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
+def test_only_regular_files_within_bounds_are_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_bytes(b"12345")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate(2**40)
+    assert read_file(tmp_path / "file", 5) == b"12345"
+    for name, problem in {
+        "pipe": "not a regular file",
+        "folder": "not a regular file",
+        "link": "symbolic link",
+        "file": "has 5 bytes; .* at most 4",
+        "large": "1,099,511,627,776 bytes",
+        "none": "cannot be read",
+    }.items():
+        with pytest.raises(InputError, match=problem):
+            read_file(tmp_path / name, 4)
+
+
+def test_a_run_folder_may_be_reached_through_a_link(tmp_path: Path) -> None:
+    run(record_to(tmp_path / "run"))
+    (tmp_path / "link").symlink_to(tmp_path / "run", target_is_directory=True)
+    assert RecordedRun.read(tmp_path / "link").status == "finished"
+    streamt1.resume(tmp_path / "link", ToyPipeline())
+
+
+def test_what_a_killed_process_was_writing_is_removed_by_the_next_writer(tmp_path: Path) -> None:
+    names = {
+        tmp_path: [".video.mp4.123.part", ".tree.json.7-3.part"],
+        tmp_path / "state": [".head.safetensors.9-0.part"],
+        tmp_path / "strips": [".001.00-12.webp.9-1.part"],
+    }
+    mine = [tmp_path / ".thesis.tex.1.part", tmp_path / "video.mp4.part", tmp_path / ".video.mp4.part"]
+    for folder, parts in names.items():
+        folder.mkdir(exist_ok=True)
+        for name in parts:
+            (folder / name).write_text("half")
+    for path in mine:
+        path.write_text("mine")
+    with (tmp_path / ".report.html.1-1.part").open("xb") as busy:
+        assert _mark(busy)
+        Claim(tmp_path).release()
+        assert (tmp_path / ".report.html.1-1.part").exists()
+    assert [path for folder, parts in names.items() for path in map(folder.joinpath, parts) if path.exists()] == []
+    assert all(path.exists() for path in mine)
+    Claim(tmp_path).release()
+    assert not (tmp_path / ".report.html.1-1.part").exists()
+
+
+def test_a_new_folder_is_no_one_elses(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda _: new_folder(tmp_path / "runs", "name"), range(16)))
+    assert sorted(path.name for path in made) == sorted(["name", *(f"name-{number}" for number in range(2, 17))])
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
 def test_a_killed_process_leaves_its_folder_free(tmp_path: Path) -> None:
     with other_process(tmp_path) as process:
         process.kill()
+    assert (tmp_path / HOLDER).exists()
     assert (tmp_path / LOCK).exists()
     Claim(tmp_path).release()
     assert list(tmp_path.iterdir()) == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,7 +14,9 @@ from hypothesis import strategies as st
 import streamt1_plugins as streamt1
 from streamt1_plugins.errors import InputError
 from streamt1_plugins.runs import journal
-from tests.runs.shared import recorded
+from tests.runs.shared import recorded, rewrite
+
+RESUMED: dict[str, Any] = {"event": "resumed", "time": "", "chunk": 0, "device": "cpu", "versions": {}}
 
 
 @pytest.mark.parametrize(
@@ -58,17 +61,35 @@ def test_a_torn_last_line_is_ignored_and_cut_off_by_the_next_writer(tmp_path: Pa
         path.write_bytes(whole[:-cut])
         assert len(journal.read(tmp_path)) == len(lines) - 1
     writer = journal.JournalFile(path)
-    writer.add({"event": "chunk", "chunk": 9}, sync=True)
+    writer.add(RESUMED, sync=True)
     writer.close()
-    assert [event["event"] for event in journal.read(tmp_path)[-2:]] == ["chunk", "chunk"]
+    assert [event["event"] for event in journal.read(tmp_path)[-2:]] == ["chunk", "resumed"]
+    assert json.loads(path.read_bytes().splitlines()[-1])["line"] == len(lines)
 
 
-def test_damage_before_the_last_line_is_an_error_naming_the_line(tmp_path: Path) -> None:
+def test_lines_are_numbered_and_damage_is_named_by_line(tmp_path: Path) -> None:
     recorded(tmp_path)
     path = tmp_path / journal.JOURNAL
     lines = path.read_bytes().splitlines(keepends=True)
-    path.write_bytes(b"".join([*lines[:2], lines[2][:40] + b"\n", *lines[3:]]))
-    with pytest.raises(InputError, match="line 3"):
+    assert [json.loads(line)["line"] for line in lines] == list(range(1, len(lines) + 1))
+    later = lines[6].replace(b'"seconds": 0.', b'"seconds": 1.')
+    path.write_bytes(b"".join([*lines[:2], lines[2][:40] + b"\n", *lines[3:6], later, *lines[7:9], *lines[10:]]))
+    found = journal.read_lines(tmp_path)
+    assert found.dropped == ["line 3 (torn)", "line 7 (changed after it was written)", "1 that is missing"]
+    assert len(found.events) == len(lines) - 3
+
+
+def test_events_of_newer_versions_are_ignored(tmp_path: Path) -> None:
+    recorded(tmp_path)
+    before = journal.read(tmp_path)
+    rewrite(tmp_path, lambda events: events.insert(3, {"event": "later", "chunk": "?"}))
+    assert journal.read(tmp_path) == before
+
+
+def test_a_field_of_the_wrong_type_is_an_error_with_file_line_and_field(tmp_path: Path) -> None:
+    recorded(tmp_path)
+    rewrite(tmp_path, lambda events: events[3].update(seed="\x1b[31m"))
+    with pytest.raises(InputError, match=r"journal\.jsonl, line 4: seed = '\\x1b\[31m': Input should be"):
         journal.read(tmp_path)
 
 
@@ -82,9 +103,11 @@ def test_what_is_no_journal_is_an_error(tmp_path: Path, content: str, problem: s
         journal.read(tmp_path)
 
 
-def test_a_write_that_fails_half_way_leaves_no_half_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_write_that_fails_half_way_leaves_no_half_line(
+    tmp_path: Path, lines: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
     writer = journal.JournalFile(tmp_path / journal.JOURNAL)
-    writer.add({"event": "started", "schema": journal.SCHEMA})
+    writer.add(json.loads(lines[0]))
     real = os.pwrite
 
     def full(file: int, data: bytes, offset: int) -> int:
@@ -93,10 +116,10 @@ def test_a_write_that_fails_half_way_leaves_no_half_line(tmp_path: Path, monkeyp
 
     monkeypatch.setattr(os, "pwrite", full)
     with pytest.raises(OSError, match="No space"):
-        writer.add({"event": "chunk", "chunk": 0})
+        writer.add(RESUMED)
     monkeypatch.undo()
     assert len(journal.read(tmp_path)) == 1
-    writer.add({"event": "chunk", "chunk": 1})
+    writer.add({**RESUMED, "chunk": 1})
     assert [event.get("chunk") for event in journal.read(tmp_path)] == [None, 0, 1]
 
 
@@ -118,10 +141,12 @@ def test_a_journal_torn_at_any_byte_reads_up_to_there_and_is_continued(
     garbage = data.draw(st.binary(max_size=40).filter(lambda tail: b"\n" not in tail), label="garbage")
     path = tmp_path / journal.JOURNAL
     path.write_bytes(kept + garbage)
-    complete = [json.loads(line) for line in lines[: kept.count(b"\n")]]
+    path.with_name("whole").mkdir(exist_ok=True)
+    (path.with_name("whole") / journal.JOURNAL).write_bytes(b"".join(lines[: kept.count(b"\n")]))
+    complete = journal.read(path.with_name("whole"))
     assert journal.read(tmp_path) == complete
     journal.tree_of(complete)
     writer = journal.JournalFile(path)
-    writer.add({"event": "later"})
+    writer.add(RESUMED)
     writer.close()
-    assert journal.read(tmp_path) == [*complete, {"event": "later"}]
+    assert journal.read(tmp_path) == [*complete, RESUMED]

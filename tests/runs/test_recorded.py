@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from streamt1_plugins.errors import InputError
+from streamt1_plugins.errors import InputError, PluginError
 from streamt1_plugins.runs.observers.record import record_to
 from streamt1_plugins.runs.recorded import RecordedRun
 from tests.runs.shared import Failing, recorded, run
@@ -29,10 +29,10 @@ def test_a_finished_run(tmp_path: Path) -> None:
 
 
 def test_a_run_that_failed(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="oh"):
+    with pytest.raises(PluginError, match="oh"):
         run({**record_to(tmp_path), "failing": Failing(1, ValueError("oh"))})
     found = RecordedRun.read(tmp_path)
-    assert found.status == "stopped: ValueError: oh"
+    assert found.status == "stopped: PluginError: 'failing' in streamt1_chunk_selected failed: ValueError: oh"
     assert [node.chunk for node in found.winner] == [0, 1]  # the best branch so far
     assert all(node.rank == 0 for node in found.winner[-1:])
 

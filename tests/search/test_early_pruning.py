@@ -38,7 +38,8 @@ class Seen:
 
 
 def wrapped(*overrides: str, rewards: Any = None, **observers: object) -> streamt1.StreamPipeline:
-    settings = ["search.candidates=4", *overrides]
+    given = any(each.startswith("search.candidates=") for each in overrides)
+    settings = [*overrides] if given else ["search.candidates=4", *overrides]
     return streamt1.wrap(ToyPipeline(), adapter="toy-steps", overrides=settings, rewards=rewards, observers=observers)
 
 

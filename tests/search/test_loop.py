@@ -12,8 +12,8 @@ import streamt1_plugins as streamt1
 from streamt1_plugins.api.adapter import MemoryPlan
 from streamt1_plugins.errors import PluginError
 from streamt1_plugins.plugins.run_hooks import RunHooks
-from streamt1_plugins.replay import follow
-from tests.toy import Bright, ToyAdapter, ToyPipeline
+from streamt1_plugins.search.retrace import retrace
+from tests.toy import Bright, ToyAdapter, ToyPipeline, ToySession, overflowing
 
 
 def run(*overrides: str, recipe: str = "stream-t1", **call: object) -> streamt1.StreamPipeline:
@@ -72,8 +72,8 @@ def test_the_adapters_batch_limit_is_obeyed() -> None:
 
 
 def test_one_candidate_and_sigma_zero_is_the_plain_pipeline() -> None:
-    one = run("search.candidates=1", "search.top_k=1", "noise.sigma=0")
-    plain = run(recipe="plain")
+    one = run("search.candidates=1", "search.top_k=1", "noise.sigma=0", "seed=42")
+    plain = run("seed=42", recipe="plain")
     session = ToyAdapter().open(
         None, {"prompt": "a prompt", "generator": torch.Generator().manual_seed(42)}, MemoryPlan()
     )
@@ -114,6 +114,19 @@ def test_when_all_candidates_are_invalid_the_first_goes_on_and_the_tree_says_so(
     assert [node.fate for node in pipe.tree.chunk(1)] == ["kept", "invalid", "invalid", "invalid"]
     assert "no valid candidate" in pipe.tree.notes[0]
     assert len(pipe.tree.winner) == 4
+
+
+@pytest.mark.parametrize("recipe", ["plain", "stream-t1"])
+def test_frames_that_are_not_finite_make_a_candidate_invalid(
+    recipe: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ToySession, "decode", overflowing(ToySession.decode, (1,)))
+    pipe = run(recipe=recipe)
+    problem = "The frames are not finite (NaN or infinity)."
+    assert {node.problem for node in pipe.tree.chunk(1)} == {problem}
+    assert all(node.is_valid for node in pipe.tree.chunk(0))
+    assert f"Chunk 1: no valid candidate ({problem}); the first one was kept." in pipe.tree.notes
+    assert f"Chunk 1: no valid candidate ({problem})" in caplog.text
 
 
 def test_a_wrong_reward_shape_is_named() -> None:
@@ -207,7 +220,7 @@ def test_a_recorded_path_can_be_walked_again_at_plain_cost() -> None:
     first = run()
     pipe = streamt1.wrap(ToyPipeline())
     again = pipe.begin("a prompt")
-    follow(pipe.search(again), first.tree, first.run.beams[0].path)
+    retrace(pipe.search(again), first.tree, [first.run.beams[0].path])
     (beam,) = again.beams
     assert torch.equal(torch.cat(beam.history.frames), first.video)
     assert beam.history.memory == first.run.beams[0].history.memory
@@ -218,7 +231,7 @@ def test_a_search_goes_on_from_given_beams() -> None:
     first = run()
     pipe = streamt1.wrap(ToyPipeline())
     again = pipe.begin("a prompt")
-    follow(pipe.search(again), first.tree, first.run.beams[0].path[:2])
+    retrace(pipe.search(again), first.tree, [first.run.beams[0].path[:2]])
     chunks = [chunk.index for chunk in pipe.search(again).chunks()]
     assert chunks == [2, 3]
 

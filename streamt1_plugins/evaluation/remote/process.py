@@ -11,7 +11,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from streamt1_plugins.errors import UnreachableError
+from streamt1_plugins.config.user_files import user_path
+from streamt1_plugins.errors import UnreachableError, brief
 from streamt1_plugins.evaluation.remote.wire import TOKEN
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 POLL = 0.05  # seconds between two looks at the port file
 PATIENCE = 5.0  # seconds that a process has to end by itself
-LAST_LINES = 5  # lines of output in an error message
+LAST_LINES, LAST_BYTES = 5, 4096  # of output in an error message
 
 
 class ServerProcess:
@@ -35,29 +36,48 @@ class ServerProcess:
         self.token = secrets.token_hex(16)
         self._folder = tempfile.TemporaryDirectory(prefix="streamt1-reward-")
         log, port = (Path(self._folder.name) / file for file in ("log.txt", "port.txt"))
-        command = [str(place.python), "-m", "streamt1_plugins.cli.reward_worker", name, "--device", device]
+        command = [
+            str(user_path(str(place.python))),
+            "-m",
+            "streamt1_plugins.cli.reward_worker",
+            name,
+            "--device",
+            device,
+        ]
         command += ["--options", json.dumps(dict(options)), "--port-file", str(port)]
         env = {**os.environ, TOKEN: self.token}
         try:
             with log.open("wb") as out:
                 self.popen = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=out, stderr=out, env=env)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise UnreachableError(f"Reward {name!r}: {place.python} cannot be started ({error}).") from error
-        end = time.monotonic() + place.start_timeout
-        while not port.exists():
-            if not self.is_alive or time.monotonic() > end:
-                code, lines = self.popen.poll(), log.read_text(encoding="utf-8", errors="replace").splitlines()
-                why = f"was not ready in {place.start_timeout:g} s" if code is None else f"ended with code {code}"
-                self.popen.kill()
-                self.stop()
-                shown = " | ".join(map(str.strip, lines[-LAST_LINES:])) or "none"
-                raise UnreachableError(f"Reward {name!r}: its process {why}. Its last output: {shown}.")
-            time.sleep(POLL)
+        try:
+            self._wait(port, time.monotonic() + place.start_timeout)
+        except BaseException:  # an interruption too
+            self.kill()
+            raise
+        if not port.exists():
+            code = self.popen.poll()
+            why = f"was not ready in {place.start_timeout:g} s" if code is None else f"ended with code {code}"
+            self.popen.kill()
+            shown = last_lines(log)
+            self.stop()
+            raise UnreachableError(f"Reward {name!r}: its process {why}. Its last output: {shown}.")
         self.url = port.read_text(encoding="utf-8")
+
+    def _wait(self, port: Path, end: float) -> None:
+        """Wait until the process has loaded its reward, has ended, or until `end`."""
+        while not port.exists() and self.is_alive and time.monotonic() <= end:
+            time.sleep(POLL)
 
     @property
     def is_alive(self) -> bool:
         return self.popen.poll() is None
+
+    def kill(self) -> None:
+        """End the process at once: it does not answer."""
+        self.popen.kill()
+        self.stop()
 
     def stop(self) -> None:
         """End the process; kill it where it does not end by itself in time."""
@@ -69,3 +89,11 @@ class ServerProcess:
             self.popen.kill()
             self.popen.wait()
         self._folder.cleanup()
+
+
+def last_lines(log: Path) -> str:
+    """The last lines that a process wrote, however much it wrote."""
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - LAST_BYTES))
+        lines = file.read().decode("utf-8", "replace").splitlines()
+    return brief(" | ".join(map(str.strip, lines[-LAST_LINES:]))) or "none"

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from streamt1_plugins.api.reward import DECLARED, Reward, RewardInput, RewardOutput
 from streamt1_plugins.errors import PluginError, foreign_code
+from streamt1_plugins.evaluation.outputs import checked
 
 TOKEN = "STREAMT1_REWARD_TOKEN"  # the environment variable with the secret that client and server share
 PART = "part."
@@ -93,7 +94,8 @@ def unpack_input(data: bytes) -> RewardInput:
 
 
 def pack_output(output: RewardOutput) -> bytes:
-    """An output as bytes; scores in float32."""
+    """An output as bytes; scores in float32. Raises `PluginError` for scores or parts that are no real numbers."""
+    output = checked(output, "The reward")
     tensors = {"scores": output.scores} | {PART + name: part for name, part in output.parts.items()}
     copies = {name: tensor.float().clone() for name, tensor in tensors.items()}  # cloned: as in `pack_input`
     return _saved(copies if output.valid is None else {**copies, "valid": output.valid}, {})

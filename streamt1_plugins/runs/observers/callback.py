@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from streamt1_plugins.api.hookspecs import hookimpl
-from streamt1_plugins.errors import foreign_code
+from streamt1_plugins.errors import StreamT1Error, foreign_code
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,6 +36,6 @@ class OnChunkEnd:
             "nodes": run.tree.chunk(chunk.index),
             "run": run,
         }
-        with foreign_code("The callback on_chunk_end"):
+        with foreign_code("The callback on_chunk_end", passes=(StreamT1Error, KeyboardInterrupt)):
             self.callback(self.pipe, chunk.index, given)
         run.stop = run.stop or self.pipe._interrupt

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console as Terminal
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from streamt1_plugins.api.hookspecs import hookimpl
+from streamt1_plugins.text.printable import one_line
+from streamt1_plugins.text.terminal import Console as Terminal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -33,7 +37,7 @@ class Console:
     plain: bool = False
 
     def __post_init__(self) -> None:
-        self._terminal = Terminal(stderr=True, highlight=False)
+        self._terminal = Terminal(file=_StandardError())
         self._bar: _Bar | None = None
         self._noted = 0
 
@@ -65,7 +69,32 @@ class Console:
         self._noted = len(notes)
 
     def _print(self, text: str) -> None:
-        self._terminal.print(text, markup=False, soft_wrap=True)
+        self._terminal.print(one_line(text), markup=False, soft_wrap=True)
+
+
+class _StandardError:
+    """Standard error, whose text is lost where it is a terminal or a pipe that was closed: a run is worth more."""
+
+    @property
+    def rich_proxied_file(self) -> _StandardError:
+        """What rich writes to while a bar is shown: its own stand-in for standard error would lead back here."""
+        return self
+
+    def write(self, text: str) -> int:
+        with suppress(OSError, ValueError):
+            return int(_behind_a_bar(sys.stderr).write(text))
+        return 0
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            _behind_a_bar(sys.stderr).flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(_behind_a_bar(sys.stderr), name)
+
+
+def _behind_a_bar(stream: Any) -> Any:
+    return getattr(stream, "rich_proxied_file", stream)
 
 
 class _Bar(Progress):
@@ -127,8 +156,10 @@ def tree_table(tree: Tree) -> Table:
         table.add_column(name)
     for index in tree.chunks():
         kept = tree.kept(index)
-        ids = " ".join(f"[bold]{node.id}[/bold]" if node.id in tree.winner else node.id for node in kept)
-        table.add_row(str(index), *_figures(tree, index), ids, " ".join(node.route or "-" for node in kept))
+        names = {node.id: escape(node.id) for node in kept}
+        ids = " ".join(f"[bold]{name}[/bold]" if node in tree.winner else name for node, name in names.items())
+        routes = escape(" ".join(node.route or "-" for node in kept))
+        table.add_row(str(index), *_figures(tree, index), ids, routes)
     return table
 
 

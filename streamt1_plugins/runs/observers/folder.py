@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from streamt1_plugins.api.hookspecs import hookimpl
 from streamt1_plugins.runs import journal
 from streamt1_plugins.runs.events import RunEvents
-from streamt1_plugins.runs.files import Claim, to_json, warned, write_atomically, writing
+from streamt1_plugins.runs.files import RECIPE as RECIPE  # their readers look for them here
+from streamt1_plugins.runs.files import SUMMARY as SUMMARY
+from streamt1_plugins.runs.files import TREE as TREE
+from streamt1_plugins.runs.files import Claim, finishing, to_json, warned, write_atomically, writing
 from streamt1_plugins.runs.recorded import RecordedRun
 
 if TYPE_CHECKING:
     from streamt1_plugins.api.candidate import Candidate
     from streamt1_plugins.api.run import Run
     from streamt1_plugins.runs.journal import Event
-
-RECIPE, TREE, SUMMARY = "recipe.yaml", "tree.json", "summary.json"
 
 
 @dataclass(eq=False)
@@ -28,26 +29,28 @@ class Folder:
     append: continue the record of the run that the folder holds.
     """
 
-    path: str
+    path: str = field(metadata={"acts": "write"})
     append: bool = False
 
     def __post_init__(self) -> None:
         self._claim: Claim | None = None
         self._made: RunEvents | None = None
         self._events: list[Event] = []
+        self._damage: list[str] = []
 
     @hookimpl
     def streamt1_run_started(self, run: Run) -> None:
         folder = Path(self.path)
-        self._claim = Claim(folder, None if self.append else RECIPE)
+        self._claim = Claim(folder, None if self.append else RECIPE, owner=run)
         if not (folder / RECIPE).exists():
             with writing(f"The run folder {folder} cannot be used"):
                 write_atomically(folder / RECIPE, run.recipe.to_yaml())
         made = RunEvents(run)
         if self.append and (folder / journal.JOURNAL).exists():
-            self._events = [*journal.read(folder), *made.resumed()]
+            lines = journal.read_lines(folder)
+            self._events, self._damage = [*lines.events, *made.resumed()], lines.damage
         else:
-            self._events = list(made.started())
+            self._events, self._damage = list(made.started()), []
         self._made = made
 
     @hookimpl
@@ -69,7 +72,9 @@ class Folder:
         try:
             if made is not None:  # else the run ended before it started: nothing here is ours
                 self._events += [*made.committed(), made.finished(error)]
-                with writing(f"The record of the run could not be brought up to date in {self.path}"):
+                with finishing(
+                    f"The record of the run could not be brought up to date in {self.path}", Path(self.path)
+                ):
                     write_atomically(Path(self.path) / SUMMARY, to_json(self._write_tree().summary()))
         finally:
             if self._claim is not None:
@@ -77,6 +82,6 @@ class Folder:
             self._claim = None
 
     def _write_tree(self) -> RecordedRun:
-        recorded = RecordedRun(Path(self.path), self._events)
+        recorded = RecordedRun(Path(self.path), self._events, self._damage)
         write_atomically(recorded.folder / TREE, to_json(recorded.tree().to_dict()))
         return recorded

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from streamt1_plugins.api.hookspecs import hookimpl
-from streamt1_plugins.runs.checkpoint import save_checkpoint
+from streamt1_plugins.errors import OutputError
+from streamt1_plugins.runs.checkpoint import CheckpointFiles
 from streamt1_plugins.runs.events import RunEvents
-from streamt1_plugins.runs.files import Claim, warned, writing
+from streamt1_plugins.runs.files import Claim, finishing, warned, writing
 from streamt1_plugins.runs.journal import JOURNAL, JournalFile
 
 if TYPE_CHECKING:
     from streamt1_plugins.api.candidate import Candidate
     from streamt1_plugins.api.run import Run
+    from streamt1_plugins.runs.journal import Event
 
 log = logging.getLogger("streamt1")
 
@@ -29,11 +31,13 @@ class Journal:
     append: continue the journal that the folder holds.
     """
 
-    path: str
+    path: str = field(metadata={"acts": "write"})
     state: bool = True
     append: bool = False
 
     def __post_init__(self) -> None:
+        self.known_end: int | None = None
+        """Where the journal ended when it was read to be continued, in bytes; None where nothing depends on it."""
         self._claim: Claim | None = None
         self._file: JournalFile | None = None
         self._made: RunEvents | None = None
@@ -41,15 +45,16 @@ class Journal:
     @hookimpl
     def streamt1_run_started(self, run: Run) -> None:
         path = Path(self.path) / JOURNAL
-        self._claim = Claim(path.parent, None if self.append else JOURNAL)
+        self._claim = Claim(path.parent, None if self.append else JOURNAL, owner=run)
         exists, made = path.exists(), RunEvents(run)
+        self._checkpoints = CheckpointFiles(path.parent)
         with writing(f"The journal in {self.path} cannot be written"):
             self._file = JournalFile(path)
+            if self.known_end not in (None, self._file.end):
+                raise OutputError(f"Another process has continued the run in {self.path} meanwhile: resume it again.")
             for event in made.resumed() if exists else made.started():
-                self._file.add(event, sync=event["event"] != "candidate")
+                self._add(made, event)
         self._made = made
-        if run.beams[0].path and not exists:
-            self._save(made)
 
     @hookimpl
     def streamt1_candidate_scored(self, candidate: Candidate) -> None:
@@ -64,10 +69,8 @@ class Journal:
         if self._made is None or self._file is None:
             return
         for event in self._made.committed():
-            # The line first: a checkpoint is never ahead of the journal, and a chunk without one is searched again.
             with warned(f"The journal in {self.path} was not updated"):
-                self._file.add(event, sync=True)
-                self._save(self._made)
+                self._add(self._made, event)
 
     @hookimpl
     def streamt1_run_finished(self, error: BaseException | None) -> None:
@@ -75,7 +78,7 @@ class Journal:
             self.streamt1_chunk_selected()  # an interruption between a chunk's commit and its line
             made, self._made = self._made, None
             if made is not None and self._file is not None:  # else the run ended before it started
-                with writing(f"The journal in {self.path} could not be finished"):
+                with finishing(f"The journal in {self.path} could not be finished", Path(self.path)):
                     self._file.add(made.finished(error), sync=True)
                 if self.state and error is not None:
                     stopped = f"Stopped after {made.chunks} of {made.run.session.num_chunks} chunks."
@@ -87,7 +90,18 @@ class Journal:
                 self._claim.release()
             self._file = self._claim = None
 
-    def _save(self, made: RunEvents) -> None:
-        if self.state:
+    def _add(self, made: RunEvents, event: Event) -> None:
+        """Write an event, and after the newest chunk's line its checkpoint, whose digest the line holds.
+
+        The line first: a checkpoint is never ahead of the journal, and a chunk without one is searched again.
+        """
+        beams, saved = made.run.beams, None
+        if self._file is None:
+            return
+        if self.state and event["event"] == "chunk" and event["chunk"] == beams[0].history.index - 1 and beams[0].path:
+            saved = self._checkpoints.of(beams, made.run.call["generator"])
+            event = {**event, "checkpoint": saved.digest}
+        self._file.add(event, sync=event["event"] != "candidate")
+        if saved is not None:
             with warned(f"{self.path}: this chunk would be searched again after an interruption"):
-                save_checkpoint(Path(self.path), made.run.beams, made.run.call["generator"])
+                self._checkpoints.save(saved, beams)

@@ -3,13 +3,34 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from streamt1_plugins.config.user_files import user_path
+from streamt1_plugins.runs.files import VIDEO as VIDEO  # its readers look for it here
 from streamt1_plugins.runs.observers.folder import Folder
 from streamt1_plugins.runs.observers.journal import Journal
 from streamt1_plugins.runs.observers.report import ReportPage
 from streamt1_plugins.runs.observers.video import Video
 
-VIDEO = "video.mp4"
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def recorders(folder: str | Path, named: Mapping[str, Mapping[str, Any]], append: bool = False) -> dict[str, object]:
+    """The observers of `record_to`, without the video where the recipe has it written elsewhere.
+
+    named: the `observers` of the recipe, whose other options are theirs.
+    """
+    made = record_to(folder, append)
+    if named.get("video", {}).get("path") is not None:
+        del made["video"]
+    return made
+
+
+def video_file(folder: Path, named: Mapping[str, Mapping[str, Any]]) -> Path:
+    """Where the video of a run in `folder` is, with the `observers` of its recipe."""
+    path = named.get("video", {}).get("path")
+    return folder / VIDEO if path is None else user_path(path)
 
 
 def record_to(folder: str | Path, append: bool = False) -> dict[str, object]:
@@ -18,7 +39,7 @@ def record_to(folder: str | Path, append: bool = False) -> dict[str, object]:
     Recipe, journal, checkpoint, tree, summary, video, film strips and page. The folder must not hold a run yet; with
     `append` the record that it holds is continued.
     """
-    path = str(folder)
+    path = str(user_path(folder))
     return {
         "folder": Folder(path, append=append),
         "video": Video(str(Path(path) / VIDEO)),

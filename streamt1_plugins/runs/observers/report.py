@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
 from streamt1_plugins.api.hookspecs import hookimpl
-from streamt1_plugins.runs.files import MEGABYTE, warned, writing
+from streamt1_plugins.runs.files import MEGABYTE, finishing, warned
 from streamt1_plugins.runs.journal import JOURNAL
 from streamt1_plugins.runs.report import PAGE, write_page
 from streamt1_plugins.runs.report.strips import StripKeeper
@@ -32,7 +32,7 @@ class ReportPage:
     path: the run folder. media_mb: size of all pictures in the page together; strips shrink to fit.
     """
 
-    path: str
+    path: str = field(metadata={"acts": "write"})
     media_mb: Annotated[float, Field(gt=0)] = 12.0
 
     def __post_init__(self) -> None:
@@ -62,7 +62,7 @@ class ReportPage:
             return
         folder = Path(self.path)
         if (folder / JOURNAL).exists():
-            with writing(f"The page {folder / PAGE} could not be written"):
+            with finishing(f"The page {folder / PAGE} could not be written", folder):
                 write_page(folder)
         else:
             log.warning("No %s in %s: the page needs the observer `journal` with the same path.", PAGE, folder)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from statistics import fmean, pstdev
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from streamt1_plugins.api.types import HORIZONS
-from streamt1_plugins.errors import InputError, PluginError, foreign_code
+from streamt1_plugins.errors import InputError, PluginError, StreamT1Error, foreign_code
 from streamt1_plugins.runs.report.memory import routes_of, sink_count, timeline
 
 if TYPE_CHECKING:
@@ -26,7 +26,8 @@ log = logging.getLogger("streamt1")
 class Dashboard:
     """Base of observers that log a run to another program, and must not cost the run.
 
-    `_log` is what takes the numbers: None before the start, and after the first failure, which is one warning.
+    `_log` is what takes the numbers: None before the start, and after the first failure, which is one warning. It is
+    then finished, as at the end of the run.
     """
 
     def __post_init__(self) -> None:
@@ -34,13 +35,25 @@ class Dashboard:
         self._clock = perf_counter()
 
     @contextmanager
-    def _guarded(self, program: str) -> Iterator[None]:
+    def _guarded(self, program: str, *, failed: bool = True) -> Iterator[None]:
+        """A context for code of `program`. `failed`: how to mark the log where it fails."""
         try:
             with foreign_code(program):
                 yield
         except (PluginError, InputError) as error:
-            self._log = None
             log.warning("%s. The run continues without it.", str(error).rstrip("."))
+            with suppress(StreamT1Error), foreign_code(program):  # the first failure is the one to name
+                self._finish(failed=failed)
+
+    def _finish(self, *, failed: bool) -> None:
+        """End what takes the numbers, if anything does; once, even where that fails."""
+        ended, self._log = self._log, None
+        if ended is not None:
+            self._end(ended, failed)
+
+    def _end(self, ended: Any, failed: bool) -> None:
+        """End what took the numbers; `failed`: mark it so."""
+        raise NotImplementedError
 
     def _lap(self) -> float:
         """Seconds since the last call."""

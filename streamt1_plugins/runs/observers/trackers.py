@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from streamt1_plugins.api.hookspecs import hookimpl
 from streamt1_plugins.errors import unknown_name
 from streamt1_plugins.runs.observers.scalars import Dashboard, chunk_scalars
+from streamt1_plugins.runs.observers.wandb_run import OwnRun
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from streamt1_plugins.api.run import Run
     from streamt1_plugins.api.types import Chunk
+
+OWN: dict[str, dict[str, Any]] = {"mlflow": {"nested_run": True}, "comet_ml": {"mode": "create"}}
+"""Arguments with which a tracker of accelerate starts a run of its own beside one that is open."""
 
 
 @dataclass(eq=False)
@@ -20,12 +29,18 @@ class Trackers(Dashboard):
     """Logs the numbers of every chunk through ``accelerate.tracking``. Like `wandb` it never breaks a run.
 
     name: which tracker, e.g. `tensorboard`. run: the name of the run there. folder: where trackers that write files
-    put them.
+    put them; every video gets a folder of its own in it, `run`, `run-2` and so on.
+
+    A run that the program has open there is not joined, except in clearml, where a process has one task.
     """
 
-    name: str = "tensorboard"
-    run: str = "streamt1"
-    folder: str = "runs/logs"
+    name: str = field(default="tensorboard", metadata={"acts": "upload"})
+    run: str = field(default="streamt1", metadata={"acts": "text"})
+    folder: str = field(default="runs/logs", metadata={"acts": "write"})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._own: OwnRun | None = None
 
     @hookimpl
     def streamt1_run_started(self, run: Run) -> None:
@@ -34,14 +49,28 @@ class Trackers(Dashboard):
         known = {str(name): kind for name, kind in LOGGER_TYPE_TO_CLASS.items()}
         if self.name not in known:
             raise unknown_name("tracker", self.name, known)
-        kind = known[self.name]
         recipe = {name: _simple(value) for name, value in run.recipe.model_dump(mode="json").items()}
         self._lap()
         with self._guarded(self._program):
-            tracker: Any = kind(*([self.run, self.folder] if kind.requires_logging_directory else [self.run]))
-            tracker.start()
-            tracker.store_init_configuration({**recipe, "prompt": run.prompt, "seed": run.seed})
-            self._log = tracker
+            self._start(known[self.name], {**recipe, "prompt": run.prompt, "seed": run.seed})
+
+    @contextmanager
+    def _guarded(self, program: str, *, failed: bool = True) -> Iterator[None]:
+        with single_process(), super()._guarded(program, failed=failed):
+            yield
+
+    def _start(self, kind: Any, config: dict[str, Any]) -> None:
+        if self.name == "wandb":  # whose tracker of accelerate would write `config` to the program's active run
+            self._own = OwnRun(project=self.run, config=config)
+            self._log = self._own.run
+            return
+        where = (
+            [own_folder(Path(self.folder), self.run), self.folder] if kind.requires_logging_directory else [self.run]
+        )
+        tracker = kind(*where, **OWN.get(self.name, {}))
+        tracker.start()
+        self._log = tracker
+        tracker.store_init_configuration(config)
 
     @hookimpl
     def streamt1_chunk_selected(self, run: Run, chunk: Chunk) -> None:
@@ -50,15 +79,57 @@ class Trackers(Dashboard):
                 self._log.log({**chunk_scalars(run, chunk), "seconds": self._lap()}, step=chunk.index)
 
     @hookimpl
-    def streamt1_run_finished(self) -> None:
-        if self._log is not None:
-            with self._guarded(self._program):
-                self._log.finish()
-        self._log = None
+    def streamt1_run_finished(self, error: BaseException | None) -> None:
+        with self._guarded(self._program):
+            self._finish(failed=error is not None)
+
+    def _end(self, ended: Any, failed: bool) -> None:
+        if self._own is None:
+            ended.finish()
+        else:
+            self._own.finish(int(failed))
 
     @property
     def _program(self) -> str:
         return f"The tracker {self.name!r}"
+
+
+@contextmanager
+def single_process() -> Iterator[None]:
+    """A context for trackers of accelerate, which need its state: this process alone, where the program has none.
+
+    Else they would make one, which connects all processes of a launcher and decides the device of an `Accelerator` that
+    the program makes later.
+    """
+    import torch
+    from accelerate import DistributedType, PartialState
+
+    shared = PartialState._shared_state
+    own = not shared
+    if own:
+        shared.update(_cpu=True, backend=None, device=torch.device("cpu"), debug=False, fork_launched=False)
+        shared.update(distributed_type=DistributedType.NO, num_processes=1, process_index=0, local_process_index=0)
+    try:
+        yield
+    finally:
+        if own:
+            PartialState._reset_state()
+
+
+def own_folder(parent: Path, name: str) -> str:
+    """The name of a new folder in `parent`, which is made: `name`, or else `name-2` and so on."""
+    parent.mkdir(parents=True, exist_ok=True)
+    names = (name if number == 1 else f"{name}-{number}" for number in count(1))
+    return next(each for each in names if _is_made(parent / each))
+
+
+def _is_made(folder: Path) -> bool:
+    """Whether the folder is new: made by this call, and by no other process."""
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        return False
+    return True
 
 
 def _simple(value: Any) -> str | int | float | bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from io import BytesIO
 from itertools import chain
@@ -15,8 +15,7 @@ from av.codec.codec import UnknownCodecError
 from pydantic import Field
 
 from streamt1_plugins.api.hookspecs import hookimpl
-from streamt1_plugins.runs.files import check_writable, write_atomically, writing
-from streamt1_plugins.runs.observers.folder import TREE
+from streamt1_plugins.runs.files import TREE, check_writable, finishing, remove_unfinished, write_atomically
 from streamt1_plugins.runs.report.strips import to_bytes
 
 if TYPE_CHECKING:
@@ -40,24 +39,30 @@ class Video:
     many players do not show smaller videos.
     """
 
-    path: str
+    path: str = field(metadata={"acts": "write"})
     crf: Annotated[int, Field(ge=0, le=51)] = 18
     scale: Scale = "auto"
 
-    @hookimpl
+    def __post_init__(self) -> None:
+        self._began = False
+
+    @hookimpl(trylast=True)  # after the observers that refuse a folder in use
     def streamt1_run_started(self) -> None:
         check_writable(Path(self.path).parent)
+        self._began = True
 
     @hookimpl
     def streamt1_run_finished(self, run: Run) -> None:
+        began, self._began = self._began, False
         chunks = run.beams[0].history.frames if run.beams else ()
-        if not chunks:
+        if not chunks or not began:
             return
         path = Path(self.path)
         tree = path.parent / TREE
         kept = f"in {tree}" if tree.exists() else "in memory, as `.tree` of the wrapped pipeline"
-        with writing(f"The tree is kept {kept}, but the video {path} could not be written"):
+        with finishing(f"The tree is kept {kept}, but the video {path} could not be written", path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)
+            remove_unfinished(path.parent)
             write_video(chain.from_iterable(chunks), path, run.session.fps, crf=self.crf, scale=self.scale)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -14,12 +14,13 @@ from pydantic import Field
 
 from streamt1_plugins.api.hookspecs import hookimpl
 from streamt1_plugins.api.tree import node_record
+from streamt1_plugins.config.trust import is_inside
 from streamt1_plugins.errors import PluginError, foreign_code
-from streamt1_plugins.runs.checkpoint import STATE
 from streamt1_plugins.runs.events import versions
-from streamt1_plugins.runs.files import MEGABYTE, write_atomically
+from streamt1_plugins.runs.files import MEGABYTE, STATE, write_atomically
 from streamt1_plugins.runs.observers.scalars import Dashboard, chunk_scalars
 from streamt1_plugins.runs.observers.video import encode_video
+from streamt1_plugins.runs.observers.wandb_run import OwnRun
 from streamt1_plugins.runs.report import render
 from streamt1_plugins.runs.report.strips import draw, encoded
 
@@ -41,29 +42,33 @@ _COLUMNS = [*_FIELDS, "strip"]
 class Wandb(Dashboard):
     """Logs a run to Weights & Biases. It never breaks the run: a failure is reported once, as a warning.
 
-    project, entity, name, group: as in ``wandb.init``. Under a multi-process launcher only the main process logs.
+    Every video is a run of its own, beside any run of the program, which stays the active one.
+
+    project, entity, name, group: as in ``wandb.init``. Under a multi-process launcher only the main process logs, with
+    `every_process` each one that makes a video of its own.
     mode: `online`, `offline` or `disabled`; None is wandb's own setting. Without a connection a run is kept offline.
     folder: the run folder; the page of the tree and an artifact are made from it.
     append: continue the wandb run that the folder was logged to, as a resumed run does.
     media_mb: limit for strips and videos together, in megabytes.
     """
 
-    project: str = "streamt1"
-    entity: str | None = None
-    name: str | None = None
-    group: str | None = None
+    project: str = field(default="streamt1", metadata={"acts": "upload"})
+    entity: str | None = field(default=None, metadata={"acts": "upload"})
+    name: str | None = field(default=None, metadata={"acts": "text"})
+    group: str | None = field(default=None, metadata={"acts": "text"})
     mode: Literal["online", "offline", "disabled"] | None = None
-    folder: str | None = None
+    folder: str | None = field(default=None, metadata={"acts": "write"})
     media_mb: Annotated[float, Field(ge=0)] = 50.0
     append: bool = False
+    every_process: bool = False
 
     @hookimpl(trylast=True)  # after the observers that refuse a folder in use
     def streamt1_run_started(self, run: Run) -> None:
-        if int(os.environ.get("RANK", "0")) == 0:
+        if self.every_process or int(os.environ.get("RANK", "0")) == 0:
             recipe = run.recipe.model_dump(mode="json")
             start = {"prompt": run.prompt, "seed": run.seed, "chunks": run.session.num_chunks, "versions": versions()}
             with self._guarded("wandb"):
-                self._log = self._opened({**recipe, **start})
+                self._start({**recipe, **start})
             self._lap()
 
     @hookimpl
@@ -99,63 +104,84 @@ class Wandb(Dashboard):
         """Log the whole table, the page, the folder as an artifact, and the result as the summary."""
         if self._log is None:
             return
-        with self._guarded("wandb"):
-            self._log.log({"all_candidates": self._api.Table(columns=_COLUMNS, data=self._rows)})
-            if self.folder is not None and Path(self.folder).is_dir():
-                page = self._api.Html(render(self.folder), inject=False, data_is_not_path=True)
-                self._log.log({"tree": page})
-                self._log.log_artifact(self._artifact(Path(self.folder)))
-            winner = run.tree.winner
-            self._log.summary["winner"] = list(winner)
-            self._log.summary["whole_video"] = run.tree.final.get(winner[-1]) if winner else None
-            self._log.summary["error"] = None if error is None else f"{type(error).__name__}: {error}"
-            self._log.finish(exit_code=0 if error is None else 1)
-        self._log = None
+        try:
+            with self._guarded("wandb", failed=error is not None):  # a video without its page is made
+                self._log_end(run, error)
+        finally:  # also where Ctrl-C ends an upload
+            with self._guarded("wandb"):
+                self._finish(failed=error is not None)
 
-    def _opened(self, config: dict[str, Any]) -> Any:
-        """A wandb run, offline where wandb cannot be reached."""
+    def _log_end(self, run: Run, error: BaseException | None) -> None:
+        winner = run.tree.winner
+        self._log.summary["winner"] = list(winner)
+        self._log.summary["whole_video"] = run.tree.final.get(winner[-1]) if winner else None
+        self._log.summary["error"] = None if error is None else f"{type(error).__name__}: {error}"
+        self._log.log({"all_candidates": self._api.Table(columns=_COLUMNS, data=self._rows)})
+        if self.folder is not None and Path(self.folder).is_dir():
+            page = self._api.Html(render(self.folder), inject=False, data_is_not_path=True)
+            self._log.log({"tree": page})
+            self._log.log_artifact(self._artifact(Path(self.folder)))
+
+    def _end(self, ended: Any, failed: bool) -> None:
+        self._clear()
+        self._own.finish(int(failed))
+
+    def _clear(self) -> None:
+        """Forget what was collected, which holds temporary files."""
+        self._table: Any = None
+        self._rows: list[list[Any]] = []
+        self._strips: dict[str, Any] = {}
+
+    def _start(self, config: dict[str, Any]) -> None:
+        """Open a wandb run, and record which one it is in the run folder."""
         import wandb
 
+        self._api, self._left = wandb, self.media_mb * MEGABYTE  # bytes of media that may still be logged
+        self._clear()
         known = Path(self.folder) / ID_FILE if self.folder else None
+        self._own = self._opened(config, known)
+        self._log = self._own.run
+        if known:
+            known.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(known, json.dumps({"id": self._log.id}) + "\n")
+        self._table = wandb.Table(columns=_COLUMNS, log_mode="INCREMENTAL")
+        self._log.define_metric("chunk")
+        self._log.define_metric("*", step_metric="chunk")
+
+    def _opened(self, config: dict[str, Any], known: Path | None) -> OwnRun:
+        """A wandb run, offline where wandb cannot be reached."""
         same_run = {}
         if known and self.append and known.exists():
             same_run = {"id": json.loads(known.read_text(encoding="utf-8"))["id"], "resume": "allow"}
         # How long an upload may delay the end of a run, for versions of wandb with that setting.
-        limit = {"finish_timeout": END_SECONDS} if "finish_timeout" in wandb.Settings.model_fields else {}
+        settings = self._api.Settings
+        limit = {"finish_timeout": END_SECONDS} if "finish_timeout" in settings.model_fields else {}
         arguments = {
             "project": self.project,
             "entity": self.entity,
             "name": self.name,
             "group": self.group or os.environ.get("TORCHELASTIC_RUN_ID"),
             "config": config,
-            "settings": wandb.Settings(init_timeout=START_SECONDS, console="off", **limit),
+            "settings": settings(init_timeout=START_SECONDS, console="off", **limit),
             **same_run,
         }
         try:
             with foreign_code("wandb"):
-                started = wandb.init(mode=self.mode, **arguments)
+                return OwnRun(mode=self.mode, **arguments)
         except PluginError as error:
             if self.mode == "offline":
                 raise
-            started = wandb.init(mode="offline", **arguments)
-            log.warning("%s. This run is kept offline; later: wandb sync %s", str(error).rstrip("."), started.dir)
-        if known:
-            known.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(known, json.dumps({"id": started.id}) + "\n")
-        started.define_metric("chunk")
-        started.define_metric("*", step_metric="chunk")
-        self._api, self._left = wandb, self.media_mb * MEGABYTE  # bytes of media that may still be logged
-        self._table = wandb.Table(columns=_COLUMNS, log_mode="INCREMENTAL")
-        self._rows: list[list[Any]] = []
-        self._strips: dict[str, Any] = {}
-        return started
+            own, why = OwnRun(mode="offline", **arguments), str(error).rstrip(".")
+            log.warning("%s. This run is kept offline; later: wandb sync %s", why, own.run.dir)
+            return own
 
     def _artifact(self, folder: Path) -> Any:
         """The run folder, without the checkpoint, which only resuming needs."""
         artifact = self._api.Artifact(f"run-{self._log.id}", type="streamt1-run")
         for path in sorted(folder.rglob("*")):
             place = path.relative_to(folder)
-            if path.is_file() and place.parts[0] != STATE and not path.name.startswith("."):
+            is_own = path.is_file() and is_inside(path, folder)  # and no link to a file elsewhere
+            if is_own and place.parts[0] != STATE and not path.name.startswith("."):
                 artifact.add_file(str(path), name=place.as_posix())
         return artifact
 

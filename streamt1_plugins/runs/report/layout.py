@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Container, Sequence
 
     from streamt1_plugins.api.tree import Tree
     from streamt1_plugins.api.types import Node
@@ -53,14 +53,22 @@ class Curves:
 def cells(tree: Tree, winner: Sequence[str]) -> dict[str, Cell]:
     """Every node, chunk by chunk: the winner in the first row, then the survivors, then by score."""
     found: dict[str, Cell] = {}
-    for column in tree.chunks():
-        ordered = sorted(tree.chunk(column), key=lambda node: _order(node, winner))
-        for row, node in enumerate(ordered):
-            found[node.id] = Cell(node, column, row, node.id in winner)
+    best = set(winner)
+    for column, nodes in by_chunk(tree).items():
+        for row, node in enumerate(sorted(nodes, key=lambda node: _order(node, best))):
+            found[node.id] = Cell(node, column, row, node.id in best)
     return found
 
 
-def _order(node: Node, winner: Sequence[str]) -> tuple[bool, float, float, int]:
+def by_chunk(tree: Tree) -> dict[int, list[Node]]:
+    """The nodes of every chunk, chunks in order."""
+    found: dict[int, list[Node]] = {}
+    for node in sorted(tree, key=lambda node: node.chunk):
+        found.setdefault(node.chunk, []).append(node)
+    return found
+
+
+def _order(node: Node, winner: Container[str]) -> tuple[bool, float, float, int]:
     rank = math.inf if node.rank is None else node.rank
     score = -node.score if math.isfinite(node.score) else math.inf
     return node.id not in winner, rank, score, node.ordinal
@@ -80,7 +88,8 @@ def edges(found: dict[str, Cell]) -> list[Edge]:
 
 def curves(tree: Tree, winner: Sequence[str]) -> Curves | None:
     """The score curves; None where no candidate has a score."""
-    measured = [(chunk, scores) for chunk in tree.chunks() if (scores := tree.scores(chunk))]
+    scored = {chunk: [node.score for node in nodes if node.is_scored] for chunk, nodes in by_chunk(tree).items()}
+    measured = [(chunk, scores) for chunk, scores in scored.items() if scores]
     if not measured:
         return None
     low = min(min(scores) for _, scores in measured)

@@ -6,6 +6,7 @@ import base64
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from streamt1_plugins.runs.files import PAGE as PAGE  # its readers look for it here
 from streamt1_plugins.runs.files import write_atomically
 from streamt1_plugins.runs.recorded import RecordedRun
 from streamt1_plugins.runs.report import facts, layout, memory, strips
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 
     from streamt1_plugins.api.tree import Tree
 
-PAGE = "report.html"
+MOST_HELD = 2000
+"""Chunks whose memory a page shows: every chunk may list all chunks before it."""
 _HERE = Path(__file__).parent
 
 
@@ -47,7 +49,8 @@ def fill(folder: Path, values: Mapping[str, Any], filters: Mapping[str, Any]) ->
 
 def context(recorded: RecordedRun) -> dict[str, Any]:
     """Every value the template fills in."""
-    found, tree, winner = strips.find(recorded.folder), recorded.tree(), [node.id for node in recorded.winner]
+    tree, winner = recorded.tree(), [node.id for node in recorded.winner]
+    found = strips.pictures(recorded.folder, tree.nodes)
     cells, remembered = layout.cells(tree, winner), held(recorded, tree)
     return {
         "style": (_HERE / "page.css").read_text(encoding="utf-8"),
@@ -58,7 +61,7 @@ def context(recorded: RecordedRun) -> dict[str, Any]:
         "tiles": facts.tiles(recorded, tree),
         "costs": facts.costs(recorded.cost()),
         "record": facts.record(recorded.start),
-        "notes": tree.notes,
+        "notes": recorded.notes,
         "cells": list(cells.values()),
         "columns": max((cell.column for cell in cells.values()), default=-1) + 1,
         "rows": max((cell.row for cell in cells.values()), default=-1) + 1,
@@ -70,27 +73,22 @@ def context(recorded: RecordedRun) -> dict[str, Any]:
         "film": film(found),
         "lengths": facts.lengths(recorded),
         "strips": {
-            name: [strip.frames, base64.b64encode(strip.path.read_bytes()).decode()]
-            for name, strip in found.items()
-            if name in cells
+            name: [picture.frames, base64.b64encode(picture.content).decode()] for name, picture in found.items()
         },
     }
 
 
 def held(recorded: RecordedRun, tree: Tree) -> list[memory.Held]:
-    """The memory along the winning path; empty where the memory was not routed."""
-    if not any(node.route for node in tree):
+    """The memory along the winning path; empty where it was not routed, and where it is longer than a page can show."""
+    routes = memory.routes_of(recorded.winner)
+    if len(routes) > MOST_HELD or not any(node.route for node in tree):
         return []
-    return memory.timeline(memory.routes_of(recorded.winner), recorded.recipe.sinks)
+    return memory.timeline(routes, recorded.recipe.sinks)
 
 
-def film(found: dict[str, strips.Strip]) -> dict[str, float | int]:
+def film(found: dict[str, strips.Picture]) -> dict[str, float | int]:
     """Shape of a frame (width by height) and how many of them fill a card."""
-    if not found:
+    aspect = next((picture.aspect for picture in found.values()), None)
+    if aspect is None:
         return {"aspect": 1.0, "shown": 3}
-    from PIL import Image
-
-    strip = next(iter(found.values()))
-    with Image.open(strip.path) as picture:
-        aspect = picture.width / strip.frames / picture.height
     return {"aspect": round(aspect, 4), "shown": max(1, min(3, round(120 / (44 * aspect))))}

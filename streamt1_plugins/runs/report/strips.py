@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import re
-import shutil
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from streamt1_plugins.runs.files import write_atomically
+from streamt1_plugins.errors import InputError
+from streamt1_plugins.runs.files import MEGABYTE, STRIPS, check_plain, read_file, write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Container
@@ -18,12 +19,15 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-FOLDER = "strips"
+FOLDER = STRIPS
+MAX_BYTES, MAX_TOTAL = 8 * MEGABYTE, 256 * MEGABYTE
 QUALITY = 72
 LEVELS = ((12, 160), (12, 112), (9, 96), (8, 72), (6, 64), (5, 48))
 """(frames, height) from generous to frugal."""
 
-_NAME = re.compile(r"(?P<node>\d+\.\d+)-(?P<frames>\d+)\.webp")
+_NAME = re.compile(r"(?P<node>\d{3,6}\.\d{2,6})-(?P<frames>[1-9]\d{0,2})\.webp")
+
+log = logging.getLogger("streamt1")
 
 
 @dataclass(frozen=True)
@@ -34,18 +38,65 @@ class Strip:
     frames: int
 
 
+@dataclass(frozen=True)
+class Picture:
+    """What a strip's file holds; `aspect`: width by height of a frame."""
+
+    frames: int
+    content: bytes
+    aspect: float
+
+
 def find(folder: Path) -> dict[str, Strip]:
-    """The strips of a run folder by node id."""
+    """The strips of a run folder by node id. Raises `InputError` where one is a link or no regular file."""
+    check_plain(folder / FOLDER, folder=True)
     names = ((path, _NAME.fullmatch(path.name)) for path in sorted((folder / FOLDER).glob("*.webp")))
-    return {match["node"]: Strip(path, int(match["frames"])) for path, match in names if match}
+    found = {match["node"]: Strip(path, int(match["frames"])) for path, match in names if match}
+    for strip in found.values():
+        check_plain(strip.path)
+    return found
+
+
+def pictures(folder: Path, nodes: Container[str]) -> dict[str, Picture]:
+    """The strips of `nodes` in a run folder, read; a warning names files that are no pictures.
+
+    Raises `InputError` where a file is a link, no regular file or too large, or all of them together are.
+    """
+    found, left = {}, MAX_TOTAL
+    for node, strip in find(folder).items():
+        if node not in nodes:
+            continue
+        content = read_file(strip.path, MAX_BYTES)
+        left -= len(content)
+        if left < 0:
+            raise InputError(f"{folder / FOLDER} has pictures of more than {MAX_TOTAL:,} bytes: too many for a page.")
+        size = _size(content)
+        if size is None:
+            log.warning("%s is not a picture; the page is made without it.", strip.path)
+        else:
+            found[node] = Picture(strip.frames, content, size[0] / strip.frames / size[1])
+    return found
+
+
+def _size(content: bytes) -> tuple[int, int] | None:
+    """(width, height) of a picture in pixels, None where the bytes are none."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(BytesIO(content), formats=("WEBP",)) as picture:
+            width, height = picture.size
+            return width, height
+    # A damaged file may break its reader in any of these ways.
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError):
+        return None
 
 
 def copy(source: Path, target: Path, nodes: Container[str]) -> None:
-    """Bring the strips of `nodes` to another run folder."""
+    """Bring the strips of `nodes` to another run folder. Raises `InputError` where one is no regular file."""
     for node, strip in find(source).items():
         if node in nodes:
             (target / FOLDER).mkdir(parents=True, exist_ok=True)
-            shutil.copy(strip.path, target / FOLDER)
+            write_atomically(target / FOLDER / strip.path.name, read_file(strip.path, MAX_BYTES))
 
 
 def draw(frames: Tensor, count: int, height: int) -> Image:
@@ -86,8 +137,10 @@ class StripKeeper:
     def __init__(self, folder: Path, budget: int, expected: int) -> None:
         """`expected`: how many candidates are to come. Strips that the folder already holds count as spent."""
         self._folder = folder / FOLDER
+        check_plain(self._folder, folder=True)
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._left = budget - sum(path.stat().st_size for path in self._folder.glob("*.webp"))
+        self._kept = find(folder)
+        self._left = budget - sum(strip.path.stat().st_size for strip in self._kept.values())
         self._expected = expected
         self._level = 0
 
@@ -98,8 +151,8 @@ class StripKeeper:
         if self._left <= 0:
             return
         content, count = self._smallest_needed(frames, share)
-        for stale in self._folder.glob(f"{node}-*.webp"):
-            stale.unlink()
+        if node in self._kept:  # of an earlier attempt at the same chunk
+            self._kept.pop(node).path.unlink(missing_ok=True)
         write_atomically(self._folder / f"{node}-{count}.webp", content)
         self._left -= len(content)
 

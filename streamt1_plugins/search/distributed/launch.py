@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING
 
 from streamt1_plugins.api.workers import SingleProcess
@@ -13,6 +12,7 @@ from streamt1_plugins.errors import RecipeError
 if TYPE_CHECKING:
     from streamt1_plugins.api.workers import Workers
     from streamt1_plugins.config.schema import ParallelSettings
+    from streamt1_plugins.search.distributed.world import World
 
 
 @dataclass(frozen=True)
@@ -59,22 +59,31 @@ def _mismatch(settings: ParallelSettings, processes: int, groups: int, each: int
     )
 
 
-@cache
 def join(settings: ParallelSettings, device: str | None = None, *, many_prompts: bool = False) -> Group:
     """The group of this process. All processes of a launch have to call it, with the same settings.
+
+    The same group each time, until one of the processes fails; they can then go on as another one.
 
     Raises `RecipeError` where the settings need another number of processes than were started.
     """
     if not is_launched():
         sizes(settings, 1, many_prompts=many_prompts)
         return Group(SingleProcess())
-    from streamt1_plugins.search.distributed.workers import DistributedWorkers
     from streamt1_plugins.search.distributed.world import world
 
     here = world(device)
+    key = (settings, many_prompts)
+    if key not in here.made:
+        here.made[key] = _group(here, settings, many_prompts)
+    made: Group = here.made[key]
+    return made
+
+
+def _group(here: World, settings: ParallelSettings, many_prompts: bool) -> Group:
+    from streamt1_plugins.search.distributed.workers import DistributedWorkers
+
     groups, each = sizes(settings, here.size, many_prompts=many_prompts)
-    made = [
-        DistributedWorkers(here, range(g * each, (g + 1) * each), settings.timeout) for g in range(groups) if each > 1
-    ]
     index = here.rank // each
-    return Group(made[index] if made else SingleProcess(), index, groups)
+    ranks = range(index * each, (index + 1) * each)
+    workers = DistributedWorkers(here, ranks, settings.timeout) if each > 1 else SingleProcess()
+    return Group(workers, index, groups)

@@ -16,11 +16,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
-import torch.distributed as dist
+
+from streamt1_plugins.search.distributed.world import LostProcessError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
+
+    from torch import Tensor
+    from torch.distributed import ProcessGroup
 
     from streamt1_plugins.api.candidate import Candidate
     from streamt1_plugins.api.run import Run
@@ -39,14 +43,13 @@ class Traffic:
 
 
 class DistributedWorkers:
-    """`Workers` of processes `ranks` of the world, in this order. All processes of the world have to construct it."""
+    """`Workers` of processes `ranks` of the world, of which this is one, in this order."""
 
     def __init__(self, world: World, ranks: Sequence[int], timeout: float) -> None:
         """`timeout`: seconds to wait for another process before it counts as lost."""
         self._world = world
-        self.rank, self.size = ranks.index(world.rank) if world.rank in ranks else -1, len(ranks)
-        self._timeout = timeout
-        self._connection = world.connect(ranks, timeout)
+        self.rank, self.size = ranks.index(world.rank), len(ranks)
+        self._ranks, self._timeout = ranks, timeout
         self.traffic = Traffic()
 
     def fail_together(self) -> AbstractContextManager[None]:
@@ -85,13 +88,12 @@ class DistributedWorkers:
         Raises `LostProcessError` where one of them failed, has ended or does not arrive within the timeout.
         """
         exchange, start = self._world.status_board.count_exchange(), time.monotonic()
-        found: list[Any] = [None] * self.size
+        parcel = pickle.dumps(value)
         with self._lost_processes(exchange, start):
-            dist.barrier(group=self._world.group(self._connection))
+            self._world.group(self._ranks, self._timeout).barrier().wait()
             self.traffic.waited += time.monotonic() - start
             start = time.monotonic()
-            parcel = pickle.dumps(value)
-            dist.all_gather_object(found, parcel, group=self._world.group(self._connection))
+            found = _gathered(self._world.group(self._ranks, self._timeout), parcel)
             self.traffic.sending += time.monotonic() - start
             self.traffic.bytes += len(parcel)
         return [pickle.loads(each) for each in found]
@@ -104,10 +106,27 @@ class DistributedWorkers:
     def _lost_processes(self, exchange: int, start: float) -> Iterator[None]:
         try:
             yield
+        except LostProcessError:
+            raise
         except RuntimeError as error:  # what gloo raises, whatever happened
             is_late = time.monotonic() - start >= self._timeout
-            cause = f"did not answer for {self._timeout:g} s" if is_late else "has ended"
-            raise self._world.lost(f"lost its connection ({error})", exchange, cause) from error
+            late = f"did not answer for {self._timeout:g} s" if is_late else None
+            raise self._world.lost(f"lost its connection ({error})", exchange, late) from error
+
+
+def _gathered(group: ProcessGroup, parcel: bytes) -> list[bytes]:
+    """The parcels of all processes. They travel in the size of the largest one."""
+    sizes = _all_gather(group, torch.tensor([len(parcel)], device="cpu"))
+    padded = torch.zeros(max(map(int, sizes)), dtype=torch.uint8, device="cpu")
+    padded[: len(parcel)] = torch.frombuffer(bytearray(parcel), dtype=torch.uint8)
+    found = _all_gather(group, padded)
+    return [row[: int(size)].numpy().tobytes() for row, size in zip(found, sizes, strict=True)]
+
+
+def _all_gather(group: ProcessGroup, mine: Tensor) -> list[Tensor]:
+    found = [torch.empty_like(mine) for _ in range(group.size())]
+    group.allgather([found], [mine]).wait()
+    return found
 
 
 def _packed(parcel: Any) -> bytes:
@@ -116,7 +135,7 @@ def _packed(parcel: Any) -> bytes:
     return buffer.getvalue()
 
 
-def _arrived(candidate: Candidate, latents: torch.Tensor, decoded: Any) -> Candidate:
+def _arrived(candidate: Candidate, latents: Tensor, decoded: Any) -> Candidate:
     if decoded is None:
         return replace(candidate, latents=latents)
     return replace(candidate, latents=latents, decoded=decoded, location="here")

@@ -7,9 +7,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from threading import Thread
+from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ import streamt1_plugins as streamt1
 from streamt1_basic.rewards import Drift, Flicker
 from streamt1_plugins.api.reward import Reward, RewardInput, RewardOutput
 from streamt1_plugins.config.rewards import Place, RewardPart
-from streamt1_plugins.errors import PluginError, RecipeError, UnreachableError
+from streamt1_plugins.errors import PluginError, RecipeError, TrustError, UnreachableError
 from streamt1_plugins.evaluation.remote import client, wire
 from streamt1_plugins.evaluation.remote.client import RemoteReward
 from streamt1_plugins.plugins import build
@@ -114,7 +115,7 @@ def test_a_place_is_a_url_or_an_interpreter() -> None:
     with pytest.raises(RecipeError, match="name either `url` or `python`"):
         streamt1.wrap(ToyPipeline(), overrides=["rewards.short={flicker: {where: {timeout: 3}}}"])
     with pytest.raises(PluginError, match=r"'http://127\.0\.0\.1:port' is not a URL"):
-        RemoteReward("flicker", Place(url="http://127.0.0.1:port"), {}).load("cpu")
+        RemoteReward("flicker", Place.model_construct(url="http://127.0.0.1:port"), {}).load("cpu")
 
 
 def test_no_proxy_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,3 +215,188 @@ def test_the_libraries_of_the_extra_are_imported_on_use() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.split() == []
+
+
+@contextmanager
+def listening(answer: bytes) -> Iterator[tuple[str, list[bytes]]]:
+    """URL of a server that gives everybody this answer, and the requests that it got."""
+    got: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            while True:
+                try:
+                    accepted, _ = server.accept()
+                except OSError:
+                    return
+                with accepted:
+                    got.append(accepted.recv(10000))
+                    accepted.sendall(answer)
+
+        Thread(target=serve, daemon=True).start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}", got
+        server.shutdown(socket.SHUT_RDWR)
+
+
+def test_the_secret_follows_no_redirect(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(wire.TOKEN, "sesame")
+    with listening(b"") as (other, stolen):
+        moved = f"HTTP/1.1 307 Moved\r\nLocation: {other}/reward\r\nContent-Length: 0\r\n\r\n".encode()
+        with listening(moved) as (url, got), pytest.raises(PluginError, match="HTTP status 307"):
+            load_flicker(url)
+        assert b"Bearer sesame" in got[0]
+        assert stolen == []
+
+
+@pytest.mark.parametrize(
+    "url", ["http://judge.example:8700", "http://10.0.0.1", "http://localhost.example", "http://localhost@judge"]
+)
+def test_the_secret_is_not_sent_unencrypted_to_another_machine(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(wire.TOKEN, "sesame")
+    made = RemoteReward("flicker", Place(url=url), {})
+    with pytest.raises(TrustError, match=rf"{wire.TOKEN} would travel unencrypted .*STREAMT1_TRUST=http://"):
+        made.load("cpu")
+    assert RemoteReward("flicker", Place(url=url), {}, trusted=True)._secret() == "sesame"
+    monkeypatch.setenv("STREAMT1_TRUST", url.replace("localhost@", ""))
+    assert made._secret() == "sesame"
+    monkeypatch.delenv(wire.TOKEN)
+    assert made._secret() == ""
+
+
+def test_the_secret_goes_to_this_machine_and_over_https(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(wire.TOKEN, "sesame")
+    for url in ("http://127.0.0.1:1", "http://[::1]:1", "http://localhost:1", "https://judge.example"):
+        assert RemoteReward("flicker", Place(url=url), {})._secret() == "sesame"
+
+
+def test_a_url_in_a_file_gets_no_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(wire.TOKEN, "sesame")
+    with listening(b"") as (url, got):
+        shared = tmp_path / "shared.yaml"
+        shared.write_text(f"extends: stream-t1\nrewards: {{short: {{flicker: {{where: '{url}'}}}}}}\n")
+        with pytest.raises(TrustError, match=url):
+            streamt1.wrap(ToyPipeline(), str(shared))("a prompt")
+        assert got == []
+
+
+@pytest.mark.parametrize("retry_after", ["0", "1000000", "soon", "-1", "\xb2"])
+def test_a_busy_server_cannot_delay_a_run_for_long(retry_after: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "LONGEST_PAUSE", 0)
+    head = f"HTTP/1.1 503 Busy\r\nRetry-After: {retry_after}\r\nContent-Length: 0\r\n\r\n".encode("latin-1")
+    with listening(head) as (url, _), pytest.raises(UnreachableError, match="busy for"):
+        RemoteReward("flicker", Place(url=url, timeout=2), {}).load("cpu")
+
+
+# Interpreters and servers that hang.
+
+
+@contextmanager
+def mute() -> Iterator[str]:
+    """URL of a server that offers `flicker` and never answers another request."""
+    offered = wire.offer("flicker", Flicker(), 2**24).model_dump_json().encode()
+    connections = []
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            while True:
+                try:
+                    accepted, _ = listening.accept()
+                except OSError:
+                    return
+                connections.append(accepted)
+                if accepted.recv(10000).startswith(b"GET"):
+                    accepted.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\n")
+                    accepted.sendall(b"Content-Length: %d\r\n\r\n%s" % (len(offered), offered))
+
+        Thread(target=serve, daemon=True).start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    for each in connections:
+        each.close()
+
+
+class Hanging:
+    """Stands in for a process whose server hangs."""
+
+    url, token, made = "", "", 0
+
+    def __init__(self, *_: object) -> None:
+        self.is_alive = True
+        type(self).made += 1
+
+    def kill(self) -> None:
+        self.is_alive = False
+
+
+def test_an_interpreter_that_hangs_is_started_again_and_given_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Hanging, "made", 0)
+    monkeypatch.setattr(client, "ServerProcess", Hanging)
+    with mute() as url:
+        monkeypatch.setattr(Hanging, "url", url)
+        made = RemoteReward("flicker", Place(python="python", timeout=3, retries=1), {})
+        made.load("cpu")
+        for started in (1, 2):
+            with pytest.raises(UnreachableError, match=r"no answer from .* in 3 s\. Its process was ended\.$"):
+                made.score(example())
+            assert (Hanging.made, made.process) == (started, None)
+        for _ in range(3):
+            with pytest.raises(UnreachableError, match=r"It failed 2 times and is not called again\.$"):
+                made.score(example())
+        assert Hanging.made == 2
+        made.reset()  # another run
+        with pytest.raises(UnreachableError, match="Its process was ended"):
+            made.score(example())
+        assert Hanging.made == 3
+
+
+def test_offloading_does_not_grant_more_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "ServerProcess", lambda *_: raise_unreachable())
+    made = RemoteReward("flicker", Place(python="python", retries=1), {})
+    for _ in range(2):
+        with pytest.raises(UnreachableError, match="was not ready"):
+            made.load("cpu")
+        made.offload()
+    with pytest.raises(UnreachableError, match=r"was not ready\. It failed 2 times and is not called again"):
+        made.load("cpu")
+
+
+def raise_unreachable() -> None:
+    raise UnreachableError("Reward 'flicker': its process was not ready.")
+
+
+def test_a_server_that_hangs_is_not_waited_for_in_every_chunk() -> None:
+    with mute() as url:
+        made = RemoteReward("flicker", Place(url=url, timeout=1, retries=0), {})
+        made.load("cpu")
+        with pytest.raises(UnreachableError, match=r"no answer from .* in 1 s\.$"):
+            made.score(example())
+        with pytest.raises(UnreachableError, match="is not called again"):
+            made.score(example())
+
+
+def test_a_server_that_sends_byte_after_byte_is_too_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "MARGIN", 0.0)
+    ended = Event()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            accepted, _ = listening.accept()
+            with accepted, suppress(OSError):
+                accepted.recv(10000)
+                accepted.sendall(b"HTTP/1.1 200 OK\r\nX: ")
+                while not ended.wait(0.05):
+                    accepted.sendall(b"x")
+
+        Thread(target=serve, daemon=True).start()
+        made = RemoteReward("flicker", Place(url=f"http://127.0.0.1:{listening.getsockname()[1]}", timeout=1), {})
+        with pytest.raises(UnreachableError, match="no answer"):
+            made.load("cpu")
+        ended.set()
+
+
+def test_all_attempts_together_have_the_time_of_one() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+    start = time.monotonic()
+    with pytest.raises(UnreachableError, match="cannot be reached"):
+        RemoteReward("flicker", Place(url=url, timeout=1, retries=10**6), {}).load("cpu")
+    assert time.monotonic() - start < 60

@@ -19,6 +19,7 @@ from streamt1_basic.rewards import Flicker
 from streamt1_plugins.config.rewards import Place
 from streamt1_plugins.errors import UnreachableError
 from streamt1_plugins.evaluation.remote.client import RemoteReward
+from streamt1_plugins.evaluation.remote.process import last_lines
 from tests.evaluation.remote.serving import example
 from tests.toy import ToyPipeline
 
@@ -33,6 +34,17 @@ def test_the_last_output_of_an_interpreter_is_in_the_error() -> None:
     made = RemoteReward("flicker", Place(python=sys.executable), {"halves": 1})
     with pytest.raises(UnreachableError, match=r"ended with code 2\. Its last output: .*has no option 'halves'"):
         made.load("cpu")
+
+
+def test_of_a_long_output_only_the_end_is_read(tmp_path: Path) -> None:
+    log = tmp_path / "log.txt"
+    with log.open("wb") as file:
+        file.truncate(10**12)
+    with log.open("ab") as file:
+        file.write(b"\n\xffone\n two \x1b[2J\n")
+    assert last_lines(log).endswith(r" | \ufffdone | two \x1b[2J".replace("\\ufffd", "\ufffd"))
+    (tmp_path / "empty.txt").touch()
+    assert last_lines(tmp_path / "empty.txt") == "none"
 
 
 def test_an_interpreter_that_takes_too_long_is_ended() -> None:

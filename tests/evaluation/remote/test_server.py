@@ -8,15 +8,18 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from threading import Event
+from time import sleep
 from typing import Any
 
 import pytest
 import torch
 
 from streamt1_plugins.api.reward import Reward, RewardInput, RewardOutput
-from streamt1_plugins.errors import InputError, PluginError
+from streamt1_plugins.errors import InputError, PluginError, UnreachableError
 from streamt1_plugins.evaluation.remote import server as server_module
 from streamt1_plugins.evaluation.remote import wire
+from streamt1_plugins.evaluation.remote.admission import Admission
+from streamt1_plugins.evaluation.remote.connection import most_connections
 from streamt1_plugins.evaluation.remote.server import RewardServer
 from tests.evaluation.remote.serving import example, remote, request, serving
 
@@ -29,6 +32,7 @@ class Waiting(Reward):
     released: Event = field(default_factory=Event)
     running: int = 0
     most: int = 0
+    scored: int = 0
 
     def score(self, inp: RewardInput) -> RewardOutput:
         self.running += 1
@@ -36,6 +40,7 @@ class Waiting(Reward):
         self.started.set()
         self.released.wait(30)
         self.running -= 1
+        self.scored += 1
         return RewardOutput(torch.zeros(len(inp.prompts)))
 
 
@@ -55,7 +60,7 @@ def test_health_is_answered_while_scores_run_one_at_a_time() -> None:
 @contextmanager
 def unfinished(server: RewardServer, count: int) -> Iterator[list[socket.socket]]:
     """Clients that connect and stop in the middle: before the request, in its headers, in its body."""
-    head = b"POST /score HTTP/1.1\r\nHost: here\r\n"
+    head = b"POST /score HTTP/1.1\r\nHost: localhost\r\n"
     starts = (b"", head, head + b"Content-Length: 100\r\n\r\nhalf a body")
     with ExitStack() as stack:
         clients = []
@@ -117,7 +122,7 @@ def raw(server: RewardServer, sent: bytes) -> bytes:
 
 
 def test_a_request_is_refused_before_its_body_is_sent() -> None:
-    head = b"POST /score HTTP/1.1\r\nHost: here\r\nContent-Length: %d\r\n%s\r\n"
+    head = b"POST /score HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n%s\r\n"
     with serving(max_mb=1) as server:
         assert b" 413 " in raw(server, head % (2**40, b""))
         assert b" 411 " in raw(server, head % (5, b"Transfer-Encoding: chunked\r\n"))
@@ -178,3 +183,138 @@ def test_a_reset_resets_the_reward() -> None:
     with serving(reward=reward) as server:
         remote(server).reset()
     assert reward.resets == 1
+
+
+def test_a_thousand_clients_at_once_are_all_answered() -> None:
+    request_bytes = b"GET /reward HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with serving() as server, ExitStack() as stack:
+        count = 1000 if most_connections() >= 1200 else 300  # each has two ends in this process
+        clients = []
+        for _ in range(count):
+            clients.append(stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=60)))
+        for each in clients:
+            each.sendall(request_bytes)
+        assert {each.recv(1000).partition(b"\r\n")[0] for each in clients} == {b"HTTP/1.1 200 OK"}
+        assert request(server, "GET", "/health").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("headers", "message"),
+    [
+        ({"Host": "evil.com"}, "Host 'evil.com' is not this server"),
+        ({"Origin": "http://evil.com"}, "web pages are refused"),
+        ({"Origin": "null"}, "web pages are refused"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "/health"), ("GET", "/reward"), ("POST", "/score"), ("POST", "/reset")]
+)
+def test_requests_of_web_pages_are_refused(method: str, path: str, headers: dict[str, str], message: str) -> None:
+    with serving(reward=Refusing()) as server:
+        response = request(server, method, path, headers=headers)
+        assert (response.status_code, message in response.json()["error"]) == (403, True)
+
+
+class Refusing(Reward):
+    """A reward that must not be called."""
+
+    def reset(self) -> None:
+        raise AssertionError
+
+    def score(self, inp: RewardInput) -> RewardOutput:
+        raise AssertionError
+
+
+def test_another_name_is_served_where_the_user_says_so() -> None:
+    with serving() as server:
+        server.names = (*server.names, "judge.lan")
+        assert request(server, "GET", "/health", headers={"Host": "judge.lan:8700"}).status_code == 200
+
+
+def test_a_full_server_says_when_to_come_back_and_the_client_does() -> None:
+    reward = Waiting()
+    with serving(reward=reward) as server, ThreadPoolExecutor(4) as threads:
+        server._admission = Admission(max_requests=1, max_bytes=2**30)
+        made, inp = remote(server), example()
+        first = threads.submit(made.score, inp)
+        assert reward.started.wait(20)
+        response = request(server, "POST", "/score", content=b"more")
+        assert (response.status_code, response.headers["Retry-After"]) == (503, "1")
+        second, impatient = threads.submit(remote(server).score, inp), remote(server, timeout=3)
+        with pytest.raises(UnreachableError, match=r"has been busy for 3 s"):
+            impatient.score(inp)
+        reward.released.set()
+        for each in (first, second):
+            assert each.result(60).scores.tolist() == [0.0] * len(inp.prompts)
+
+
+def test_bodies_together_have_a_limit() -> None:
+    head = b"POST /score HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
+    with serving(max_mb=1) as server, ExitStack() as stack:
+        for _ in range(2):
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=20))
+            client.sendall(head % 2**20)
+        while server._admission.requests < 2:
+            sleep(0.01)
+        assert b" 503 " in raw(server, head % 1)
+        assert request(server, "GET", "/health").status_code == 200
+
+
+def test_a_body_that_does_not_arrive_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "BODY_SECONDS", 0.2)
+    with serving() as server:
+        assert b" 408 " in raw(server, b"POST /score HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nhalf")
+        assert server._admission.requests == 0
+
+
+def test_a_client_that_has_left_is_not_scored() -> None:
+    reward = Waiting()
+    with serving(reward=reward) as server, ThreadPoolExecutor(1) as threads:
+        first = threads.submit(remote(server).score, example())
+        assert reward.started.wait(20)
+        body = wire.pack_input(example())
+        head = b"POST /score HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body)
+        with socket.create_connection(("127.0.0.1", server.port), timeout=20) as client:
+            client.sendall(head + body)
+            while server._admission.requests < 2:
+                sleep(0.01)
+        reward.scored = 0
+        reward.released.set()
+        first.result(20)
+        while server._admission.requests:
+            sleep(0.01)
+    assert reward.scored == 1
+
+
+MALFORMED: dict[str, bytes] = {
+    "negative length": b"Content-Length: -1\r\n\r\n",
+    "no number": b"Content-Length: \xb2\r\n\r\n",
+    "two lengths": b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n12",
+    "endless length": b"Content-Length: " + b"9" * 30 + b"\r\n\r\n",
+    "no length": b"\r\n",
+    "chunked": b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "no header": b"a header without a colon\r\n\r\n",
+    "nul": b"X: a\0b\r\n\r\n",
+    "no tensors": b"Content-Length: 4\r\n\r\nnone",
+    "header too long": b"Content-Length: 8\r\n\r\n" + b"\xff" * 8,
+    "deep": b"Content-Length: 60008\r\n\r\n" + (60000).to_bytes(8, "little") + b"[" * 60000,
+}
+
+
+@pytest.mark.parametrize("rest", MALFORMED.values(), ids=MALFORMED)
+def test_a_malformed_request_is_one_refusal_and_one_line(rest: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    with serving() as server:
+        assert raw(server, b"POST /score HTTP/1.1\r\nHost: localhost\r\n" + rest).startswith(b"HTTP/1.1 4")
+        assert request(server, "GET", "/health").status_code == 200
+    assert len(caplog.messages) == 1
+    assert not any(record.exc_info for record in caplog.records)
+
+
+@pytest.mark.parametrize(
+    "start", [b"\x16\x03\x01\x02\x00\x01", b"GET /health\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\n", b"A" * 200000]
+)
+def test_what_is_no_request_is_refused(start: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    with serving() as server:
+        assert raw(server, start + b"\r\n\r\n").startswith(b"HTTP/1.1 4")
+        assert request(server, "GET", "/health").status_code == 200
+    assert not any(record.exc_info for record in caplog.records)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from pathlib import Path
 
 import pytest
@@ -67,3 +68,18 @@ def test_a_line_and_a_table_tell_invalid_candidates_and_missing_scores() -> None
     terminal = Terminal(width=100, record=True, file=io.StringIO())
     terminal.print(tree_table(tree))
     assert "2 (1 invalid)" in terminal.export_text()
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_a_closed_terminal_does_not_end_the_run(plain: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Closed(io.StringIO):
+        def write(self, _: str) -> int:
+            raise BrokenPipeError(32, "Broken pipe")
+
+    console = Console(plain=plain)
+    closed = Closed()
+    monkeypatch.setattr(closed, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stderr", closed)
+    pipe = streamt1.wrap(ToyPipeline(), observers={"console": console})
+    pipe("a prompt")
+    assert len(pipe.tree.winner) == 4

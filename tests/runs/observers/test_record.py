@@ -23,3 +23,10 @@ def test_a_folder_has_everything_once_and_a_second_run_only_on_demand(tmp_path: 
     assert (folder / "journal.jsonl").read_bytes() == before
     run(record_to(str(folder), append=True))
     assert [event["event"] for event in RecordedRun.read(folder).events].count("resumed") == 1
+
+
+def test_a_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    run(record_to("~/run"))
+    assert RecordedRun.read("~/run").status == "finished"
+    assert (tmp_path / "run" / "video.mp4").exists()

@@ -56,11 +56,20 @@ def test_without_rewards_or_routes_there_are_no_such_numbers() -> None:
     assert not [name for name in found[-1] if name.startswith(("score/", "route/", "count/sinks"))]
 
 
+class Board(Dashboard):
+    """Fails at its end too."""
+
+    def _end(self, ended: Any, failed: bool) -> None:
+        self.ended = (ended, failed)
+        raise OSError("no end")
+
+
 def test_the_first_failure_is_a_warning_and_ends_the_logging(caplog: pytest.LogCaptureFixture) -> None:
-    dashboard: Any = Dashboard()
+    dashboard: Any = Board()
     dashboard.__post_init__()
-    dashboard._log = object()
+    dashboard._log = "the log"
     with caplog.at_level(logging.WARNING), dashboard._guarded("The board"):
         raise ConnectionError("gone.")
     assert dashboard._log is None
     assert caplog.messages == ["The board failed: ConnectionError: gone. The run continues without it."]
+    assert dashboard.ended == ("the log", True), "finished, whatever happens"

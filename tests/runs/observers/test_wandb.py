@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import os
 import struct
+import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import streamt1_plugins as streamt1
+from streamt1_plugins.errors import PluginError
 from streamt1_plugins.runs.observers.record import record_to
 from streamt1_plugins.runs.observers.wandb import ID_FILE, Wandb
 from tests.toy import ToyPipeline
@@ -24,6 +27,7 @@ BLOCK, HEADER, FILE_HEADER = 32768, 7, 7
 
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    hooks = sys.excepthook, sys.exit  # which a run of the tests' own changes
     for name in ("WANDB_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR", "WANDB_ARTIFACT_DIR"):
         monkeypatch.setenv(name, str(tmp_path / "wandb"))
     monkeypatch.setenv("WANDB_SILENT", "true")
@@ -31,6 +35,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
         monkeypatch.delenv(name, raising=False)
     (tmp_path / "wandb").mkdir()
     yield
+    sys.excepthook, sys.exit = hooks
     wandb.teardown()  # or it would keep this test's folders for the next one
 
 
@@ -55,18 +60,24 @@ def chunks_of(content: bytes) -> Iterator[tuple[int, bytes]]:
         at += HEADER + length
 
 
-def records(tmp_path: Path) -> list[Record]:
-    """Everything wandb wrote, over all runs."""
+def records_by_run(tmp_path: Path) -> list[list[Record]]:
+    """Everything wandb wrote, a list per run."""
     wandb.teardown()  # its process writes the last lines when it goes
-    found, data = [], b""
+    found: list[list[Record]] = []
     for file in sorted(tmp_path.rglob("*.wandb")):
-        content = file.read_bytes()
+        content, data = file.read_bytes(), b""
         assert content[:4] == b":W&B"
+        found.append([])
         for kind, piece in chunks_of(content):
             data = data + piece if kind in (3, 4) else piece  # whole 1, first 2, middle 3, last 4
             if kind in (1, 4):
-                found.append(Record.FromString(data))
+                found[-1].append(Record.FromString(data))
     return found
+
+
+def records(tmp_path: Path) -> list[Record]:
+    """Everything wandb wrote, over all runs."""
+    return [record for found in records_by_run(tmp_path) for record in found]
 
 
 def history(found: list[Record]) -> list[dict[str, Any]]:
@@ -176,6 +187,57 @@ def test_only_the_main_process_logs(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert records(tmp_path) == []
 
 
+def test_every_process_logs_where_each_makes_a_video_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    run(tmp_path, every_process=True)
+    assert [row["chunk"] for row in history(records(tmp_path)) if "score/best" in row] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("trouble", ["none", "reward", "page", "interrupt"])
+def test_a_run_of_the_program_stays_active_and_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    """Two videos, well or badly ended: two finished runs of wandb, and the program's own goes on as if alone."""
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    theirs = wandb.init(project="theirs")
+    before = (wandb.run, wandb.log, wandb.config, wandb.summary)
+    how = {"none": {}, "reward": {"how": "raise"}, "page": {}, "interrupt": {"how": "stop"}}[trouble]
+    if trouble == "page":
+        monkeypatch.setattr("streamt1_plugins.runs.observers.wandb.render", lambda _: 1 / 0)
+    for name in ("a", "b"):
+        folder = tmp_path / name
+        observers = {**record_to(folder), "wandb": Wandb(project="test", folder=str(folder))}
+        rewards = {"short": {"picky": {"on_error": "raise", "options": {"ordinals": list(range(9)), **how}}}}
+        pipe = streamt1.wrap(ToyPipeline(), {"rewards": rewards}, observers=observers)
+        with pytest.raises((PluginError, KeyboardInterrupt)) if how else nullcontext():
+            pipe("a prompt")
+        assert (wandb.run, wandb.log, wandb.config, wandb.summary) == before
+    theirs.log({"mine": 1})
+    theirs.finish()
+    found = records_by_run(tmp_path)
+    assert len(found) == 3
+    (own,) = [each for each in found if any(record.run.project == "theirs" for record in each)]
+    assert [row["mine"] for row in history(own) if "mine" in row] == [1]
+    assert {item.key for record in own for item in record.run.config.update} <= {"_wandb"}, "the recipe is not theirs"
+    for each in found:
+        if each is not own:
+            codes = [record.exit.exit_code for record in each if record.HasField("exit")]
+            assert codes == [1 if how else 0], "it is finished, and failed where the run did"
+            assert any("tree" in row for row in history(each)) == (trouble != "page")
+            assert any(row.get("chunk") == 0 for row in history(each))
+
+
+def test_a_failing_page_is_one_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("streamt1_plugins.runs.observers.wandb.render", lambda _: 1 / 0)
+    run(tmp_path)
+    assert sum("continues without it" in message for message in caplog.messages) == 1
+    assert any(record.HasField("exit") for record in records(tmp_path))
+
+
 def test_a_recipe_can_ask_for_it(tmp_path: Path) -> None:
     streamt1.wrap(ToyPipeline(), overrides=["observers={wandb: {mode: offline, project: mine}}"])("a prompt")
     assert any(record.run.project == "mine" for record in records(tmp_path))
@@ -215,7 +277,6 @@ def test_whatever_breaks_is_said_once_and_the_run_goes_on(
 
 def test_wandb_is_not_imported_until_a_run_starts() -> None:
     import subprocess
-    import sys
 
     code = "import sys, streamt1_plugins.runs.observers.wandb as w; w.Wandb(); sys.exit('wandb' in sys.modules)"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

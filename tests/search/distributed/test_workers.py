@@ -12,7 +12,7 @@ from streamt1_plugins.runs import journal
 from tests.launching import WORKER, launch, without_times
 
 SEARCHES = {
-    "plain": ("recipe=plain",),
+    "plain": ("recipe=plain", "seed=42"),
     "wide": ("search.candidates=3",),
     "cold": ("recipe=stream-t1-paper",),
     "best-of-n": ("recipe=best-of-n",),
@@ -32,7 +32,7 @@ SEARCHES = {
         "rewards.long.bright.calibration=running",
     ),
 }
-CLOCKED = {"clock": ("width={name: budget, seconds: 0.1}",)}
+CLOCKED = {"clock": ("width={name: budget, seconds: 0.1}",), "unseeded": ("recipe=plain",)}
 """No two of these are alike, but all processes of one are."""
 WORLDS = (1, 2, 3, 4)
 
@@ -83,8 +83,9 @@ def test_every_candidate_has_its_picture_unless_the_recipe_saves_the_bytes(made:
     assert len(list((made / "sent-whole" / "2" / "strips").iterdir())) == 8  # of 16: its own
 
 
-def test_all_processes_follow_one_clock(made: Path) -> None:
-    found = [result(made, "clock", 3, rank) for rank in range(3)]
+@pytest.mark.parametrize("name", CLOCKED)
+def test_all_processes_follow_one_clock_and_one_seed(made: Path, name: str) -> None:
+    found = [result(made, name, 3, rank) for rank in range(3)]
     assert all(without_times(each["tree"]) == without_times(found[0]["tree"]) for each in found)
     assert all(torch.equal(each["video"], found[0]["video"]) for each in found)
 

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import torch
 
+from streamt1_example_adapter import CAPABILITIES
 from streamt1_example_adapter.pipeline import RollingPipeline
-from streamt1_plugins import Capabilities, Decoded, History
+from streamt1_plugins import Decoded, History
 from streamt1_plugins.errors import InputError, UnsupportedPipelineError, guess
 
 
@@ -42,13 +43,7 @@ def checked(call, defaults):
 
 
 class RollingSession:
-    capabilities = Capabilities(
-        max_batch=None,  # candidates of one history may be denoised together
-        routes=frozenset(),  # no KV memory to route
-        decode="carried",  # the decoder continues from a state
-        noise_stream="per_chunk",  # the plain pipeline draws noise chunk by chunk
-        stochastic_steps=False,  # denoising draws nothing
-    )
+    capabilities = CAPABILITIES
 
     def __init__(self, pipe, call):
         self.num_chunks, self.fps, self.prompt = call["num_chunks"], 8.0, call["prompt"]

@@ -1,0 +1,89 @@
+"""Everything that can be checked before a model is loaded: parts, places of rewards, lengths, prompts.
+
+`generate`, `compare` and `recipes validate` check with the same functions, so what one accepts the others make.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from streamt1_plugins.api.adapter import HasCheck, HasOutline
+from streamt1_plugins.api.types import HORIZONS
+from streamt1_plugins.config.user_files import user_path
+from streamt1_plugins.errors import InputError, RecipeError, foreign_code
+from streamt1_plugins.plugins import build
+from streamt1_plugins.plugins.resolve import model_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from streamt1_plugins.api.adapter import Adapter
+    from streamt1_plugins.api.reward import Reward
+    from streamt1_plugins.config.schema import Recipe
+    from streamt1_plugins.evaluation.pool import BoundReward
+
+LONGEST = 1_000_000
+"""Frames of a video; at 16 frames per second, 17 hours."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A complete recipe whose parts have been built once, for checks of calls. Methods raise what a run would raise."""
+
+    recipe: Recipe
+    adapter: Adapter
+    rewards: tuple[BoundReward, ...]
+    added: Mapping[str, object]
+    """The observers that the recipe adds to those of the command."""
+
+    @classmethod
+    def of(cls, recipe: Recipe, observers: Mapping[str, object]) -> Checked:
+        """Build every part, and look for the interpreters of rewards. Raises `RecipeError` or `UnknownNameError`.
+
+        observers: those that the command adds, whose options the recipe may name too.
+        """
+        build.policies(recipe)
+        added = {name: each for name, each in build.observers(recipe, observers).items() if name not in observers}
+        interpreters(recipe)
+        return cls(recipe, build.adapter(recipe), build.rewards(recipe), added)
+
+    def call(self, call: Mapping[str, Any]) -> None:
+        """Raise `InputError` for arguments that the model cannot use: a length, a size, a prompt."""
+        num_frames = call.get("num_frames")
+        if num_frames is not None and not 1 <= num_frames <= LONGEST:
+            raise InputError(f"`num_frames` = {num_frames}: a video has 1 to {LONGEST:,} frames.")
+        with foreign_code(f"The check of a call by adapter {self.recipe.adapter.name!r}"):
+            if isinstance(self.adapter, HasCheck):
+                self.adapter.check(model_folder(str(self.recipe.model)), call)
+            elif isinstance(self.adapter, HasOutline):
+                self.adapter.outline(num_frames)
+
+    def prompt(self, prompt: str, call: Mapping[str, Any]) -> None:
+        """Raise `InputError` for a prompt that the model or a reward cannot read."""
+        readable(prompt, ((bound.name, bound.reward) for bound in self.rewards))
+        if isinstance(self.adapter, HasCheck):
+            self.call({**call, "prompt": prompt})
+
+
+def readable(prompt: str, rewards: Iterable[tuple[str, Reward]]) -> None:
+    """Raise `InputError`, which names the reward, for a prompt that a reward cannot read."""
+    for name, reward in rewards:
+        with foreign_code(f"The check of a prompt by reward {name!r}"):
+            try:
+                reward.check_prompt(prompt)
+            except InputError as error:
+                raise InputError(f"Reward {name!r} cannot read this prompt: {error}") from error
+
+
+def interpreters(recipe: Recipe) -> None:
+    """Raise `RecipeError` where a reward is to run in an interpreter that is not there."""
+    for horizon in HORIZONS:
+        for name, settings in getattr(recipe.rewards, horizon).items():
+            python = settings.where.python if settings.where else None
+            if python is not None and shutil.which(user_path(python)) is None:
+                raise RecipeError(
+                    f"rewards.{horizon}.{name}.where: {python!r} is no program that can be started here. Name the "
+                    "interpreter of an environment, such as /path/to/env/bin/python."
+                )
