@@ -1,73 +1,120 @@
-"""What the rows of a probe say together: shares, heritability, spreads, effects and drift, each with its interval."""
+"""What the rows of a probe show together: shares, rewards, expected gains, routes, each with its interval."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from streamt1_plugins.probe.formulas import WIDTHS, expected_gain, rank_correlation, reliability, share, slope
+from streamt1_plugins.compare.stats import bootstrap
+from streamt1_plugins.probe import formulas
+from streamt1_plugins.probe.bench import SCORE
+from streamt1_plugins.probe.formulas import WIDTHS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
-RESAMPLES = 2000
+    Row = Mapping[str, Any]
+
+ENOUGH_PROMPTS = 6
+"""With fewer prompts a bootstrap interval is far too narrow, and a probe concludes nothing."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over prompts and its 95 % bootstrap interval; all NaN without a value."""
+    """A mean over prompts with its 95 % bootstrap interval; all NaN without a value."""
 
     mean: float
     low: float
     high: float
+    prompts: int
 
     @classmethod
     def of(cls, values: Iterable[float]) -> Interval:
-        """The interval of the values that are known."""
-        known = np.array([value for value in values if not math.isnan(value)])
-        if not known.size:
-            return cls(math.nan, math.nan, math.nan)
-        picks = np.random.default_rng(0).integers(0, known.size, (RESAMPLES, known.size))
-        low, high = np.quantile(known[picks].mean(1), (0.025, 0.975))
-        return cls(float(known.mean()), float(low), float(high))
+        """The interval of the values that are known, one per prompt."""
+        known = [value for value in values if math.isfinite(value)]
+        if not known:
+            return cls(math.nan, math.nan, math.nan, 0)
+        found = bootstrap({str(index): [value] for index, value in enumerate(known)})
+        return cls(found.mean, found.low, found.high, found.prompts)
+
+    def times(self, factor: float) -> Interval:
+        """The interval of the values times a factor that is not negative."""
+        return Interval(self.mean * factor, self.low * factor, self.high * factor, self.prompts)
 
     @property
-    def excludes_zero(self) -> bool:
-        """Whether the whole interval lies on one side of zero."""
-        return self.low > 0 or self.high < 0
+    def is_above_zero(self) -> bool:
+        """Whether there are prompts enough, and all of the interval lies above zero."""
+        return self.prompts >= ENOUGH_PROMPTS and self.low > 0
+
+    @property
+    def is_below_zero(self) -> bool:
+        """Whether there are prompts enough, and all of the interval lies below zero."""
+        return self.prompts >= ENOUGH_PROMPTS and self.high < 0
 
 
 @dataclass(frozen=True)
 class RewardFindings:
-    """One reward on one horizon, in its own units.
+    """One reward on one horizon, or the search's score, in its own units.
 
-    spread: standard deviation over candidates of one history. error: of repeated readings of one candidate. gains: of
-    the best of 2, 4, 8, 16. heritability: rank correlation of readings in successive chunks that reuse the noise, by
-    what is reused (`initial`, `all`). drift: per chunk.
+    spread: standard deviation over candidates of one history. error: of repeated readings of one candidate.
+    reliability: correlation of two readings of the same candidates. gains: of a video's mean reading over that of a
+    plain run, by candidates per chunk, where the best by the search's score is kept in every chunk. carried: the part
+    of the lead that the next chunks keep, whatever is chosen there, for the widest of the measured searches.
+    heritability: rank correlation of readings in successive chunks that reuse noise, by what is reused (`initial`,
+    `all`). drift: of a plain run, per chunk.
     """
 
     spread: float
     error: float
-    reliability: float
-    gains: Mapping[int, float]
+    reliability: Interval
+    gains: Mapping[int, Interval]
+    carried: Interval
     heritability: Mapping[str, Interval]
     drift: Interval
 
 
 @dataclass(frozen=True)
-class Findings:
-    """All findings. shares: of a chunk's variance by group of draws, for the first chunk and for later ones.
+class RouteFindings:
+    """One route of the memory.
 
-    routes: RMS change of the next chunk's candidates by route, in units of the distance between two candidates.
+    effect: RMS change of the next chunk against `discard`, in distances between two candidates. benefit: change of its
+    readings, in their spreads, the mean over rewards.
+    """
+
+    effect: Interval
+    benefit: Interval
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All findings. shares: of a chunk's variance by group of draws, for the `first` chunk and for `later` ones.
+
+    chunks: measured per prompt. video_chunks: those of a whole video. draws: that a session hands out per chunk;
+    hidden_draws: its sampler draws more and keeps it to itself. feedback: (gain, loss) of chosen chunks, which reward
+    feedback compares with its thresholds. score: the search's own score, None without rewards.
     """
 
     prompts: int
-    shares: Mapping[str, Mapping[str, float]]
+    candidates: int
+    chunks: int
+    video_chunks: int
+    draws: int
+    hidden_draws: bool
+    route_names: tuple[str, ...]
+    shares: Mapping[str, Mapping[str, Interval]]
     rewards: Mapping[str, RewardFindings]
-    routes: Mapping[str, Interval]
+    score: RewardFindings | None
+    routes: Mapping[str, RouteFindings]
+    feedback: tuple[tuple[float, float], ...]
+
+    @property
+    def are_enough(self) -> bool:
+        """Whether there are prompts enough to conclude anything."""
+        return self.prompts >= ENOUGH_PROMPTS
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data; what is not known is None."""
@@ -75,77 +122,164 @@ class Findings:
         return plain
 
 
-def findings(rows: Sequence[Mapping[str, Any]]) -> Findings:
-    """The findings of a probe's rows, one row per prompt."""
-    names = sorted({name for row in rows for chunk in row["chunks"] for name in chunk["values"]})
+def findings(rows: Sequence[Row]) -> Findings:
+    """The findings of a probe's rows, one row per prompt and at least one."""
+    session = rows[0]["session"]
+    names = dict.fromkeys(name for row in rows for chunk in row["chunks"] for name in chunk["values"])
+    rewards = {name: _reward(rows, name) for name in names}
     return Findings(
         prompts=len(rows),
+        candidates=max((len(chunk["distance"]) + 1 for row in rows for chunk in row["chunks"]), default=0),
+        chunks=min(len(row["chunks"]) for row in rows),
+        video_chunks=session["video_chunks"],
+        draws=session["draws"],
+        hidden_draws=session["hidden_draws"],
+        route_names=tuple(session["routes"]),
         shares={"first": _shares(rows, first=True), "later": _shares(rows, first=False)},
-        rewards={name: _reward(rows, name) for name in names},
-        routes=_routes(rows),
+        score=rewards.pop(SCORE, None),
+        rewards=rewards,
+        routes=_routes(rows, {name: each.spread for name, each in rewards.items()}),
+        feedback=tuple((chunk["feedback"][0], chunk["feedback"][1]) for chunk in _chunks(rows, "feedback")),
     )
 
 
-def _shares(rows: Sequence[Mapping[str, Any]], *, first: bool) -> dict[str, float]:
-    chunks = [each for row in rows for each in row["chunks"] if "shares" in each and (each["index"] == 0) == first]
-    found = {}
-    for name in dict.fromkeys(name for chunk in chunks for name in chunk["shares"]):
-        each = [share(chunk["shares"][name], chunk["distance"]) for chunk in chunks if name in chunk["shares"]]
-        found[name] = float(np.mean(each))
-    return found
+def _chunks(rows: Iterable[Row], key: str) -> list[Row]:
+    return [chunk for row in rows for chunk in row["chunks"] if key in chunk]
 
 
-def _reward(rows: Sequence[Mapping[str, Any]], name: str) -> RewardFindings:
-    chunks = [chunk for row in rows for chunk in row["chunks"] if name in chunk["values"]]
-    spread = _pooled([np.std(chunk["values"][name], ddof=1) for chunk in chunks if len(chunk["values"][name]) > 1])
-    error = _pooled([np.std(chunk["repeated"][name], ddof=1) for chunk in chunks if name in chunk["repeated"]])
-    drifts = [slope([np.mean(chunk["values"][name]) for chunk in row["chunks"] if name in chunk["values"]]) for row in rows]
+def _shares(rows: Sequence[Row], *, first: bool) -> dict[str, Interval]:
+    def own(row: Row) -> list[Row]:
+        return [chunk for chunk in _chunks([row], "shares") if (chunk is row["chunks"][0]) == first]
+
+    names = dict.fromkeys(name for row in rows for chunk in own(row) for name in chunk["shares"])
+
+    def mean(row: Row, name: str) -> float:
+        return _mean(formulas.share(c["shares"][name], c["distance"]) for c in own(row) if name in c["shares"])
+
+    return {name: Interval.of(mean(row, name) for row in rows) for name in names}
+
+
+def _reward(rows: Sequence[Row], name: str) -> RewardFindings:
+    def over_prompts(measure: Callable[[Row], float]) -> Interval:
+        return Interval.of(measure(row) for row in rows)
+
+    chunks = [chunk for chunk in _chunks(rows, "values") if name in chunk["values"]]
+    errors = [
+        np.subtract(chunk["repeated"][name], chunk["values"][name]) for chunk in chunks if name in _again(chunk)
+    ]
+    kinds = dict.fromkeys(kind for chunk in _chunks(rows, "inherited") for kind in chunk["inherited"])
     return RewardFindings(
-        spread=spread,
-        error=error,
-        reliability=reliability(spread, error),
-        gains={count: expected_gain(spread, error, count) for count in WIDTHS},
-        heritability={draws: Interval.of(_inherited(rows, name, draws)) for draws in ("initial", "all")},
-        drift=Interval.of(drifts),
+        spread=_spread([chunk["values"][name] for chunk in chunks]),
+        error=_finite_rms(np.concatenate(errors) / math.sqrt(2)) if errors else 0.0,
+        reliability=over_prompts(lambda row: _reliability(row, name)),
+        gains={count: over_prompts(lambda row, count=count: _gain(row, name, count)) for count in WIDTHS},  # type: ignore[misc]
+        carried=over_prompts(lambda row: _mean(_carried(row, name)[1:])),
+        heritability={kind: over_prompts(lambda row, kind=kind: _heritability(row, name, kind)) for kind in kinds},  # type: ignore[misc]
+        drift=over_prompts(lambda row: _drift(row, name)),
     )
 
 
-def _inherited(rows: Sequence[Mapping[str, Any]], name: str, draws: str) -> list[float]:
-    """Per prompt: the mean rank correlation between the readings of a chunk and of the next one with the same noise."""
-    found = []
-    for row in rows:
-        pairs = zip(row["chunks"], row["chunks"][1:], strict=False)
-        each = [
-            rank_correlation(before["values"][name], after["inherited"][draws][name])
-            for before, after in pairs
-            if name in before["values"] and name in after["inherited"][draws]
-        ]
-        known = [value for value in each if not math.isnan(value)]
-        found.append(float(np.mean(known)) if known else math.nan)
-    return found
+def _again(chunk: Row) -> Mapping[str, list[float]]:
+    """Second readings of a chunk's candidates; the first ones where they repeat them."""
+    again: Mapping[str, list[float]] = chunk.get("repeated") or {}
+    return again
 
 
-def _routes(rows: Sequence[Mapping[str, Any]]) -> dict[str, Interval]:
-    measured = [row for row in rows if row.get("memory")]
-    names = dict.fromkeys(name for row in measured for name in row["memory"]["effects"])
-    found = {}
-    for name in names:
-        own = [row for row in measured if name in row["memory"]["effects"]]
-        found[name] = Interval.of(_effect(row, row["memory"]["effects"][name]["distance"]) for row in own)
-    return found
+def _spread(groups: Sequence[Sequence[float]]) -> float:
+    """The pooled standard deviation within groups."""
+    deviations = [np.nanstd(group, ddof=1) for group in groups if np.isfinite(group).sum() > 1]
+    return formulas.rms(deviations)
 
 
-def _effect(row: Mapping[str, Any], distances: Sequence[float]) -> float:
-    apart = _pooled(row["chunks"][-1]["distance"])
-    return _pooled(distances) / apart if apart > 0 else math.nan
+def _finite_rms(values: np.ndarray) -> float:
+    return formulas.rms(values[np.isfinite(values)])
 
 
-def _pooled(values: Sequence[float]) -> float:
-    """The root of the mean square."""
-    return float(np.sqrt(np.mean(np.square(values)))) if len(values) else 0.0
+def _reliability(row: Row, name: str) -> float:
+    """The correlation of first and second readings; 1 where readings repeat, NaN where they do not vary."""
+    each = []
+    for chunk in row["chunks"]:
+        if name in chunk["values"]:
+            values = chunk["values"][name]
+            each.append(formulas.correlation(values, _again(chunk).get(name, values)))
+    return _mean(each)
+
+
+def _gain(row: Row, name: str, count: int) -> float:
+    """The lead of the best of `count` by the score in every chunk, and what is left of the leads before it.
+
+    Values are second readings where these differ from the first ones: an error that a candidate was chosen for is gone.
+    """
+    carried, found = _carried(row, name), []
+    for chunk, kept in zip(row["chunks"], carried, strict=True):
+        if name not in chunk["values"] or not math.isfinite(kept):
+            return math.nan
+        values = _again(chunk).get(name, chunk["values"][name])
+        lead = formulas.best_of(chunk["values"][SCORE], values, count) - float(np.nanmean(values))
+        found.append(lead + kept * formulas.growth(count, len(values)))
+    return _mean(found)
+
+
+def _carried(row: Row, name: str) -> list[float]:
+    """By chunk: how much higher the candidates of the walk of best ones read than those of the plain walk."""
+    plain = row["plain"] or [chunk["values"] for chunk in row["chunks"]]
+    pairs = zip(row["chunks"], plain, strict=True)
+    return [
+        float(np.nanmean(chunk["values"][name]) - np.nanmean(other[name]))
+        if name in chunk["values"] and name in other
+        else math.nan
+        for chunk, other in pairs
+    ]
+
+
+def _heritability(row: Row, name: str, kind: str) -> float:
+    """The mean rank correlation between the readings of a chunk and of the next one with the same noise."""
+    return _mean(
+        formulas.rank_correlation(before["values"][name], after["inherited"][kind][name])
+        for before, after in zip(row["chunks"], row["chunks"][1:], strict=False)
+        if name in before["values"] and name in after["inherited"].get(kind, {})
+    )
+
+
+def _drift(row: Row, name: str) -> float:
+    plain = row["plain"] or [chunk["values"] for chunk in row["chunks"]]
+    return formulas.slope([float(np.nanmean(each[name])) for each in plain if name in each])
+
+
+def _routes(rows: Sequence[Row], spreads: Mapping[str, float]) -> dict[str, RouteFindings]:
+    measured = [row["memory"] for row in rows if row["memory"]]
+    names = dict.fromkeys(name for memory in measured for name in memory["routes"] if name != "discard")
+    return {
+        name: RouteFindings(
+            effect=Interval.of(_effect(memory, name) for memory in measured if name in memory["routes"]),
+            benefit=Interval.of(_benefit(memory, name, spreads) for memory in measured if name in memory["routes"]),
+        )
+        for name in names
+    }
+
+
+def _effect(memory: Row, name: str) -> float:
+    apart = formulas.rms(memory["distance"])
+    return formulas.rms(memory["routes"][name]["distance"]) / apart if apart > 0 else math.nan
+
+
+def _benefit(memory: Row, name: str, spreads: Mapping[str, float]) -> float:
+    routed, base = memory["routes"][name]["values"], memory["routes"]["discard"]["values"]
+    return _mean(
+        float(np.nanmean(np.subtract(routed[reward], base[reward]))) / spread
+        for reward, spread in spreads.items()
+        if spread > 0 and reward in routed and reward in base
+    )
+
+
+def _mean(values: Iterable[float]) -> float:
+    known = [value for value in values if math.isfinite(value)]
+    return fmean(known) if known else math.nan
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(key): _plain(each) for key, each in value.items()}
-    return None if isinstance(value, float) and math.isnan(value) else value
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,4 +1,4 @@
-"""The statistics of a probe: variance shares, heritability, reliability, and the gain to expect from N candidates."""
+"""The statistics of a probe: shares of variance, correlations, order statistics, the best weight of inherited noise."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 WIDTHS = (2, 4, 8, 16)
 """Candidates per chunk for which a probe predicts the gain."""
-QUADRATURE = 4001
+
+_REACH, _POINTS = 10.0, 8001
+MOST_SIGMA = 0.95
 
 
 def distance(a: Tensor, b: Tensor) -> float:
@@ -22,64 +24,91 @@ def distance(a: Tensor, b: Tensor) -> float:
     return float((a.float() - b.float()).square().mean().sqrt())
 
 
+def rms(values: Sequence[float]) -> float:
+    """The root of the mean square, 0 without values."""
+    return float(np.sqrt(np.mean(np.square(values)))) if len(values) else 0.0
+
+
 def share(changes: Sequence[float], differences: Sequence[float]) -> float:
-    """The share of the variance of candidates that one draw owns, 0..1 (its total effect, after Jansen).
+    """The share of the variance of candidates that one draw owns, 0..1 (Jansen's estimate of the total effect).
 
     changes: RMS distances between candidates that differ in that draw alone. differences: between candidates that share
-    nothing. Both estimate a variance as half a mean square, so their ratio is the share.
+    nothing. Half of a mean square estimates a variance, so the ratio of the mean squares is the share.
     """
-    whole = float(np.mean(np.square(differences)))
-    return min(1.0, float(np.mean(np.square(changes))) / whole) if whole > 0 else 0.0
+    whole = rms(differences) ** 2
+    return min(1.0, rms(changes) ** 2 / whole) if whole > 0 else 0.0
 
 
-def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
-    """Spearman's correlation, NaN where one of the two does not vary."""
-    a, b = _ranks(first), _ranks(second)
-    if a.std() == 0 or b.std() == 0:
+def correlation(first: Sequence[float], second: Sequence[float]) -> float:
+    """Pearson's correlation, NaN where one of the two does not vary or a value is not finite."""
+    a, b = np.asarray(first, float), np.asarray(second, float)
+    if len(a) < 2 or not np.isfinite(a).all() or not np.isfinite(b).all() or a.std() == 0 or b.std() == 0:
         return math.nan
     return float(np.corrcoef(a, b)[0, 1])
 
 
-def _ranks(values: Sequence[float]) -> np.ndarray:
-    """Ranks from 0, equal values sharing their mean rank."""
+def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
+    """Spearman's correlation, NaN where one of the two does not vary or a value is not finite."""
+    return correlation(_ranks(first), _ranks(second))
+
+
+def _ranks(values: Sequence[float]) -> list[float]:
+    """Ranks from 0, equal values sharing their mean rank; NaN where a value is."""
     array = np.asarray(values, float)
-    return np.array([(array < value).sum() + ((array == value).sum() - 1) / 2 for value in array], float)
+    ranks = [(array < value).sum() + ((array == value).sum() - 1) / 2 for value in array]
+    return [math.nan if math.isnan(value) else float(rank) for value, rank in zip(array, ranks, strict=True)]
 
 
 def expected_best(count: int) -> float:
-    """The expected maximum of `count` independent standard normal values: 0, .56, 1.03, 1.42, 1.77 for 1, 2, 4, 8, 16."""
-    x = np.linspace(-8, 8, QUADRATURE)
+    """The mean of the largest of `count` independent standard normal values: 0, .56, 1.03, 1.42, 1.77 for 1 to 16."""
+    x = np.linspace(-_REACH, _REACH, _POINTS)
+    below = np.array([(1 + math.erf(each / math.sqrt(2))) / 2 for each in x])
     density = np.exp(-(x**2) / 2) / math.sqrt(2 * math.pi)
-    below = np.cumsum(density) * (x[1] - x[0])
-    return float(np.trapezoid(x * count * below ** (count - 1) * density, x))
+    return float((x * count * below ** (count - 1) * density).sum() * (x[1] - x[0]))
 
 
-def reliability(spread: float, error: float) -> float:
-    """The share of the variance of readings that comes from the candidates, 0..1.
+def best_of(scores: Sequence[float], values: Sequence[float], count: int) -> float:
+    """The mean `value` of the candidate with the best score among `count` of these, over all ways to draw `count`.
 
-    spread: standard deviation of the readings of different candidates, repeat error included. error: that of repeated
-    readings of one candidate.
+    For more candidates than there are, the lead of their best over the mean grows as it does for normal values. NaN
+    without a finite score; a candidate whose score is not finite is never chosen.
     """
-    return max(0.0, 1 - (error / spread) ** 2) if spread > 0 else 0.0
+    pairs = zip(scores, values, strict=True)
+    known = sorted((pair for pair in pairs if all(map(math.isfinite, pair))), key=lambda pair: pair[0])
+    if not known:
+        return math.nan
+    ordered, size = np.array([value for _, value in known]), len(known)
+    drawn = min(count, size)
+    weights = np.array([math.comb(place, drawn - 1) for place in range(size)]) / math.comb(size, drawn)
+    lead = float(weights @ ordered - ordered.mean())
+    return float(ordered.mean()) + lead * (growth(count, size) if count > size > 1 else 1.0)
 
 
-def expected_gain(spread: float, error: float, count: int) -> float:
-    """How much higher the true value of the best of `count` candidates is than that of one, in the reward's units."""
-    return expected_best(count) * spread * reliability(spread, error)
+def growth(count: int, measured: int) -> float:
+    """How the lead of the best of normal values changes from `measured` of them to `count`; 0 for one."""
+    return expected_best(count) / expected_best(measured) if measured > 1 else 0.0
 
 
-def best_sigma(heritability: float) -> float:
-    """The weight of the parent's noise that promises most: ``h / sqrt(1 + h^2)``.
+def leads(sigma: float, heritability: float, chunks: int) -> list[float]:
+    """Chunk by chunk, the lead of the chosen candidate over fresh noise, in leads of fresh noise.
 
-    With rank correlation h between the reward of a noise in one chunk and in the next, a child's expected value rises by
-    ``sigma h`` of its parent's lead and the spread among children falls to ``sqrt(1 - sigma^2)``; their sum is largest
-    there. Without heritability fresh noise is best.
+    A child's expected value is ``sigma * heritability`` of its parent's lead, and the spread among children falls to
+    ``sqrt(1 - sigma^2)``: ``L_0 = 1, L_b = sigma * h * L_(b-1) + sqrt(1 - sigma^2)``.
     """
-    return heritability / math.sqrt(1 + heritability**2)
+    found = [1.0]
+    for _ in range(chunks - 1):
+        found.append(sigma * heritability * found[-1] + math.sqrt(1 - sigma**2))
+    return found
+
+
+def best_sigma(heritability: float, chunks: int) -> float:
+    """The weight of the parent's noise with the highest mean of `leads`, to two decimals; 0 without heritability."""
+    steps = [step / 100 for step in range(-round(MOST_SIGMA * 100), round(MOST_SIGMA * 100) + 1)]
+    return max(steps, key=lambda sigma: (round(float(np.mean(leads(sigma, heritability, chunks))), 9), -abs(sigma)))
 
 
 def slope(values: Sequence[float]) -> float:
-    """The least-squares slope per chunk, 0 for less than two values."""
+    """The least-squares slope per chunk, NaN for less than two values."""
     if len(values) < 2:
-        return 0.0
+        return math.nan
     return float(np.polyfit(np.arange(len(values)), np.asarray(values, float), 1)[0])

@@ -1,45 +1,50 @@
-"""Measures one prompt on an open run: single candidates, made and judged outside of any search."""
+"""Measures one prompt: candidates along two walks, exchanged draws, inherited noise, and the routes of the memory."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from streamt1_plugins.api.candidate import Beam
-from streamt1_plugins.api.noise import chunk_noise, draws_of
-from streamt1_plugins.api.types import Proposal
-from streamt1_plugins.errors import RecipeError
-from streamt1_plugins.pipeline import wrap
+from streamt1_plugins.api.noise import draws_of
+from streamt1_plugins.errors import InputError
+from streamt1_plugins.policies.memory import feedback
 from streamt1_plugins.policies.noise import inherited
+from streamt1_plugins.probe.bench import SCORE, Bench, Noise, Values, opened, values
 from streamt1_plugins.probe.formulas import distance
-from streamt1_plugins.search.expand import Branch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
-    from torch import Generator, Tensor
+    from torch import Tensor
 
     from streamt1_plugins.api.candidate import Candidate
     from streamt1_plugins.api.types import Chunk
+    from streamt1_plugins.config.schema import MemoryPlan
     from streamt1_plugins.pipeline import StreamPipeline
     from streamt1_plugins.policies.noise import Draws
 
 FEW_DRAWS = 6  # draws that are measured one by one; more of them are measured in two halves
-Values = dict[str, list[float]]
-"""Raw readings of candidates by ``horizon.reward``."""
+INHERITED = 10**6
+"""Added to seeds of the fresh draws that go with inherited ones, so that no candidate shares them."""
+
+Row = dict[str, Any]
+OnProgress = Callable[[float], None]
+"""Called with the share of a prompt's measurements that is done, 0..1."""
 
 
 @dataclass(frozen=True)
 class ProbeOptions:
     """How much a probe measures.
 
-    candidates: per chunk. pairs: of candidates that exchange single draws. chunks: of the walk, from the first one;
-    more where the memory window needs them. decays: of the EMA sink.
+    candidates: per chunk. pairs: of candidates that exchange single draws. chunks: measured from the first one, more
+    where the memory window needs them, fewer where the video ends. decays: of the EMA sink.
     """
 
     candidates: int = 8
@@ -47,115 +52,140 @@ class ProbeOptions:
     chunks: int = 6
     decays: tuple[float, ...] = (0.999, 0.9, 0.5)
 
+    def __post_init__(self) -> None:
+        """Raise `InputError` for a number out of range."""
+        for name, (least, most) in {"candidates": (4, 64), "pairs": (1, 63), "chunks": (2, 10_000)}.items():
+            value = getattr(self, name)
+            if not isinstance(value, int) or not least <= value <= most:
+                raise InputError(f"A probe's {name} = {value!r}: expected a number from {least} to {most}.")
+        if not all(0 <= decay <= 1 for decay in self.decays):
+            raise InputError(f"A probe's decays = {self.decays!r}: expected numbers from 0 to 1.")
 
-@dataclass
-class Bench:
-    """An open run whose candidates are made one beam at a time."""
+
+@dataclass(frozen=True)
+class Measurement:
+    """What a prompt is measured with."""
 
     pipe: StreamPipeline
-    run: Any
-    search: Any
+    prompt: str
+    seed: int
+    call: Mapping[str, Any]
+    options: ProbeOptions
 
-    def made(self, chunk: Chunk, beam: Beam, noises: Sequence[tuple[Tensor, Generator]]) -> list[Candidate]:
-        """The candidates of these noises, denoised and decoded."""
-        self.run.beams, self.run.chunk = (beam,), chunk
-        proposals = [Proposal(index, *noise) for index, noise in enumerate(noises)]
-        branches = [Branch(index, beam, proposal) for index, proposal in enumerate(proposals)]
-        found = self.search.expander.expand(chunk, branches)
-        return [self.search.offload.onload(each) for each in found]
+    def opened(self) -> AbstractContextManager[Bench]:
+        """A bench for the prompt."""
+        return opened(self.pipe, self.prompt, self.seed, self.call)
 
-    def values(self, candidates: Sequence[Candidate]) -> Values:
-        """The raw readings of candidates of one chunk, in their order."""
-        found: Values = {}
-        for judged in self.search.evaluator.evaluate(list(candidates), lambda each: 0.0):
-            for horizon, named in judged.readings.items():
-                for name, reading in named.items():
-                    found.setdefault(f"{horizon}.{name}", []).append(reading.raw)
-        return found
-
-    def noise(self, beam: Beam, seed: int) -> tuple[Tensor, Generator]:
-        """The noise of the next chunk from a seed, and the generator behind it."""
-        generator = torch.Generator().manual_seed(seed)
-        return chunk_noise(self.run.session, beam.history, generator), generator
+    def seeds(self, chunk: int) -> list[int]:
+        """The seeds of a chunk's candidates, the same on every walk."""
+        return [self.seed + 1000 * (1 + chunk) + index for index in range(self.options.candidates)]
 
 
-@contextmanager
-def opened(pipe: StreamPipeline, prompt: str, seed: int, call: Mapping[str, Any]) -> Iterator[Bench]:
-    """A bench for one prompt, with its rewards loaded; closed at the end."""
-    run = pipe.begin(prompt, generator=torch.Generator().manual_seed(seed), **call)
-    search = pipe.search(run)
-    try:
-        search.evaluator.pool.start(run)
-        yield Bench(pipe, run, search)
-    finally:
-        search.evaluator.pool.finish()
-        run.session.close()
+def probe_prompt(measurement: Measurement, progress: OnProgress = lambda done: None) -> Row:
+    """All measurements of one prompt, as plain data."""
+    start, plan = perf_counter(), measurement.pipe.recipe.sinks
+    with measurement.opened() as bench:
+        session = bench.session
+        chunks = list(bench.run.chunks())[: max(measurement.options.chunks, _beyond(plan) + 2)]
+        walk = _walk(bench, measurement, chunks, lambda done: progress(0.6 * done))
+        plain = _plain_walk(bench, measurement, chunks, walk[0]) if len(chunks) > 1 else []
+        found = {"session": _facts(bench), "chunks": walk, "plain": [each for each, _ in plain]}
+        forwards, routes = session.forwards, session.capabilities.routes
+    progress(0.8)
+    memory = None
+    if len(routes) > 1 and len(chunks) > _beyond(plan):
+        memory = _routes(measurement, chunks, [latents for _, latents in plain])
+    progress(1.0)
+    row = {"prompt": measurement.prompt, "seed": measurement.seed, **found, "memory": memory}
+    return {**row, "forwards": forwards, "seconds": round(perf_counter() - start, 2)}
 
 
-def probe_prompt(
-    pipe: StreamPipeline, prompt: str, seed: int, call: Mapping[str, Any], options: ProbeOptions
-) -> dict[str, Any]:
-    """All measurements of one prompt, as plain data: a walk along one branch, then the effect of each memory route."""
-    start = perf_counter()
-    with opened(pipe, prompt, seed, call) as bench:
-        chunks, latents = _walk(bench, seed, options)
-        forwards, memory = bench.run.session.forwards, None
-        has_routes = len(bench.run.session.capabilities.routes) > 1
-    if has_routes:
-        memory = _routes(pipe, prompt, seed, call, options, latents)
-    seconds = round(perf_counter() - start, 2)
-    return {"prompt": prompt, "seed": seed, "chunks": chunks, "memory": memory, "forwards": forwards, "seconds": seconds}
+def _beyond(plan: MemoryPlan) -> int:
+    """How many chunks are committed before one of them has left the memory window, and taken its route."""
+    return plan.sink_chunks + plan.window_chunks
 
 
-def _walk(bench: Bench, seed: int, options: ProbeOptions) -> tuple[list[dict[str, Any]], list[Tensor]]:
-    """Measure chunk after chunk; the first candidate of each is committed, as in a plain run."""
-    run, beam = bench.run, Beam(bench.run.session.root())
-    found: list[dict[str, Any]] = []
-    latents: list[Tensor] = []
-    before: list[tuple[Tensor, Generator]] = []
-    run.beams = (beam,)
-    last = min(run.session.num_chunks - 1, _depth(run, options))
-    for chunk in run.chunks():
-        seeds = [seed + 1000 * (1 + chunk.index) + index for index in range(options.candidates)]
-        noises = [bench.noise(beam, each) for each in seeds]
-        candidates = bench.made(chunk, beam, noises)
-        values = bench.values(candidates)
-        row: dict[str, Any] = {"index": chunk.index, "values": values, "repeated": bench.values(candidates[:1] * 2)}
-        row["distance"] = [distance(a.latents, b.latents) for a, b in pairwise(candidates)]
-        if chunk.index in (0, 1, last):
-            row["shares"] = _exchanged(bench, chunk, beam, seeds, candidates, options.pairs)
-        if before:
-            row["inherited"] = {
-                draws: bench.values(bench.made(chunk, beam, _passed_on(bench, beam, before, draws)))
-                for draws in ("initial", "all")
-            }
-        found.append(row)
-        latents.append(candidates[0].latents)
-        if chunk.index == last:
-            break
-        beam, before = bench.search.commit(candidates[0]), noises
-    return found, latents
+def _facts(bench: Bench) -> Row:
+    """What this family of pipelines lets a probe measure."""
+    capabilities, root = bench.session.capabilities, bench.root()
+    draws = draws_of(bench.noise(root, 0).value).shape[1]
+    known = {"draws": draws, "hidden_draws": draws == 1 and capabilities.stochastic_steps}
+    return {**known, "routes": sorted(capabilities.routes), "video_chunks": bench.session.num_chunks}
 
 
-def _depth(run: Any, options: ProbeOptions) -> int:
-    """The last chunk of a walk: far enough for a chunk to have left the memory window."""
-    sinks = run.recipe.sinks
-    return max(options.chunks - 1, sinks.sink_chunks + sinks.window_chunks + 1)
+def _walk(bench: Bench, measurement: Measurement, chunks: Sequence[Chunk], progress: OnProgress) -> list[Row]:
+    """Measure chunk after chunk; the best candidate of each is committed, as in a search."""
+    beam, before = bench.root(), None
+    rows = []
+    for place, chunk in enumerate(chunks):
+        noises = [bench.noise(beam, seed) for seed in measurement.seeds(chunk.index)]
+        judged = bench.judged(bench.made(chunk, beam, noises))
+        row: Row = {"index": chunk.index, "values": values(judged)}
+        row["distance"] = [distance(a.latents, b.latents) for a, b in pairwise(judged)]
+        if again := _repeated(bench, judged, row["values"]):
+            row["repeated"] = again
+        if place in (0, 1, len(chunks) - 1):
+            row["shares"] = _exchanged(bench, measurement, chunk, beam, judged)
+        if before is not None:
+            row["inherited"] = _inherited(bench, chunk, beam, before, measurement.seeds(chunk.index))
+        for each in judged:
+            bench.run.tree.add(each.node())
+        best = judged[_best(row["values"].get(SCORE, ()))]
+        if beam.path:
+            row["feedback"] = _feedback(bench, best)
+        rows.append(row)
+        if place + 1 < len(chunks):
+            beam, before = bench.search.commit(best), noises
+        progress((place + 1) / len(chunks))
+    return rows
+
+
+def _best(scores: Sequence[float]) -> int:
+    known = [index for index, score in enumerate(scores) if math.isfinite(score)]
+    return max(known, key=lambda index: scores[index], default=0)
+
+
+def _feedback(bench: Bench, best: Candidate) -> list[float]:
+    """What reward feedback compares with its thresholds: (gain, loss) in calibrated units."""
+    window = max(1, bench.run.recipe.rewards.window - 1)
+    return list(feedback(best.beam.path, best, window))
+
+
+def _repeated(bench: Bench, judged: Sequence[Candidate], first: Values) -> Values | None:
+    """Second readings of all candidates, None where they repeat the first ones (which one candidate shows)."""
+    if not first:
+        return None
+    once = bench.read_again(judged[:1])
+    pairs = [(named[0], first[name][0]) for name, named in once.items() if name in first and name != SCORE]
+    if all(math.isclose(a, b, rel_tol=1e-4, abs_tol=1e-9) or (math.isnan(a) and math.isnan(b)) for a, b in pairs):
+        return None
+    return bench.read_again(judged)
 
 
 def _exchanged(
-    bench: Bench, chunk: Chunk, beam: Beam, seeds: Sequence[int], candidates: Sequence[Candidate], pairs: int
+    bench: Bench, measurement: Measurement, chunk: Chunk, beam: Beam, candidates: Sequence[Candidate]
 ) -> dict[str, list[float]]:
     """By group of draws: distances between a candidate and one that differs from it in that group alone."""
     found: dict[str, list[float]] = {}
-    for first, second in list(pairwise(range(len(candidates))))[:pairs]:
-        other = candidates[second].noise
-        for name, draws in groups(draws_of(other).shape[1]).items():
-            noise, generator = bench.noise(beam, seeds[first])
-            mixed = draws_of(noise).clone()
-            mixed[:, draws] = draws_of(other)[:, draws].to(mixed)
-            changed = bench.made(chunk, beam, [(mixed.view_as(noise), generator)])[0]
+    seeds = measurement.seeds(chunk.index)
+    for first, second in list(pairwise(range(len(candidates))))[: measurement.options.pairs]:
+        for name, noise in _exchanges(bench, beam, seeds[first], seeds[second]).items():
+            changed = bench.made(chunk, beam, [noise])[0]
             found.setdefault(name, []).append(distance(candidates[first].latents, changed.latents))
+    return found
+
+
+def _exchanges(bench: Bench, beam: Beam, first: int, second: int) -> dict[str, Noise]:
+    """By group of draws: the noise of one seed, with that group from another one."""
+    found, other = {}, bench.noise(beam, second)
+    draws = draws_of(other.value).shape[1]
+    for name, places in groups(draws).items():
+        own = bench.noise(beam, first)
+        mixed = draws_of(own.value).clone()
+        mixed[:, places] = draws_of(other.value)[:, places]
+        found[name] = Noise(mixed.view_as(own.value), own.generator)
+    if draws == 1 and bench.session.capabilities.stochastic_steps:
+        found["later"] = Noise(bench.noise(beam, first).value, other.generator)
     return found
 
 
@@ -168,54 +198,86 @@ def groups(draws: int) -> dict[str, list[int]]:
     return {"initial": [0], f"steps 2-{half}": later[: half - 1], f"steps {half + 1}-{draws}": later[half - 1 :]}
 
 
-def _passed_on(
-    bench: Bench, beam: Beam, before: Sequence[tuple[Tensor, Generator]], draws: Draws
-) -> list[tuple[Tensor, Generator]]:
-    """The noises of the chunk before, used again: all of their draws, or the initial noise with fresh draws after it."""
+def _inherited(
+    bench: Bench, chunk: Chunk, beam: Beam, before: Sequence[Noise], seeds: Sequence[int]
+) -> dict[str, Values]:
+    """Readings of candidates with the noises of the chunk before: `initial` noise alone, and `all` draws.
+
+    Empty for a chunk of another length, which cannot take that noise.
+    """
+    found = {}
+    kinds: tuple[Draws, ...] = ("initial", "all") if draws_of(before[0].value).shape[1] > 1 else ("initial",)
+    for draws in kinds:
+        noises = []
+        for index, parent in enumerate(before):
+            fresh = bench.noise(beam, seeds[index] + INHERITED)
+            mixed = inherited(parent.value, fresh.value, 1.0, draws)
+            if mixed is None:
+                return {}
+            noises.append(Noise(mixed, fresh.generator))
+        found[draws] = values(bench.judged(bench.made(chunk, beam, noises)))
+    return found
+
+
+def _plain_walk(
+    bench: Bench, measurement: Measurement, chunks: Sequence[Chunk], first: Row
+) -> list[tuple[Values, Tensor]]:
+    """Readings of each chunk's candidates, and the latents of the first of them, which is committed: a plain run."""
+    beam = bench.root()
     found = []
-    for index, (parent, _) in enumerate(before):
-        fresh, generator = bench.noise(beam, 10**6 + 1000 * beam.history.index + index)
-        mixed = inherited(parent, fresh, 1.0, draws)
-        found.append((fresh if mixed is None else mixed, generator))
+    for place, chunk in enumerate(chunks):
+        seeds = measurement.seeds(chunk.index)
+        noises = [bench.noise(beam, seed) for seed in (seeds if place else seeds[:1])]
+        judged = bench.judged(bench.made(chunk, beam, noises))
+        found.append((values(judged) if place else first["values"], judged[0].latents))
+        if place + 1 < len(chunks):
+            beam = bench.search.commit(judged[0])
     return found
 
 
-def _routes(
-    pipe: StreamPipeline,
-    prompt: str,
-    seed: int,
-    call: Mapping[str, Any],
-    options: ProbeOptions,
-    latents: Sequence[Tensor],
-) -> dict[str, Any]:
-    """What each route of the walk's chunks does to the candidates of the chunk after them, the noises being the same."""
-    found: dict[str, Any] = {"effects": {}}
-    for decay in options.decays:
-        try:
-            other = wrap(pipe, pipe.recipe, overrides=[f"sinks.ema_decay={decay}"])
-        except RecipeError:
-            continue
-        with opened(other, prompt, seed, call) as bench:
-            if "discard" not in found:
-                found["discard"] = _after(bench, latents, "discard", seed, options)
-            for route in sorted(bench.run.session.capabilities.routes - {"discard"}):
+def _routes(measurement: Measurement, chunks: Sequence[Chunk], latents: Sequence[Tensor]) -> Row:
+    """What each route of a plain walk's chunks does to the candidates of the next one, their noises being the same."""
+    plan, found, made = measurement.pipe.recipe.sinks, {}, {}
+    for decay in dict.fromkeys((plan.ema_decay, *measurement.options.decays)):
+        with _decaying(measurement.pipe, decay), measurement.opened() as bench:
+            for route in sorted(bench.session.capabilities.routes, key=("discard", "ema", "append").index):
                 name = f"ema {decay:g}" if route == "ema" else route
-                if name not in found["effects"]:
-                    found["effects"][name] = _after(bench, latents, route, seed, options)
-    base = found["discard"].pop("candidates")
-    for effect in found["effects"].values():
-        effect["distance"] = [distance(a, b) for a, b in zip(base, effect.pop("candidates"), strict=True)]
-    return found
+                if name not in found:
+                    candidates = _after(bench, measurement, chunks, latents, route)
+                    made[name] = [each.latents for each in candidates]
+                    found[name] = {"values": values(candidates)}
+        if "ema" not in bench.session.capabilities.routes:
+            break
+    for name, each in found.items():
+        each["distance"] = [distance(a, b) for a, b in zip(made["discard"], made[name], strict=True)]
+    apart = [distance(a, b) for a, b in pairwise(made["discard"])]
+    return {"routes": found, "distance": apart}
 
 
-def _after(bench: Bench, latents: Sequence[Tensor], route: str, seed: int, options: ProbeOptions) -> dict[str, Any]:
-    """The candidates of the chunk after these, which are stored with one route, and their readings."""
-    session, beam = bench.run.session, Beam(bench.run.session.root())
-    bench.run.beams = (beam,)
-    chunks = list(bench.run.chunks())
+@contextmanager
+def _decaying(pipe: StreamPipeline, decay: float) -> Iterator[None]:
+    """Open the pipeline's sessions with another decay; its rewards stay loaded."""
+    before = pipe.recipe
+    pipe.recipe = before.model_copy(update={"sinks": before.sinks.model_copy(update={"ema_decay": decay})})
+    try:
+        yield
+    finally:
+        pipe.recipe = before
+
+
+def _after(
+    bench: Bench, measurement: Measurement, chunks: Sequence[Chunk], latents: Sequence[Tensor], route: Any
+) -> list[Candidate]:
+    """The judged candidates of the last chunk, after the others are stored with one route."""
+    session, beam = bench.session, bench.root()
     for chunk in latents[:-1]:
         history = session.commit(beam.history, chunk, session.decode(beam.history, chunk)[0], route)
-        beam = Beam(history, beam.path)
-    noises = [bench.noise(beam, seed + index) for index in range(max(2, options.candidates // 2))]
-    found = bench.made(chunks[len(latents) - 1], beam, noises)
-    return {"candidates": [each.latents for each in found], "values": bench.values(found)}
+        beam = Beam(history)
+    last = chunks[len(latents) - 1]
+    noises = [bench.noise(beam, seed) for seed in measurement.seeds(last.index)]
+    return bench.judged(bench.made(last, beam, noises))
+
+
+def options_as_data(options: ProbeOptions) -> Row:
+    """The options as JSON has them."""
+    return {**asdict(options), "decays": list(options.decays)}
