@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from copy import deepcopy
 from dataclasses import dataclass, field
 from statistics import fmean
@@ -45,6 +46,13 @@ class Advice:
     reasons: dict[str, list[str]] = field(default_factory=dict)
     keys: dict[str, dict[str, Any]] = field(default_factory=dict)
     predicted: dict[str, Interval] = field(default_factory=dict)
+
+    @property
+    def route(self) -> str:
+        """The advised fixed route, by its name among the findings; empty where rewards decide."""
+        memory = self.keys.get("memory", {})
+        decay = self.keys.get("sinks", {}).get("ema_decay")
+        return f"ema {decay:g}" if memory.get("route") == "ema" else str(memory.get("route", ""))
 
     def add(self, topic: str, sentence: str, section: str | None = None, **values: Any) -> None:
         """A reason, and the keys of a section that follow from it."""
@@ -106,7 +114,11 @@ def _width(advice: Advice, found: Findings, useful: Mapping[str, RewardFindings]
     count = next((each for each in WIDTHS if each >= LEAST and total[each] >= worth > 0), LEAST)
     for name, each in useful.items():
         listed = ", ".join(f"{width}: {_signed(gain)}" for width, gain in each.gains.items())
-        advice.add("candidates", f"Expected gain in {name} by candidates per chunk: {listed}.")
+        advice.add(
+            "candidates",
+            f"{name} spreads {each.spread:.3g} over candidates, and {each.error:.2g} over repeated readings. Expected gain "
+            f"of a video's mean by candidates per chunk: {listed}.",
+        )
     part = f"{total[count] / total[WIDTHS[-1]]:.0%} of the gain of {WIDTHS[-1]}" if worth > 0 else "no sure gain"
     advice.add(
         "candidates",
@@ -208,12 +220,19 @@ def _use(advice: Advice, found: Findings, helping: Mapping[str, Interval]) -> No
     """The route that raises the rewards most: a sink for more chunks, or an EMA that acts."""
     best = max(helping, key=lambda name: helping[name].mean)
     raised = f"{best} raises the rewards by {_signed(helping[best])} spreads"
+    gains, losses = ([each[place] for each in found.feedback if math.isfinite(each[place])] for place in (0, 1))
+    if best == "append" and gains and losses:
+        long, short = float(np.quantile(losses, APPENDED)), float(np.quantile(gains, 1 - APPENDED))
+        advice.add("memory", f"{raised}, so thresholds are set that let about a quarter of the chunks open one.", "memory")
+        advice.keys["memory"] = {
+            "name": "reward_feedback",
+            "short_threshold": round(min(0.0, short), 3),
+            "long_threshold": round(min(0.2, long), 3),
+        }
+        return
     if best == "append":
-        gains, losses = zip(*found.feedback, strict=True)
-        threshold = round(min(0.2, float(np.nanquantile(losses, APPENDED))), 3)
-        short = round(min(0.0, float(np.nanquantile(gains, 1 - APPENDED))), 3)
-        advice.add("memory", f"{raised}, so a third of the chunks open a sink.", "memory")
-        advice.keys["memory"].update(name="reward_feedback", short_threshold=short, long_threshold=threshold)
+        advice.add("memory", f"{raised}, and reward feedback lacks a reward, so every chunk opens one.", "memory")
+        advice.keys["memory"] = {"name": "fixed", "route": "append"}
         return
     decay = float(best.split()[1])
     advice.add("memory", f"{raised}, so chunks that leave the window are averaged into the sink.", "sinks")
@@ -222,13 +241,21 @@ def _use(advice: Advice, found: Findings, helping: Mapping[str, Interval]) -> No
 
 
 def _predict(advice: Advice, found: Findings) -> None:
-    """The gain of the advised recipe: that of its width, times what inherited noise adds to it."""
-    search, noise = advice.keys.get("search", {}), advice.keys.get("noise", {})
-    count = search["candidates"]
+    """The gain of the advised recipe: that of its width, times what inherited noise adds to it, plus what sinks add."""
+    count, noise = advice.keys["search"]["candidates"], advice.keys.get("noise", {})
     sigma, draws = noise.get("sigma", 0.0), noise.get("draws", "initial")
     known = found.score.heritability.get(draws) if found.score else None
     factor = float(np.mean(leads(sigma, known.mean, found.chunks))) if known and sigma else 1.0
     advice.predicted = {name: each.gains[count].times(factor) for name, each in found.rewards.items()}
+    if advice.keys.get("memory", {}).get("name") == "fixed" and advice.route in found.routes:
+        part = growing(found.chunks, found.routed_from)
+        for name, raised in found.routes[advice.route].raised.items():
+            advice.predicted[name] = advice.predicted[name].plus(raised.times(part))
+
+
+def growing(chunks: int, start: int) -> float:
+    """The mean over chunks of an effect that grows evenly from nothing before chunk `start` to 1 in the last one."""
+    return sum((index - start + 1) / (chunks - start) for index in range(start, chunks)) / chunks
 
 
 def _signed(values: Interval) -> str:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from streamt1_plugins.compare.stats import bootstrap
 from streamt1_plugins.probe import formulas
 from streamt1_plugins.probe.bench import SCORE
 from streamt1_plugins.probe.formulas import WIDTHS
@@ -20,12 +19,12 @@ if TYPE_CHECKING:
     Row = Mapping[str, Any]
 
 ENOUGH_PROMPTS = 6
-"""With fewer prompts a bootstrap interval is far too narrow, and a probe concludes nothing."""
+"""With fewer prompts a probe concludes nothing."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over prompts with its 95 % bootstrap interval; all NaN without a value."""
+    """A mean over prompts with its 95 % interval (Student's t); all NaN without a value, no width with a single one."""
 
     mean: float
     low: float
@@ -38,8 +37,14 @@ class Interval:
         known = [value for value in values if math.isfinite(value)]
         if not known:
             return cls(math.nan, math.nan, math.nan, 0)
-        found = bootstrap({str(index): [value] for index, value in enumerate(known)})
-        return cls(found.mean, found.low, found.high, found.prompts)
+        middle = fmean(known)
+        reach = formulas.student(len(known) - 1) * stdev(known) / math.sqrt(len(known)) if len(known) > 1 else 0.0
+        return cls(middle, middle - reach, middle + reach, len(known))
+
+    def plus(self, other: Interval) -> Interval:
+        """The interval of a sum: the two vary together in the worst case."""
+        ends = (self.mean + other.mean, self.low + other.low, self.high + other.high)
+        return Interval(*ends, min(self.prompts, other.prompts))
 
     def times(self, factor: float) -> Interval:
         """The interval of the values times a factor that is not negative."""
@@ -65,7 +70,8 @@ class RewardFindings:
     plain run, by candidates per chunk, where the best by the search's score is kept in every chunk. carried: the part
     of the lead that the next chunks keep, whatever is chosen there, for the widest of the measured searches.
     heritability: rank correlation of readings in successive chunks that reuse noise, by what is reused (`initial`,
-    `all`). drift: of a plain run, per chunk.
+    `all`). drift: of a plain run, per chunk. levels: mean reading by chunk, of a `plain` run and where the `best` of the
+    probed candidates was kept.
     """
 
     spread: float
@@ -75,17 +81,19 @@ class RewardFindings:
     carried: Interval
     heritability: Mapping[str, Interval]
     drift: Interval
+    levels: Mapping[str, tuple[float, ...]]
 
 
 @dataclass(frozen=True)
 class RouteFindings:
     """One route of the memory.
 
-    effect: RMS change of the next chunk against `discard`, in distances between two candidates. benefit: change of its
-    readings, in their spreads, the mean over rewards.
+    effect: RMS change of the last chunk against `discard`, in distances between two candidates. raised: change of its
+    readings, by reward. benefit: the same in spreads of the rewards, their mean.
     """
 
     effect: Interval
+    raised: Mapping[str, Interval]
     benefit: Interval
 
 
@@ -94,7 +102,8 @@ class Findings:
     """All findings. shares: of a chunk's variance by group of draws, for the `first` chunk and for `later` ones.
 
     chunks: measured per prompt. video_chunks: those of a whole video. draws: that a session hands out per chunk;
-    hidden_draws: its sampler draws more and keeps it to itself. feedback: (gain, loss) of chosen chunks, which reward
+    hidden_draws: its sampler draws more and keeps it to itself. routed_from: the first chunk that a route can change.
+    feedback: (gain, loss) of chosen chunks, which reward
     feedback compares with its thresholds. score: the search's own score, None without rewards.
     """
 
@@ -105,6 +114,7 @@ class Findings:
     draws: int
     hidden_draws: bool
     route_names: tuple[str, ...]
+    routed_from: int
     shares: Mapping[str, Mapping[str, Interval]]
     rewards: Mapping[str, RewardFindings]
     score: RewardFindings | None
@@ -135,6 +145,7 @@ def findings(rows: Sequence[Row]) -> Findings:
         draws=session["draws"],
         hidden_draws=session["hidden_draws"],
         route_names=tuple(session["routes"]),
+        routed_from=session["routed_from"],
         shares={"first": _shares(rows, first=True), "later": _shares(rows, first=False)},
         score=rewards.pop(SCORE, None),
         rewards=rewards,
@@ -154,7 +165,8 @@ def _shares(rows: Sequence[Row], *, first: bool) -> dict[str, Interval]:
     names = dict.fromkeys(name for row in rows for chunk in own(row) for name in chunk["shares"])
 
     def mean(row: Row, name: str) -> float:
-        return _mean(formulas.share(c["shares"][name], c["distance"]) for c in own(row) if name in c["shares"])
+        pairs = [(each["shares"][name], each["distance"]) for each in own(row) if name in each["shares"]]
+        return _mean(formulas.share(changes, apart[: len(changes)]) for changes, apart in pairs)
 
     return {name: Interval.of(mean(row, name) for row in rows) for name in names}
 
@@ -175,7 +187,8 @@ def _reward(rows: Sequence[Row], name: str) -> RewardFindings:
         gains={count: over_prompts(lambda row, count=count: _gain(row, name, count)) for count in WIDTHS},  # type: ignore[misc]
         carried=over_prompts(lambda row: _mean(_carried(row, name)[1:])),
         heritability={kind: over_prompts(lambda row, kind=kind: _heritability(row, name, kind)) for kind in kinds},  # type: ignore[misc]
-        drift=over_prompts(lambda row: _drift(row, name)),
+        drift=over_prompts(lambda row: formulas.slope(_levels(row, name, "plain"))),
+        levels={walk: _means(rows, name, walk) for walk in ("plain", "best")},
     )
 
 
@@ -187,8 +200,8 @@ def _again(chunk: Row) -> Mapping[str, list[float]]:
 
 def _spread(groups: Sequence[Sequence[float]]) -> float:
     """The pooled standard deviation within groups."""
-    deviations = [np.nanstd(group, ddof=1) for group in groups if np.isfinite(group).sum() > 1]
-    return formulas.rms(deviations)
+    known = [[value for value in group if math.isfinite(value)] for group in groups]
+    return formulas.rms([stdev(group) for group in known if len(group) > 1])
 
 
 def _finite_rms(values: np.ndarray) -> float:
@@ -215,21 +228,16 @@ def _gain(row: Row, name: str, count: int) -> float:
         if name not in chunk["values"] or not math.isfinite(kept):
             return math.nan
         values = _again(chunk).get(name, chunk["values"][name])
-        lead = formulas.best_of(chunk["values"][SCORE], values, count) - float(np.nanmean(values))
+        lead = formulas.best_of(chunk["values"][SCORE], values, count) - _mean(values)
         found.append(lead + kept * formulas.growth(count, len(values)))
     return _mean(found)
 
 
 def _carried(row: Row, name: str) -> list[float]:
     """By chunk: how much higher the candidates of the walk of best ones read than those of the plain walk."""
-    plain = row["plain"] or [chunk["values"] for chunk in row["chunks"]]
-    pairs = zip(row["chunks"], plain, strict=True)
-    return [
-        float(np.nanmean(chunk["values"][name]) - np.nanmean(other[name]))
-        if name in chunk["values"] and name in other
-        else math.nan
-        for chunk, other in pairs
-    ]
+    pairs = zip(_levels(row, name, "best"), _levels(row, name, "plain"), strict=False)
+    found = [best - plain for best, plain in pairs]
+    return found + [math.nan] * (len(row["chunks"]) - len(found))
 
 
 def _heritability(row: Row, name: str, kind: str) -> float:
@@ -241,21 +249,31 @@ def _heritability(row: Row, name: str, kind: str) -> float:
     )
 
 
-def _drift(row: Row, name: str) -> float:
-    plain = row["plain"] or [chunk["values"] for chunk in row["chunks"]]
-    return formulas.slope([float(np.nanmean(each[name])) for each in plain if name in each])
+def _levels(row: Row, name: str, walk: str) -> list[float]:
+    """The mean reading of each chunk's candidates on the plain walk, or on that of the best."""
+    best = [chunk["values"] for chunk in row["chunks"]]
+    return [_mean(values[name]) for values in (best if walk == "best" else row["plain"] or best) if name in values]
+
+
+def _means(rows: Sequence[Row], name: str, walk: str) -> tuple[float, ...]:
+    levels = [_levels(row, name, walk) for row in rows]
+    return tuple(map(_mean, zip(*levels, strict=False)))
 
 
 def _routes(rows: Sequence[Row], spreads: Mapping[str, float]) -> dict[str, RouteFindings]:
     measured = [row["memory"] for row in rows if row["memory"]]
     names = dict.fromkeys(name for memory in measured for name in memory["routes"] if name != "discard")
-    return {
-        name: RouteFindings(
-            effect=Interval.of(_effect(memory, name) for memory in measured if name in memory["routes"]),
-            benefit=Interval.of(_benefit(memory, name, spreads) for memory in measured if name in memory["routes"]),
-        )
-        for name in names
-    }
+    return {name: _route([memory for memory in measured if name in memory["routes"]], name, spreads) for name in names}
+
+
+def _route(measured: Sequence[Row], name: str, spreads: Mapping[str, float]) -> RouteFindings:
+    raised = {reward: [_raised(memory, name, reward) for memory in measured] for reward in spreads}
+    in_spreads = [[value / spreads[reward] for value in each] for reward, each in raised.items() if spreads[reward] > 0]
+    return RouteFindings(
+        effect=Interval.of(_effect(memory, name) for memory in measured),
+        raised={reward: Interval.of(each) for reward, each in raised.items()},
+        benefit=Interval.of(map(_mean, zip(*in_spreads, strict=True))),
+    )
 
 
 def _effect(memory: Row, name: str) -> float:
@@ -263,13 +281,9 @@ def _effect(memory: Row, name: str) -> float:
     return formulas.rms(memory["routes"][name]["distance"]) / apart if apart > 0 else math.nan
 
 
-def _benefit(memory: Row, name: str, spreads: Mapping[str, float]) -> float:
+def _raised(memory: Row, name: str, reward: str) -> float:
     routed, base = memory["routes"][name]["values"], memory["routes"]["discard"]["values"]
-    return _mean(
-        float(np.nanmean(np.subtract(routed[reward], base[reward]))) / spread
-        for reward, spread in spreads.items()
-        if spread > 0 and reward in routed and reward in base
-    )
+    return _mean(routed[reward]) - _mean(base[reward]) if reward in routed and reward in base else math.nan
 
 
 def _mean(values: Iterable[float]) -> float:

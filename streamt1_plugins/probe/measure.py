@@ -109,7 +109,8 @@ def _facts(bench: Bench) -> Row:
     """What this family of pipelines lets a probe measure."""
     capabilities, root = bench.session.capabilities, bench.root()
     draws = draws_of(bench.noise(root, 0).value).shape[1]
-    known = {"draws": draws, "hidden_draws": draws == 1 and capabilities.stochastic_steps}
+    known: Row = {"draws": draws, "hidden_draws": draws == 1 and capabilities.stochastic_steps}
+    known["routed_from"] = _beyond(bench.run.recipe.sinks)
     return {**known, "routes": sorted(capabilities.routes), "video_chunks": bench.session.num_chunks}
 
 

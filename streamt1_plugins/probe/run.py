@@ -219,12 +219,14 @@ def _check_same(probe: Probe, out: Path) -> None:
 
 
 def _written(value: Any) -> Any:
-    """Data without NaN, which JSON does not have."""
+    """Data as JSON has it: seven digits, and null for NaN."""
     if isinstance(value, dict):
         return {key: _written(each) for key, each in value.items()}
     if isinstance(value, list):
         return [_written(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    if isinstance(value, float):
+        return float(f"{value:.7g}") if math.isfinite(value) else None
+    return value
 
 
 def _known(value: Any) -> Any:
