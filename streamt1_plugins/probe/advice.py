@@ -26,6 +26,8 @@ LEAST, WORTH = 4, 0.5
 """Candidates per chunk of the default recipe, and the share of the gain of the widest search that is worth its cost."""
 APPENDED = 2 / 3
 """The quantile of measured losses that opens a sink, where sinks help: a third of the chunks pass it."""
+SHOWN = 3
+"""Problems of candidates that are named."""
 PROBED = "probed.yaml"
 """The recipe file beside an advice that does not extend a shipped recipe."""
 NO_SEARCH: dict[str, dict[str, Any]] = {
@@ -82,6 +84,8 @@ def advise(found: Findings, probed: Recipe, base: str) -> Advice:
     else:
         _width(advice, found, useful)
         _rewards(advice, found, useful, probed)
+    for problem in found.problems[:SHOWN]:
+        advice.add("candidates", f"Some candidates could not be judged: {problem.rstrip('.')}.")
     can_search = bool(useful) and found.are_enough
     _noise(advice, found, can_search)
     _memory(advice, found, can_search)

@@ -104,7 +104,8 @@ class Findings:
     chunks: measured per prompt. video_chunks: those of a whole video. draws: that a session hands out per chunk;
     hidden_draws: its sampler draws more and keeps it to itself. routed_from: the first chunk that a route can change.
     feedback: (gain, loss) of chosen chunks, which reward
-    feedback compares with its thresholds. score: the search's own score, None without rewards.
+    feedback compares with its thresholds. score: the search's own score, None without rewards. problems: why candidates
+    could not be judged.
     """
 
     prompts: int
@@ -120,6 +121,7 @@ class Findings:
     score: RewardFindings | None
     routes: Mapping[str, RouteFindings]
     feedback: tuple[tuple[float, float], ...]
+    problems: tuple[str, ...]
 
     @property
     def are_enough(self) -> bool:
@@ -151,6 +153,7 @@ def findings(rows: Sequence[Row]) -> Findings:
         rewards=rewards,
         routes=_routes(rows, {name: each.spread for name, each in rewards.items()}),
         feedback=tuple((chunk["feedback"][0], chunk["feedback"][1]) for chunk in _chunks(rows, "feedback")),
+        problems=tuple(dict.fromkeys(chunk["problem"] for chunk in _chunks(rows, "problem"))),
     )
 
 

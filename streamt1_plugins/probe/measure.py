@@ -122,6 +122,8 @@ def _walk(bench: Bench, measurement: Measurement, chunks: Sequence[Chunk], progr
         noises = [bench.noise(beam, seed) for seed in measurement.seeds(chunk.index)]
         judged = bench.judged(bench.made(chunk, beam, noises))
         row: Row = {"index": chunk.index, "values": values(judged)}
+        if problem := next((each.problem for each in judged if each.problem), None):
+            row["problem"] = problem
         row["distance"] = [distance(a.latents, b.latents) for a, b in pairwise(judged)]
         if again := _repeated(bench, judged, row["values"]):
             row["repeated"] = again

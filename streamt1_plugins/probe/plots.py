@@ -27,6 +27,8 @@ def colours(names: Sequence[str]) -> dict[str, int]:
 def shares(found: Findings) -> str:
     """The share of a chunk's variance by group of draws, for the first chunk and for later ones; empty without any."""
     names = list(dict.fromkeys([*found.shares["first"], *found.shares["later"]]))
+    if not names:
+        return ""
     axes = _rows(names, "share of a chunk's variance")
     axes.xaxis.set_major_formatter("{x:.0%}")
     axes.set_xlim(0, 1.02)
@@ -38,13 +40,15 @@ def shares(found: Findings) -> str:
                 text = f"{name}, {part}: {share.mean:.2%} [{share.low:.2%}, {share.high:.2%}]"
                 bar = axes.barh(place + aside, share.mean, 0.3, color=INKS[f"c{FEW_COLOURS[part]}"])
                 bar[0].set_gid(tooltip(text))
-    return to_svg(axes) if names else ""
+    return to_svg(axes)
 
 
 @DRAWN
 def gains(found: Findings) -> str:
     """The expected gain of each reward by candidates per chunk, in spreads of the reward; empty without rewards."""
     rewards = {name: each for name, each in found.rewards.items() if each.spread > 0}
+    if not rewards:
+        return ""
     axes, colour = new_axes(), colours(list(found.rewards))
     axes.set_xlabel("candidates per chunk, logarithmic")
     axes.set_xscale("log", base=2)
@@ -60,7 +64,7 @@ def gains(found: Findings) -> str:
             axes.plot(count, gain.mean, "o", color=ink, markersize=7, gid=tooltip(text))
         axes.set_xticks([*known], minor=False)
     axes.minorticks_off()
-    return to_svg(axes) if rewards else ""
+    return to_svg(axes)
 
 
 @DRAWN
@@ -70,27 +74,33 @@ def heritability(found: Findings) -> str:
     known = {
         (name, draws): value for name, each in every.items() for draws, value in each.heritability.items() if value.prompts
     }
+    if not known:
+        return ""
     colour = {"score": 0, **colours(list(found.rewards))}
     axes = _rows([f"{name}, {draws}" for name, draws in known], "rank correlation with the next chunk")
     axes.set_xlim(-1.05, 1.05)
     axes.set_xticks((-1, -0.5, 0, 0.5, 1))
     _intervals(axes, {f"{name}, {draws}": (value, colour[name]) for (name, draws), value in known.items()})
-    return to_svg(axes) if known else ""
+    return to_svg(axes)
 
 
 @DRAWN
 def routes(found: Findings) -> str:
     """How far each route of the memory moves the next chunk; empty where no route was measured."""
+    if not found.routes:
+        return ""
     axes = _rows(list(found.routes), "distances between two candidates")
     axes.locator_params(axis="x", nbins=5)
     _intervals(axes, {name: (each.effect, 1) for name, each in found.routes.items()})
-    return to_svg(axes) if found.routes else ""
+    return to_svg(axes)
 
 
 @DRAWN
 def levels(found: Findings) -> str:
     """The mean reading by chunk, of a plain run and where the best is kept, in spreads over the first plain chunk."""
     rewards = {name: each for name, each in found.rewards.items() if each.spread > 0}
+    if not rewards or found.chunks < 2:
+        return ""
     axes, colour = new_axes(), colours(list(found.rewards))
     axes.set_xlabel("chunk")
     axes.locator_params(axis="x", integer=True)
@@ -101,7 +111,7 @@ def levels(found: Findings) -> str:
             axes.plot(range(1, len(values) + 1), values, color=ink, linestyle=dash)
             for chunk, value in enumerate(values, 1):
                 axes.plot(chunk, value, "o", color=ink, markersize=5, gid=tooltip(f"{name}, {walk}, chunk {chunk}: {value:+.2f}"))
-    return to_svg(axes) if rewards and found.chunks > 1 else ""
+    return to_svg(axes)
 
 
 def _rows(names: Sequence[str], label: str) -> Axes:

@@ -12,7 +12,7 @@ from streamt1_plugins import Capabilities, Decoded, History, MemoryPlan, Reward,
 from streamt1_plugins.api.noise import draws_of
 from streamt1_plugins.config import load as recipes
 from streamt1_plugins.probe.measure import Measurement, ProbeOptions
-from streamt1_plugins.probe.run import searching
+from streamt1_plugins.probe.run import Probe, searching
 
 SHAPE = (1, 2, 3, 2, 2)
 NUMBERS = 24
@@ -170,5 +170,7 @@ def wrapped(model: Model, recipe: Any = "stream-t1", overrides: Any = (), **rewa
     return wrap(ModelPipeline(), data, rewards=rewards)
 
 
-def measurement(model: Model, prompt: str = "a", *, options: ProbeOptions | None = None, **rewards: Reward) -> Measurement:
-    return Measurement(searching(wrapped(model, **rewards)), prompt, 7, {}, options or ProbeOptions())
+def measurement(
+    model: Model, prompt: str = "a", *, options: ProbeOptions | None = None, **rewards: Reward
+) -> Measurement:
+    return Probe(searching(wrapped(model, **rewards)), [prompt], {}, options or ProbeOptions()).measurement(prompt)
