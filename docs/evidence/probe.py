@@ -1,10 +1,11 @@
 """Is the advice of `streamt1 probe` right for the bundled model? Probes it, then follows the advice on other prompts.
 
-python docs/evidence/probe.py docs/evidence/probe        (about twenty minutes on one thread; continues where it stopped)
+python docs/evidence/probe.py docs/evidence/probe        (20 minutes on one free thread; continues where it stopped)
 
-Prompts are those of prompts_5s.txt with two things: every other one is probed, the rest are searched with one candidate,
-with the default recipe and with the advised one. `measured.jsonl` has a row per video: the mean raw reading of each
-reward over the chunks that the probe covers, the forwards, and the score of the judge, which nothing selects on.
+Prompts are those of prompts_5s.txt with two things: every other one is probed, the rest are searched with one
+candidate, with the default recipe and with the advised one. `measured.jsonl` has a row per video: the mean raw reading
+of each reward over the chunks that the probe covers, the forwards, and the score of the judge, which nothing selects
+on.
 `result.json` puts the predicted gains beside the measured ones.
 """
 
@@ -47,7 +48,6 @@ def main(out: Path) -> None:
                 append(out, {"recipe": name, "prompt": prompt} | made(searched, prompt, seed, judge, probed), ROWS)
     result = compared(read(out, ROWS), probed)
     (out / "result.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(result, indent=1))
 
 
 def made(pipe: Any, prompt: str, seed: int, judge: Any, probed: Any) -> dict[str, Any]:

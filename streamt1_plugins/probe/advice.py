@@ -73,7 +73,7 @@ class Advice:
 
 
 def advise(found: Findings, probed: Recipe, base: str) -> Advice:
-    """The advice for a model with these findings, as changes to the recipe that was `probed`, which is called `base`."""
+    """The advice for a model with these findings: changes to the recipe that was `probed`, which is called `base`."""
     advice = Advice(base)
     useful = {name: each for name, each in found.rewards.items() if each.reliability.is_above_zero}
     if not found.are_enough:
@@ -97,13 +97,15 @@ def advise(found: Findings, probed: Recipe, base: str) -> Advice:
 def _too_few(found: Findings) -> str:
     return (
         f"{found.prompts} {'prompt is' if found.prompts == 1 else 'prompts are'} not enough to tell what helps: the "
-        f"figures below describe these prompts alone, and no setting is changed. Probe at least {ENOUGH_PROMPTS} prompts."
+        f"figures describe these prompts alone, and no setting is changed. Probe at least {ENOUGH_PROMPTS} prompts."
     )
 
 
 def _nothing_ranks(found: Findings) -> str:
     if not found.rewards:
-        return "No reward is named, so nothing ranks candidates and a search gains nothing. Name rewards, or use `plain`."
+        return (
+            "No reward is named, so nothing ranks candidates and a search gains nothing. Name rewards, or use `plain`."
+        )
     named = ", ".join(f"{name} {each.error:.2g} of {each.spread:.2g}" for name, each in found.rewards.items())
     return (
         "No reward distinguishes the candidates of a chunk from its own repeat error, so a search gains nothing: use "
@@ -120,13 +122,13 @@ def _width(advice: Advice, found: Findings, useful: Mapping[str, RewardFindings]
         listed = ", ".join(f"{width}: {_signed(gain)}" for width, gain in each.gains.items())
         advice.add(
             "candidates",
-            f"{name} spreads {each.spread:.3g} over candidates, and {each.error:.2g} over repeated readings. Expected gain "
-            f"of a video's mean by candidates per chunk: {listed}.",
+            f"{name} spreads {each.spread:.3g} over candidates, and {each.error:.2g} over repeated readings. Expected "
+            f"gain of a video's mean by candidates per chunk: {listed}.",
         )
     part = f"{total[count] / total[WIDTHS[-1]]:.0%} of the gain of {WIDTHS[-1]}" if worth > 0 else "no sure gain"
     advice.add(
         "candidates",
-        f"{count} candidates per chunk promise {part}. One beam keeps the best of them, which is the search measured here.",
+        f"{count} candidates per chunk promise {part}. One beam keeps the best of them: the search measured here.",
         "search",
         candidates=count,
         top_k=1,
@@ -179,8 +181,8 @@ def _noise(advice: Advice, found: Findings, can_search: bool) -> None:
     sigma = best_sigma(sure[draws].mean, found.chunks)
     advice.add(
         "noise",
-        f"Scores of successive chunks that reuse noise correlate ({listed}), so each chunk inherits {_words(draws)} with "
-        f"sigma {sigma:+.2f}.",
+        f"Scores of successive chunks that reuse noise correlate ({listed}), so each chunk inherits {_words(draws)} "
+        f"with sigma {sigma:+.2f}.",
         "noise",
         sigma=sigma,
         draws=draws,
@@ -216,7 +218,7 @@ def _memory(advice: Advice, found: Findings, can_search: bool) -> None:
     else:
         advice.add(
             "memory",
-            "Whether that raises the rewards cannot be told from these prompts, so the memory settings stay as they are.",
+            "Whether that raises the rewards cannot be told from these prompts, so the memory settings stay.",
         )
 
 
@@ -227,7 +229,7 @@ def _use(advice: Advice, found: Findings, helping: Mapping[str, Interval]) -> No
     gains, losses = ([each[place] for each in found.feedback if math.isfinite(each[place])] for place in (0, 1))
     if best == "append" and gains and losses:
         long, short = float(np.quantile(losses, APPENDED)), float(np.quantile(gains, 1 - APPENDED))
-        advice.add("memory", f"{raised}, so thresholds are set that let about a quarter of the chunks open one.", "memory")
+        advice.add("memory", f"{raised}, so thresholds are set that let about a quarter of the chunks open one.")
         advice.keys["memory"] = {
             "name": "reward_feedback",
             "short_threshold": round(min(0.0, short), 3),

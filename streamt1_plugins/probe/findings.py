@@ -70,8 +70,8 @@ class RewardFindings:
     plain run, by candidates per chunk, where the best by the search's score is kept in every chunk. carried: the part
     of the lead that the next chunks keep, whatever is chosen there, for the widest of the measured searches.
     heritability: rank correlation of readings in successive chunks that reuse noise, by what is reused (`initial`,
-    `all`). drift: of a plain run, per chunk. levels: mean reading by chunk, of a `plain` run and where the `best` of the
-    probed candidates was kept.
+    `all`). drift: of a plain run, per chunk. levels: mean reading by chunk, of a `plain` run and where the `best` of
+    the probed candidates was kept.
     """
 
     spread: float
@@ -179,9 +179,7 @@ def _reward(rows: Sequence[Row], name: str) -> RewardFindings:
         return Interval.of(measure(row) for row in rows)
 
     chunks = [chunk for chunk in _chunks(rows, "values") if name in chunk["values"]]
-    errors = [
-        np.subtract(chunk["repeated"][name], chunk["values"][name]) for chunk in chunks if name in _again(chunk)
-    ]
+    errors = [np.subtract(chunk["repeated"][name], chunk["values"][name]) for chunk in chunks if name in _again(chunk)]
     kinds = dict.fromkeys(kind for chunk in _chunks(rows, "inherited") for kind in chunk["inherited"])
     return RewardFindings(
         spread=_spread([chunk["values"][name] for chunk in chunks]),

@@ -208,7 +208,7 @@ def _inherited(
 
     Empty for a chunk of another length, which cannot take that noise.
     """
-    found = {}
+    found: dict[str, Values] = {}
     kinds: tuple[Draws, ...] = ("initial", "all") if draws_of(before[0].value).shape[1] > 1 else ("initial",)
     for draws in kinds:
         noises = []
@@ -240,7 +240,8 @@ def _plain_walk(
 
 def _routes(measurement: Measurement, chunks: Sequence[Chunk], latents: Sequence[Tensor]) -> Row:
     """What each route of a plain walk's chunks does to the candidates of the next one, their noises being the same."""
-    plan, found, made = measurement.pipe.recipe.sinks, {}, {}
+    plan, made = measurement.pipe.recipe.sinks, {}
+    found: dict[str, Row] = {}
     for decay in dict.fromkeys((plan.ema_decay, *measurement.options.decays)):
         with _decaying(measurement.pipe, decay), measurement.opened() as bench:
             for route in sorted(bench.session.capabilities.routes, key=("discard", "ema", "append").index):

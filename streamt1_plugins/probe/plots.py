@@ -72,7 +72,10 @@ def heritability(found: Findings) -> str:
     """How the readings of successive chunks correlate where noise is reused; empty where no noise was."""
     every = {**({"score": found.score} if found.score else {}), **found.rewards}
     known = {
-        (name, draws): value for name, each in every.items() for draws, value in each.heritability.items() if value.prompts
+        (name, draws): value
+        for name, each in every.items()
+        for draws, value in each.heritability.items()
+        if value.prompts
     }
     if not known:
         return ""
@@ -110,7 +113,14 @@ def levels(found: Findings) -> str:
             values = [(value - start) / each.spread for value in each.levels[walk]]
             axes.plot(range(1, len(values) + 1), values, color=ink, linestyle=dash)
             for chunk, value in enumerate(values, 1):
-                axes.plot(chunk, value, "o", color=ink, markersize=5, gid=tooltip(f"{name}, {walk}, chunk {chunk}: {value:+.2f}"))
+                axes.plot(
+                    chunk,
+                    value,
+                    "o",
+                    color=ink,
+                    markersize=5,
+                    gid=tooltip(f"{name}, {walk}, chunk {chunk}: {value:+.2f}"),
+                )
     return to_svg(axes)
 
 

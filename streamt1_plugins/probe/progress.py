@@ -1,4 +1,4 @@
-"""Progress of a probe on standard error: a bar in a terminal, a line per prompt elsewhere; both estimate what is left."""
+"""Progress of a probe on standard error: a bar in a terminal, a line per prompt elsewhere, and what is left."""
 
 from __future__ import annotations
 
@@ -55,4 +55,6 @@ class Shown:
         left = self.seconds / self.finished * (self.total - self.finished)
         ahead = f"  about {duration(left)} left" if left else ""
         if not self.terminal.is_terminal:
-            print_line(f"{self.finished}/{self.total}  {duration(row['seconds'])}{ahead}  {row['prompt']}", self.terminal)
+            print_line(
+                f"{self.finished}/{self.total}  {duration(row['seconds'])}{ahead}  {row['prompt']}", self.terminal
+            )

@@ -48,7 +48,7 @@ class Probe:
     pipe: StreamPipeline
     prompts: Sequence[str]
     call: Mapping[str, Any] = field(default_factory=dict)
-    options: ProbeOptions = ProbeOptions()
+    options: ProbeOptions = field(default_factory=ProbeOptions)
     seed: int = 0
     base: str | None = None
 
@@ -194,7 +194,7 @@ def conclude(probe: Probe, rows: Sequence[Mapping[str, Any]]) -> Probed:
 
 
 def write(out: Path, probed: Probed) -> None:
-    """Write the findings as JSON, the advice as a recipe, and beside it the recipe that it extends, if it is no name."""
+    """Write the findings as JSON, the advice as a recipe, and a recipe without a name that it extends."""
     files = {SUMMARY: to_json(probed.as_dict()), ADVICE: probed.advice.to_yaml()}
     if probed.advice.base == PROBED:
         files[PROBED] = probed.probed.to_yaml()

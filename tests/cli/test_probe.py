@@ -29,7 +29,11 @@ def test_it_measures_prints_the_reasons_and_writes_every_file() -> None:
     done = probe()
     assert done.exit_code == 0, done.output
     assert re.search(r"^2 prompts; 4 candidates per chunk\n1/2  \d\.\d s  about \d\.\d s left  a\n2/2  ", done.stderr)
-    assert [line for line in done.stdout.splitlines() if line and line[0] != " "][:3] == ["candidates", "noise", "memory"]
+    assert [line for line in done.stdout.splitlines() if line and line[0] != " "][:3] == [
+        "candidates",
+        "noise",
+        "memory",
+    ]
     assert "2 prompts are not enough to tell" in done.stdout
     for name in (ADVICE, PAGE, ROWS, SUMMARY):
         assert Path("out", name).stat().st_size
@@ -89,7 +93,7 @@ def failing(measure: Any) -> Any:
         (("--candidates", "3"), "A probe's candidates = 3: expected a number from 4 to 64."),
         (("-r", "stream-t2"), "Unknown recipe 'stream-t2'. Did you mean 'stream-t1'?"),
         (("-o", "search.topk=3"), "unknown key 'search.topk'. Did you mean 'top_k'?"),
-        (("--adapter", "toi"), "Did you mean 'toy'?"),
+        (("--adapter", "toy2"), "Did you mean 'toy'?"),
         (("--device", "cudda"), "Did you mean 'cuda'?"),
         (("--num-frames", "0"), "a video has 1 to 1,000,000 frames"),
         (("--out", "prompts.txt"), "prompts.txt"),

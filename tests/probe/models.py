@@ -8,7 +8,17 @@ from typing import Any, ClassVar
 
 import torch
 
-from streamt1_plugins import Capabilities, Decoded, History, MemoryPlan, Reward, RewardOutput, StreamPipeline, hookimpl, wrap
+from streamt1_plugins import (
+    Capabilities,
+    Decoded,
+    History,
+    MemoryPlan,
+    Reward,
+    RewardOutput,
+    StreamPipeline,
+    hookimpl,
+    wrap,
+)
 from streamt1_plugins.api.noise import draws_of
 from streamt1_plugins.config import load as recipes
 from streamt1_plugins.probe.measure import Measurement, ProbeOptions

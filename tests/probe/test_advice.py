@@ -103,7 +103,9 @@ def test_the_recipe_file_loads_and_has_its_reasons_as_comments(name: str, tmp_pa
     (tmp_path / "advice.yaml").write_text(found.advice.to_yaml(), encoding="utf-8")
     loaded = recipes.load(tmp_path / "advice.yaml")
     assert loaded.model_dump(exclude={"description"}) == found.recipe.model_dump(exclude={"description"})
-    assert all(f"# {reason}" in found.advice.to_yaml() for reasons in found.advice.reasons.values() for reason in reasons)
+    assert all(
+        f"# {reason}" in found.advice.to_yaml() for reasons in found.advice.reasons.values() for reason in reasons
+    )
 
 
 def test_it_extends_a_shipped_recipe_by_name() -> None:

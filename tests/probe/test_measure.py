@@ -113,7 +113,9 @@ def test_the_same_seed_measures_the_same() -> None:
     assert json.dumps(first) == json.dumps(second)
 
 
-@pytest.mark.parametrize("wrong", [{"candidates": 3}, {"candidates": 65}, {"pairs": 0}, {"chunks": 1}, {"decays": (2,)}])
+@pytest.mark.parametrize(
+    "wrong", [{"candidates": 3}, {"candidates": 65}, {"pairs": 0}, {"chunks": 1}, {"decays": (2,)}]
+)
 def test_options_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=f"A probe's {next(iter(wrong))} = "):
         ProbeOptions(**wrong)

@@ -48,4 +48,10 @@ def test_routes_and_levels(found: Findings) -> None:
 
 def test_what_is_unknown_is_not_drawn(found: Findings) -> None:
     bare = replace(found, shares={"first": {}, "later": {}}, rewards={}, score=None, routes={})
-    assert {plots.shares(bare), plots.gains(bare), plots.heritability(bare), plots.routes(bare), plots.levels(bare)} == {""}
+    assert {
+        plots.shares(bare),
+        plots.gains(bare),
+        plots.heritability(bare),
+        plots.routes(bare),
+        plots.levels(bare),
+    } == {""}

@@ -146,7 +146,9 @@ def test_a_folder_that_cannot_be_made_and_nothing_to_conclude(tmp_path: Path) ->
         probing.conclude(probe(), [])
 
 
-@pytest.mark.parametrize("options", [{"routed": False}, {"hidden": 0.5}, {"max_batch": 1}, {"shares": (0.5, 0.5)}, {"chunks": 1}])
+@pytest.mark.parametrize(
+    "options", [{"routed": False}, {"hidden": 0.5}, {"max_batch": 1}, {"shares": (0.5, 0.5)}, {"chunks": 1}]
+)
 def test_every_kind_of_session_can_be_probed(options: dict[str, Any]) -> None:
     found = probe_model(wrapped(Model(**options)), ["a"], options=FEW)
     assert found.findings.draws == len(options.get("shares", (1,)))
