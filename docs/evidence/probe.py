@@ -2,8 +2,8 @@
 
 python docs/evidence/probe.py docs/evidence/probe        (20 minutes on one free thread; continues where it stopped)
 
-Prompts are those of prompts_5s.txt with two things: every other one is probed, the rest are searched with one
-candidate, with the default recipe and with the advised one. `measured.jsonl` has a row per video: the mean raw reading
+Prompts are those of prompts_5s.txt with two things: 13 are probed, 16 others are searched with one candidate, with the
+default recipe and with the advised one. `measured.jsonl` has a row per video: the mean raw reading
 of each reward over the chunks that the probe covers, the forwards, and the score of the judge, which nothing selects
 on.
 `result.json` puts the predicted gains beside the measured ones.
@@ -31,19 +31,20 @@ from streamt1_plugins.probe.findings import Interval
 
 JUDGE, ROWS = "tinyworld-judge", "measured.jsonl"
 PROMPTS = [each for each in streamt1.read_prompts(Path(__file__).parent / "prompts_5s.txt") if " and " in each]
+PROBED, SEARCHED = PROMPTS[:26:2], PROMPTS[1:32:2]
 
 
 def main(out: Path) -> None:
     pipe = streamt1.load("tinyworld")
-    probed = streamt1.probe_model(pipe, PROMPTS[::2], out)
+    probed = streamt1.probe_model(pipe, PROBED, out)
     plain = load(merged(probed.probed.to_data(), NO_SEARCH))
     recipes = {"plain": plain, "default": probed.probed, "advised": probed.recipe}
     judge = build.instance(discovery().rewards[JUDGE], {}, "judge")
     judge.load("cpu")
     done = {(row["recipe"], row["prompt"]) for row in read(out, ROWS)}
-    for name, recipe in recipes.items():
-        searched = streamt1.wrap(pipe.pipe, recipe, adapter="tinyworld")
-        for seed, prompt in enumerate(PROMPTS[1::2]):
+    pipes = {name: streamt1.wrap(pipe.pipe, recipe, adapter="tinyworld") for name, recipe in recipes.items()}
+    for seed, prompt in enumerate(SEARCHED):
+        for name, searched in pipes.items():
             if (name, prompt) not in done:
                 append(out, {"recipe": name, "prompt": prompt} | made(searched, prompt, seed, judge, probed), ROWS)
     result = compared(read(out, ROWS), probed)
