@@ -41,12 +41,19 @@ class ProbeCommand:
     ] = None
     adapter: Annotated[str | None, typer.Option(help="The adapter that drives the model.")] = None
     num_frames: Annotated[int | None, typer.Option(help="Frames of a video. Default: the adapter's.")] = None
+    height: Annotated[int | None, typer.Option(help="Height in pixels. Default: the adapter's.")] = None
+    width: Annotated[int | None, typer.Option(help="Width in pixels. Default: the adapter's.")] = None
     candidates: Annotated[int, typer.Option(help="Candidates per chunk, 4 to 64.")] = 8
     chunks: Annotated[int, typer.Option(help="Chunks per video, more where the memory window needs them.")] = 6
     seed: Annotated[int, typer.Option(min=0, help="Root of every random number.")] = 0
     device: Annotated[str | None, typer.Option(help="Where to run. Default: cuda where there is one, else cpu.")] = None
     trust: Trust = False
     json: Annotated[bool, typer.Option("--json", help="Print only the summary, as JSON.")] = False
+
+    def call(self) -> dict[str, Any]:
+        """The arguments of the pipeline's calls that were given."""
+        sizes = {"num_frames": self.num_frames, "height": self.height, "width": self.width}
+        return {name: value for name, value in sizes.items() if value is not None}
 
 
 @takes(ProbeCommand)
@@ -57,7 +64,7 @@ def probe(options: ProbeCommand) -> None:
     from streamt1_plugins.probe.measure import ProbeOptions
 
     measured = ProbeOptions(candidates=options.candidates, chunks=options.chunks)
-    recipe, call = _recipe(options), {} if options.num_frames is None else {"num_frames": options.num_frames}
+    recipe, call = _recipe(options), options.call()
     lines = prompt_lines(options.prompts, _checker(options, recipe, call))
     report_problems(options.prompts, lines)
     prompts = list(dict.fromkeys(line.text for line in lines if not line.problem))

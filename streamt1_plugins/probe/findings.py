@@ -46,6 +46,10 @@ class Interval:
         ends = (self.mean + other.mean, self.low + other.low, self.high + other.high)
         return Interval(*ends, min(self.prompts, other.prompts))
 
+    def within(self, least: float, most: float) -> Interval:
+        """The interval of values that cannot lie outside these bounds."""
+        return Interval(self.mean, max(least, self.low), min(most, self.high), self.prompts)
+
     def times(self, factor: float) -> Interval:
         """The interval of the values times a factor that is not negative."""
         return Interval(self.mean * factor, self.low * factor, self.high * factor, self.prompts)
@@ -171,7 +175,7 @@ def _shares(rows: Sequence[Row], *, first: bool) -> dict[str, Interval]:
         pairs = [(each["shares"][name], each["distance"]) for each in own(row) if name in each["shares"]]
         return _mean(formulas.share(changes, apart[: len(changes)]) for changes, apart in pairs)
 
-    return {name: Interval.of(mean(row, name) for row in rows) for name in names}
+    return {name: Interval.of(mean(row, name) for row in rows).within(0, 1) for name in names}
 
 
 def _reward(rows: Sequence[Row], name: str) -> RewardFindings:

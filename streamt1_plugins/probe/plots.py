@@ -111,16 +111,10 @@ def levels(found: Findings) -> str:
         ink, start = INKS[f"c{colour[name]}"], each.levels["plain"][0]
         for walk, dash in (("plain", (0, (1, 1.5))), ("best", "-")):
             values = [(value - start) / each.spread for value in each.levels[walk]]
-            axes.plot(range(1, len(values) + 1), values, color=ink, linestyle=dash)
-            for chunk, value in enumerate(values, 1):
-                axes.plot(
-                    chunk,
-                    value,
-                    "o",
-                    color=ink,
-                    markersize=5,
-                    gid=tooltip(f"{name}, {walk}, chunk {chunk}: {value:+.2f}"),
-                )
+            axes.plot(range(len(values)), values, color=ink, linestyle=dash)
+            for chunk, value in enumerate(values):
+                text = f"{name}, {walk}, chunk {chunk}: {value:+.2f}"
+                axes.plot(chunk, value, "o", color=ink, markersize=5, gid=tooltip(text))
     return to_svg(axes)
 
 

@@ -128,6 +128,8 @@ def probe_model(
         raise InputError(f"`probe_model` takes a wrapped pipeline, got {type(pipe).__name__}: wrap it first.")
     if isinstance(prompts, str) or not prompts or not all(isinstance(each, str) and each for each in prompts):
         raise InputError(f"`prompts` has to be a list of texts, at least one, got {shown(prompts)}.")
+    if own := sorted(call.keys() & {"generator", "prompt"}):
+        raise InputError(f"`{own[0]}` is no argument here: a probe has prompts and a seed of its own.")
     probe = Probe(searching(pipe), list(prompts), call, options or ProbeOptions(), seed)
     bound = [(each.name, each.reward) for each in build.rewards(pipe.recipe, pipe.given)]
     for prompt in prompts:

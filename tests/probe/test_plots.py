@@ -43,7 +43,7 @@ def test_heritability_of_the_score_and_of_each_reward_by_what_is_reused(found: F
 def test_routes_and_levels(found: Findings) -> None:
     assert [each.partition(":")[0] for each in tooltips(plots.routes(found))] == [*found.routes]
     assert len(tooltips(plots.levels(found))) == 2 * found.chunks
-    assert "short.quality, plain, chunk 1: +0.00" in tooltips(plots.levels(found))
+    assert "short.quality, plain, chunk 0: +0.00" in tooltips(plots.levels(found))
 
 
 def test_what_is_unknown_is_not_drawn(found: Findings) -> None:

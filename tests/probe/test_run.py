@@ -125,6 +125,8 @@ def test_in_python_the_advice_can_be_followed(tmp_path: Path) -> None:
 def test_prompts_that_are_none_are_refused(prompts: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         probe_model(wrapped(Model()), prompts)
+    with pytest.raises(InputError, match="`generator` is no argument here"):
+        probe_model(wrapped(Model()), ["a"], generator=None)
     with pytest.raises(InputError, match="wrap it first"):
         probe_model(Model(), ["a"])  # type: ignore[arg-type]
 
