@@ -95,9 +95,10 @@ def advise(found: Findings, probed: Recipe, base: str) -> Advice:
 
 
 def _too_few(found: Findings) -> str:
+    few, them = ("1 prompt is", "it") if found.prompts == 1 else (f"{found.prompts} prompts are", "them")
     return (
-        f"{found.prompts} {'prompt is' if found.prompts == 1 else 'prompts are'} not enough to tell what helps: the "
-        f"figures describe these prompts alone, and no setting is changed. Probe at least {ENOUGH_PROMPTS} prompts."
+        f"{few} not enough to tell what helps: the figures describe {them} alone, and no setting is changed. Probe at "
+        f"least {ENOUGH_PROMPTS} prompts."
     )
 
 
