@@ -46,7 +46,18 @@ html_show_sphinx = False
 
 CONTENTS = {
     "Tutorial": ["tutorial"],
-    "How-to guides": ["python", "rewards", "hooks", "adapters", "adapters/wan", "scaling", "hosts", "tree", "trust"],
+    "How-to guides": [
+        "python",
+        "rewards",
+        "hooks",
+        "adapters",
+        "adapters/wan",
+        "scaling",
+        "hosts",
+        "tree",
+        "trust",
+        "probe",
+    ],
     "Reference": [
         "api",
         "recipes",

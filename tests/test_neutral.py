@@ -40,6 +40,7 @@ WANDB_KEEPS = ("left: temporary files", "python: exit functions")
 
 LIBRARIES = (
     "streamt1_plugins.compare.page",
+    "streamt1_plugins.probe.page",
     "streamt1_plugins.evaluation.remote.server",
     "streamt1_wan.convert",
     "wandb",
@@ -223,6 +224,8 @@ SINGLE: dict[str, Callable[[Path], Any]] = {
     "cost, refused": lambda folder: wrapped("well").cost(""),
     "unwrap": lambda folder: wrapped("well").unwrap(),
     "set_progress_bar_config": lambda folder: wrapped("well").set_progress_bar_config(disable=True),
+    "probe_model": lambda folder: streamt1.probe_model(wrapped("well"), ["a prompt"], folder / "probed"),
+    "probe_model, refused": lambda folder: streamt1.probe_model(wrapped("well"), []),
     "set_observers": lambda folder: wrapped("well").set_observers({}),
     "record_to": lambda folder: record_to(folder / "run"),
     "fresh_seed": lambda folder: streamt1.fresh_seed(torch.Generator()),
@@ -248,6 +251,7 @@ COMMANDS: dict[str, list[str]] = {
     "generate, refused": ["generate", "a prompt", "--recipe", "nothing"],
     "generate, resume": ["generate", "--resume", "tiny"],
     "compare": [*COMPARE, "--prompts", "prompts.txt", "--judge", "short-only", "--model", "toy", "--out", "compared"],
+    "probe": ["probe", "toy", "--prompts", "prompts.txt", "--out", "probed", "--candidates", "4", "--chunks", "2"],
     "replay": ["replay", "tiny"],
     "replay, refused": ["replay", "nothing"],
     "report": ["report", "recorded"],

@@ -58,6 +58,7 @@ class Stored:
 @pytest.fixture(autouse=True)
 def _place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "prompts.txt").write_text("a prompt\nanother\na third\n")
     monkeypatch.setattr(streamt1, "load", lambda model, **given: streamt1.wrap(ToyPipeline(), **given), raising=False)
     monkeypatch.setattr(diffusers, "AnyFlowFARPipeline", Stored)
     monkeypatch.setattr(
