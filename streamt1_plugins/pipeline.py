@@ -15,7 +15,7 @@ from streamt1_plugins.api.run import Cost, Run
 from streamt1_plugins.api.tree import Tree
 from streamt1_plugins.api.workers import SingleProcess
 from streamt1_plugins.config import load as recipes
-from streamt1_plugins.config.schema import Recipe
+from streamt1_plugins.config.schema import PARTS, Recipe
 from streamt1_plugins.errors import (
     InputError,
     ReadOnlyError,
@@ -159,6 +159,7 @@ class StreamPipeline:
     recipe: Recipe
     given: Given
     run: Run | None
+    _observing: Observing
     _OWN = frozenset({"workers", "_interrupt", *_STATE})
 
     def __init__(
@@ -232,9 +233,10 @@ class StreamPipeline:
         """
         if name in self._OWN:
             object.__setattr__(self, name, value)
-        elif name == "recipe" and _differs_in_observers(self.recipe, value):  # which can change between two calls
+        elif name == "recipe" and _has_the_same_parts(self.recipe, value):
+            observing = self._observing if value.observers == self.recipe.observers else None
             vars(self)["recipe"] = value
-            self.set_observers(self._observing.given)
+            self._observing = Observing(value, self._observing.given) if observing is None else observing
         elif self._is_fixed(name):
             way = FIXED.get(name, "It is the wrapper's own.")
             raise ReadOnlyError(f"{name!r} of a wrapped pipeline cannot be set. {way}")
@@ -550,9 +552,11 @@ def _name(bound: BoundReward) -> str:
     return bound.name
 
 
-def _differs_in_observers(recipe: Recipe, other: object) -> bool:
-    """Whether the other is the same recipe, up to its observers."""
-    return isinstance(other, Recipe) and recipe == other.model_copy(update={"observers": recipe.observers})
+def _has_the_same_parts(recipe: Recipe, other: object) -> bool:
+    """Whether the other recipe has the same plugins, up to observers. All the rest is read by each call."""
+    if not isinstance(other, Recipe) or recipe.search.is_wide != other.search.is_wide:
+        return False
+    return all(getattr(recipe, name) == getattr(other, name) for name in (*PARTS, "rewards"))
 
 
 def _check_same(search: Search) -> None:

@@ -446,6 +446,21 @@ def test_what_would_be_lost_cannot_be_set(name: str) -> None:
     pipe("a prompt")
 
 
+def test_a_recipe_of_the_same_parts_acts_from_the_next_call_on() -> None:
+    pipe = wrap()
+    pipe("a prompt")
+    pipe.recipe = pipe.recipe.sized(candidates=3)
+    pipe("a prompt")
+    assert len(pipe.tree.chunk(0)) == 6
+    for other in (
+        wrap(recipe="plain").recipe,
+        wrap("noise=fresh").recipe,
+        wrap("rewards.short.bright.weight=2").recipe,
+    ):
+        with pytest.raises(streamt1.ReadOnlyError):
+            pipe.recipe = other
+
+
 def test_an_argument_of_wrap_that_the_pipeline_has_too_is_the_pipelines() -> None:
     inner = ToyPipeline()
     inner.adapter = "lora"  # type: ignore[attr-defined]
