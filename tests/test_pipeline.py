@@ -454,7 +454,7 @@ def test_a_recipe_of_the_same_parts_acts_from_the_next_call_on() -> None:
     assert len(pipe.tree.chunk(0)) == 6
     for other in (
         wrap(recipe="plain").recipe,
-        wrap("noise=fresh").recipe,
+        wrap("noise.sigma=0.2").recipe,
         wrap("rewards.short.bright.weight=2").recipe,
     ):
         with pytest.raises(streamt1.ReadOnlyError):
