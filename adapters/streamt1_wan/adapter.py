@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -23,6 +23,7 @@ from streamt1_wan.outline import outlined
 from streamt1_wan.processor import AttentionOptions, ContextAttention, RmsNorm
 from streamt1_wan.request import Request, check_noise, check_size, count_chunks, parse, warn_of_truncation
 from streamt1_wan.rope import Rope
+from streamt1_wan.samplers import SamplerName, check_scheduler, prepared, sampler_of
 from streamt1_wan.schedule import Schedule, listed, uniform
 from streamt1_wan.session import CausalWanSession, Plan
 from streamt1_wan.support import check_pipeline
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 Positive = Annotated[int, Field(ge=1)]
 Timestep = Annotated[int, Field(ge=1, le=1000)]
+SCHEDULER_STEPS = (50,)  # of a call of `WanPipeline` that leaves them out
 LATENT_FRAME = 4  # frames that Wan's VAE makes of one latent frame
 CONVERT = "`streamt1 convert` makes one of a causal Wan checkpoint."
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -41,14 +43,18 @@ Dtype = Literal["float32", "bfloat16", "float16"]
 class CausalWanAdapter:
     """Chunk-wise sampling of a causal Wan text-to-video model through the stock `WanPipeline` classes.
 
-    chunk_frames: latent frames generated together (paper: 3). timesteps: the training timesteps of a distilled model,
-    noisiest first (paper: 1000 750 500 250). warp: whether `timesteps` are positions in the training table, which the
-    shift moves (1000 750 500 250 with shift 5 is 1000 938 833 625), or the labels themselves, as CausVid lists them.
-    steps: instead of `timesteps`, the number of uniform steps per chunk; the last entry repeats ([16, 4] takes 16 steps
-    for the first chunk and 4 for every other one). shift: of the noise levels towards noise (paper: 5). context_noise:
-    the timestep the clean pass is labelled with, 0..1000; no noise is added (paper: 0). height, width, num_frames: in
-    pixels and frames, where the call leaves them out. guidance_scale, negative_prompt: likewise; distilled models take
-    1, which means no guidance. max_sequence_length: tokens the text is padded to. fps: frames per second in training.
+    chunk_frames: latent frames generated together (paper: 3). sampler: `renoise` predicts the clean chunk and adds
+    fresh noise in every step, as distilled models are trained (paper); `euler` follows the model's flow, so that a
+    chunk follows from its initial noise; `scheduler` takes the steps of `pipe.scheduler`, as `WanPipeline` does, for
+    causal models that are not distilled (20-50 `steps` and guidance). timesteps: the training timesteps of a distilled
+    model, noisiest first (paper: 1000 750 500 250). warp: whether `timesteps` are positions in the training table,
+    which the shift moves (1000 750 500 250 with shift 5 is 1000 938 833 625), or the labels themselves, as CausVid
+    lists them. steps: instead of `timesteps`, the number of uniform steps per chunk; the last entry repeats ([16, 4]
+    takes 16 steps for the first chunk and 4 for every other one); `scheduler` takes 50 where it is left out. shift: of
+    the noise levels towards noise (paper: 5). context_noise: the timestep the clean pass is labelled with, 0..1000; no
+    noise is added (paper: 0). height, width, num_frames: in pixels and frames, where the call leaves them out.
+    guidance_scale, negative_prompt: likewise; distilled models take 1, which means no guidance. max_sequence_length:
+    tokens the text is padded to. fps: frames per second in training.
     rms_norm: `official` rounds in the order of the original Wan code, inside self-attention only. shared_prefix:
     candidates denoised together read one copy of the context: less memory, equal within rounding, not necessarily
     faster; uses PyTorch's own attention kernels whatever backend is set. dtype, vae_dtype: of the transformer and text
@@ -56,6 +62,7 @@ class CausalWanAdapter:
     """
 
     chunk_frames: Positive = 3
+    sampler: SamplerName = "renoise"
     timesteps: Annotated[tuple[Timestep, ...], Field(min_length=1)] = (1000, 750, 500, 250)
     warp: bool = True
     steps: Annotated[tuple[Timestep, ...], Field(min_length=1)] | None = None
@@ -76,6 +83,18 @@ class CausalWanAdapter:
     def __post_init__(self) -> None:
         if any(low >= high for high, low in zip(self.timesteps, self.timesteps[1:], strict=False)):
             raise RecipeError(f"The adapter option `timesteps` has to fall from noisy to clean, got {self.timesteps}.")
+        if self.sampler == "scheduler":
+            self._check_scheduled()
+
+    def _check_scheduled(self) -> None:
+        """Raise `RecipeError` for options of a schedule, which the pipeline's scheduler replaces."""
+        defaults = {each.name: each.default for each in fields(self)}
+        for name in ("timesteps", "warp", "shift"):
+            if getattr(self, name) != defaults[name]:
+                raise RecipeError(
+                    f"The adapter option `{name}` has no effect with `sampler: scheduler`, which takes its noise "
+                    f"levels from `pipe.scheduler`. Leave `{name}` out, or choose `sampler: euler`."
+                )
 
     def load(self, model: str) -> WanPipeline:
         """Load a diffusers folder or hub id, with the LoRA that `streamt1 convert --unmerged` leaves in a folder.
@@ -111,7 +130,8 @@ class CausalWanAdapter:
             request=request,
             memory=memory,
             text=text,
-            schedules=self._schedules(text.device, request.num_inference_steps),
+            schedules=self._schedules(pipe, text.device, request.num_inference_steps),
+            sampler=sampler_of(self.sampler, pipe),
             noise_shape=(self.chunk_frames, transformer.config.in_channels, rows, columns),
             context_timestep=torch.tensor(self.context_noise, device=text.device),
             num_chunks=chunks,
@@ -129,8 +149,9 @@ class CausalWanAdapter:
         """
         request = parse({"prompt": "any", "num_frames": num_frames}, self._defaults())
         chunks = count_chunks(request, self.chunk_frames, LATENT_FRAME, sys.maxsize)
-        steps = self.steps or (len(self.timesteps),)
-        return outlined(steps, 2 if request.is_guided else 1, chunks, self.chunk_frames)
+        return outlined(
+            self._counts(None) or (len(self.timesteps),), 2 if request.is_guided else 1, chunks, self.chunk_frames
+        )
 
     def check(self, model: str, call: Mapping[str, Any]) -> None:
         """Raise `InputError` for a call that the model cannot make, as far as its configurations show."""
@@ -169,11 +190,21 @@ class CausalWanAdapter:
         check_size(request, (scale * config.patch_size[1], scale * config.patch_size[2]))
         return count_chunks(request, self.chunk_frames, pipe.vae_scale_factor_temporal, config.rope_max_seq_len)
 
-    def _schedules(self, device: torch.device, steps: int | None) -> tuple[Schedule, ...]:
-        """The schedules of chunks; the last one repeats. `steps` of a call are uniform, unless the list has as many."""
-        counts = self.steps if steps is None else (steps,)
-        if counts is None or (self.steps is None and steps == len(self.timesteps)):
+    def _counts(self, steps: int | None) -> tuple[int, ...] | None:
+        """Uniform steps per chunk, the last entry repeats; None for the list of timesteps. `steps` are of the call."""
+        if steps is not None:
+            listed_too = self.sampler != "scheduler" and self.steps is None and steps == len(self.timesteps)
+            return None if listed_too else (steps,)
+        return self.steps or (SCHEDULER_STEPS if self.sampler == "scheduler" else None)
+
+    def _schedules(self, pipe: Any, device: torch.device, steps: int | None) -> tuple[Schedule, ...]:
+        """The schedules of chunks; the last one repeats."""
+        counts = self._counts(steps)
+        if counts is None:
             found = [listed(self.timesteps, self.shift, warp=self.warp)]
+        elif self.sampler == "scheduler":
+            check_scheduler(pipe.scheduler)
+            found = [prepared(pipe.scheduler, count, device)[1] for count in counts]
         else:
             found = [uniform(count, self.shift) for count in counts]
         return tuple(Schedule(each.timesteps.to(device), each.sigmas.to(device)) for each in found)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,8 @@ from streamt1_wan import CAPABILITIES
 from streamt1_wan.memory import Block, Memory, assembled, fold
 from streamt1_wan.outline import outlined
 from streamt1_wan.processor import Context, ContextAttention
-from streamt1_wan.schedule import Schedule, flow_to_x0, renoise
+from streamt1_wan.samplers import Point, Sampler
+from streamt1_wan.schedule import Schedule
 from streamt1_wan.steps import Conditions, Steps, joined
 
 if TYPE_CHECKING:
@@ -38,14 +39,16 @@ class Plan:
     """The constants of a call: what all chunks share.
 
     `text` is ``[conditions, tokens, text_dim]``: the prompt and, with guidance, the negative prompt. `schedules` has
-    one entry per chunk, the last one repeats. `noise_shape` is ``(F, C, h, w)``, the layout noise is drawn in.
-    `context_timestep` (scalar tensor) labels the clean pass. `given` are the latents of the chunks the call continues.
+    one entry per chunk, the last one repeats; `sampler` takes their steps. `noise_shape` is ``(F, C, h, w)``, the
+    layout noise is drawn in. `context_timestep` (scalar tensor) labels the clean pass. `given` are the latents of the
+    chunks the call continues.
     """
 
     request: Request
     memory: MemoryPlan
     text: Tensor
     schedules: tuple[Schedule, ...]
+    sampler: Sampler
     noise_shape: tuple[int, int, int, int]
     context_timestep: Tensor
     num_chunks: int
@@ -60,7 +63,7 @@ class CausalWanSession:
     closed leaves no trace. `generate` and `decode` run the candidates they are given as one batch: given one at a time
     they are reproducible to the last bit whatever their number, together they are within float tolerance.
 
-    A chunk takes its draws in the paper's order: the initial noise, then one for every step but the last. `forwards`
+    A chunk takes its draws in the paper's order: the initial noise, then those of the sampler's steps. `forwards`
     counts every row of a batch: with guidance a candidate has two. An interrupted call skips every further step, as
     `WanPipeline` does. What a callback changes lasts: in a plain run for the rest of the video, in a search for the
     rest of the candidate's chunk.
@@ -104,8 +107,8 @@ class CausalWanSession:
         return given[:, :, history.index * frames : (history.index + 1) * frames].to(self._plan.text)
 
     def draws(self, history: History) -> int:
-        """Draws of the next chunk: one per denoising step."""
-        return self.steps(history)
+        """Draws of the next chunk: one per denoising step with the sampler `renoise`, otherwise one."""
+        return self._plan.sampler.draws(self._schedule(history))
 
     def redraw(self, history: History, generator: Generator) -> Tensor:
         """Standard normal noise ``[1, C, F, h, w]`` in the transformer's dtype."""
@@ -118,7 +121,8 @@ class CausalWanSession:
         """Denoise N candidates to ``[N, C, F, h, w]``, from all draws or from the initial ones and generators."""
         plain = self._is_plain(generators)
         conditions = self._own if plain else self._conditions()
-        return self._denoise(history, self._all_draws(history, noise, generators), None, conditions, plain=plain)
+        point = self._start(history, noise, generators)
+        return self._denoise(history, point, conditions, plain=plain).latents
 
     def steps(self, history: History) -> int:
         """Denoising steps of the next chunk."""
@@ -126,23 +130,21 @@ class CausalWanSession:
 
     @torch.no_grad()
     def draft(self, history: History, noise: Tensor, generators: Sequence[Generator], steps: int) -> list[Draft]:
-        """The first `steps` of N candidates. The others need their estimate, their draws and what callbacks changed."""
-        conditions, draws = self._conditions(), self._all_draws(history, noise, generators)
-        estimates = self._denoise(history, draws[:, :steps], None, conditions)
+        """The first `steps` of N candidates. The others need the point they are at and what callbacks changed."""
+        conditions = self._conditions()
+        point = self._denoise(history, self._start(history, noise, generators), conditions, until=steps)
         texts = torch.split(conditions.text.expand(len(noise), -1, -1, -1), 1)
         own = [Conditions(text, conditions.guidance_scale) for text in texts]
-        rows = zip(torch.split(estimates, 1), torch.split(draws[:, steps:], 1), own, strict=True)
-        return [Draft(estimate, (rest, changed)) for estimate, rest, changed in rows]
+        return [Draft(each.estimate, (each, changed)) for each, changed in zip(point.split(), own, strict=True)]
 
     @torch.no_grad()
     def finish_drafts(self, history: History, drafts: Sequence[Draft], generators: Sequence[Generator]) -> Tensor:
         """The remaining steps of drafts with the same number of finished steps, ``[N, C, F, h, w]``."""
-        rests, conditions = zip(*(draft.state for draft in drafts), strict=True)
+        points, conditions = zip(*(draft.state for draft in drafts), strict=True)
         if len({(each.text.shape, each.guidance_scale) for each in conditions}) > 1:
             pairs = zip(drafts, generators, strict=True)  # a callback has set them apart
             return torch.cat([self.finish_drafts(history, [draft], [generator]) for draft, generator in pairs])
-        estimates = torch.cat([draft.latents for draft in drafts])
-        return self._denoise(history, torch.cat(rests), estimates, joined(list(conditions)))
+        return self._denoise(history, Point.joined(points), joined(list(conditions))).latents
 
     @torch.no_grad()
     def decode(self, history: History, latents: Tensor) -> list[Decoded]:
@@ -188,35 +190,26 @@ class CausalWanSession:
         drawn = [[self.redraw(history, generator) for _ in others] for generator in generators]
         return torch.stack([noise, *(torch.cat(each) for each in zip(*drawn, strict=True))], 1)
 
-    def _denoise(
-        self,
-        history: History,
-        draws: Tensor,
-        estimate: Tensor | None,
-        conditions: Conditions,
-        *,
-        plain: bool = False,
-    ) -> Tensor:
-        """The clean estimate ``[N, C, F, h, w]`` after a step per draw ``[N, D, C, F, h, w]``.
+    def _start(self, history: History, noise: Tensor, generators: Sequence[Generator]) -> Point:
+        """The candidates before their first step."""
+        return self._plan.sampler.start(self._all_draws(history, noise, generators), self._schedule(history))
 
-        None for `estimate` starts at the noisiest step; otherwise it is that of the step before the first of these, and
-        they are the chunk's last steps. Every step but the noisiest begins with re-noising the estimate.
-        """
+    def _denoise(
+        self, history: History, point: Point, conditions: Conditions, *, until: int | None = None, plain: bool = False
+    ) -> Point:
+        """The candidates after their step number `until`, or after all steps, with latents in the noise's dtype."""
         context, schedule = self._context(history), self._schedule(history)
         self._steps.begin(conditions, len(schedule), plain=plain)
-        latents = draws[:, 0] if estimate is None else estimate
-        first = 0 if estimate is None else len(schedule) - draws.shape[1]
-        for step, noise in enumerate(draws.unbind(1), first):
+        for step in range(point.step, len(schedule) if until is None else until):
             if self._steps.stopped():
                 break
-            timestep, sigma = schedule.timesteps[step], schedule.sigmas[step]
+            timestep = schedule.timesteps[step]
             self._steps.at(timestep)
-            noisy = renoise(latents, noise, sigma) if step else noise
-            latents = flow_to_x0(self._flow(noisy, timestep, context, conditions), noisy, sigma)
-            latents = self._steps.ended(step, timestep, latents, conditions)
+            point = self._plan.sampler.advance(point, schedule, partial(self._flow, context, conditions))
+            point = point.changed(self._steps.ended(step, timestep, point.latents, conditions))
             self._steps.advance(plain=plain)
         self._steps.at(None)
-        return latents
+        return point if until else replace(point, latents=point.latents.to(self._plan.text.dtype))
 
     def _is_plain(self, generators: Sequence[Generator]) -> bool:
         return len(generators) == 1 and generators[0] is self.generator
@@ -229,7 +222,7 @@ class CausalWanSession:
         """The steps of the next chunk; the last schedule repeats."""
         return self._plan.schedules[min(history.index, len(self._plan.schedules) - 1)]
 
-    def _flow(self, noisy: Tensor, timestep: Tensor, context: Context, conditions: Conditions) -> Tensor:
+    def _flow(self, context: Context, conditions: Conditions, noisy: Tensor, timestep: Tensor) -> Tensor:
         """The model's flow for ``[N, C, F, h, w]``, with guidance ``uncond + scale * (cond - uncond)``."""
         scale = conditions.guidance_scale
         guided = scale > 1.0
