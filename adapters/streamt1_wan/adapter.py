@@ -19,6 +19,7 @@ from streamt1_wan.footprint import Call, footprint
 from streamt1_wan.given import encode, given_frames
 from streamt1_wan.limits import limits_of
 from streamt1_wan.lora import LORA_FILE
+from streamt1_wan.memory import check_positions
 from streamt1_wan.outline import outlined
 from streamt1_wan.processor import AttentionOptions, ContextAttention, RmsNorm
 from streamt1_wan.request import Request, check_noise, check_size, count_chunks, parse, warn_of_truncation
@@ -55,10 +56,12 @@ class CausalWanAdapter:
     noise is added (paper: 0). height, width, num_frames: in pixels and frames, where the call leaves them out.
     guidance_scale, negative_prompt: likewise; distilled models take 1, which means no guidance. max_sequence_length:
     tokens the text is padded to. fps: frames per second in training.
-    rms_norm: `official` rounds in the order of the original Wan code, inside self-attention only. shared_prefix:
-    candidates denoised together read one copy of the context: less memory, equal within rounding, not necessarily
-    faster; uses PyTorch's own attention kernels whatever backend is set. dtype, vae_dtype: of the transformer and text
-    encoder, and of the VAE, that `load` loads; float32 doubles the memory of the decoder.
+    positions: `relative` counts the positions of a chunk from the oldest one in its context, so that a video may be of
+    any length; the keys of remembered chunks are turned to match. `absolute` counts from the start, as models are
+    trained. rms_norm: `official` rounds in the order of the original Wan code, inside self-attention only.
+    shared_prefix: candidates denoised together read one copy of the context: less memory, equal within rounding, not
+    necessarily faster; uses PyTorch's own attention kernels whatever backend is set. dtype, vae_dtype: of the
+    transformer and text encoder, and of the VAE, that `load` loads; float32 doubles the memory of the decoder.
     """
 
     chunk_frames: Positive = 3
@@ -75,6 +78,7 @@ class CausalWanAdapter:
     negative_prompt: str = field(default="", metadata={"acts": "text"})
     max_sequence_length: Positive = 512
     fps: Annotated[float, Field(gt=0)] = 16.0
+    positions: Literal["absolute", "relative"] = "absolute"
     rms_norm: RmsNorm = "stock"
     shared_prefix: bool = False
     dtype: Dtype = "bfloat16"
@@ -137,7 +141,10 @@ class CausalWanAdapter:
             num_chunks=chunks,
             given=() if frames is None else self._encoded(pipe, frames, text),
             fps=self.fps,
+            relative=self.positions == "relative",
         )
+        if self.positions == "relative":
+            check_positions(memory, chunks, self.chunk_frames, transformer.config.rope_max_seq_len)
         options = AttentionOptions(self.rms_norm, self.shared_prefix)
         rope = Rope.of(transformer.rope, (rows // patch[1], columns // patch[2]), text.device)
         return CausalWanSession(pipe, plan, rope, ContextAttention(transformer, options))
@@ -161,7 +168,7 @@ class CausalWanAdapter:
             count_chunks(request, self.chunk_frames, LATENT_FRAME, sys.maxsize)
         else:
             check_size(request, limits.token_size)
-            count_chunks(request, self.chunk_frames, limits.latent_frame, limits.latent_frames)
+            count_chunks(request, self.chunk_frames, limits.latent_frame, self._limit(limits.latent_frames))
 
     def footprint(self, model: str, memory: MemoryPlan, num_frames: int | None = None) -> Footprint | None:
         """Memory of a call, with the dtypes of `load`; None where the model is not on this machine.
@@ -188,7 +195,13 @@ class CausalWanAdapter:
         config = uncompiled(pipe.transformer).config
         scale = pipe.vae_scale_factor_spatial
         check_size(request, (scale * config.patch_size[1], scale * config.patch_size[2]))
-        return count_chunks(request, self.chunk_frames, pipe.vae_scale_factor_temporal, config.rope_max_seq_len)
+        return count_chunks(
+            request, self.chunk_frames, pipe.vae_scale_factor_temporal, self._limit(config.rope_max_seq_len)
+        )
+
+    def _limit(self, positions: int) -> int:
+        """Latent frames of the longest video, of a model with that many positions."""
+        return positions if self.positions == "absolute" else sys.maxsize
 
     def _counts(self, steps: int | None) -> tuple[int, ...] | None:
         """Uniform steps per chunk, the last entry repeats; None for the list of timesteps. `steps` are of the call."""

@@ -12,13 +12,14 @@ from diffusers.utils.torch_utils import randn_tensor
 
 from streamt1_plugins.api.adapter import Draft, History
 from streamt1_plugins.api.noise import ONE_DRAW
-from streamt1_plugins.api.routed_memory import evict, remember
+from streamt1_plugins.api.routed_memory import remember
 from streamt1_plugins.errors import InputError
 from streamt1_seams import PROPOSED, appended, decode_chunk, postprocessed
 from streamt1_wan import CAPABILITIES
-from streamt1_wan.memory import Block, Memory, assembled, fold
+from streamt1_wan.memory import Block, Memory, assembled, placed, with_room
 from streamt1_wan.outline import outlined
 from streamt1_wan.processor import Context, ContextAttention
+from streamt1_wan.recall import recalled
 from streamt1_wan.samplers import Point, Sampler
 from streamt1_wan.schedule import Schedule
 from streamt1_wan.steps import Conditions, Steps, joined
@@ -41,7 +42,7 @@ class Plan:
     `text` is ``[conditions, tokens, text_dim]``: the prompt and, with guidance, the negative prompt. `schedules` has
     one entry per chunk, the last one repeats; `sampler` takes their steps. `noise_shape` is ``(F, C, h, w)``, the
     layout noise is drawn in. `context_timestep` (scalar tensor) labels the clean pass. `given` are the latents of the
-    chunks the call continues.
+    chunks the call continues. `relative`: positions count from the oldest block in the context.
     """
 
     request: Request
@@ -54,6 +55,7 @@ class Plan:
     num_chunks: int
     fps: float
     given: tuple[Tensor, ...] = ()
+    relative: bool = False
 
 
 class CausalWanSession:
@@ -157,7 +159,7 @@ class CausalWanSession:
         memory, plan = history.memory, self._plan.memory
         if history.index + 1 < self.num_chunks and not self._steps.interrupted:
             block = self._clean_pass(history, latents, route)
-            memory = evict(remember(memory, block, plan), plan, partial(fold, plan=plan, rope=self._rope))
+            memory = with_room(remember(memory, block, plan), plan, self._rope)
         return appended(history, latents, decoded, memory)
 
     def finish(self, history: History) -> Any:
@@ -244,12 +246,12 @@ class CausalWanSession:
 
         Every condition has its context, whether guidance is on at the moment or not.
         """
-        frames = latents.shape[2]
         text = self._own.rows(1, guided=True)
-        with self._reading(self._context(history), len(text), capture=True) as layers:
+        context = self._context(history)
+        with self._reading(context, len(text), capture=True) as layers:
             self._forward(latents, self._plan.context_timestep, text)
             keys, values = zip(*[layer.captured for layer in layers if layer.captured is not None], strict=True)
-        return Block(keys, values, start=history.index * frames, frames=frames, route=route)
+        return Block(keys, values, start=context.start, frames=latents.shape[2], route=route)
 
     def _forward(self, latents: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
         """One transformer pass, ``[rows, C, F, h, w]``; `text` has a row per condition of each candidate."""
@@ -274,8 +276,12 @@ class CausalWanSession:
         if self._assembled is None or self._assembled[0] is not history.memory:
             self._assembled = None  # free it before the next one is built
             frames = self._plan.noise_shape[0]
-            rotation = self._rope.at(history.index * frames, frames)
-            past = assembled(history.memory, rotation.cos.shape[1], self._plan.text.dtype)
-            context = Context(past, rotation)
+            blocks = recalled(history.memory, self._plan.memory, self._rope).blocks
+            start = history.index * frames
+            if self._plan.relative:
+                blocks, start = placed(blocks, self._rope), sum(block.frames for block in blocks)
+            rotation = self._rope.at(start, frames)
+            past = assembled(blocks, rotation.cos.shape[1], self._plan.text.dtype)
+            context = Context(past, rotation, start)
             self._assembled = (history.memory, context)
         return self._assembled[1]

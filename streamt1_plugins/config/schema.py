@@ -94,6 +94,9 @@ class SearchSettings(Section):
         return self.candidates > 1 or self.top_k > 1
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
 class MemoryPlan(Section):
     """Sizes of a routed memory in chunks (paper: sinks plus a local window), for adapters that have one.
 
@@ -101,13 +104,20 @@ class MemoryPlan(Section):
     max_sink_chunks: sinks at most, appended ones included; where it is not above `sink_chunks` none is appended.
     ema_decay: of ``sink = decay * sink + (1 - decay) * evicted``. sink_precision: what that is computed and kept in; in
     the model's bfloat16 a decay of 0.999 changes almost nothing.
+
+    Beyond the paper. pair_decays: of the second newest and the newest sink, for the route `ema_pair` (MemRoPE: 0.99 and
+    0.9). recall_chunks: of the appended sinks only this many are read, those most alike to the newest chunk; left out,
+    all. recall_gate: the likeness from which on a sink is read, -1..1.
     """
 
     sink_chunks: Count = 1
     window_chunks: Count = 3
     max_sink_chunks: Count = 5
-    ema_decay: Annotated[float, Field(ge=0, le=1)] = 0.999
+    ema_decay: Share = 0.999
     sink_precision: Literal["float32", "model"] = "float32"
+    pair_decays: Annotated[tuple[Share, Share], Field(strict=False)] = (0.99, 0.9)
+    recall_chunks: Count | None = None
+    recall_gate: Annotated[float, Field(ge=-1, le=1)] = -1.0
 
 
 class EarlySettings(Section):
