@@ -13,6 +13,7 @@ from diffusers import WanPipeline
 from pydantic import Field
 
 from streamt1_plugins.api.adapter import MemoryPlan
+from streamt1_plugins.api.scenes import check_scenes
 from streamt1_plugins.errors import InputError, RecipeError
 from streamt1_seams import check_finite, check_folder, check_text_encoder, uncompiled
 from streamt1_wan.footprint import Call, footprint
@@ -22,7 +23,7 @@ from streamt1_wan.lora import LORA_FILE
 from streamt1_wan.memory import check_positions
 from streamt1_wan.outline import outlined
 from streamt1_wan.processor import AttentionOptions, ContextAttention, RmsNorm
-from streamt1_wan.request import Request, check_noise, check_size, count_chunks, parse, warn_of_truncation
+from streamt1_wan.request import Request, check_noise, check_size, count_chunks, parse, per_scene, warn_of_truncation
 from streamt1_wan.rope import Rope
 from streamt1_wan.samplers import SamplerName, check_scheduler, prepared, sampler_of
 from streamt1_wan.schedule import Schedule, listed, uniform
@@ -129,24 +130,25 @@ class CausalWanAdapter:
         scale, patch = pipe.vae_scale_factor_spatial, transformer.config.patch_size
         rows, columns = request.height // scale, request.width // scale
         check_noise(request, (1, transformer.config.in_channels, chunks * self.chunk_frames, rows, columns))
-        text = encode_text(pipe, request)
+        check_scenes(request.schedule, chunks)
+        texts = tuple(encode_text(pipe, each) for each in per_scene(request))
         plan = Plan(
             request=request,
             memory=memory,
-            text=text,
-            schedules=self._schedules(pipe, text.device, request.num_inference_steps),
+            texts=texts,
+            schedules=self._schedules(pipe, texts[0].device, request.num_inference_steps),
             sampler=sampler_of(self.sampler, pipe),
             noise_shape=(self.chunk_frames, transformer.config.in_channels, rows, columns),
-            context_timestep=torch.tensor(self.context_noise, device=text.device),
+            context_timestep=torch.tensor(self.context_noise, device=texts[0].device),
             num_chunks=chunks,
-            given=() if frames is None else self._encoded(pipe, frames, text),
+            given=() if frames is None else self._encoded(pipe, frames, texts[0]),
             fps=self.fps,
             relative=self.positions == "relative",
         )
         if self.positions == "relative":
             check_positions(memory, chunks, self.chunk_frames, transformer.config.rope_max_seq_len)
         options = AttentionOptions(self.rms_norm, self.shared_prefix)
-        rope = Rope.of(transformer.rope, (rows // patch[1], columns // patch[2]), text.device)
+        rope = Rope.of(transformer.rope, (rows // patch[1], columns // patch[2]), texts[0].device)
         return CausalWanSession(pipe, plan, rope, ContextAttention(transformer, options))
 
     def outline(self, num_frames: int | None = None) -> Outline:
@@ -165,10 +167,12 @@ class CausalWanAdapter:
         request = parse(call if "prompt" in call else {**call, "prompt": "any"}, self._defaults())
         limits = limits_of(model)
         if limits is None:
-            count_chunks(request, self.chunk_frames, LATENT_FRAME, sys.maxsize)
+            chunks = count_chunks(request, self.chunk_frames, LATENT_FRAME, sys.maxsize)
         else:
             check_size(request, limits.token_size)
-            count_chunks(request, self.chunk_frames, limits.latent_frame, self._limit(limits.latent_frames))
+            limit = self._limit(limits.latent_frames)
+            chunks = count_chunks(request, self.chunk_frames, limits.latent_frame, limit)
+        check_scenes(request.schedule, chunks)
 
     def footprint(self, model: str, memory: MemoryPlan, num_frames: int | None = None) -> Footprint | None:
         """Memory of a call, with the dtypes of `load`; None where the model is not on this machine.

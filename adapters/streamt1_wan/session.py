@@ -17,7 +17,7 @@ from streamt1_plugins.errors import InputError
 from streamt1_seams import PROPOSED, appended, decode_chunk, postprocessed
 from streamt1_wan import CAPABILITIES
 from streamt1_wan.memory import Block, Memory, assembled, placed, with_room
-from streamt1_wan.outline import outlined
+from streamt1_wan.outline import outlined, with_scenes
 from streamt1_wan.processor import Context, ContextAttention
 from streamt1_wan.recall import recalled
 from streamt1_wan.samplers import Point, Sampler
@@ -39,15 +39,15 @@ if TYPE_CHECKING:
 class Plan:
     """The constants of a call: what all chunks share.
 
-    `text` is ``[conditions, tokens, text_dim]``: the prompt and, with guidance, the negative prompt. `schedules` has
-    one entry per chunk, the last one repeats; `sampler` takes their steps. `noise_shape` is ``(F, C, h, w)``, the
-    layout noise is drawn in. `context_timestep` (scalar tensor) labels the clean pass. `given` are the latents of the
-    chunks the call continues. `relative`: positions count from the oldest block in the context.
+    `texts` has one tensor ``[conditions, tokens, text_dim]`` per scene: the prompt and, with guidance, the negative
+    prompt. `schedules` has one entry per chunk, the last one repeats; `sampler` takes their steps. `noise_shape` is
+    ``(F, C, h, w)``, the layout noise is drawn in. `context_timestep` (scalar tensor) labels the clean pass. `given`
+    are the latents of the chunks the call continues. `relative`: positions count from the oldest block in the context.
     """
 
     request: Request
     memory: MemoryPlan
-    text: Tensor
+    texts: tuple[Tensor, ...]
     schedules: tuple[Schedule, ...]
     sampler: Sampler
     noise_shape: tuple[int, int, int, int]
@@ -56,6 +56,11 @@ class Plan:
     fps: float
     given: tuple[Tensor, ...] = ()
     relative: bool = False
+
+    @property
+    def text(self) -> Tensor:
+        """The texts of the first scene."""
+        return self.texts[0]
 
 
 class CausalWanSession:
@@ -77,6 +82,7 @@ class CausalWanSession:
         self.num_chunks = plan.num_chunks
         self.fps = plan.fps
         self.prompt = plan.request.prompt or ""
+        self.scenes = plan.request.schedule
         self.generator: Generator = plan.request.generator
         self.forwards = 0
         self._pipe = pipe
@@ -85,7 +91,7 @@ class CausalWanSession:
         self._attention: ContextAttention | None = attention
         steps = [len(self._schedule(History(index))) for index in range(len(plan.given), plan.num_chunks)]
         self._steps = Steps(pipe, plan.request, steps[0], sum(steps))
-        self._own = self._conditions()
+        self._own, self._own_scene = self._conditions(0), 0
         self._assembled: tuple[Memory, Context] | None = None
 
     def root(self) -> History:
@@ -122,7 +128,7 @@ class CausalWanSession:
     def generate(self, history: History, noise: Tensor, generators: Sequence[Generator]) -> Tensor:
         """Denoise N candidates to ``[N, C, F, h, w]``, from all draws or from the initial ones and generators."""
         plain = self._is_plain(generators)
-        conditions = self._own if plain else self._conditions()
+        conditions = self._own_at(history.index) if plain else self._conditions(history.index)
         point = self._start(history, noise, generators)
         return self._denoise(history, point, conditions, plain=plain).latents
 
@@ -133,7 +139,7 @@ class CausalWanSession:
     @torch.no_grad()
     def draft(self, history: History, noise: Tensor, generators: Sequence[Generator], steps: int) -> list[Draft]:
         """The first `steps` of N candidates. The others need the point they are at and what callbacks changed."""
-        conditions = self._conditions()
+        conditions = self._conditions(history.index)
         point = self._denoise(history, self._start(history, noise, generators), conditions, until=steps)
         texts = torch.split(conditions.text.expand(len(noise), -1, -1, -1), 1)
         own = [Conditions(text, conditions.guidance_scale) for text in texts]
@@ -160,7 +166,7 @@ class CausalWanSession:
         if history.index + 1 < self.num_chunks and not self._steps.interrupted:
             block = self._clean_pass(history, latents, route)
             memory = with_room(remember(memory, block, plan), plan, self._rope)
-        return appended(history, latents, decoded, memory)
+        return self._scene_changed(appended(history, latents, decoded, memory))
 
     def finish(self, history: History) -> Any:
         """`WanPipelineOutput`, or a tuple of one, from the frames that are decoded already."""
@@ -174,7 +180,9 @@ class CausalWanSession:
     def outline(self) -> Outline:
         """The transformer forwards of this call, before anything is generated."""
         steps = [len(schedule) for schedule in self._plan.schedules]
-        return outlined(steps, len(self._plan.text), self.num_chunks, self._plan.noise_shape[0])
+        plan = self._plan
+        found = outlined(steps, len(plan.text), self.num_chunks, plan.noise_shape[0])
+        return with_scenes(found, self.scenes, plan.memory, len(plan.text))
 
     def close(self) -> None:
         """Offload what was offloaded; a second call does nothing."""
@@ -216,9 +224,35 @@ class CausalWanSession:
     def _is_plain(self, generators: Sequence[Generator]) -> bool:
         return len(generators) == 1 and generators[0] is self.generator
 
-    def _conditions(self) -> Conditions:
-        """What every candidate begins with: the call's own guidance and texts."""
-        return Conditions(self._plan.text.unsqueeze(0), self._plan.request.guidance_scale)
+    def _scene(self, index: int) -> int:
+        """Which scene a chunk belongs to."""
+        return max(0, sum(scene.chunk <= index for scene in self.scenes) - 1)
+
+    def _conditions(self, index: int) -> Conditions:
+        """What every candidate of a chunk begins with: the call's own guidance, and the texts of the chunk's scene."""
+        text = self._plan.texts[self._scene(index)]
+        return Conditions(text.unsqueeze(0), self._plan.request.guidance_scale)
+
+    def _own_at(self, index: int) -> Conditions:
+        """The conditions of the plain run, which keep what callbacks change; a new scene has texts of its own."""
+        if self._scene(index) != self._own_scene:
+            self._own.text, self._own_scene = self._conditions(index).text, self._scene(index)
+        return self._own
+
+    def _scene_changed(self, history: History) -> History:
+        """The history as the next chunk finds it, which may be the first of a scene."""
+        begins = [scene for scene in self.scenes if scene.chunk == history.index > 0]
+        if not begins or begins[0].memory == "keep" or self._steps.interrupted:
+            return history
+        if begins[0].memory == "flush":
+            return replace(history, memory=Memory())
+        memory, first = history.memory, history.index - len(history.memory.window)
+        again = replace(memory, window=())
+        for index, block in enumerate(memory.window, first):
+            before = History(index, memory=again)
+            block = self._clean_pass(before, history.latents[index], block.route, scene_of=history.index)
+            again = replace(again, window=(*again.window, block))
+        return replace(history, memory=again)
 
     def _schedule(self, history: History) -> Schedule:
         """The steps of the next chunk; the last schedule repeats."""
@@ -241,12 +275,15 @@ class CausalWanSession:
         cond, uncond = flow[0::2], flow[1::2]
         return uncond + scale * (cond - uncond)
 
-    def _clean_pass(self, history: History, latents: Tensor, route: MemoryRoute) -> Block:
+    def _clean_pass(
+        self, history: History, latents: Tensor, route: MemoryRoute, *, scene_of: int | None = None
+    ) -> Block:
         """Write the chunk's context: one forward pass on the clean latents, of which only keys and values are kept.
 
-        Every condition has its context, whether guidance is on at the moment or not.
+        Every condition has its context, whether guidance is on at the moment or not. `scene_of`: the chunk whose texts
+        condition the pass, by default its own.
         """
-        text = self._own.rows(1, guided=True)
+        text = self._own_at(history.index if scene_of is None else scene_of).rows(1, guided=True)
         context = self._context(history)
         with self._reading(context, len(text), capture=True) as layers:
             self._forward(latents, self._plan.context_timestep, text)

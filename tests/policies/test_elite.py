@@ -52,7 +52,7 @@ def test_a_better_chunk_replaces_the_anchor(policy: Elite, short: float, expecte
 def test_a_search_records_the_routes() -> None:
     pipe = streamt1.wrap(ToyPipeline(), "stream-t1", overrides=["memory=elite"])
     pipe("a prompt")
-    path: list[Any] = list(pipe.tree.path)
+    path: list[Any] = list(pipe.tree.path(pipe.tree.winner[-1]))
     routes = [each.route for each in path[1:]]
     assert set(routes) <= {"replace", "discard"}
     for index, each in enumerate(path[1:], 1):
