@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from streamt1_plugins.cli.base import complain, echo
-from streamt1_plugins.cli.batch_folders import Folders, State, state_of
+from streamt1_plugins.cli.batch_folders import Folders, State, folder_name, state_of
 from streamt1_plugins.cli.running import VIDEO
 from streamt1_plugins.config.prompt_file import read_prompts as read_prompts
 from streamt1_plugins.errors import (
@@ -64,10 +64,11 @@ def items(lines: Sequence[PromptLine], recipe: Recipe, seeds: Sequence[int], out
     """The videos of a batch: every prompt with every seed, the same prompt once."""
     folders, found = Folders(out), []
     first = {line.text: line for line in reversed(lines)}
-    for line in lines:
+    for number, line in enumerate(lines, start=1):
         for seed in seeds if first[line.text] is line or line.problem else ():
             own = recipe.model_copy(update={"seed": seed})
-            folder = None if line.problem else folders.of(line.text, own.model_dump(mode="json"))
+            name = folder_name(number, line.text, seed if len(seeds) > 1 else None)
+            folder = None if line.problem else folders.of(line.text, own.model_dump(mode="json"), name)
             found.append(Item(line, own, folder))
     return found
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Literal
 
 from streamt1_plugins.errors import InputError, StreamT1Error
+from streamt1_plugins.runs.files import JOURNAL, check_plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from streamt1_plugins.runs.recorded import RecordedRun
 
 NAME_LENGTH = 80
-DIGITS = 6  # of the digest in a name, for prompts with the same first words
 FIRST_LINE = 1_000_000  # bytes of a journal's first line, which holds a recipe and a prompt
 
 State = Literal["new", "begun", "done"]
@@ -32,27 +32,30 @@ class Folders:
     def __init__(self, out: Path) -> None:
         self._out = out
         self._known: dict[str, list[Path]] = {}
+        self._taken: set[Path] = set()
         for folder in sorted(out.iterdir()) if out.is_dir() else ():
             prompt = _prompt_of(folder)
             if prompt is not None:
                 self._known.setdefault(prompt, []).append(folder)
+            if (folder / JOURNAL).exists():
+                self._taken.add(folder)
 
-    def of(self, prompt: str, recipe: Mapping[str, Any]) -> Path:
-        """The folder that holds this video, under whatever name, else a free one named by the prompt and the seed."""
-        for folder in self._known.get(prompt, ()):
-            if _holds(folder, prompt, recipe):
-                return folder
-        name, taken = folder_name(prompt, recipe["seed"]), set(self._known.get(prompt, ()))
-        names = (name if number == 1 else f"{name}-{number}" for number in range(1, len(taken) + 2))
-        return next(self._out / each for each in names if self._out / each not in taken)
+    def of(self, prompt: str, recipe: Mapping[str, Any], name: str) -> Path:
+        """The folder that holds this video, whatever it is called, else a free one: `name`, or `name-2` and so on."""
+        found = {_held(folder, prompt, recipe): folder for folder in reversed(self._known.get(prompt, ()))}
+        for state in ("done", "begun"):
+            if state in found:
+                return found[state]
+        names = (name if number == 1 else f"{name}-{number}" for number in itertools.count(1))
+        free = next(self._out / each for each in names if self._out / each not in self._taken)
+        self._taken.add(free)
+        return free
 
 
-def folder_name(prompt: str, seed: int) -> str:
-    """The name of a new run folder: the prompt's first words, the seed, and a digest of the prompt."""
-    digest = sha256(prompt.encode("utf-8", "surrogatepass")).hexdigest()[:DIGITS]
-    ending = f"seed-{seed}-{digest}"
-    words = "-".join(words_of(prompt))[: NAME_LENGTH - len(ending) - 1].rstrip("-")
-    return f"{words}-{ending}" if words else ending
+def folder_name(number: int, prompt: str, seed: int | None = None) -> str:
+    """The name of a new run folder: the prompt's number in the file, its first words, and one of several seeds."""
+    ending = "" if seed is None else f"-seed-{seed}"
+    return "-".join([f"{number:04d}", *words_of(prompt)])[: NAME_LENGTH - len(ending)].rstrip("-") + ending
 
 
 def words_of(prompt: str) -> list[str]:
@@ -62,7 +65,6 @@ def words_of(prompt: str) -> list[str]:
 
 def state_of(folder: Path, prompt: str, recipe: Mapping[str, Any]) -> State:
     """Whether a prompt's run is new, begun or done. Raises `OtherRunError` for a run of another one."""
-    from streamt1_plugins.runs.journal import JOURNAL
     from streamt1_plugins.runs.recorded import RecordedRun
 
     if not (folder / JOURNAL).exists():
@@ -73,11 +75,12 @@ def state_of(folder: Path, prompt: str, recipe: Mapping[str, Any]) -> State:
     return "done" if recorded.status == "finished" else "begun"
 
 
-def _holds(folder: Path, prompt: str, recipe: Mapping[str, Any]) -> bool:
+def _held(folder: Path, prompt: str, recipe: Mapping[str, Any]) -> State | None:
+    """The state of this video in a folder, None where it holds another one."""
     try:
-        return state_of(folder, prompt, recipe) != "new"
+        return state_of(folder, prompt, recipe)
     except StreamT1Error:  # another recipe's, or damaged
-        return False
+        return None
 
 
 def _is_of(recorded: RecordedRun, prompt: str, recipe: Mapping[str, Any]) -> bool:
@@ -111,8 +114,6 @@ def _sizes(recipe: Mapping[str, Any], call: Mapping[str, Any]) -> dict[str, Any]
 
 def _prompt_of(folder: Path) -> str | None:
     """The prompt of the run that a folder holds, None where it holds none that can be read."""
-    from streamt1_plugins.runs.files import JOURNAL, check_plain
-
     file = folder / JOURNAL
     try:
         if not file.is_file():

@@ -133,7 +133,10 @@ def _write(out: Path, found: Mapping[str, Any], html: str) -> None:
     from streamt1_plugins.runs.files import write_atomically, writing
 
     caution = stats.caution(found["prompts"])
-    found, tables = {**found, "caution": caution}, "\n".join([table.markdown(found), *([f"{caution}\n"] if caution else [])])
+    found, tables = (
+        {**found, "caution": caution},
+        "\n".join([table.markdown(found), *([f"{caution}\n"] if caution else [])]),
+    )
     files = {"summary.json": json.dumps(found, indent=1) + "\n", "summary.md": tables, page.PAGE: html}
     for name, text in files.items():
         with writing(f"{out / name} cannot be written"):

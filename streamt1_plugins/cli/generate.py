@@ -49,9 +49,9 @@ class GenerateOptions:
     num_frames: Annotated[
         int | None, typer.Option(help="Frames of the video. Default: the recipe's, else the adapter's.")
     ] = None
-    height: Annotated[
-        int | None, typer.Option(help="Height in pixels. Default: the recipe's, else the adapter's.")
-    ] = None
+    height: Annotated[int | None, typer.Option(help="Height in pixels. Default: the recipe's, else the adapter's.")] = (
+        None
+    )
     width: Annotated[int | None, typer.Option(help="Width in pixels. Default: the recipe's, else the adapter's.")] = (
         None
     )

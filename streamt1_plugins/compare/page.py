@@ -27,7 +27,10 @@ def render(rows: Sequence[Mapping[str, Any]], out: Path, judge: str, notes: Sequ
     values |= {"shown": any(each.best or each.worst for each in values["pairs"])}
     values |= {"videos": _videos(out, rows), "script": (_HERE / "page.js").read_text(encoding="utf-8")}
     recorded = conditions.read(out)
-    values |= {"facts": conditions.facts(recorded, rows), "recipes": conditions.recipes(recorded, list(values["colours"]))}
+    values |= {
+        "facts": conditions.facts(recorded, rows),
+        "recipes": conditions.recipes(recorded, list(values["colours"])),
+    }
     return fill(_HERE, values, {"signed": signed, "chunk": spelled})
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from streamt1_plugins.config.schema import Recipe
     from streamt1_plugins.evaluation.pool import BoundReward
 
+
 @dataclass(frozen=True)
 class Checked:
     """A complete recipe whose parts have been built once, for checks of calls. Methods raise what a run would raise."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +35,7 @@ class Console:
     """
 
     plain: bool = False
-    label: str = ""
+    label: str = field(default="", metadata={"acts": "text"})
 
     def __post_init__(self) -> None:
         self._terminal = Terminal(file=_StandardError())

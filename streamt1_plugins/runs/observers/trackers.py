@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -25,6 +26,9 @@ OWN: dict[str, dict[str, Any]] = {"mlflow": {"nested_run": True}, "comet_ml": {"
 
 TITLED = {"mlflow": "run_name"}
 """The argument with which a tracker of accelerate calls a run, where its first one is the project."""
+
+OTHERS = re.compile(r"[^\w.-]+")
+"""What a title may have and the name of a folder in another one may not."""
 
 MODULES = {"tensorboard": ("tensorboard", "tensorboardX")}
 """The modules that a tracker needs one of, where it is not the one of its name."""
@@ -80,9 +84,10 @@ class Trackers(Dashboard):
 
     def _own_folder(self) -> str:
         """The name of this video's folder."""
-        if self.append and self.title and (Path(self.folder) / self.title).is_dir():
-            return self.title
-        return own_folder(Path(self.folder), self.title or self.run)
+        name = OTHERS.sub("-", self.title).strip(".") if self.title else self.run
+        if self.append and self.title and (Path(self.folder) / name).is_dir():
+            return name
+        return own_folder(Path(self.folder), name)
 
     @hookimpl
     def streamt1_chunk_selected(self, run: Run, chunk: Chunk) -> None:

@@ -154,7 +154,10 @@ class Wandb(Dashboard):
         if len(content) <= left:
             self._log.log({"video": self._api.Video(BytesIO(content), format="mp4", caption=run.prompt)})
         else:
-            log.warning("wandb: the video has %.1f MB, more than is left of media_mb, and is not logged.", len(content) / MEGABYTE)
+            log.warning(
+                "wandb: the video has %.1f MB, more than is left of media_mb, and is not logged.",
+                len(content) / MEGABYTE,
+            )
 
     def _end(self, ended: Any, failed: bool) -> None:
         self._clear()
