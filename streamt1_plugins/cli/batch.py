@@ -1,4 +1,4 @@
-"""`streamt1 generate --prompts FILE`, `--seeds`: a run folder per video, over all processes; existing runs are finished.
+"""Many videos by `streamt1 generate`: a run folder per prompt and seed, over all processes; existing runs are finished.
 
 A video that cannot be made is reported with its line; the others are made.
 """
@@ -60,14 +60,16 @@ class Item(NamedTuple):
         return state_of(self.folder, self.line.text, self.recipe.model_dump(mode="json"))
 
 
-def items(lines: Sequence[PromptLine], recipe: Recipe, seeds: Sequence[int], out: Path) -> list[Item]:
-    """The videos of a batch: every prompt with every seed, the same prompt once."""
+def items(lines: Sequence[PromptLine], recipe: Recipe, seeds: Sequence[int] | None, out: Path) -> list[Item]:
+    """The videos of a batch: every prompt with every seed, by default the recipe's, and the same prompt once."""
     folders, found = Folders(out), []
     first = {line.text: line for line in reversed(lines)}
     for number, line in enumerate(lines, start=1):
-        for seed in seeds if first[line.text] is line or line.problem else ():
+        for seed in [recipe.seed] if seeds is None else seeds:
+            if first[line.text] is not line and not line.problem:
+                continue
             own = recipe.model_copy(update={"seed": seed})
-            name = folder_name(number, line.text, seed if len(seeds) > 1 else None)
+            name = folder_name(number, line.text, None if seeds is None else seed)
             folder = None if line.problem else folders.of(line.text, own.model_dump(mode="json"), name)
             found.append(Item(line, own, folder))
     return found

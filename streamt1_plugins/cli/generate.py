@@ -7,7 +7,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,8 +17,8 @@ from streamt1_plugins.cli.batch_folders import NAME_LENGTH, words_of
 from streamt1_plugins.cli.dry_run import Planned, show_plan
 from streamt1_plugins.cli.launched import as_one_process, check_processes
 from streamt1_plugins.cli.running import check_usable, console_of, kept, loading, show_result, stoppable
-from streamt1_plugins.config.overrides import refuse_double
 from streamt1_plugins.cli.seeds import seeds_of
+from streamt1_plugins.config.overrides import refuse_double
 from streamt1_plugins.config.prompt_file import PromptLine, prompt_lines
 from streamt1_plugins.errors import InputError, OutputError
 from streamt1_plugins.runs.files import check_writable, new_folder
@@ -135,7 +135,7 @@ def _check_prompt(options: GenerateOptions) -> None:
 
 
 def _plan_one(options: GenerateOptions, recipe: Recipe) -> None:
-    out = options.out or Path("runs", "-".join(["TIME", *words_of(options.prompt)]))
+    out = options.out or _new_name(options)
     if options.out is not None:
         run_folder(options.out, options.prompt)
     checked = _checked(options, _observed(recipe, out), out)
@@ -148,9 +148,10 @@ def _all(options: GenerateOptions, world: World | None) -> int:
     from streamt1_plugins.plugins.build import refuse_single_places
 
     _check_batch(options, world)
+    seeds = None if options.seeds is None else seeds_of(options.seeds)
     recipe = _recipe(options)
     group = join(recipe.parallel, options.device, many_prompts=True)
-    out = options.out or Path("runs", "-".join([f"{datetime.now():%Y%m%d-%H%M%S}", *words_of(options.prompt)]))
+    out = options.out or _new_name(options)
     recipe = _observed(recipe, out, several=True)
     check_writable(out)
     checked = _checked(options, recipe, out)
@@ -158,11 +159,11 @@ def _all(options: GenerateOptions, world: World | None) -> int:
     lines = _lines(options, checked)
     if options.prompts is not None and (world is None or world.rank == 0):
         report_problems(options.prompts, lines)
-    seeds = [recipe.seed] if options.seeds is None else seeds_of(options.seeds)
     found = items(lines, checked.recipe, seeds, out)
     if options.dry_run:
         planned = [Planned(each.line.text, each.recipe.seed, each.folder, each.state) for each in found if each.folder]
-        show_plan(options, checked.recipe, planned)
+        first = found[0].recipe if seeds else checked.recipe
+        show_plan(options, first, planned)
         return 0
     pipe = _loaded(replace(options, quiet=True), recipe, out)
     pipe.workers = group.workers
@@ -228,11 +229,20 @@ def _checked(options: GenerateOptions, recipe: Recipe, out: Path) -> Checked:
 def run_folder(out: Path | None, prompt: str) -> Path:
     """The folder of a run: `out`, which has to be new or empty, or else a new name under runs/."""
     if out is None:  # made at once: another run may start in the same second
-        return new_folder(Path("runs"), "-".join([f"{datetime.now():%Y%m%d-%H%M%S}", *words_of(prompt)])[:NAME_LENGTH])
+        return new_folder(Path("runs"), _name(f"{datetime.now():%Y%m%d-%H%M%S}", prompt))
     check_writable(out)
     if out.is_dir() and any(out.iterdir()):
         raise OutputError(f"The folder {out} is not empty. Choose another one with --out, or empty it first.")
     return out
+
+
+def _new_name(options: GenerateOptions) -> Path:
+    """Where runs go that have no `--out`; a dry run, which makes no folder, has no time either."""
+    return Path("runs", _name("TIME" if options.dry_run else f"{datetime.now():%Y%m%d-%H%M%S}", options.prompt))
+
+
+def _name(time: str, prompt: str) -> str:
+    return "-".join([time, *words_of(prompt)])[:NAME_LENGTH]
 
 
 def _remove_empty(out: Path) -> None:

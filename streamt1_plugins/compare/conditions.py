@@ -27,12 +27,11 @@ def facts(found: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[s
     """The conditions in words, by what they are; what an older folder does not record is left out."""
     made = found.get("made_with") or {}
     lengths = list(dict.fromkeys(length(row["made"]) for row in rows if row.get("made")))
-    call = {name: value for name, value in (found.get("call") or {}).items()}
     listed = {
         "Model": made.get("model") or found.get("model"),
         "Adapter": made.get("adapter"),
         "Videos": "; ".join(lengths),
-        "Arguments": ", ".join(f"{name} = {value}" for name, value in call.items()),
+        "Arguments": ", ".join(f"{name} = {value}" for name, value in (found.get("call") or {}).items()),
         "Judge": found.get("judge"),
         "Device": found.get("device"),
         "Versions": "; then ".join(_versions(each) for each in made.get("versions", ())),

@@ -85,8 +85,8 @@ def run(
 ) -> Iterator[dict[str, Any]]:
     """Yield a row per missing video, after appending it to ``out/results.jsonl``.
 
-    videos_mb: the most that the kept videos take together, in megabytes. failed: called with each video that cannot be made or judged, and the error; the others are made. Without it the
-    first error is raised.
+    failed: called with each video that cannot be made or judged, and the error; the others are made. Without it the
+    first error is raised. videos_mb: the most that the kept videos take together, in megabytes.
     """
     circular = circular_recipes(comparison)
     make_folder(out)
@@ -155,8 +155,8 @@ def _check_sizes(recipes: Mapping[str, Recipe], call: Mapping[str, Any]) -> None
             listed = ", ".join(f"{label}: {size or 'the default'}" for label, size in found.items())
             option = "--num-frames" if name == "num_frames" else f"-o video.{name}="
             raise InputError(
-                f"The recipes make videos of different sizes ({name}: {listed}), which cannot be compared. Give all the "
-                f"same with {option}."
+                f"The recipes make videos of different sizes ({name}: {listed}), which cannot be compared. Give "
+                f"all the same with {option}."
             )
 
 

@@ -27,8 +27,8 @@ def caution(prompts: int) -> str | None:
         return "One prompt shows nothing about others: it has no interval, and another prompt may turn the result."
     held = COVERAGE[max(count for count in COVERAGE if count <= prompts)]
     return (
-        f"{prompts} prompts are few: an interval from so few holds the true gain in about {held} of 100 comparisons, not "
-        f"in 95, and other prompts may turn the result. Take {FEW} prompts or more before you decide."
+        f"{prompts} prompts are few: an interval from so few holds the true gain in about {held} of 100 comparisons, "
+        f"not in 95, and other prompts may turn the result. Take {FEW} prompts or more before you decide."
     )
 
 

@@ -39,8 +39,8 @@ class Trackers(Dashboard):
     """Logs the numbers of every chunk through ``accelerate.tracking``. Like `wandb` it never breaks a run.
 
     name: which tracker, e.g. `tensorboard`. run: the name of the run there. folder: where trackers that write files
-    put them; every video gets a folder of its own in it: `title`, or `run`, `run-2` and so on. title: what this video is
-    called; on the command line the name of its run folder. append: continue in the folder that `title` names.
+    put them; every video gets a folder of its own in it: `title`, or `run`, `run-2` and so on. title: what this video
+    is called; on the command line the name of its run folder. append: continue in the folder that `title` names.
 
     A run that the program has open there is not joined, except in clearml, where a process has one task.
     """

@@ -16,8 +16,8 @@ from pydantic import Field
 
 from streamt1_plugins.api.hookspecs import hookimpl
 from streamt1_plugins.api.tree import node_record
-from streamt1_plugins.config.trust import is_inside
 from streamt1_plugins.api.types import HORIZONS
+from streamt1_plugins.config.trust import is_inside
 from streamt1_plugins.errors import PluginError, foreign_code, require
 from streamt1_plugins.runs.events import versions
 from streamt1_plugins.runs.files import MEGABYTE, STATE, VIDEO, write_atomically
