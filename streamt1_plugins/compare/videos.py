@@ -5,7 +5,7 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from streamt1_plugins.runs.files import MEGABYTE, check_plain, warned, write_atomically
+from streamt1_plugins.runs.files import MEGABYTE, warned, write_atomically
 from streamt1_plugins.runs.observers.video import encode_video
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ def keep(out: Path, row: Mapping[str, Any], frames: Tensor, fps: float, limit_mb
     if left <= 0:
         return {"made": made}
     with warned(f"The video {path} was not kept"):
-        check_plain(path.parent, folder=True)
         content = encode_video(frames, fps)
         if len(content) <= left:
             path.parent.mkdir(exist_ok=True)

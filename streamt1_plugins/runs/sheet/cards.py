@@ -65,7 +65,7 @@ def card_of(folder: Path) -> Card | None:
 
 def _card(recorded: RecordedRun) -> Card:
     start, recipe, frames = recorded.start, recorded.recipe, sum(recorded.frames.values())
-    picture = ends(recorded)
+    picture, aspect = ends(recorded) or (None, 2.0)
     return Card(
         folder=recorded.folder.name,
         prompt=start["prompt"],
@@ -80,7 +80,8 @@ def _card(recorded: RecordedRun) -> Card:
         readings=readings_of(recorded),
         page=_own(recorded.folder, PAGE),
         video=_own(recorded.folder, VIDEO),
-        **({"picture": picture[0], "aspect": picture[1]} if picture else {}),
+        picture=picture,
+        aspect=aspect,
     )
 
 
