@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from streamt1_plugins.cli.running import Output
     from streamt1_plugins.config.schema import Recipe
 
-TO_DO = {"new": "make", "begun": "finish", "done": "exists"}
+TO_DO = {"new": "to make", "begun": "to finish", "done": "exists"}
 
 
 class Planned(NamedTuple):
@@ -51,7 +51,7 @@ def _echo_videos(videos: Sequence[Planned]) -> None:
     listed = ", ".join(f"{counts[name]} {name}" for name in TO_DO.values() if counts[name])
     echo(f"videos  {len(videos)}: {listed}")
     for video in videos:
-        echo(f"        {TO_DO[video.state]:6}  {video.folder}  seed {video.seed}  {one_line(video.prompt)}")
+        echo(f"        {TO_DO[video.state]:9}  {video.folder}  seed {video.seed}  {one_line(video.prompt)}")
 
 
 def _as_json(recipe: Recipe, videos: Sequence[Planned]) -> str:
