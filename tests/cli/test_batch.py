@@ -205,8 +205,8 @@ def test_seeds_that_make_no_sense_are_refused_at_once(args: list[str], message: 
 
 def test_progress_is_shown_inside_a_video() -> None:
     done = batch()
-    assert "[1/2]  chunk 1/4  4 candidates" in done.stderr
-    assert "[2/2]  chunk 4/4  4 candidates" in done.stderr
+    assert "[1/2]  chunk 0  4 candidates" in done.stderr
+    assert "[2/2]  chunk 3  4 candidates" in done.stderr
     assert "chunk" not in batch("--quiet", lines="three\n").stderr
 
 
