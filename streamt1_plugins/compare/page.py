@@ -11,7 +11,7 @@ from streamt1_plugins.config.trust import is_inside
 from streamt1_plugins.runs import report
 from streamt1_plugins.runs.report import strips
 from streamt1_plugins.runs.report.facts import number
-from streamt1_plugins.runs.report.page import fill
+from streamt1_plugins.runs.report.page import fill, script_hash
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,7 +25,8 @@ def render(rows: Sequence[Mapping[str, Any]], out: Path, judge: str, notes: Sequ
     values = context(rows, table.summary(rows))
     values |= {"judge": judge, "notes": notes, "strips": _strips(out, values["pairs"]), "style": _style()}
     values |= {"shown": any(each.best or each.worst for each in values["pairs"])}
-    values |= {"videos": _videos(out, rows), "script": (_HERE / "page.js").read_text(encoding="utf-8")}
+    script = (_HERE / "page.js").read_text(encoding="utf-8")
+    values |= {"videos": _videos(out, rows), "script": script, "script_hash": script_hash(script)}
     recorded = conditions.read(out)
     values |= {
         "facts": conditions.facts(recorded, rows),

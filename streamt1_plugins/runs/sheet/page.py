@@ -11,7 +11,7 @@ from urllib.parse import quote
 from streamt1_plugins.runs import report
 from streamt1_plugins.runs.files import JOURNAL, write_atomically
 from streamt1_plugins.runs.report.facts import duration
-from streamt1_plugins.runs.report.page import fill
+from streamt1_plugins.runs.report.page import fill, script_hash
 from streamt1_plugins.runs.sheet.cards import Card, card_of
 
 if TYPE_CHECKING:
@@ -61,10 +61,12 @@ def context(cards: Sequence[Card]) -> dict[str, Any]:
     """Every value the template fills in."""
     names = sorted({name for card in cards for name in card.readings})
     scores = [card.score for card in cards if card.score is not None]
+    script = (_HERE / "page.js").read_text(encoding="utf-8")
     sheets = (Path(report.__file__).parent / "page.css", _HERE / "page.css")
     return {
         "style": "\n".join(sheet.read_text(encoding="utf-8") for sheet in sheets),
-        "script": (_HERE / "page.js").read_text(encoding="utf-8"),
+        "script": script,
+        "script_hash": script_hash(script),
         "cards": cards,
         "names": names,
         "recipes": sorted({card.recipe for card in cards}),
