@@ -43,7 +43,7 @@ def test_the_plan_the_videos_and_the_files_are_printed(tmp_path: Path) -> None:
     done = compare(tmp_path, "plain", "beam")
     assert done.exit_code == 0, done.output
     assert "2 recipes x 2 prompts x 1 seed: 4 videos\n" in done.stderr
-    assert re.search(r"^4/4  beam  0\.\d{3}  \d\.\d s  b$", done.stderr, re.MULTILINE)
+    assert re.search(r"^4/4  beam  0\.\d{3}  (\d+ ms|\d\.\d s)  b$", done.stderr, re.MULTILINE)
     assert re.search(rf"^page    {re.escape(str(tmp_path / 'out' / PAGE))}$", done.stdout, re.MULTILINE)
     for name in (RESULTS, PAGE, "summary.json", "summary.md"):
         assert (tmp_path / "out" / name).stat().st_size

@@ -16,7 +16,7 @@ def test_model_length_device_judge_and_versions_are_shown(tmp_path: Path) -> Non
     list(run(comparison(call={"chunks": 2}), tmp_path))
     found = conditions.facts(conditions.read(tmp_path), read(tmp_path))
     assert (found["Model"], found["Adapter"], found["Judge"], found["Device"]) == ("toy", "toy", "short-only", "cpu")
-    assert found["Videos"] == "6 frames of 2 x 2 at 8 per second: 0.8 s"
+    assert found["Videos"] == "6 frames of 2 x 2 at 8 per second: 750 ms"
     assert found["Arguments"] == "chunks = 2"
     assert found["Versions"] == ", ".join(f"{name} {version}" for name, version in versions().items())
 
