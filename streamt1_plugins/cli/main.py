@@ -16,6 +16,7 @@ from streamt1_plugins.cli.compare import compare
 from streamt1_plugins.cli.generate import generate
 from streamt1_plugins.cli.new_reward import new_reward
 from streamt1_plugins.cli.plugins import plugins
+from streamt1_plugins.cli.probe import probe
 from streamt1_plugins.cli.replay import replay
 from streamt1_plugins.cli.report import report
 from streamt1_plugins.cli.seeds import WithSeeds
@@ -81,6 +82,7 @@ app = typer.Typer(
 )
 app.command(cls=WithSeeds)(generate)
 app.command()(compare)
+app.command()(probe)
 app.command()(replay)
 app.command()(report)
 app.command()(plugins)
