@@ -15,6 +15,10 @@ PARTS = ("adapter", "width", "noise", "scoring", "selection", "memory")
 """The sections that name one part each; its options stand beside the name."""
 
 
+LONGEST = 1_000_000
+"""Frames of a video; at 16 frames per second, 17 hours."""
+
+
 class Part(Section):
     """A plugin by name; every other key is one of its options. A bare string is a name without options."""
 
@@ -169,6 +173,20 @@ class PlacementSettings(Section):
     check: bool = True
 
 
+class VideoSettings(Section):
+    """The size of the video, where the call leaves it out: null is the adapter's own default."""
+
+    num_frames: Annotated[int, Field(ge=1, le=LONGEST)] | None = None
+    height: Count | None = None
+    width: Count | None = None
+
+    @property
+    def given(self) -> dict[str, int]:
+        """The sizes that are set, as arguments of a pipeline's call."""
+        sizes: dict[str, int | None] = self.model_dump()
+        return {name: size for name, size in sizes.items() if size is not None}
+
+
 class Recipe(Section):
     """A whole run. `model` and `adapter` may be left out: the caller's pipeline then decides."""
 
@@ -177,6 +195,7 @@ class Recipe(Section):
     model: str | None = None
     adapter: AdapterPart = AdapterPart()
     seed: Annotated[int, Field(ge=0, lt=2**64)] = 42
+    video: VideoSettings = VideoSettings()
     search: SearchSettings = SearchSettings()
     width: WidthPart = WidthPart()
     early: EarlySettings = EarlySettings()
@@ -201,6 +220,10 @@ class Recipe(Section):
         copy = self.model_copy()
         copy._origin = origin
         return copy
+
+    def with_video(self, **sizes: int) -> Recipe:
+        """The recipe with other sizes of the video."""
+        return self.model_copy(update={"video": self.video.model_copy(update=sizes)}) if sizes else self
 
     def sized(self, **sizes: int) -> Recipe:
         """The recipe with other `candidates` or `top_k`."""

@@ -167,6 +167,7 @@ class Started(Line, Place):
 
     schema: int
     recipe: Annotated[RecordedRecipe, BeforeValidator(_nested)]
+    recipe_name: NotRequired[Name]  # not in older journals
     prompt: Text
     seed: Seed
     call: Annotated[dict[str, Plain], BeforeValidator(_nested)]
