@@ -55,6 +55,7 @@ CONTENTS = {
         "scaling",
         "hosts",
         "tree",
+        "teams",
         "trust",
         "probe",
     ],

@@ -540,3 +540,20 @@ def test_an_adapter_that_plans_without_a_call_needs_no_prompt() -> None:
     pipe = streamt1.wrap(ToyPipeline(), adapter="toy-steps")
     assert pipe.cost(num_frames=9).chunks == 3
     assert pipe.cost().candidates == 16
+    sized = streamt1.wrap(ToyPipeline(), adapter="toy-steps", overrides=["video.num_frames=9"])
+    assert (sized.cost().chunks, sized.cost(num_frames=6).chunks) == (3, 2)
+
+
+# Sizes of the recipe.
+
+
+def test_a_recipe_has_sizes_that_the_call_may_replace() -> None:
+    pipe = streamt1.wrap(ToyPipeline(), overrides=["video.num_frames=33", "video.height=8"])
+    pipe("a prompt")
+    assert {name: pipe.run.call.get(name) for name in ("num_frames", "height", "width")} == {
+        "num_frames": 33,
+        "height": 8,
+        "width": None,
+    }
+    pipe("a prompt", num_frames=21, height=None)
+    assert (pipe.run.call["num_frames"], pipe.run.call["height"]) == (21, 8)

@@ -75,7 +75,10 @@ def _signature(name: str, value: Any) -> list[str]:
         return []
     if value is streamt1.StreamPipeline:  # `wrap` and `load` make it
         return []
-    found = inspect.signature(value)
+    try:
+        found = inspect.signature(value)
+    except ValueError:  # a class that is made as the built-in one that it extends
+        return []
     parameters = [each for each in found.parameters.values() if each.name != "self"]
     if inspect.isclass(value) and [each.name for each in parameters] == ["args", "kwargs"]:
         return []

@@ -9,6 +9,7 @@ import pytest
 
 from streamt1_plugins import RecipeError, UnknownNameError, UnsupportedPipelineError, hookimpl
 from streamt1_plugins.config.load import load
+from streamt1_plugins.plugins.discovery import discovery
 from streamt1_plugins.plugins.resolve import completed, model_folder, resolve, resolve_adapter
 from tests.third_party.fresh import fresh_discovery, plugin
 from tests.toy import ToyPipeline
@@ -126,3 +127,16 @@ def test_named_rewards_are_kept_as_they_are() -> None:
     assert list(found.rewards.long) == ["scripted"]
     assert found.rewards.long["scripted"].weight == 2
     assert found.rewards.long["scripted"].options["levels"] == [0.0]
+
+
+@pytest.mark.parametrize(
+    ("memory", "match"),
+    [
+        ({"name": "fixed", "route": "appnd"}, "'fixed' may answer with the route 'appnd'.* Did you mean 'append'"),
+        ({"name": "elite", "otherwise": "drop"}, "'elite' may answer with the route 'drop'"),
+    ],
+)
+def test_a_route_that_the_memory_does_not_have_is_found_beforehand(memory: dict[str, str], match: str) -> None:
+    recipe = load({"rewards": {"long": {"basic": {}}}, "memory": memory})
+    with pytest.raises(RecipeError, match=match):
+        completed(recipe, discovery().adapters["wan"])
