@@ -14,7 +14,7 @@ from streamt1_plugins.config import user_files, yaml12
 from streamt1_plugins.config.merge import merged
 from streamt1_plugins.config.plain import plain
 from streamt1_plugins.config.renamed import former, upgraded
-from streamt1_plugins.config.rewards import FixedCalibration, RewardPart
+from streamt1_plugins.config.rewards import HORIZONS, FixedCalibration, RewardPart
 from streamt1_plugins.config.schema import Recipe
 from streamt1_plugins.config.trust import Origin, places
 from streamt1_plugins.errors import InputError, RecipeError, UnknownNameError, guess, shown, unknown_name
@@ -76,7 +76,7 @@ def recorded(data: Mapping[str, Any]) -> Recipe:
     what = "the recorded recipe"
     if not isinstance(data, Mapping):
         raise RecipeError(f"{what} has no keys and values, but is a {type(data).__name__}.")
-    found = upgraded(plain(data, what), silent=True)
+    found = _complete(upgraded(plain(data, what), silent=True))
     return _validated(found, what).traced(Origin.of(found))
 
 
@@ -85,7 +85,15 @@ def written(text: str, source: str) -> Recipe:
 
     Raises `RecipeError` for text that is no complete recipe; `source` names it.
     """
-    return _validated(upgraded(_sections(text, source), silent=True), source)
+    return _validated(_complete(upgraded(_sections(text, source), silent=True)), source)
+
+
+def _complete(data: dict[str, Any]) -> dict[str, Any]:
+    """The data of a recorded recipe, whose rewards are all there are, also where it is older than that key."""
+    rewards = data.get("rewards")
+    if isinstance(rewards, dict) and any(rewards.get(horizon) for horizon in HORIZONS):
+        data["rewards"] = {"replace": True, **rewards}
+    return data
 
 
 def _sections(text: str, source: str) -> dict[str, Any]:
