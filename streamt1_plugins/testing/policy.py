@@ -41,12 +41,14 @@ RECIPE = {
 class PolicyContract:
     """Searches of three chunks on the bundled model that the policy, or the observer, takes part in.
 
-    kind: the section of a recipe that it is registered for. call: arguments of the call.
+    kind: the section of a recipe that it is registered for. call: arguments of the call. policy: that of the newest
+    search.
     """
 
     kind: ClassVar[PolicyKind]
     call: ClassVar[Mapping[str, Any]] = {"prompt": "a red circle moving right", "num_frames": 33}
     pipe: Any
+    policy: Any
     _folder: ClassVar[TemporaryDirectory[str]]
 
     def make_policy(self) -> Any:
@@ -70,12 +72,11 @@ class PolicyContract:
 
     def wrapped(self, *overrides: str, observers: Mapping[str, object] | None = None) -> StreamPipeline:
         """The bundled model with a fresh policy and a search of 2 x 2 candidates, changed by `overrides`."""
-        mine, others = self.make_policy(), dict(observers or {})
-        policies = {} if self.kind == "observer" else {self.kind: mine}
-        others |= {"mine": mine} if self.kind == "observer" else {}
-        return streamt1.wrap(
-            self.pipe, RECIPE, adapter="tinyworld", policies=policies, observers=others, overrides=overrides
-        )
+        self.policy, others = self.make_policy(), dict(observers or {})
+        if self.kind == "observer":
+            return streamt1.wrap(self.pipe, RECIPE, observers={**others, "mine": self.policy}, overrides=overrides)
+        policies = {self.kind: self.policy}
+        return streamt1.wrap(self.pipe, RECIPE, policies=policies, observers=others, overrides=overrides)
 
     def searched(self, *overrides: str, observers: Mapping[str, object] | None = None) -> StreamPipeline:
         """The pipeline after a finished search; `tree` and `last_run` have what it found."""

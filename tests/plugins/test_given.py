@@ -34,12 +34,14 @@ class First:
         return candidates[: self.count]
 
 
-def test_a_reward_counts_on_every_horizon_it_serves_instead_of_the_suggested_ones() -> None:
-    pipe = streamt1.wrap(ToyPipeline(), rewards={"dark": Dark()})
+@pytest.mark.parametrize(("replace", "names"), [("true", ["dark"]), ("false", ["bright", "dark"])])
+def test_a_reward_counts_on_every_horizon_it_serves_beside_the_suggested_ones_or_alone(
+    replace: str, names: list[str]
+) -> None:
+    pipe = streamt1.wrap(ToyPipeline(), overrides=[f"rewards.replace={replace}"], rewards={"dark": Dark()})
     pipe("a prompt")
     assert {(horizon, name) for node in pipe.tree for horizon, found in node.readings.items() for name in found} == {
-        ("short", "dark"),
-        ("long", "dark"),
+        (horizon, name) for horizon in ("short", "long") for name in names
     }
     assert pipe.recipe.rewards.long["dark"].options == {"calls": [], "strength": 2.0}, "what JSON can hold is recorded"
 

@@ -123,6 +123,6 @@ def test_a_search_without_rewards_is_refused_where_the_adapter_suggests_none() -
 def test_named_rewards_are_kept_as_they_are() -> None:
     recipe = load("stream-t1", ["rewards.long.scripted={}", "rewards.long.scripted.weight=2"])
     found = completed(recipe, resolve_adapter(ToyPipeline(), None))
-    assert list(found.rewards.long) == ["scripted"]
+    assert list(found.rewards.long) == ["bright", "scripted"]
     assert found.rewards.long["scripted"].weight == 2
     assert found.rewards.long["scripted"].options["levels"] == [0.0]

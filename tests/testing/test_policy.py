@@ -84,7 +84,7 @@ def test_faults_are_found() -> None:
     with pytest.raises(AssertionError, match="made again from its seed"):
         case.test_every_candidate_can_be_made_again()
     case.make_policy = DrawsGlobally  # type: ignore[method-assign]
-    with pytest.raises(AssertionError, match="torch's global generator|once more"):
+    with pytest.raises(AssertionError, match="torch's global generator"):
         case.test_a_seed_gives_the_same_search()
     case.make_policy = HasAnObject  # type: ignore[method-assign]
     with pytest.raises(Exception, match="cannot be written to a recipe"):
