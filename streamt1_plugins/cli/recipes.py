@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from streamt1_plugins.cli.base import USER_ERROR, complain, echo, terminal
+from streamt1_plugins.cli.base import USER_ERROR, Trust, complain, echo, terminal
 from streamt1_plugins.config.user_files import user_path
 from streamt1_plugins.errors import InputError, OutputError, StreamT1Error, foreign_code
 from streamt1_plugins.text.printable import one_line
@@ -71,6 +71,7 @@ def validate(
     prompts: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Check the prompts of this file too, one per line.")
     ] = None,
+    trust: Trust = False,
 ) -> None:
     """Check recipes, every key, name and option, and print the cost and the memory of a video. Loads no weights."""
     bad = 0
@@ -78,7 +79,7 @@ def validate(
         try:
             resolved = _resolved(recipe)
             _check_calls(resolved, num_frames, prompts)
-            lines = [_cost(resolved, num_frames), _memory(resolved, num_frames), *_waiting(resolved)]
+            lines = [_cost(resolved, num_frames), _memory(resolved, num_frames), *_elsewhere(resolved, trust)]
         except StreamT1Error as error:
             bad += 1
             complain(f"{recipe}: {error}")
@@ -125,11 +126,13 @@ def _write(file: Path, text: str) -> None:
         write_atomically(file, text)
 
 
-def _waiting(recipe: Recipe) -> list[str]:
-    """What the recipe names that acts only with --trust."""
-    from streamt1_plugins.plugins.acting import waiting
+def _elsewhere(recipe: Recipe, trusted: bool) -> list[str]:
+    """What the recipe names that acts only with --trust, and what could not be checked without it."""
+    from streamt1_plugins.plugins.acting import agreed, waiting
+    from streamt1_plugins.plugins.check import elsewhere
 
-    return [f"needs --trust: {act}" for act in waiting(recipe)]
+    recipe = agreed(recipe, True) if trusted else recipe
+    return [*(f"needs --trust: {act}" for act in waiting(recipe)), *elsewhere(recipe)]
 
 
 def _cost(recipe: Recipe, num_frames: int | None) -> str:

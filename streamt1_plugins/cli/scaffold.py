@@ -35,7 +35,7 @@ Kind = Enum("Kind", {kind: kind for kind in POLICY_KINDS}, type=str)  # type: ig
 
 SEARCHES = {
     "width": ('"search.top_k=1"', "[len(pipe.tree.chunk(index)) for index in range(3)] == [6, 2, 2]"),
-    "noise": ("", "len({node.seed for node in pipe.tree.chunk(1)}) == 4"),
+    "noise": ("", "len({node.seed for node in pipe.tree.chunk(1)}) == 2"),
     "scoring": ("", "all(node.score == (node.short + node.long) / 2 for node in pipe.tree)"),
     "selection": ("", "len({node.parent for node in pipe.tree.kept(2)}) == 2"),
     "memory": ("", '[node.route for node in pipe.tree.kept(2)] == ["append"] * 2'),

@@ -233,7 +233,7 @@ def test_the_reward_takes_part_in_a_run(python: Path, tmp_path: Path) -> None:
 def test_the_packages_code_is_as_clean_as_ours(packages: dict[str, Path]) -> None:
     if not find_spec("ruff"):
         pytest.skip("needs ruff")
-    folders = list(packages.values())
     settings = ["--config", str(ROOT / "pyproject.toml")]
-    call(sys.executable, "-m", "ruff", "check", *settings, *folders, cwd=folders[0])
-    call(sys.executable, "-m", "ruff", "format", *settings, "--check", *folders, cwd=folders[0])
+    for folder in packages.values():
+        call(sys.executable, "-m", "ruff", "check", *settings, folder, cwd=folder)
+        call(sys.executable, "-m", "ruff", "format", *settings, "--check", folder, cwd=folder)
