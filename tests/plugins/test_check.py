@@ -88,7 +88,9 @@ def foreign(tmp_path: Path, options: str = "", python: str = sys.executable) -> 
 def test_a_place_that_a_file_names_is_not_started_unless_the_user_agrees(tmp_path: Path) -> None:
     (line,) = elsewhere(foreign(tmp_path))
     assert line == "not checked without --trust: rewards.long.bright, which runs elsewhere"
-    with pytest.raises(RecipeError, match=r"no option 'call'\. Did you mean 'calls'\?.*installed here; check the other"):
+    with pytest.raises(
+        RecipeError, match=r"no option 'call'\. Did you mean 'calls'\?.*installed here; check the other"
+    ):
         elsewhere(foreign(tmp_path, "call: []"))
 
 
