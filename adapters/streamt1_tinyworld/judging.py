@@ -32,7 +32,8 @@ PARTS = (
 class TinyWorldJudge(Reward):
     """How much of its prompt a whole video of the bundled model shows, 0..1, see `streamt1_tinyworld.judge.judge`.
 
-    Parts that the prompt leaves open are NaN. `chunk_01`, `chunk_02`, ... are the scores of single chunks, for drift over the video.
+    Parts that the prompt leaves open are NaN. `chunk_01`, `chunk_02`, ... are the scores of single chunks, for drift
+    over the video.
     """
 
     horizons: ClassVar[tuple[Horizon, ...]] = ("long",)

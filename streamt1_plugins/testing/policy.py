@@ -75,7 +75,7 @@ class PolicyContract:
         self.policy, others = self.make_policy(), dict(observers or {})
         if self.kind == "observer":
             return streamt1.wrap(self.pipe, RECIPE, observers={**others, "mine": self.policy}, overrides=overrides)
-        policies = {self.kind: self.policy}
+        policies: dict[PolicyKind, object] = {self.kind: self.policy}
         return streamt1.wrap(self.pipe, RECIPE, policies=policies, observers=others, overrides=overrides)
 
     def searched(self, *overrides: str, observers: Mapping[str, object] | None = None) -> StreamPipeline:
