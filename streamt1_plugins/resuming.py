@@ -15,7 +15,13 @@ from streamt1_plugins.config.merge import flat
 from streamt1_plugins.errors import InputError, PluginError, RecipeError, foreign_code
 from streamt1_plugins.plugins.acting import agreed
 from streamt1_plugins.process import placement
-from streamt1_plugins.runs.checkpoint import CheckpointFiles, load_checkpoint, load_latents, restored_beams
+from streamt1_plugins.runs.checkpoint import (
+    CheckpointFiles,
+    load_checkpoint,
+    load_latents,
+    load_unsettled,
+    restored_beams,
+)
 from streamt1_plugins.runs.events import versions
 from streamt1_plugins.runs.files import JOURNAL, MEGABYTE, RECIPE, STATE, Claim, check_plain, read_file
 from streamt1_plugins.runs.journal import decisive
@@ -126,17 +132,28 @@ def _checkpoint(recorded: RecordedRun, done: int) -> Checkpoint | None:
 
     Raises `InputError` where it is damaged, or not the one that the journal records.
     """
+    newest = load_unsettled(recorded.folder)
+    if newest is not None and _problem_with(newest, recorded, done) is None:
+        return newest
     saved, lost = load_checkpoint(recorded.folder), f"The checkpoint in {recorded.folder / STATE}"
     if saved is None:
         if len(recorded.tree(done).chunks()) > 1:
             raise InputError(f"{lost} is missing.")
         return None  # the process was killed before it wrote the first one
+    problem = _problem_with(saved, recorded, done)
+    if problem is not None:
+        raise InputError(f"{lost} {problem}.")
+    return saved
+
+
+def _problem_with(saved: Checkpoint, recorded: RecordedRun, done: int) -> str | None:
+    """Why a checkpoint is none of the first `done` chunks, None where it is."""
     if saved.chunks > done:
-        raise InputError(f"{lost} is of chunk {saved.chunks - 1}, which is not whole in the journal.")
+        return f"is of chunk {saved.chunks - 1}, which is not whole in the journal"
     line = next(each for each in reversed(recorded.events) if each.get("chunk") == saved.chunks - 1 and "kept" in each)
     if list(saved.beams) != line["kept"] or line.get("checkpoint", saved.digest) != saved.digest:
-        raise InputError(f"{lost} is not the one that the journal records for chunk {saved.chunks - 1}.")
-    return saved
+        return f"is not the one that the journal records for chunk {saved.chunks - 1}"
+    return None
 
 
 def _from_checkpoint(recorded: RecordedRun, saved: Checkpoint, run: Run) -> None:

@@ -8,17 +8,25 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
+from streamt1_plugins.api.shared_frames import once
+
 Filter = Literal["bilinear", "bicubic"]
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 
 def resize(frames: Tensor, size: tuple[int, int], kind: Filter = "bicubic", *, antialias: bool = True) -> Tensor:
-    """Resized frames: ``[M, 3, H, W]`` in ``[0, 1]`` to ``[M, 3, *size]`` float32, with bicubic overshoot clamped."""
-    frames = frames.float()
+    """Resized frames: ``[M, 3, H, W]`` in ``[0, 1]`` to ``[M, 3, *size]`` float32, with bicubic overshoot clamped.
+
+    Rewards of one search that resize the same frames alike share the result: do not change it in place.
+    """
     if tuple(frames.shape[-2:]) == size:
-        return frames
-    return interpolate(frames, size, mode=kind, antialias=antialias, align_corners=False).clamp(0, 1)
+        return frames.float()
+
+    def resized(frames: Tensor) -> Tensor:
+        return interpolate(frames.float(), size, mode=kind, antialias=antialias, align_corners=False).clamp(0, 1)
+
+    return once(frames, ("resize", size, kind, antialias), resized)
 
 
 def to_levels(frames: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from streamt1_backbones.checkpoint import load_strictly, read_state
 from streamt1_backbones.frames import normalise, resize
 from streamt1_backbones.shared import Shared, Source
+from streamt1_plugins.api.shared_frames import once
 from streamt1_plugins.errors import PluginError
 
 if TYPE_CHECKING:
@@ -31,7 +32,13 @@ class Lite:
         self._device = device
 
     def grid(self, frames: Tensor) -> Tensor:
-        """Features ``[M, 1280, 7, 7]`` of ``[M, 3, H, W]`` frames in ``[0, 1]``, which are resized to a square."""
+        """Features ``[M, 1280, 7, 7]`` of ``[M, 3, H, W]`` frames in ``[0, 1]``, which are resized to a square.
+
+        Rewards on this network share those of the same frames: do not change them in place.
+        """
+        return once(frames, ("efficientnet-lite0", id(self)), self._grid)
+
+    def _grid(self, frames: Tensor) -> Tensor:
         square = resize(frames.to(self._device), (SIDE, SIDE), "bilinear")
         found: Tensor = self.model.extract_features(normalise(square, MEAN, STD))
         return found

@@ -80,8 +80,9 @@ class RewardPart(Section):
 
     weight: 0 records the reward without letting it decide. calibration: `none` keeps raw values; `running`
     standardises by every candidate measured so far; `group` by the candidates of this chunk; `rank` gives 0..1 by
-    rank among them; or fixed numbers. veto: a candidate with a lower raw value is invalid, whatever the weight.
-    stage: rewards of stage 2 score only candidates that stage 1 kept (see `RewardSettings.keep`).
+    rank among them; or fixed numbers. every: the reward gets each k-th frame of the video, at that rate. veto: a
+    candidate with a lower raw value is invalid, whatever the weight. stage: rewards of stage 2 score only candidates
+    that stage 1 kept (see `RewardSettings.keep`).
 
     on_error: `invalidate` the candidates the reward fails on; `skip` leaves the reward out for all candidates of the
     chunk; `raise` ends the run. device: `auto` is the pipeline's. offload: leave the device between chunks. unload:
@@ -90,6 +91,7 @@ class RewardPart(Section):
 
     weight: Annotated[float, Field(ge=0, le=1e9)] = 1.0
     calibration: Literal["none", "running", "group", "rank"] | FixedCalibration = "none"
+    every: Count = 1
     veto: float | None = None
     stage: Count = 1
     on_error: Literal["invalidate", "skip", "raise"] = "invalidate"

@@ -179,12 +179,19 @@ def write_atomically(path: Path, content: str | bytes, *, durable: bool = False)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    if durable and os.name == "posix":  # a rename is only safe on the disk when its folder is
-        handle = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+    if durable:  # a rename is only safe on the disk when its folder is
+        flush(path.parent)
+
+
+def flush(path: Path) -> None:
+    """Wait until a file's content, or a folder's names, are on the disk, safe from a power cut."""
+    if path.is_dir() and os.name != "posix":
+        return
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def remove_unfinished(folder: Path) -> None:

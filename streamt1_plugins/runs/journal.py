@@ -284,7 +284,8 @@ def tree_of(events: Sequence[Event], *, chunks: int | None = None) -> Tree:
 
     Of a damaged journal, it has the candidates whose line, and whose parents' lines, are whole.
     """
-    record, tree, rewards = _Record.of(events, chunks), Tree(), events[0]["recipe"]["rewards"]
+    record, rewards = _Record.of(events, chunks), events[0]["recipe"]["rewards"]
+    tree = Tree(picked=events[0].get("picked"))
     weights: dict[tuple[str, str], float] = {
         (horizon, name): reward["weight"] for horizon in HORIZONS for name, reward in rewards[horizon].items()
     }
@@ -328,7 +329,7 @@ def chunks_done(events: Iterable[Event]) -> int:
 
 
 class JournalFile:
-    """The writing end. A line is in the file when `add` returns, and on the disk with ``sync=True``.
+    """The writing end. A line is in the file when `add` returns, and on the disk with ``sync=True`` or after `sync`.
 
     `end`: where the last whole line ended when the file was opened, in bytes.
     """
@@ -361,8 +362,13 @@ class JournalFile:
             raise
         self._end, self._pending = self._end + done, b""
         if sync:
-            os.fsync(self._file)
+            self.sync()
+
+    def sync(self) -> None:
+        """Wait until all lines are on the disk, safe from a power cut."""
+        os.fsync(self._file)
 
     def close(self) -> None:
         """Close the file."""
         os.close(self._file)
+        self._file = -1  # a late `sync` fails, and reaches no file that was opened since

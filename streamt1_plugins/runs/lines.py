@@ -114,6 +114,14 @@ class RecordedRecipe(TypedDict):
     rewards: Rewards
 
 
+class RewardSpent(TypedDict):
+    """What one reward has cost so far."""
+
+    __pydantic_config__ = ConfigDict(strict=True)  # type: ignore[misc]
+    readings: Count
+    seconds: Seconds
+
+
 class Spent(TypedDict, total=False):
     """The `cost` of a run so far."""
 
@@ -125,6 +133,7 @@ class Spent(TypedDict, total=False):
     readings: Count
     readings_saved: Count
     seconds: Annotated[dict[str, Seconds], Field(max_length=100)]
+    reward_profile: Annotated[dict[Name, RewardSpent], Field(max_length=1000)]
 
 
 class Raw(TypedDict):
@@ -153,7 +162,7 @@ class Place(TypedDict):
 
 
 class Started(Line, Place):
-    """The first line."""
+    """The first line. `picked`: the node of another run that this one continues."""
 
     schema: int
     recipe: Annotated[RecordedRecipe, BeforeValidator(_nested)]
@@ -164,6 +173,7 @@ class Started(Line, Place):
     generator_device: Device
     chunks: Annotated[int, Field(ge=1, le=MAX_CHUNKS)]
     fps: Annotated[float, Field(gt=0, le=1e6)]
+    picked: NotRequired[Id]
 
 
 class Candidate(Line):

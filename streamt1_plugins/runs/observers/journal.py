@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("streamt1")
 
+SEARCHED_AGAIN = "this chunk would be searched again after an interruption"
+
 
 @dataclass(eq=False)
 class Journal:
@@ -54,6 +56,8 @@ class Journal:
                 raise OutputError(f"Another process has continued the run in {self.path} meanwhile: resume it again.")
             for event in made.resumed() if exists else made.started():
                 self._add(made, event)
+            self._file.sync()
+        self._flush()
         self._made = made
 
     @hookimpl
@@ -65,12 +69,16 @@ class Journal:
 
     @hookimpl(trylast=True)
     def streamt1_chunk_selected(self) -> None:
-        """Write the line and the checkpoint of the chunk that was just committed, if any."""
+        """Write the line and the checkpoint of the chunk that was just committed, if any.
+
+        When it returns, a killed process loses neither. That a power cut loses neither is left to the background.
+        """
         if self._made is None or self._file is None:
             return
         for event in self._made.committed():
             with warned(f"The journal in {self.path} was not updated"):
                 self._add(self._made, event)
+        self._made.run.background.submit(f"Flushing the record in {self.path}", self._flush, urgent=True)
 
     @hookimpl
     def streamt1_run_finished(self, error: BaseException | None) -> None:
@@ -78,6 +86,8 @@ class Journal:
             self.streamt1_chunk_selected()  # an interruption between a chunk's commit and its line
             made, self._made = self._made, None
             if made is not None and self._file is not None:  # else the run ended before it started
+                made.run.background.wait()
+                self._flush()
                 with finishing(f"The journal in {self.path} could not be finished", Path(self.path)):
                     self._file.add(made.finished(error), sync=True)
                 if self.state and error is not None:
@@ -101,7 +111,16 @@ class Journal:
         if self.state and event["event"] == "chunk" and event["chunk"] == beams[0].history.index - 1 and beams[0].path:
             saved = self._checkpoints.of(beams, made.run.call["generator"])
             event = {**event, "checkpoint": saved.digest}
-        self._file.add(event, sync=event["event"] != "candidate")
+        self._file.add(event)
         if saved is not None:
-            with warned(f"{self.path}: this chunk would be searched again after an interruption"):
+            with warned(f"{self.path}: {SEARCHED_AGAIN}"):
                 self._checkpoints.save(saved, beams)
+
+    def _flush(self) -> None:
+        """Bring the lines to the disk, and then the newest checkpoint."""
+        if self._file is None:
+            return
+        with warned(f"The journal in {self.path} was not updated"):
+            self._file.sync()
+        with warned(f"{self.path}: {SEARCHED_AGAIN}"):
+            self._checkpoints.settle()

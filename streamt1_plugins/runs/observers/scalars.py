@@ -32,18 +32,32 @@ class Dashboard:
 
     def __post_init__(self) -> None:
         self._log: Any = None
+        self._failed: Any = None
         self._clock = perf_counter()
 
     @contextmanager
-    def _guarded(self, program: str, *, failed: bool = True) -> Iterator[None]:
-        """A context for code of `program`. `failed`: how to mark the log where it fails."""
+    def _guarded(self, program: str, *, failed: bool = True, finish: bool = True) -> Iterator[None]:
+        """A context for code of `program`. `failed`: how to mark the log where it fails.
+
+        `finish`: whether to finish the log at once; a background job leaves that to `_finish_failed`.
+        """
         try:
             with foreign_code(program):
                 yield
         except (PluginError, InputError) as error:
             log.warning("%s. The run continues without it.", str(error).rstrip("."))
+            if not finish:
+                self._failed, self._log = self._log, None
+                return
             with suppress(StreamT1Error), foreign_code(program):  # the first failure is the one to name
                 self._finish(failed=failed)
+
+    def _finish_failed(self, program: str) -> None:
+        """Finish the log that failed in a background job, if one did: programs end where they were started."""
+        if self._failed is not None:
+            self._log, self._failed = self._failed, None
+            with suppress(StreamT1Error), foreign_code(program):
+                self._finish(failed=True)
 
     def _finish(self, *, failed: bool) -> None:
         """End what takes the numbers, if anything does; once, even where that fails."""

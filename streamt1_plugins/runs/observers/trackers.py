@@ -55,8 +55,8 @@ class Trackers(Dashboard):
             self._start(known[self.name], {**recipe, "prompt": run.prompt, "seed": run.seed})
 
     @contextmanager
-    def _guarded(self, program: str, *, failed: bool = True) -> Iterator[None]:
-        with single_process(), super()._guarded(program, failed=failed):
+    def _guarded(self, program: str, **how: bool) -> Iterator[None]:
+        with single_process(), super()._guarded(program, **how):
             yield
 
     def _start(self, kind: Any, config: dict[str, Any]) -> None:

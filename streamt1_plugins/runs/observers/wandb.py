@@ -6,9 +6,10 @@ import json
 import logging
 import os
 from dataclasses import dataclass, field
+from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -22,9 +23,13 @@ from streamt1_plugins.runs.observers.scalars import Dashboard, chunk_scalars
 from streamt1_plugins.runs.observers.video import encode_video
 from streamt1_plugins.runs.observers.wandb_run import OwnRun
 from streamt1_plugins.runs.report import render
-from streamt1_plugins.runs.report.strips import draw, encoded
+from streamt1_plugins.runs.report.strips import draw, encoded, on_host
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
     from streamt1_plugins.api.candidate import Candidate
     from streamt1_plugins.api.run import Run
     from streamt1_plugins.api.types import Chunk, Node
@@ -36,6 +41,14 @@ STRIP_FRAMES, STRIP_HEIGHT = 5, 64
 ID_FILE = "wandb.json"
 _FIELDS = ("id", "chunk", "parent", "fate", "rank", "score", "short", "long", "route", "seed", "propagated", "problem")
 _COLUMNS = [*_FIELDS, "strip"]
+
+
+class Clip(NamedTuple):
+    """The frames of a candidate's chunk, by its name."""
+
+    name: str
+    frames: Tensor
+    fps: float
 
 
 @dataclass(eq=False)
@@ -72,36 +85,54 @@ class Wandb(Dashboard):
             self._lap()
 
     @hookimpl
-    def streamt1_candidate_scored(self, candidate: Candidate) -> None:
+    def streamt1_candidate_scored(self, run: Run, candidate: Candidate) -> None:
         """Keep a small picture: the frames are gone when the chunk is over."""
+        self._finish_failed("wandb")
         frames = candidate.decoded.frames
-        if self._log is None or self._left <= 0 or not len(frames):  # another process has them
+        if self._log is not None and len(frames):  # else another process has them
+            keep = partial(self._keep_strip, candidate.id, on_host(frames))
+            run.background.submit("Drawing a strip for wandb", keep)
+
+    def _keep_strip(self, name: str, frames: Tensor) -> None:
+        if self._log is None or self._left <= 0:
             return
-        with self._guarded("wandb"):
+        with self._guarded("wandb", finish=False):
             picture = draw(frames, STRIP_FRAMES, STRIP_HEIGHT)
             self._left -= len(encoded(picture, "JPEG"))
-            self._strips[candidate.id] = self._api.Image(picture, caption=candidate.id, file_type="jpg")
+            self._strips[name] = self._api.Image(picture, caption=name, file_type="jpg")
 
     @hookimpl
     def streamt1_chunk_selected(self, run: Run, chunk: Chunk) -> None:
+        self._finish_failed("wandb")
         if self._log is None:
             return
         with self._guarded("wandb"):
-            rows = [[*_row(node), self._strips.pop(node.id, None)] for node in run.tree.chunk(chunk.index)]
-            self._rows += rows
-            for row in rows:
+            best = run.beams[0]
+            numbers = {**chunk_scalars(run, chunk), "seconds": self._lap()}
+            rows = {node.id: _row(node) for node in run.tree.chunk(chunk.index)}
+            clip = Clip(best.path[-1].id, on_host(best.history.frames[-1]), run.session.fps)
+            run.background.submit("Logging a chunk to wandb", partial(self._log_chunk, numbers, rows, clip))
+
+    def _log_chunk(self, numbers: Mapping[str, Any], rows: Mapping[str, list[Any]], best: Clip) -> None:
+        if self._log is None:
+            return
+        with self._guarded("wandb", finish=False):
+            logged = {**numbers}
+            for name, values in rows.items():
+                row = [*values, self._strips.pop(name, None)]
+                self._rows.append(row)
                 self._table.add_data(*row)
-            logged: dict[str, Any] = {**chunk_scalars(run, chunk), "seconds": self._lap()}
             if self._left > 0:
-                content = encode_video(run.beams[0].history.frames[-1], run.session.fps)
+                content = encode_video(best.frames, best.fps)
                 self._left -= len(content)
-                caption = run.beams[0].path[-1].id
-                logged["best_chunk"] = self._api.Video(BytesIO(content), format="mp4", caption=caption)
+                logged["best_chunk"] = self._api.Video(BytesIO(content), format="mp4", caption=best.name)
             self._log.log({**logged, "candidates_by_chunk": self._table})
 
     @hookimpl
     def streamt1_run_finished(self, run: Run, error: BaseException | None) -> None:
         """Log the whole table, the page, the folder as an artifact, and the result as the summary."""
+        run.background.wait()
+        self._finish_failed("wandb")
         if self._log is None:
             return
         try:

@@ -6,6 +6,7 @@ import json
 import os
 import struct
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -17,6 +18,7 @@ import streamt1_plugins as streamt1
 from streamt1_plugins.errors import PluginError
 from streamt1_plugins.runs.observers.record import record_to
 from streamt1_plugins.runs.observers.wandb import ID_FILE, Wandb
+from streamt1_plugins.runs.observers.wandb_run import OwnRun
 from tests.toy import ToyPipeline
 
 wandb = pytest.importorskip("wandb")
@@ -281,3 +283,23 @@ def test_wandb_is_not_imported_until_a_run_starts() -> None:
     code = "import sys, streamt1_plugins.runs.observers.wandb as w; w.Wandb(); sys.exit('wandb' in sys.modules)"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 0
+
+
+def test_a_failure_beside_the_search_is_said_once_and_ends_the_log_where_it_was_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ConnectionError("the line is dead")
+
+    ended, real = list[tuple[bool, int]](), OwnRun.finish
+
+    def finish(own: OwnRun, code: int) -> None:
+        ended.append((threading.current_thread() is threading.main_thread(), code))
+        real(own, code)
+
+    monkeypatch.setattr("streamt1_plugins.runs.observers.wandb.encode_video", broken)
+    monkeypatch.setattr(OwnRun, "finish", finish)
+    pipe = run(tmp_path)
+    assert len(pipe.tree.winner) == 4
+    assert sum("the line is dead" in message for message in caplog.messages) == 1
+    assert ended == [(True, 1)]
