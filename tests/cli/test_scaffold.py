@@ -148,7 +148,7 @@ def call(*line: str | Path, cwd: Path) -> str:
     return result.stdout
 
 
-INSTALLED = {"reward": "warm-light", "adapter": "rolling", "selection": "apart"}
+INSTALLED = {"reward": "warm-light", "adapter": "turning", "selection": "apart"}
 
 
 @pytest.fixture(scope="module")
@@ -201,7 +201,7 @@ def test_the_wheels_are_seen_with_what_they_declare(python: Path, tmp_path: Path
         "deterministic": True,
         "problem": None,
     }
-    assert "streamt1-rolling" in {adapter["origin"] for adapter in found["adapters"]}
+    assert "streamt1-turning" in {adapter["origin"] for adapter in found["adapters"]}
 
 
 @pytest.mark.slow
