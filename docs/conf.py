@@ -46,7 +46,7 @@ html_show_sphinx = False
 
 CONTENTS = {
     "Tutorial": ["tutorial"],
-    "How-to guides": ["rewards", "hooks", "adapters", "adapters/wan", "scaling", "hosts", "tree", "trust"],
+    "How-to guides": ["rewards", "hooks", "adapters", "adapters/wan", "scaling", "hosts", "tree", "trust", "probe"],
     "Reference": [
         "recipes",
         "cli",

@@ -58,6 +58,9 @@ from .pipeline import StreamPipeline as StreamPipeline
 from .pipeline import load as load
 from .pipeline import wrap as wrap
 from .policies.noise import fresh_seed as fresh_seed
+from .probe.measure import ProbeOptions as ProbeOptions
+from .probe.run import Probed as Probed
+from .probe.run import probe_model as probe_model
 from .replay import branch as branch
 from .replay import regenerate as regenerate
 from .resuming import resume as resume

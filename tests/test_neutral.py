@@ -40,6 +40,7 @@ WANDB_KEEPS = ("left: temporary files", "python: exit functions")
 
 LIBRARIES = (
     "streamt1_plugins.compare.page",
+    "streamt1_plugins.probe.page",
     "streamt1_plugins.evaluation.remote.server",
     "streamt1_wan.convert",
     "wandb",
@@ -219,6 +220,8 @@ SINGLE: dict[str, Callable[[Path], Any]] = {
     "begin": lambda folder: wrapped("well").begin("a prompt").session.close(),
     "to": lambda folder: streamt1.load("tinyworld", "plain").to("cpu"),
     "search": lambda folder: _searched(),
+    "probe_model": lambda folder: streamt1.probe_model(wrapped("well"), ["a prompt"], folder / "probed"),
+    "probe_model, refused": lambda folder: streamt1.probe_model(wrapped("well"), []),
     "set_observers": lambda folder: wrapped("well").set_observers({}),
     "record_to": lambda folder: record_to(folder / "run"),
     "fresh_seed": lambda folder: streamt1.fresh_seed(torch.Generator()),
@@ -244,6 +247,7 @@ COMMANDS: dict[str, list[str]] = {
     "generate, refused": ["generate", "a prompt", "--recipe", "nothing"],
     "generate, resume": ["generate", "--resume", "tiny"],
     "compare": [*COMPARE, "--prompts", "prompts.txt", "--judge", "short-only", "--model", "toy", "--out", "compared"],
+    "probe": ["probe", "toy", "--prompts", "prompts.txt", "--out", "probed", "--candidates", "4", "--chunks", "2"],
     "replay": ["replay", "tiny"],
     "replay, refused": ["replay", "nothing"],
     "report": ["report", "recorded"],

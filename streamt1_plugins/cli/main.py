@@ -15,6 +15,7 @@ from streamt1_plugins.cli.base import ErrorGroup, echo
 from streamt1_plugins.cli.compare import compare
 from streamt1_plugins.cli.generate import generate
 from streamt1_plugins.cli.plugins import plugins
+from streamt1_plugins.cli.probe import probe
 from streamt1_plugins.cli.replay import replay
 from streamt1_plugins.cli.report import report
 from streamt1_plugins.cli.scaffold import new_adapter, new_policy, new_reward
@@ -80,6 +81,7 @@ app = typer.Typer(
 )
 app.command()(generate)
 app.command()(compare)
+app.command()(probe)
 app.command()(replay)
 app.command()(report)
 app.command()(plugins)

@@ -86,6 +86,8 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "serve-reward": ("serve-reward", EVIL + EVIL),
     "serve-reward, option": ("serve-reward", "drift", "-o", EVIL),
     "convert": ("convert", EVIL, EVIL, "--base", EVIL),
+    "probe": ("probe", "toy", "-r", "described.yaml", "--prompts", f"{EVIL}.txt", "--out", EVIL, "--chunks", "2"),
+    "probe, candidates": ("probe", EVIL, "--prompts", f"{EVIL}.txt", "--out", EVIL, "--candidates", EVIL),
     "compare": (
         *("compare", "plain", f"{EVIL}.yaml", "--prompts", f"{EVIL}.txt", "--judge", "seam"),
         *("--model", "toy", "--out", EVIL),
