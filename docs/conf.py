@@ -49,6 +49,7 @@ CONTENTS = {
     "How-to guides": ["rewards", "hooks", "adapters", "adapters/wan", "scaling", "hosts", "tree", "trust", "probe"],
     "Reference": [
         "recipes",
+        "plugins",
         "cli",
         "cli-help",
         "stability",
