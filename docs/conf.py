@@ -46,7 +46,18 @@ html_show_sphinx = False
 
 CONTENTS = {
     "Tutorial": ["tutorial"],
-    "How-to guides": ["rewards", "hooks", "adapters", "adapters/wan", "scaling", "hosts", "tree", "trust", "probe"],
+    "How-to guides": [
+        "rewards",
+        "hooks",
+        "adapters",
+        "adapters/wan",
+        "scaling",
+        "hosts",
+        "tree",
+        "teams",
+        "trust",
+        "probe",
+    ],
     "Reference": [
         "recipes",
         "plugins",

@@ -247,7 +247,7 @@ class StreamPipeline:
         `latents`, ...) goes to the pipeline itself, unless something observes its chunks. Two calls at once, from two
         threads, come one after the other.
         """
-        call = own_call.by_name(self.pipe, args, call)
+        call = self._named(args, call)
         if self._is_observed(call) or not self._has_own_call:
             return self._made(call)
         reason = own_call.beyond_sessions(call)
@@ -329,7 +329,7 @@ class StreamPipeline:
 
     def _begin(self, what: str, args: Sequence[Any], call: Mapping[str, Any]) -> Run:
         """Open a session with these arguments. `what` holds the pipeline, in words, until the session is closed."""
-        given = own_call.by_name(self.pipe, args, call)
+        given = self._named(args, call)
         hold = self._lock.acquire(what)
         with ExitStack() as stack:
             stack.callback(hold.release)
@@ -360,6 +360,11 @@ class StreamPipeline:
         if unknown:
             self.run.tree.note(UNSEEDED)
         return self.run
+
+    def _named(self, args: Sequence[Any], call: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments of a call by name; sizes that it leaves out are those of the recipe."""
+        given = own_call.by_name(self.pipe, args, call)
+        return given | {name: size for name, size in self.recipe.video.given.items() if given.get(name) is None}
 
     def _generator(self, call: Mapping[str, Any]) -> torch.Generator:
         """The call's generator, or where it has none, one of the recipe's seed.

@@ -293,11 +293,12 @@ def placed(recipe: Recipe, folder: Path, *, append: bool = False) -> Recipe:
 
 def shown_from(recipe: Recipe, folder: Path, *, append: bool = False) -> Recipe:
     """A recipe for a run in `folder`: where it logs to wandb, that is what wandb shows. `append`: as for `placed`."""
-    wandb = recipe.observers.get("wandb", {})
-    if not wandb.get("folder"):
-        return recipe
-    wandb = {**wandb, "folder": str(folder), "append": append}
-    return recipe.model_copy(update={"observers": {**recipe.observers, "wandb": wandb}})
+    observers = dict(recipe.observers)
+    if observers.get("wandb", {}).get("folder"):
+        observers["wandb"] = {**observers["wandb"], "folder": str(folder), "append": append}
+    if append and "trackers" in observers:
+        observers["trackers"] = {**observers["trackers"], "append": True}
+    return recipe.model_copy(update={"observers": observers})
 
 
 def _warn_of_other_versions(recorded: RecordedRun) -> None:

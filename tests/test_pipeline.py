@@ -427,3 +427,15 @@ def test_a_completed_recipe_equals_its_yaml_also_with_tuples(tmp_path: Path) -> 
 def test_a_wrapped_recipe_cannot_be_wrong_in_an_option() -> None:
     with pytest.raises(RecipeError, match=r"adapter: 'toy' has no option 'gian'\. Did you mean 'gain'"):
         wrap("adapter.gian=2")
+
+
+def test_a_recipe_has_sizes_that_the_call_may_replace() -> None:
+    pipe = streamt1.wrap(ToyPipeline(), overrides=["video.num_frames=33", "video.height=8"])
+    pipe("a prompt")
+    assert {name: pipe.run.call.get(name) for name in ("num_frames", "height", "width")} == {
+        "num_frames": 33,
+        "height": 8,
+        "width": None,
+    }
+    pipe("a prompt", num_frames=21, height=None)
+    assert (pipe.run.call["num_frames"], pipe.run.call["height"]) == (21, 8)

@@ -19,6 +19,7 @@ from streamt1_plugins.cli.probe import probe
 from streamt1_plugins.cli.replay import replay
 from streamt1_plugins.cli.report import report
 from streamt1_plugins.cli.scaffold import new_adapter, new_policy, new_reward
+from streamt1_plugins.cli.seeds import WithSeeds
 from streamt1_plugins.cli.serve_reward import serve_reward
 from streamt1_plugins.errors import guess
 
@@ -79,7 +80,7 @@ app = typer.Typer(
     epilog=EXAMPLES,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(generate)
+app.command(cls=WithSeeds)(generate)
 app.command()(compare)
 app.command()(probe)
 app.command()(replay)

@@ -59,7 +59,7 @@ def _data_of(source: Any) -> tuple[dict[str, Any], str, Origin]:
     if isinstance(source, str | Path):
         file = find(source)
         data = _extended(file, ())
-        return data, str(source), Origin() if _is_shipped(file) else Origin.of(data)
+        return data, str(source), Origin(name=file.stem) if _is_shipped(file) else Origin.of(data, file.stem)
     if isinstance(source, Recipe):
         return plain(source.to_data()), "recipe", source.origin
     if not isinstance(source, Mapping):
@@ -77,8 +77,10 @@ def _filled(data: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in filled.items() if value != {}}
 
 
-def recorded(data: Mapping[str, Any]) -> Recipe:
+def recorded(data: Mapping[str, Any], name: str = "") -> Recipe:
     """The recipe of a recorded run, as `Recipe.model_dump` wrote it. Keys renamed since then are no reason for a note.
+
+    name: what it went by.
 
     Raises `RecipeError` for data that is no recipe.
     """
@@ -86,7 +88,7 @@ def recorded(data: Mapping[str, Any]) -> Recipe:
     if not isinstance(data, Mapping):
         raise RecipeError(f"{what} has no keys and values, but is a {type(data).__name__}.")
     found = _complete(upgraded(plain(data, what), silent=True))
-    return _validated(found, what).traced(Origin.of(found))
+    return _validated(found, what).traced(Origin.of(found, name))
 
 
 def written(text: str, source: str) -> Recipe:

@@ -15,6 +15,10 @@ PARTS = ("adapter", "width", "noise", "scoring", "selection", "memory")
 """The sections that name one part each; its options stand beside the name."""
 
 
+LONGEST = 1_000_000
+"""Frames of a video; at 16 frames per second, 17 hours."""
+
+
 class Part(Section):
     """A plugin by name; every other key is one of its options. A bare string is a name without options."""
 
@@ -94,6 +98,9 @@ class SearchSettings(Section):
         return self.candidates > 1 or self.top_k > 1
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
 class MemoryPlan(Section):
     """Sizes of a routed memory in chunks (paper: sinks plus a local window), for adapters that have one.
 
@@ -101,13 +108,20 @@ class MemoryPlan(Section):
     max_sink_chunks: sinks at most, appended ones included; where it is not above `sink_chunks` none is appended.
     ema_decay: of ``sink = decay * sink + (1 - decay) * evicted``. sink_precision: what that is computed and kept in; in
     the model's bfloat16 a decay of 0.999 changes almost nothing.
+
+    Beyond the paper. pair_decays: of the second newest and the newest sink, for the route `ema_pair` (MemRoPE: 0.99 and
+    0.9). recall_chunks: of the appended sinks only this many are read, those most alike to the newest chunk; left out,
+    all. recall_gate: the likeness from which on a sink is read, -1..1.
     """
 
     sink_chunks: Count = 1
     window_chunks: Count = 3
     max_sink_chunks: Count = 5
-    ema_decay: Annotated[float, Field(ge=0, le=1)] = 0.999
+    ema_decay: Share = 0.999
     sink_precision: Literal["float32", "model"] = "float32"
+    pair_decays: Annotated[tuple[Share, Share], Field(strict=False)] = (0.99, 0.9)
+    recall_chunks: Count | None = None
+    recall_gate: Annotated[float, Field(ge=-1, le=1)] = -1.0
 
 
 class EarlySettings(Section):
@@ -159,6 +173,20 @@ class PlacementSettings(Section):
     check: bool = True
 
 
+class VideoSettings(Section):
+    """The size of the video, where the call leaves it out: null is the adapter's own default."""
+
+    num_frames: Annotated[int, Field(ge=1, le=LONGEST)] | None = None
+    height: Count | None = None
+    width: Count | None = None
+
+    @property
+    def given(self) -> dict[str, int]:
+        """The sizes that are set, as arguments of a pipeline's call."""
+        sizes: dict[str, int | None] = self.model_dump()
+        return {name: size for name, size in sizes.items() if size is not None}
+
+
 class Recipe(Section):
     """A whole run. `model` and `adapter` may be left out: the caller's pipeline then decides."""
 
@@ -167,6 +195,7 @@ class Recipe(Section):
     model: str | None = None
     adapter: AdapterPart = AdapterPart()
     seed: Annotated[int, Field(ge=0, lt=2**64)] = 42
+    video: VideoSettings = VideoSettings()
     search: SearchSettings = SearchSettings()
     width: WidthPart = WidthPart()
     early: EarlySettings = EarlySettings()
@@ -191,6 +220,10 @@ class Recipe(Section):
         copy = self.model_copy()
         copy._origin = origin
         return copy
+
+    def with_video(self, **sizes: int) -> Recipe:
+        """The recipe with other sizes of the video."""
+        return self.model_copy(update={"video": self.video.model_copy(update=sizes)}) if sizes else self
 
     def sized(self, **sizes: int) -> Recipe:
         """The recipe with other `candidates` or `top_k`."""

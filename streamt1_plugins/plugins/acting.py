@@ -72,7 +72,7 @@ def agreed(
         found = [act for act in waiting(recipe, folder) if act.place[0] not in unused]
         if found := [act for act in found if (act.place, act.value) not in known]:
             raise _refused(found)
-    return recipe.traced(Origin(agreed=trusted is True))
+    return recipe.traced(Origin(agreed=trusted is True, name=recipe.origin.name))
 
 
 def waiting(recipe: Recipe, folder: Path | None = None) -> list[Act]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamt1_plugins.api.adapter import HasCheck, HasOutline
 from streamt1_plugins.api.types import HORIZONS
+from streamt1_plugins.config.schema import LONGEST as LONGEST  # what checks of calls go by
 from streamt1_plugins.config.user_files import user_path
 from streamt1_plugins.errors import InputError, RecipeError, foreign_code
 from streamt1_plugins.plugins import build
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     from streamt1_plugins.api.reward import Reward
     from streamt1_plugins.config.schema import Recipe
     from streamt1_plugins.evaluation.pool import BoundReward
-
-LONGEST = 1_000_000
-"""Frames of a video; at 16 frames per second, 17 hours."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,11 @@ class Checked:
         return cls(recipe, build.adapter(recipe), build.rewards(recipe), added)
 
     def call(self, call: Mapping[str, Any]) -> None:
-        """Raise `InputError` for arguments that the model cannot use: a length, a size, a prompt."""
+        """Raise `InputError` for arguments that the model cannot use: a length, a size, a prompt.
+
+        Sizes that the call leaves out are those of the recipe.
+        """
+        call = {**self.recipe.video.given, **call}
         num_frames = call.get("num_frames")
         if num_frames is not None and not 1 <= num_frames <= LONGEST:
             raise InputError(f"`num_frames` = {num_frames}: a video has 1 to {LONGEST:,} frames.")

@@ -9,7 +9,7 @@ from streamt1_plugins.config import load as recipes
 from streamt1_plugins.config.merge import merged
 from streamt1_plugins.config.schema import cannot_draft
 from streamt1_plugins.config.user_files import user_path
-from streamt1_plugins.errors import RecipeError, UnsupportedPipelineError, foreign_code
+from streamt1_plugins.errors import RecipeError, UnsupportedPipelineError, foreign_code, guess
 from streamt1_plugins.plugins import build
 from streamt1_plugins.plugins.build import NOTHING_GIVEN, Given
 from streamt1_plugins.plugins.discovery import discovery
@@ -85,7 +85,9 @@ def completed(recipe: Recipe, entry: AdapterEntry, given: Given = NOTHING_GIVEN)
     data = recipe.to_data()
     options = build.written_options(build.instance(entry, recipe.adapter.options, "adapter"))
     data["adapter"] = {"name": entry.name, **options}
-    for kind, policy in build.policies(recipe, given).items():
+    policies = build.policies(recipe, given)
+    check_routes(recipe.memory.name, policies["memory"], entry)
+    for kind, policy in policies.items():
         if kind in given.policies:
             data[kind] = {"name": type(policy).__name__, **build.plain_options(policy)}
         else:
@@ -105,6 +107,19 @@ def completed(recipe: Recipe, entry: AdapterEntry, given: Given = NOTHING_GIVEN)
     if reason and full.early.steps and full.search.is_wide:
         raise cannot_draft(entry.name, reason)
     return full.traced(recipe.origin)
+
+
+def check_routes(name: str, policy: object, entry: AdapterEntry) -> None:
+    """Raise `RecipeError` where a memory policy answers with routes that the adapter's memory does not have.
+
+    A policy declares them in an attribute `routes`; without it, the first unknown answer ends the run.
+    """
+    known = entry.capabilities.routes if entry.capabilities else frozenset()
+    for route in sorted(frozenset(getattr(policy, "routes", ())) - known) if known else ():
+        raise RecipeError(
+            f"memory: {name!r} may answer with the route {route!r}, which the memory of adapter {entry.name!r} does "
+            f"not have.{guess(route, known)} It has {', '.join(sorted(known))}."
+        )
 
 
 def _suggested(entry: AdapterEntry, recipe: Recipe, given: Given) -> dict[str, Any]:

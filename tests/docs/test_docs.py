@@ -148,6 +148,13 @@ def test_every_calibration_is_documented() -> None:
     assert all(f"`{name}`" in TEXTS["recipes.md"] for name in names)
 
 
+def test_the_recipe_of_the_team_page_is_that_of_its_samples() -> None:
+    (text,) = re.findall(r"```yaml\n(.*?)```", TEXTS["teams.md"], flags=re.DOTALL)
+    written = set(re.findall(r"sample: printf '(.*?)' > ours", TEXTS["teams.md"]))
+    assert {each.encode().decode("unicode_escape") for each in written} == {text.partition("\n")[2]}
+    assert recipe.load(recipe.yaml12.read(text, "the example")).search.top_k == 3
+
+
 def test_the_recipe_example_is_valid() -> None:
     text, _ = re.findall(r"```yaml\n(.*?)```", TEXTS["recipes.md"], flags=re.DOTALL)
     loaded = recipe.load(recipe.yaml12.read(text, "the example"))

@@ -209,3 +209,16 @@ def test_a_recipe_of_an_old_run_has_the_rewards_of_that_run(name: str) -> None:
 
 OLD = Path(__file__).parents[1] / "data" / "runs-0.1"
 RUN_BY = {"finished": "tinyworld", "toy": "toy"}
+
+
+@pytest.mark.parametrize(
+    ("memory", "match"),
+    [
+        ({"name": "fixed", "route": "appnd"}, "'fixed' may answer with the route 'appnd'.* Did you mean 'append'"),
+        ({"name": "elite", "otherwise": "drop"}, "'elite' may answer with the route 'drop'"),
+    ],
+)
+def test_a_route_that_the_memory_does_not_have_is_found_beforehand(memory: dict[str, str], match: str) -> None:
+    recipe = load({"rewards": {"long": {"basic": {}}}, "memory": memory})
+    with pytest.raises(RecipeError, match=match):
+        completed(recipe, discovery().adapters["wan"])

@@ -15,6 +15,8 @@ from streamt1_plugins.runs.observers.video import Video
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from streamt1_plugins.config.schema import Recipe
+
 
 def recorders(folder: str | Path, named: Mapping[str, Mapping[str, Any]], append: bool = False) -> dict[str, object]:
     """The observers of `record_to`, without the video where the recipe has it written elsewhere.
@@ -46,3 +48,13 @@ def record_to(folder: str | Path, append: bool = False) -> dict[str, object]:
         "journal": Journal(path, append=append),
         "report": ReportPage(path),
     }
+
+
+def titled(recipe: Recipe, folder: Path) -> Recipe:
+    """The recipe of a new run in `folder`, by whose name the programs that it logs to call it, unless it names it."""
+    options = {"wandb": "name", "trackers": "title"}
+    observers = {
+        name: {options[name]: folder.name, **each} if name in options else each
+        for name, each in recipe.observers.items()
+    }
+    return recipe.model_copy(update={"observers": observers})
