@@ -47,6 +47,7 @@ html_show_sphinx = False
 CONTENTS = {
     "Tutorial": ["tutorial"],
     "How-to guides": [
+        "python",
         "rewards",
         "hooks",
         "adapters",
@@ -59,6 +60,7 @@ CONTENTS = {
         "probe",
     ],
     "Reference": [
+        "api",
         "recipes",
         "plugins",
         "cli",

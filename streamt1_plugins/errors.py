@@ -53,6 +53,10 @@ class InputError(StreamT1Error, ValueError):
     """An argument of the wrapped pipeline's call is not usable."""
 
 
+class ReadOnlyError(StreamT1Error, AttributeError):
+    """An attribute of a wrapped pipeline was set that is the wrapper's, and fixed; the message has what to do."""
+
+
 class TrustError(InputError, ValueError):
     """A recipe file or a run folder names programs, addresses or paths that the user has not agreed to."""
 

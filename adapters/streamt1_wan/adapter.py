@@ -15,7 +15,7 @@ from pydantic import Field
 from streamt1_plugins.api.adapter import MemoryPlan
 from streamt1_plugins.api.scenes import check_scenes
 from streamt1_plugins.errors import InputError, RecipeError
-from streamt1_seams import check_finite, check_folder, check_text_encoder, uncompiled
+from streamt1_seams import check_finite, check_folder, check_text_encoder, explain_missing, uncompiled
 from streamt1_wan.footprint import Call, footprint
 from streamt1_wan.given import encode, given_frames
 from streamt1_wan.limits import limits_of
@@ -38,6 +38,11 @@ Timestep = Annotated[int, Field(ge=1, le=1000)]
 SCHEDULER_STEPS = (50,)  # of a call of `WanPipeline` that leaves them out
 LATENT_FRAME = 4  # frames that Wan's VAE makes of one latent frame
 CONVERT = "`streamt1 convert` makes one of a causal Wan checkpoint."
+MISSING = (
+    "Of a checkpoint of a causal Wan model it is made by: streamt1 convert CHECKPOINT --base "
+    "Wan-AI/Wan2.1-T2V-1.3B-Diffusers --out {}. `streamt1 recipes show NAME` has the whole command and where to get "
+    "the weights."
+)
 Dtype = Literal["float32", "bfloat16", "float16"]
 
 
@@ -105,16 +110,16 @@ class CausalWanAdapter:
         """Load a diffusers folder or hub id, with the LoRA that `streamt1 convert --unmerged` leaves in a folder.
 
         Raises `InputError` or `UnsupportedPipelineError` for a folder that is no such model, whose weights are not
-        there, or are NaN; what `from_pretrained` raises for a missing model.
+        there, or are NaN.
         """
         check_folder(model, "WanTransformer3DModel", remedy=CONVERT)
         dtypes = {"default": getattr(torch, self.dtype), "vae": getattr(torch, self.vae_dtype)}
-        pipe: WanPipeline = WanPipeline.from_pretrained(model, dtype=dtypes)
+        with explain_missing(model, MISSING.format(model)):
+            pipe: WanPipeline = WanPipeline.from_pretrained(model, dtype=dtypes)
         if (Path(model) / LORA_FILE).is_file():
             pipe.load_lora_weights(model)
         for component in ("transformer", "vae"):
             check_finite(getattr(pipe, component), f"The {component} of {model}")
-        pipe.set_progress_bar_config(disable=True)  # whatever loads a model by its name shows progress of its own
         return pipe
 
     def open(self, pipe: Any, call: Mapping[str, Any], memory: MemoryPlan) -> CausalWanSession:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from streamt1_plugins.config import yaml12
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 LONGEST = 100_000  # characters
+SECOND = re.compile(r"[\s,;]+(?=[a-z]\w*(?:\.\w[\w-]*)*=)")
+"""What stands between two overrides in one text."""
 
 
 def apply(data: dict[str, Any], overrides: Sequence[str]) -> list[list[str]]:
@@ -23,9 +27,7 @@ def apply(data: dict[str, Any], overrides: Sequence[str]) -> list[list[str]]:
 
     Raises `RecipeError` for one that cannot be read, and where one undoes another: each has to have its effect.
     """
-    if isinstance(overrides, str):
-        overrides = [overrides]
-    read = [(override, *each) for override in overrides for each in _by_reward(override, *_read(override))]
+    read = [(override, *each) for override in listed(overrides) for each in _by_reward(override, *_read(override))]
     together: dict[str, Any] = {}
     for override, steps, value in read:
         if steps[0] == "rewards":
@@ -39,6 +41,26 @@ def apply(data: dict[str, Any], overrides: Sequence[str]) -> list[list[str]]:
         if not _holds(_at(data, steps), value, is_part=steps[-1] in PARTS and len(steps) == 1):
             _refuse(override, steps, read)
     return [steps for _, steps, _ in read]
+
+
+def listed(overrides: Any) -> list[Any]:
+    """The overrides as a list; a single text is one of them, None is none.
+
+    Raises `RecipeError` for what is no list of texts, and for a text that holds several.
+    """
+    if isinstance(overrides, str):
+        if SECOND.search(overrides):
+            parts = [each.strip(" ,;") for each in SECOND.split(overrides)]
+            raise RecipeError(f"The text {overrides!r} holds several overrides. Give a list: {parts}.")
+        return [overrides]
+    if overrides is None:
+        return []
+    if isinstance(overrides, Mapping):
+        example = [f"{key}={value}" for key, value in overrides.items()]
+        raise RecipeError(f"Overrides are texts, not a mapping. Give a list: {example}.")
+    if not isinstance(overrides, Iterable):
+        raise RecipeError(f"Overrides are a list of texts such as 'search.top_k=3', got {overrides!r}.")
+    return list(overrides)
 
 
 def _is_within(steps: Sequence[str], section: Sequence[str]) -> bool:

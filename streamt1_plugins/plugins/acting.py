@@ -12,8 +12,8 @@ from streamt1_plugins.config import trust
 from streamt1_plugins.config.schema import Recipe
 from streamt1_plugins.config.trust import Origin
 from streamt1_plugins.errors import TrustError
-from streamt1_plugins.plugins.build import POLICY_SECTIONS
 from streamt1_plugins.plugins.discovery import discovery
+from streamt1_plugins.plugins.given import POLICY_SECTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from streamt1_plugins.api.types import HORIZONS
@@ -9,10 +10,10 @@ from streamt1_plugins.config import load as recipes
 from streamt1_plugins.config.merge import merged
 from streamt1_plugins.config.schema import cannot_draft
 from streamt1_plugins.config.user_files import user_path
-from streamt1_plugins.errors import RecipeError, UnsupportedPipelineError, foreign_code, guess
+from streamt1_plugins.errors import InputError, RecipeError, UnsupportedPipelineError, foreign_code, guess
 from streamt1_plugins.plugins import build
-from streamt1_plugins.plugins.build import NOTHING_GIVEN, Given
 from streamt1_plugins.plugins.discovery import discovery
+from streamt1_plugins.plugins.given import NOTHING_GIVEN, Given
 from streamt1_plugins.plugins.registry import hint, load_target
 
 if TYPE_CHECKING:
@@ -59,6 +60,12 @@ def resolve(
 def resolve_adapter(pipe: Any, name: str | None) -> AdapterEntry:
     """The adapter called `name`, or the only one that claims the pipeline's class."""
     adapters = discovery().adapters
+    if isinstance(pipe, type):
+        raise InputError(f"{pipe.__name__} is a class. Load a pipeline first: {pipe.__name__}.from_pretrained(...).")
+    if isinstance(pipe, str | PathLike):
+        raise InputError(
+            f"{str(pipe)!r} is no pipeline. Load a model by its name: streamt1_plugins.load({str(pipe)!r})."
+        )
     if name is not None:
         return adapters[name]
     classes = [kind.__name__ for kind in type(pipe).__mro__]

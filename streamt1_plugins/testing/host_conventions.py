@@ -348,6 +348,18 @@ class HostConventions(AdapterCase):
         del wrapped._mine
         assert not hasattr(wrapped, "_mine")
 
+    def test_a_search_shows_no_bar_per_candidate_and_gives_the_setting_back(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        wrapped, before = self.searching(), dict(getattr(self.pipe, "_progress_bar_config", {}))
+        wrapped.set_progress_bar_config(desc="mine")
+        try:
+            self.latents(wrapped)
+            assert wrapped._progress_bar_config == {"desc": "mine"}
+            assert "mine" not in capsys.readouterr().err
+        finally:
+            wrapped.set_progress_bar_config(**before)
+
     def test_copies_make_the_same_video(self) -> None:
         wrapped = self.wrapped()
         for _ in ("before a call", "after it"):

@@ -208,7 +208,7 @@ def test_an_option_of_an_observer_acts_or_is_refused(
     observer: str, option: str, value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     used: list[Any] = []
-    monkeypatch.setattr(StreamPipeline, "complete", lambda pipe, run: used.append(pipe._observers))
+    monkeypatch.setattr(StreamPipeline, "complete", lambda pipe, run: used.append(pipe._observing.built))
     monkeypatch.setattr("streamt1_plugins.cli.generate.show_result", lambda *_: None)
     result = generate("-q", "--out", "o", "-o", f"observers.{observer}.{option}={value}")
     if result.exit_code == 2:

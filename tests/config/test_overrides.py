@@ -101,3 +101,25 @@ def test_an_option_and_an_override_may_not_differ() -> None:
     ):
         with pytest.raises(RecipeError, match=f"--{next(iter(options))} . and an override give"):
             refuse_double([override], **options)
+
+
+def test_a_single_text_is_one_override_and_none_is_none() -> None:
+    assert load("stream-t1", "search.top_k=3").search.top_k == 3
+    assert load("stream-t1", "description=a b, c").description == "a b, c"
+    assert load("stream-t1", None) == load("stream-t1")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ("search.top_k=3 search.candidates=2", r"Give a list: \['search.top_k=3', 'search.candidates=2'\]"),
+        ("search.top_k=3, noise=fresh", r"Give a list: \['search.top_k=3', 'noise=fresh'\]"),
+        ({"search.top_k": 3}, r"not a mapping\. Give a list: \['search.top_k=3'\]"),
+        (3, "a list of texts such as 'search.top_k=3', got 3"),
+        (["search.top_k=3", 3], "Override 3 is no text"),
+        ("search.top_k", "is not of the form key=value"),
+    ],
+)
+def test_what_is_no_list_of_texts_is_refused_with_what_to_write(overrides: Any, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        load("stream-t1", overrides)

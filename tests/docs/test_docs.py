@@ -23,8 +23,8 @@ from streamt1_plugins.config import load as recipe
 from streamt1_plugins.config.rewards import RewardPart
 from streamt1_plugins.config.schema import Recipe
 from streamt1_plugins.errors import InputError
-from streamt1_plugins.plugins import build
 from streamt1_plugins.plugins.discovery import Discovery
+from streamt1_plugins.plugins.given import POLICY_SECTIONS
 from streamt1_plugins.plugins.implementations import TRACE
 from streamt1_plugins.policies.memory import feedback, route
 from streamt1_plugins.policies.scoring import hybrid
@@ -101,8 +101,8 @@ def test_the_examples_run(
     assert [len(pipe.tree.chunk(i)) for i in range(4)] == [4, 8, 8, 8]
     assert pipe.run.beams[0].history.memory == ("discard", "discard", "append", "discard")
     assert len({node.parent for node in pipe.tree.chunk(3) if node.fate == "kept"}) == 2
-    assert len(pipe._observers["stills"].frames) == len(pipe.tree)
-    assert len(pipe._observers["margins"].values) == 4
+    assert len(pipe._observing.built["stills"].frames) == len(pipe.tree)
+    assert len(pipe._observing.built["margins"].values) == 4
     assert "4 chunks, well" in caplog.messages
     asked = " ".join(message for message in caplog.messages if " calls " in message)
     assert all(f"{name} calls" in asked for name in HOOKS if "register" not in name and "commands" not in name)
@@ -132,7 +132,7 @@ def keys(model: type[BaseModel], prefix: str = "") -> dict[str, Any]:
 def policy_options() -> dict[str, Any]:
     """Options of the built-in policies with their defaults."""
     tables = Discovery().policies
-    entries = [(kind, entry) for kind in build.POLICY_SECTIONS for entry in tables[kind].values()]
+    entries = [(kind, entry) for kind in POLICY_SECTIONS for entry in tables[kind].values()]
     return {f"{kind}.{field.name}": field.default for kind, entry in entries for field in fields(entry.load())}
 
 

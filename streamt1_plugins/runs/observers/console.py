@@ -82,12 +82,12 @@ class _StandardError:
         return self
 
     def write(self, text: str) -> int:
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError, AttributeError):  # a program without a console has no standard error
             return int(_behind_a_bar(sys.stderr).write(text))
         return 0
 
     def flush(self) -> None:
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError, AttributeError):
             _behind_a_bar(sys.stderr).flush()
 
     def __getattr__(self, name: str) -> Any:

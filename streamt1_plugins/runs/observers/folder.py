@@ -42,7 +42,7 @@ class Folder:
         self._damage: list[str] = []
         self._texts: dict[str, tuple[Node, str]] = {}
 
-    @hookimpl
+    @hookimpl(tryfirst=True)  # before another observer writes to the folder, which has to be empty
     def streamt1_run_started(self, run: Run) -> None:
         folder, self._texts = Path(self.path), {}
         self._claim = Claim(folder, None if self.append else RECIPE, owner=run)

@@ -55,6 +55,7 @@ def test_the_bar_of_a_resumed_run_starts_where_the_run_resumes(
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
         run({**record_to(tmp_path), "failing": Failing(1, KeyboardInterrupt())})
+    capsys.readouterr()
     console = Console()
     console._terminal = Terminal(stderr=True, force_terminal=True, width=120)
     streamt1.resume(tmp_path, ToyPipeline(), observers={"console": console})
