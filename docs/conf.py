@@ -62,6 +62,7 @@ CONTENTS = {
     "Reference": [
         "api",
         "recipes",
+        "plugins",
         "cli",
         "cli-help",
         "stability",

@@ -85,8 +85,8 @@ def wrap(  # noqa: PLR0913  every argument but the first two has a default, and 
     recipe: a shipped name, a YAML file, plain data or a `Recipe`. overrides: single keys, ``["search.top_k=3"]``.
     pipe: a diffusers pipeline, or one that is wrapped already, which keeps its adapter. adapter: needed where the
     pipeline's class is ambiguous (a `WanPipeline` may be causal or not).
-    rewards: `Reward` objects by name. The recipe's settings of that name apply; one that the recipe does not name
-    counts with weight 1 on every horizon it serves. policies: objects by kind (`width`, `noise`, `scoring`,
+    rewards: `Reward` objects by name, besides the recipe's. The recipe's settings of that name apply; one that it does
+    not name counts with weight 1 on every horizon it serves. policies: objects by kind (`width`, `noise`, `scoring`,
     `selection`, `memory`) that take the place of the recipe's. observers: objects with event hooks, by name, or the
     options of a registered one (``{"console": {}}``), besides those that the recipe names. trust: True agrees to the
     programs, addresses and paths that a recipe file names; a recipe agrees to those that it names itself.

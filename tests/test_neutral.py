@@ -259,6 +259,8 @@ COMMANDS: dict[str, list[str]] = {
     "plugins": ["plugins", "--details"],
     "plugins, of a file": ["--plugin", "neutral_file.py", "plugins"],
     "new-reward": ["new-reward", "warm-light"],
+    "new-adapter": ["new-adapter", "warm-light"],
+    "new-policy": ["new-policy", "warm-light", "--kind", "noise"],
     "serve-reward, refused": ["serve-reward", "drift", "-o", "half"],
     "convert": ["convert", "nothing.pt", "--base", "nothing", "--out", "converted"],
     "recipes list": ["recipes", "list"],

@@ -90,9 +90,10 @@ def test_a_search_without_rewards_is_an_error_where_the_adapter_suggests_none() 
     assert streamt1.wrap(ToyPipeline(), "plain", adapter="toy-bare").recipe.rewards.are_named is False
 
 
-def test_named_rewards_replace_the_suggested_ones() -> None:
-    completed = wrap("rewards.short.bright={}").recipe
-    assert (list(completed.rewards.short), list(completed.rewards.long)) == (["bright"], [])
+def test_named_rewards_are_added_to_the_suggested_ones_unless_they_replace_them() -> None:
+    for override, long in (("rewards.replace=false", ["bright"]), ("rewards.replace=true", [])):
+        completed = wrap("rewards.short.scripted={}", "rewards.short.bright.weight=2", override).recipe
+        assert (sorted(completed.rewards.short), list(completed.rewards.long)) == (["bright", "scripted"], long)
 
 
 def test_load_takes_the_bundled_model_of_an_adapter_by_name() -> None:

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from streamt1_plugins.cli import estimates
-from streamt1_plugins.cli.base import USER_ERROR, complain, echo, terminal
+from streamt1_plugins.cli.base import USER_ERROR, Trust, complain, echo, terminal
 from streamt1_plugins.config.user_files import user_path
 from streamt1_plugins.errors import InputError, OutputError, StreamT1Error
 from streamt1_plugins.text.printable import one_line
@@ -83,6 +83,7 @@ def validate(
     prompts: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Check the prompts of this file too, one per line.")
     ] = None,
+    trust: Trust = False,
 ) -> None:
     """Check recipes, every key, name and option, and print the cost and the memory of a video. Loads no weights."""
     bad = 0
@@ -92,7 +93,7 @@ def validate(
             if num_frames is not None:
                 resolved = resolved.with_video(num_frames=num_frames)
             _check_calls(resolved, prompts)
-            lines = [estimates.cost(resolved), estimates.memory(resolved), *_waiting(resolved)]
+            lines = [estimates.cost(resolved), estimates.memory(resolved), *_elsewhere(resolved, trust)]
         except StreamT1Error as error:
             bad += 1
             complain(f"{recipe}: {error}")
@@ -139,11 +140,13 @@ def _write(file: Path, text: str) -> None:
         write_atomically(file, text)
 
 
-def _waiting(recipe: Recipe) -> list[str]:
-    """What the recipe names that acts only with --trust."""
-    from streamt1_plugins.plugins.acting import waiting
+def _elsewhere(recipe: Recipe, trusted: bool) -> list[str]:
+    """What the recipe names that acts only with --trust, and what could not be checked without it."""
+    from streamt1_plugins.plugins.acting import agreed, waiting
+    from streamt1_plugins.plugins.check import elsewhere
 
-    return [f"needs --trust: {act}" for act in waiting(recipe)]
+    recipe = agreed(recipe, True) if trusted else recipe
+    return [*(f"needs --trust: {act}" for act in waiting(recipe)), *elsewhere(recipe)]
 
 
 def _resolved(name: str, overrides: Sequence[str] | None = None, model: str | None = None) -> Recipe:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 
 from streamt1_plugins.config import yaml12
-from streamt1_plugins.config.rewards import MOST, Count, RewardSettings, Seconds, Section
+from streamt1_plugins.config.rewards import HORIZONS, MOST, Count, RewardSettings, Seconds, Section
 from streamt1_plugins.config.trust import Origin
 from streamt1_plugins.errors import RecipeError
 
@@ -230,8 +230,14 @@ class Recipe(Section):
         return self.model_copy(update={"search": self.search.model_copy(update=sizes)})
 
     def to_data(self) -> dict[str, Any]:
-        """Plain data that loads back to an equal recipe. A `seed` that was not given is left out: it does not count."""
-        return self.model_dump(mode="json", exclude=None if "seed" in self.model_fields_set else {"seed"})
+        """Plain data that loads back to an equal recipe.
+
+        What does not count unless it is given is left out where it was not: a `seed`, and the keys of a reward, which
+        the adapter's suggestion may have.
+        """
+        data = self.model_dump(mode="json", exclude=None if "seed" in self.model_fields_set else {"seed"})
+        data["rewards"] |= self.rewards.model_dump(mode="json", include=set(HORIZONS), exclude_unset=True)
+        return data
 
     def to_yaml(self) -> str:
         """The recipe as YAML that loads back to an equal one."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamt1_plugins.api.types import HORIZONS
 from streamt1_plugins.config import load as recipes
+from streamt1_plugins.config.merge import merged
 from streamt1_plugins.config.schema import cannot_draft
 from streamt1_plugins.config.user_files import user_path
 from streamt1_plugins.errors import InputError, RecipeError, UnsupportedPipelineError, foreign_code, guess
@@ -98,14 +99,15 @@ def completed(recipe: Recipe, entry: AdapterEntry, given: Given = NOTHING_GIVEN)
             data[kind] = {"name": type(policy).__name__, **build.plain_options(policy)}
         else:
             data[kind] = {"name": getattr(recipe, kind).name, **build.written_options(policy)}
+    if recipe.search.is_wide and not (recipe.rewards.replace and (recipe.rewards.are_named or given.rewards)):
+        data["rewards"] = merged(_suggested(entry, recipe, given), data["rewards"], parts=())
     for name, reward in given.rewards.items():
         if not any(name in data["rewards"][horizon] for horizon in HORIZONS):
             for horizon in reward.horizons:
                 data["rewards"][horizon][name] = {}
     loaded = recipes.load(data)
-    if loaded.search.is_wide and not loaded.rewards.are_named:
-        loaded = recipes.load({**data, "rewards": data["rewards"] | _suggested(entry)})
     data = loaded.to_data() | {"rewards": build.reward_sections(loaded, given)}
+    data["rewards"]["replace"] = loaded.rewards.are_named or loaded.rewards.replace
     full = recipes.load(recipes.load(data))  # twice: options as YAML gives them back, lists instead of tuples
     build.check_mixing(full, given)
     reason = entry.capabilities.refusals.get("early_pruning") if entry.capabilities else None
@@ -127,12 +129,22 @@ def check_routes(name: str, policy: object, entry: AdapterEntry) -> None:
         )
 
 
-def _suggested(entry: AdapterEntry) -> dict[str, Any]:
-    """The rewards that the adapter's author suggests, where the recipe names none."""
-    if not entry.rewards:
+def _suggested(entry: AdapterEntry, recipe: Recipe, given: Given) -> dict[str, Any]:
+    """The rewards that the adapter's author suggests, as far as they can be joined with what the recipe has.
+
+    Raises `RecipeError` where there would be no reward at all.
+    """
+    if not entry.rewards and not recipe.rewards.are_named and not given.rewards:
         known = ", ".join(discovery().rewards) or "none"
         raise RecipeError(
             f"The recipe searches but names no rewards, and the adapter {entry.name!r} suggests none. "
             f"Name at least one, for example -o rewards.long.basic={{}}. Known: {known}."
         )
-    return {horizon: dict(named) for horizon, named in entry.rewards.items()}
+    found: dict[str, Any] = {horizon: {} for horizon in HORIZONS}
+    for horizon, named in (entry.rewards or {}).items():
+        for name, settings in named.items():
+            own = getattr(recipe.rewards, horizon).get(name)
+            is_elsewhere = own is not None and own.where is not None  # its options are those of another environment
+            if name not in given.rewards or horizon in given.rewards[name].horizons:
+                found[horizon][name] = {key: settings[key] for key in settings if key != "options" or not is_elsewhere}
+    return found

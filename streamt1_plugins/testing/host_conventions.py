@@ -75,7 +75,8 @@ class HostConventions(AdapterCase):
 
     def searching(self) -> streamt1.StreamPipeline:
         """Under the smallest recipe that searches."""
-        settings = {"search": {"candidates": 2, "top_k": 1}, "rewards": {"short": {"basic": {}}, "long": {"basic": {}}}}
+        rewards = {"replace": True, "short": {"basic": {}}, "long": {"basic": {}}}
+        settings = {"search": {"candidates": 2, "top_k": 1}, "rewards": rewards}
         return streamt1.wrap(self.pipe, {"extends": "stream-t1", "adapter": self.part(), **settings})
 
     def latents(self, pipe: Any, **changes: Any) -> Any:

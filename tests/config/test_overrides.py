@@ -20,7 +20,7 @@ from streamt1_plugins.errors import RecipeError
         ["noise.sigma=0", "noise=other"],
         ["noise.sigma=0", "noise.name=other"],
         ["search.park=cpu", "search.offload=none"],
-        ["rewards.long.a.weight=2", "rewards.long={}"],
+        ["rewards.long.a.weight=2", "rewards.long={a: {}}"],
         ["search.batch=1", "search.batch=true"],
     ],
 )
@@ -39,6 +39,8 @@ def test_an_override_that_another_one_undoes_is_an_error(overrides: list[str]) -
         ["seed=1", "seed=1"],
         ["observers.video={}", "observers.video.crf=30"],
         ["rewards.long.a={}", "rewards.long.b={}"],
+        ["rewards.long.a.weight=2", "rewards.long={b: {}}"],
+        ["rewards.long.a={}", "rewards={window: 4, short: {b: {}}}"],
     ],
 )
 def test_overrides_may_add_to_each_other(overrides: list[str]) -> None:
@@ -62,6 +64,8 @@ def test_a_single_override_may_be_a_text() -> None:
         ("extends=plain", "`extends` belongs to a recipe file"),
         ("seed=&a 1", "anchors"),
         ("seed=1e400", "too large"),
+        ("rewards.long={}", "names no reward. To leave out rewards .* rewards.replace=true"),
+        ("rewards={}", "names no reward"),
         ("x=" + "y" * LONGEST, "characters; at most"),
         ("rewards.long.basic.weight=.inf", "rewards.long.basic.weight = inf"),
         ("rewards.long.basic.weight=inf", "weight = 'inf': Input should be a valid number"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -34,21 +34,34 @@ class First:
         return candidates[: self.count]
 
 
-def test_a_reward_counts_on_every_horizon_it_serves_instead_of_the_suggested_ones() -> None:
-    pipe = streamt1.wrap(ToyPipeline(), rewards={"dark": Dark()})
+@pytest.mark.parametrize(("replace", "names"), [("true", ["dark"]), ("false", ["bright", "dark"])])
+def test_a_reward_counts_on_every_horizon_it_serves_beside_the_suggested_ones_or_alone(
+    replace: str, names: list[str]
+) -> None:
+    pipe = streamt1.wrap(ToyPipeline(), overrides=[f"rewards.replace={replace}"], rewards={"dark": Dark()})
     pipe("a prompt")
     assert {(horizon, name) for node in pipe.tree for horizon, found in node.readings.items() for name in found} == {
-        ("short", "dark"),
-        ("long", "dark"),
+        (horizon, name) for horizon in ("short", "long") for name in names
     }
     assert pipe.recipe.rewards.long["dark"].options == {"calls": [], "strength": 2.0}, "what JSON can hold is recorded"
+
+
+@dataclass
+class LongOnly(Dark):
+    horizons: ClassVar[tuple[str, ...]] = ("long",)
+
+
+def test_an_object_with_the_name_of_a_suggested_reward_takes_its_place_where_it_serves() -> None:
+    pipe = streamt1.wrap(ToyPipeline(), rewards={"bright": LongOnly()})
+    assert (list(pipe.recipe.rewards.short), list(pipe.recipe.rewards.long)) == ([], ["bright"])
+    assert pipe.recipe.rewards.long["bright"].options["strength"] == 2.0
 
 
 def test_the_recipes_settings_of_that_name_apply() -> None:
     settings = ["rewards.long.dark.weight=0.5", "rewards.short.bright={}"]
     pipe = streamt1.wrap(ToyPipeline(), overrides=settings, rewards={"dark": Dark()})
     pipe("a prompt")
-    assert set(pipe.tree.chunk(0)[0].readings["short"]) == {"bright"}
+    assert set(pipe.tree.chunk(0)[0].readings["short"]) == {"bright"}, "named on one horizon, it is on that alone"
     assert pipe.tree.chunk(0)[0].readings["long"]["dark"].weight == 0.5
 
 

@@ -177,6 +177,7 @@ def wrapped(model: Model, recipe: Any = "stream-t1", overrides: Any = (), **rewa
     """A toy model under a recipe; rewards are objects of the short horizon, by default the quality itself."""
     data = recipes.load(recipe, overrides).to_data()
     data["adapter"] = {"name": "probed", **json.loads(json.dumps(asdict(model)))}
+    data["rewards"]["replace"] = True  # else the adapter's own would count beside them
     return wrap(ModelPipeline(), data, rewards=rewards)
 
 

@@ -139,6 +139,8 @@ NO_MODEL = {
     "streamt1 report": "reads a record",
     "streamt1 plugins": "reads name tables",
     "streamt1 new-reward": "writes a package",
+    "streamt1 new-adapter": "writes a package",
+    "streamt1 new-policy": "writes a package",
     "streamt1 serve-reward": "loads a reward, whose device is tested below",
     "wrap": "takes the caller's pipeline where it is",
     "probe_model": "takes a wrapped pipeline where it is",
