@@ -5,7 +5,7 @@ from __future__ import annotations
 from streamt1_seams.arguments import PROPOSED, arguments, check_call, check_single, check_text_encoder, given
 from streamt1_seams.callbacks import HostCallback
 from streamt1_seams.interrupt import InterruptSeam, Window
-from streamt1_seams.models import check_finite, check_folder
+from streamt1_seams.models import check_finite, check_folder, explain_missing
 from streamt1_seams.modules import (
     check_component,
     own,
@@ -35,6 +35,7 @@ __all__ = [
     "check_text_encoder",
     "decode_chunk",
     "denormalised",
+    "explain_missing",
     "given",
     "own",
     "postprocessed",

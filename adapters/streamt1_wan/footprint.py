@@ -57,13 +57,14 @@ def footprint(model: str, call: Call, plan: MemoryPlan) -> Footprint | None:
     shape = (1, transformer["in_channels"], call.chunk_frames, *(side // scale for side in call.size))
     block = block_elements(transformer, shape, call.conditions)
     sinks, window = capacity(plan, call.chunks)
+    read = sinks if plan.recall_chunks is None else min(sinks, plan.sink_chunks + plan.recall_chunks)
     # A sink with chunks folded in is kept in float32, and any sink may be one.
     sink_size = torch.float32.itemsize if plan.sink_precision == "float32" else dtype.itemsize
     state, frames = (count * vae_dtype.itemsize for count in decoded(vae, shape))
     return Footprint(
         weights=total,
         memory=block * (sinks * sink_size + window * dtype.itemsize),
-        reading=block * dtype.itemsize * (sinks + window + 1),  # with room for the current chunk
+        reading=block * dtype.itemsize * (read + window + 1),  # with room for the current chunk
         latents=prod(shape) * dtype.itemsize,
         frames=frames,
         state=state,

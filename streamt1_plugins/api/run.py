@@ -84,7 +84,7 @@ class Cost:
             setattr(self, name, getattr(self, name) + count)
 
 
-@dataclass
+@dataclass(repr=False)
 class Run:
     """One call of a wrapped pipeline, as every hook sees it.
 
@@ -107,6 +107,10 @@ class Run:
     stop: bool = False
     background: Background = field(default_factory=Background, repr=False)
     released: Callable[[], None] = field(default=lambda: None, repr=False)
+
+    def __repr__(self) -> str:
+        made = self.beams[0].history.index if self.beams else 0
+        return f"<Run: {self.prompt!r}, seed {self.seed}, {made} of {self.session.num_chunks} chunks, {self.tree!r}>"
 
     def close(self) -> None:
         """Close the session and let the next call use the pipeline; a second call does nothing."""

@@ -11,6 +11,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field
 MOST = 10_000
 """The largest count in a recipe (candidates, chunks, steps); beyond it lies a slip of the keyboard."""
 
+HORIZONS = ("short", "long")
+"""The keys that hold rewards by name."""
+
 Count = Annotated[int, Field(ge=1, le=MOST)]
 Seconds = Annotated[float, Field(gt=0, le=10_000_000)]
 DEVICE = r"(cpu|cuda|mps|xpu|npu|hpu|mtia|xla|meta)(:\d{1,3})?"
@@ -136,12 +139,15 @@ class RewardSettings(Section):
     or one of these per horizon.
     pixels: `float` as decoded, or `uint8` truncated to 8 bits as the release does.
     keep: the share of candidates a stage of rewards hands on to the next one, never fewer than `search.top_k`.
+    replace: the rewards named here take the place of all others. Without it they are added to those of the recipe that
+    this one extends, and to those that the adapter suggests.
     """
 
     window: Count = 10
     decode: AnyDecode = "carried"
     pixels: Literal["float", "uint8"] = "float"
     keep: Annotated[float, Field(gt=0, le=1)] = 0.5
+    replace: bool = False
     short: dict[str, RewardPart] = {}
     long: dict[str, RewardPart] = {}
 

@@ -46,7 +46,7 @@ class Evaluator:
 
     @sharing()
     def evaluate(
-        self, candidates: Sequence[Candidate], score: Callable[[Candidate], float], in_full: InFull
+        self, candidates: Sequence[Candidate], score: Callable[[Candidate], float], in_full: InFull = list
     ) -> list[Candidate]:
         """The candidates with `readings`, `short` and `long`.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from streamt1_plugins.api.candidate import Candidate
 from streamt1_plugins.api.types import Proposal
@@ -85,7 +85,7 @@ class RunHooks:
         route = self._decide("streamt1_route_memory", chunk=chunk, candidate=candidate)
         if not isinstance(route, str):
             raise self._refused("streamt1_route_memory", route, "the name of a route")
-        return cast("MemoryRoute", route)
+        return route
 
     def run_started(self) -> None:
         self._manager.hook.streamt1_run_started(run=self._run)

@@ -38,7 +38,7 @@ LISTED = 10
 Event = dict[str, Any]
 
 _FREE = {
-    "started": ("time", "device", "device_name", "versions", "line", "check"),
+    "started": ("time", "device", "device_name", "versions", "recipe_name", "line", "check"),
     "recipe": ("description", "model", "observers", "parallel", "placement"),
     "reward": ("where", "device", "offload", "unload"),
 }

@@ -63,7 +63,7 @@ class RecordedRun:
     def recipe(self) -> Recipe:
         """The complete recipe. Raises `InputError` where the recorded data is none."""
         try:
-            return recipes.recorded(self.start["recipe"])
+            return recipes.recorded(self.start["recipe"], self.start.get("recipe_name", ""))
         except RecipeError as error:
             raise InputError(f"{self.folder / journal.JOURNAL}, line 1: {error}") from error
 

@@ -95,8 +95,9 @@ class PreviewScoring:
 
     @property
     def is_on(self) -> bool:
-        """Whether candidates are previewed; those of a plain run are decoded once in any case."""
-        return wanted(self.run.recipe)
+        """Whether candidates are previewed, once that is settled; those of a plain run are decoded once in any case."""
+        decode = self.run.recipe.rewards.decode_of
+        return wanted(self.run.recipe) and any(decode(each) == "preview" for each in HORIZONS)
 
     def begun(self, beam: Beam) -> Beam:
         """A beam that candidates can continue: previews of its chunks are made where it has none."""

@@ -69,3 +69,9 @@ def test_a_search_counts_what_it_spends() -> None:
     assert (cost.candidates, cost.forwards, cost.latent_frames_decoded) == (16, 16, 48)
     assert cost.reward_calls == 9  # two horizons per chunk, and the survivors' whole videos
     assert set(cost.seconds) == {"generate", "decode", "reward", "commit"}
+
+
+def test_it_is_shown_in_a_line() -> None:
+    pipe = streamt1.wrap(ToyPipeline())
+    pipe("a prompt")
+    assert repr(pipe.last_run) == f"<Run: 'a prompt', seed 42, 4 of 4 chunks, {pipe.tree!r}>"

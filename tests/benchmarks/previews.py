@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 PROMPTS = ROOT / "docs" / "evidence" / "prompts_5s.txt"
-FRAMES = 81
+FRAMES, FEW = 81, 8  # of a video; videos from which a difference in quality is worth a number
 PREVIEWS, EARLY = "rewards.decode=preview", ("early.steps=0.25", "early.keep=0.5")
 CARRIED = "rewards.decode=carried"
 
@@ -174,7 +174,7 @@ def over_carried(rows: Sequence[dict[str, Any]], name: str) -> Iterator[tuple[st
         for each in (name, name.partition(" ")[0])
     ]
     gains = [score - scores[1][key] for key, score in scores[0].items() if key in scores[1]]
-    if " " in name and len(gains) > 1:
+    if " " in name and len(gains) >= FEW:
         yield "score_over_carried", round(statistics.fmean(gains), 4)
         yield "standard_error", round(statistics.stdev(gains) / len(gains) ** 0.5, 4)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from textwrap import indent
 from typing import TYPE_CHECKING, Any
@@ -42,7 +42,7 @@ class Folder:
         self._damage: list[str] = []
         self._texts: dict[str, tuple[Node, str]] = {}
 
-    @hookimpl
+    @hookimpl(tryfirst=True)  # before another observer writes to the folder, which has to be empty
     def streamt1_run_started(self, run: Run) -> None:
         folder, self._texts = Path(self.path), {}
         self._claim = Claim(folder, None if self.append else RECIPE, owner=run)
@@ -91,7 +91,7 @@ class Folder:
             name: old if (old := self._texts.get(name)) and old[0] is node else (node, _indented(node_record(node)))
             for name, node in tree.nodes.items()
         }
-        rest = to_json(Tree(winner=tree.winner, final=tree.final, notes=tree.notes).to_dict())
+        rest = to_json(replace(tree, nodes={}).to_dict())
         nodes = ",\n".join(text for _, text in self._texts.values())
         return f"{rest.removesuffix(NO_NODES)}[\n{nodes}\n  ]\n}}\n" if nodes else rest
 

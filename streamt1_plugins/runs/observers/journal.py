@@ -13,6 +13,7 @@ from streamt1_plugins.runs.checkpoint import CheckpointFiles
 from streamt1_plugins.runs.events import RunEvents
 from streamt1_plugins.runs.files import Claim, finishing, warned, writing
 from streamt1_plugins.runs.journal import JOURNAL, JournalFile
+from streamt1_plugins.runs.way_on import resume_with
 
 if TYPE_CHECKING:
     from streamt1_plugins.api.candidate import Candidate
@@ -44,7 +45,7 @@ class Journal:
         self._file: JournalFile | None = None
         self._made: RunEvents | None = None
 
-    @hookimpl
+    @hookimpl(tryfirst=True)  # before another observer writes to the folder, which has to be empty
     def streamt1_run_started(self, run: Run) -> None:
         path = Path(self.path) / JOURNAL
         self._claim = Claim(path.parent, None if self.append else JOURNAL, owner=run)
@@ -92,7 +93,7 @@ class Journal:
                     self._file.add(made.finished(error), sync=True)
                 if self.state and error is not None:
                     stopped = f"Stopped after {made.chunks} of {made.run.session.num_chunks} chunks."
-                    log.warning("%s Resume with: streamt1 generate --resume %s", stopped, self.path)
+                    log.warning("%s Resume with: %s", stopped, resume_with(self.path))
         finally:
             if self._file is not None:
                 self._file.close()

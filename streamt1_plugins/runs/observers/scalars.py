@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamt1_plugins.api.types import HORIZONS
 from streamt1_plugins.errors import InputError, PluginError, StreamT1Error, foreign_code
+from streamt1_plugins.runs.events import recordable
 from streamt1_plugins.runs.report.memory import routes_of, sink_count, timeline
 
 if TYPE_CHECKING:
@@ -21,6 +22,31 @@ if TYPE_CHECKING:
     from streamt1_plugins.api.types import Chunk
 
 log = logging.getLogger("streamt1")
+
+
+def run_config(run: Run) -> dict[str, Any]:
+    """What a run is made with: its recipe, with the sizes that the call replaced, and the call itself."""
+    recipe, call = run.recipe.model_dump(mode="json"), recordable(run.call)[0]
+    sizes = {name: call[name] for name in recipe["video"] if call.get(name) is not None}
+    recipe["video"] |= sizes
+    recipe["adapter"] |= {name: size for name, size in sizes.items() if name in recipe["adapter"]}
+    return {
+        **recipe,
+        "recipe_name": run.recipe.origin.name,
+        "prompt": run.prompt,
+        "seed": run.seed,
+        "chunks": run.session.num_chunks,
+        "call": {name: value for name, value in call.items() if name != "prompt"},
+    }
+
+
+def made_video(run: Run) -> dict[str, Any]:
+    """The frames that the best branch has, their size and rate; empty before its first chunk."""
+    chunks = run.beams[0].history.frames if run.beams else ()
+    if not chunks:
+        return {}
+    height, width = chunks[0].shape[-2:]
+    return {"num_frames": sum(map(len, chunks)), "height": height, "width": width, "fps": run.session.fps}
 
 
 class Dashboard:
