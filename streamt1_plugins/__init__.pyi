@@ -58,6 +58,7 @@ from .pipeline import StreamPipeline as StreamPipeline
 from .pipeline import load as load
 from .pipeline import wrap as wrap
 from .policies.noise import fresh_seed as fresh_seed
+from .process.imports import deferred as deferred
 from .replay import branch as branch
 from .replay import regenerate as regenerate
 from .resuming import resume as resume

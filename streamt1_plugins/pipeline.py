@@ -25,6 +25,7 @@ from streamt1_plugins.plugins.check import readable
 from streamt1_plugins.plugins.resolve import completed, model_folder, resolve, resolve_adapter
 from streamt1_plugins.plugins.run_hooks import RunHooks, decides
 from streamt1_plugins.process import placement
+from streamt1_plugins.process.imports import uncollected
 from streamt1_plugins.runs.observers.callback import OnChunkEnd
 from streamt1_plugins.search import early_pruning, memory_estimate
 from streamt1_plugins.search.distributed.launch import join
@@ -112,7 +113,8 @@ def load(  # noqa: PLR0913  as `wrap`, and the device
     resolved = resolve(loaded, model, adapter=adapter, given=given)
     folder = model_folder(str(resolved.model))
     loading = f"Loading the model {resolved.model!r} with adapter {resolved.adapter.name!r}"
-    with torch.random.fork_rng(devices=[]), foreign_code(loading):  # new modules draw their first weights
+    # New modules draw their first weights, and loading imports what the model's classes need.
+    with torch.random.fork_rng(devices=[]), uncollected(), foreign_code(loading):
         pipe = build.adapter(resolved).load(folder)
     placement.place(pipe, resolved.placement, where)
     return StreamPipeline(pipe, resolved, observers or {}, given)

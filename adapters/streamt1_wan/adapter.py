@@ -8,33 +8,36 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import torch
-from diffusers import WanPipeline
 from pydantic import Field
 
 from streamt1_plugins.api.adapter import MemoryPlan
 from streamt1_plugins.errors import InputError, RecipeError
+from streamt1_plugins.process.imports import deferred
 from streamt1_seams import check_finite, check_folder, check_text_encoder, uncompiled
 from streamt1_wan.footprint import Call, footprint
-from streamt1_wan.given import encode, given_frames
+from streamt1_wan.keys import LORA_FILE
 from streamt1_wan.limits import limits_of
-from streamt1_wan.lora import LORA_FILE
 from streamt1_wan.outline import outlined
-from streamt1_wan.processor import AttentionOptions, ContextAttention, RmsNorm
 from streamt1_wan.request import Request, check_noise, check_size, count_chunks, parse, warn_of_truncation
-from streamt1_wan.rope import Rope
-from streamt1_wan.schedule import Schedule, listed, uniform
-from streamt1_wan.session import CausalWanSession, Plan
-from streamt1_wan.support import check_pipeline
 
 if TYPE_CHECKING:
+    import diffusers
+    import torch
+
     from streamt1_plugins.api.adapter import Footprint, Outline
+    from streamt1_wan import given, processor, rope, schedule, session, support
+else:  # reading the options of a recipe needs none of these
+    diffusers, torch = deferred("diffusers"), deferred("torch")
+    given, processor, rope = (deferred(f"streamt1_wan.{name}") for name in ("given", "processor", "rope"))
+    schedule, session, support = (deferred(f"streamt1_wan.{name}") for name in ("schedule", "session", "support"))
 
 Positive = Annotated[int, Field(ge=1)]
 Timestep = Annotated[int, Field(ge=1, le=1000)]
 LATENT_FRAME = 4  # frames that Wan's VAE makes of one latent frame
 CONVERT = "`streamt1 convert` makes one of a causal Wan checkpoint."
 Dtype = Literal["float32", "bfloat16", "float16"]
+ITEMSIZES = {"float32": 4, "bfloat16": 2, "float16": 2}
+"""Bytes of a number, by dtype."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +71,7 @@ class CausalWanAdapter:
     negative_prompt: str = field(default="", metadata={"acts": "text"})
     max_sequence_length: Positive = 512
     fps: Annotated[float, Field(gt=0)] = 16.0
-    rms_norm: RmsNorm = "stock"
+    rms_norm: Literal["stock", "official"] = "stock"
     shared_prefix: bool = False
     dtype: Dtype = "bfloat16"
     vae_dtype: Dtype = "float32"
@@ -77,7 +80,7 @@ class CausalWanAdapter:
         if any(low >= high for high, low in zip(self.timesteps, self.timesteps[1:], strict=False)):
             raise RecipeError(f"The adapter option `timesteps` has to fall from noisy to clean, got {self.timesteps}.")
 
-    def load(self, model: str) -> WanPipeline:
+    def load(self, model: str) -> diffusers.WanPipeline:
         """Load a diffusers folder or hub id, with the LoRA that `streamt1 convert --unmerged` leaves in a folder.
 
         Raises `InputError` or `UnsupportedPipelineError` for a folder that is no such model, whose weights are not
@@ -85,7 +88,7 @@ class CausalWanAdapter:
         """
         check_folder(model, "WanTransformer3DModel", remedy=CONVERT)
         dtypes = {"default": getattr(torch, self.dtype), "vae": getattr(torch, self.vae_dtype)}
-        pipe: WanPipeline = WanPipeline.from_pretrained(model, dtype=dtypes)
+        pipe: diffusers.WanPipeline = diffusers.WanPipeline.from_pretrained(model, dtype=dtypes)
         if (Path(model) / LORA_FILE).is_file():
             pipe.load_lora_weights(model)
         for component in ("transformer", "vae"):
@@ -93,21 +96,22 @@ class CausalWanAdapter:
         pipe.set_progress_bar_config(disable=True)  # whatever loads a model by its name shows progress of its own
         return pipe
 
-    def open(self, pipe: Any, call: Mapping[str, Any], memory: MemoryPlan) -> CausalWanSession:
+    def open(self, pipe: Any, call: Mapping[str, Any], memory: MemoryPlan) -> session.CausalWanSession:
         """A session for one call, with the text encoded.
 
         Raises `UnsupportedPipelineError` for an unsupported pipeline and `InputError` for unusable arguments.
         """
-        check_pipeline(pipe)
+        support.check_pipeline(pipe)
         request = parse(call, self._defaults())
         chunks = self._chunks(pipe, request)
-        frames = given_frames(request, self.chunk_frames, pipe.vae_scale_factor_temporal)
+        frames = given.given_frames(request, self.chunk_frames, pipe.vae_scale_factor_temporal)
         transformer = uncompiled(pipe.transformer)
         scale, patch = pipe.vae_scale_factor_spatial, transformer.config.patch_size
         rows, columns = request.height // scale, request.width // scale
         check_noise(request, (1, transformer.config.in_channels, chunks * self.chunk_frames, rows, columns))
-        text = encode_text(pipe, request)
-        plan = Plan(
+        with torch.no_grad():
+            text = encode_text(pipe, request)
+        plan = session.Plan(
             request=request,
             memory=memory,
             text=text,
@@ -118,9 +122,10 @@ class CausalWanAdapter:
             given=() if frames is None else self._encoded(pipe, frames, text),
             fps=self.fps,
         )
-        options = AttentionOptions(self.rms_norm, self.shared_prefix)
-        rope = Rope.of(transformer.rope, (rows // patch[1], columns // patch[2]), text.device)
-        return CausalWanSession(pipe, plan, rope, ContextAttention(transformer, options))
+        options = processor.AttentionOptions(self.rms_norm, self.shared_prefix)
+        positions = rope.Rope.of(transformer.rope, (rows // patch[1], columns // patch[2]), text.device)
+        attention = processor.ContextAttention(transformer, options)
+        return session.CausalWanSession(pipe, plan, positions, attention)
 
     def outline(self, num_frames: int | None = None) -> Outline:
         """Transformer forwards of a call with Wan's VAE (four frames per latent frame); nothing is loaded.
@@ -149,14 +154,14 @@ class CausalWanAdapter:
         """
         request = parse({"prompt": "any", "num_frames": num_frames}, self._defaults())
         chunks = count_chunks(request, self.chunk_frames, LATENT_FRAME, sys.maxsize)
-        dtypes = (getattr(torch, self.dtype), getattr(torch, self.vae_dtype))
+        itemsizes = (ITEMSIZES[self.dtype], ITEMSIZES[self.vae_dtype])
         frames, size = self.chunk_frames, (request.height, request.width)
-        return footprint(model, Call(chunks, frames, size, 2 if request.is_guided else 1, dtypes), memory)
+        return footprint(model, Call(chunks, frames, size, 2 if request.is_guided else 1, itemsizes), memory)
 
-    @torch.no_grad()
     def _encoded(self, pipe: Any, frames: torch.Tensor, text: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The given frames as chunks of latents."""
-        latents = encode(uncompiled(pipe.vae), frames, text.dtype).to(text.device)
+        with torch.no_grad():
+            latents = given.encode(uncompiled(pipe.vae), frames, text.dtype).to(text.device)
         return tuple(chunk.contiguous() for chunk in torch.split(latents, self.chunk_frames, dim=2))
 
     def _defaults(self) -> dict[str, Any]:
@@ -169,17 +174,16 @@ class CausalWanAdapter:
         check_size(request, (scale * config.patch_size[1], scale * config.patch_size[2]))
         return count_chunks(request, self.chunk_frames, pipe.vae_scale_factor_temporal, config.rope_max_seq_len)
 
-    def _schedules(self, device: torch.device, steps: int | None) -> tuple[Schedule, ...]:
+    def _schedules(self, device: torch.device, steps: int | None) -> tuple[schedule.Schedule, ...]:
         """The schedules of chunks; the last one repeats. `steps` of a call are uniform, unless the list has as many."""
         counts = self.steps if steps is None else (steps,)
         if counts is None or (self.steps is None and steps == len(self.timesteps)):
-            found = [listed(self.timesteps, self.shift, warp=self.warp)]
+            found = [schedule.listed(self.timesteps, self.shift, warp=self.warp)]
         else:
-            found = [uniform(count, self.shift) for count in counts]
-        return tuple(Schedule(each.timesteps.to(device), each.sigmas.to(device)) for each in found)
+            found = [schedule.uniform(count, self.shift) for count in counts]
+        return tuple(schedule.Schedule(each.timesteps.to(device), each.sigmas.to(device)) for each in found)
 
 
-@torch.no_grad()
 def encode_text(pipe: Any, request: Request) -> torch.Tensor:
     """Text embeddings ``[conditions, tokens, text_dim]``: the prompt and, with guidance, the negative prompt."""
     needs_encoder = request.prompt_embeds is None or (request.is_guided and request.negative_prompt_embeds is None)

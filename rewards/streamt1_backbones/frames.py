@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
-from torch import Tensor
-from torch.nn.functional import interpolate, pad
+from streamt1_plugins.process.imports import deferred
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+    from torch.nn import functional
+else:
+    torch, functional = deferred("torch"), deferred("torch.nn.functional")
+
 
 Filter = Literal["bilinear", "bicubic"]
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -18,7 +24,7 @@ def resize(frames: Tensor, size: tuple[int, int], kind: Filter = "bicubic", *, a
     frames = frames.float()
     if tuple(frames.shape[-2:]) == size:
         return frames
-    return interpolate(frames, size, mode=kind, antialias=antialias, align_corners=False).clamp(0, 1)
+    return functional.interpolate(frames, size, mode=kind, antialias=antialias, align_corners=False).clamp(0, 1)
 
 
 def to_levels(frames: Tensor) -> Tensor:
@@ -46,7 +52,7 @@ def letterbox(frames: Tensor, side: int) -> Tensor:
     scale = side / max(height, width)
     fitted = resize(frames, (max(1, round(height * scale)), max(1, round(width * scale))))
     rows, columns = side - fitted.shape[-2], side - fitted.shape[-1]
-    return pad(fitted, (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2))
+    return functional.pad(fitted, (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2))
 
 
 def normalise(frames: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:

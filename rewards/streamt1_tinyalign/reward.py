@@ -6,14 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from torch import Tensor
-from torch.nn.functional import interpolate
-
 from streamt1_plugins.api.reward import Reward, RewardInput, RewardOutput
 from streamt1_plugins.errors import PluginError
+from streamt1_plugins.process.imports import deferred
 
 if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import functional
+
     from streamt1_tinyalign.model import TinyAlign as DualEncoder
+else:
+    functional = deferred("torch.nn.functional")
 
 SIDE = 64  # height and width of the training clips in pixels
 WEIGHTS = Path(__file__).parent / "weights"
@@ -59,5 +62,7 @@ def at_world_size(video: Tensor) -> Tensor:
     count, frames, channels, height, width = video.shape
     if (height, width) == (SIDE, SIDE):
         return video.float()
-    flat = interpolate(video.flatten(0, 1).float(), (SIDE, SIDE), mode="bilinear", antialias=True, align_corners=False)
+    flat = functional.interpolate(
+        video.flatten(0, 1).float(), (SIDE, SIDE), mode="bilinear", antialias=True, align_corners=False
+    )
     return flat.clamp(0, 1).view(count, frames, channels, SIDE, SIDE)

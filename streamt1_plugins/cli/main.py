@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import traceback
 from contextlib import ExitStack
@@ -20,6 +21,9 @@ from streamt1_plugins.cli.replay import replay
 from streamt1_plugins.cli.report import report
 from streamt1_plugins.cli.serve_reward import serve_reward
 from streamt1_plugins.errors import guess
+
+RARELY = (20_000, 20, 20)
+"""Thresholds of the garbage collector: most objects of a run are those of imported libraries, and stay."""
 
 EXAMPLES = """Examples:
 
@@ -142,7 +146,9 @@ def streamt1(
 
 def main() -> None:
     """Run the command line."""
+    gc.set_threshold(*RARELY)
     with ExitStack() as stack:
+        stack.callback(gc.freeze)  # at its end the interpreter looks through all objects, which takes a second
         stack.push(_print_plainly)
         app()
 
