@@ -11,6 +11,7 @@ from .api.adapter import HasDraws as HasDraws
 from .api.adapter import HasFootprint as HasFootprint
 from .api.adapter import HasOutline as HasOutline
 from .api.adapter import HasOwnCall as HasOwnCall
+from .api.adapter import HasThreads as HasThreads
 from .api.adapter import History as History
 from .api.adapter import MemoryPlan as MemoryPlan
 from .api.adapter import Outline as Outline

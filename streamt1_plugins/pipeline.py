@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from streamt1_plugins import own_call, prompts
-from streamt1_plugins.api.adapter import HasOwnCall
+from streamt1_plugins.api.adapter import HasOwnCall, HasThreads
 from streamt1_plugins.api.run import Cost, Run
 from streamt1_plugins.api.tree import Tree
 from streamt1_plugins.api.workers import SingleProcess
@@ -24,7 +24,7 @@ from streamt1_plugins.plugins.build import NOTHING_GIVEN, Given
 from streamt1_plugins.plugins.check import readable
 from streamt1_plugins.plugins.resolve import completed, model_folder, resolve, resolve_adapter
 from streamt1_plugins.plugins.run_hooks import RunHooks, decides
-from streamt1_plugins.process import placement
+from streamt1_plugins.process import placement, threads
 from streamt1_plugins.process.imports import uncollected
 from streamt1_plugins.runs.observers.callback import OnChunkEnd
 from streamt1_plugins.search import early_pruning, memory_estimate
@@ -318,7 +318,8 @@ class StreamPipeline:
             _check_same(search)
             early_pruning.check(run.recipe, run.session)
             memory_estimate.check(search, self.pipe, self._policies["width"])
-            self._rewards.start(run)
+            with threads.limited(run.threads):
+                self._rewards.start(run)
             stack.push(lambda kind, error, trace: self._rewards.finish(error))
             for chunk in stack.enter_context(closing(search.chunks())):
                 self._heed_interrupt(run)
@@ -342,7 +343,9 @@ class StreamPipeline:
             self._stopping = False
             if getattr(self.pipe, "_interrupt", False):
                 self.pipe._interrupt = False
-            session = self._adapter.open(self.pipe, given, self.recipe.sinks)
+            count = self._thread_count(given)
+            with threads.limited(count):
+                session = self._adapter.open(self.pipe, given, self.recipe.sinks)
             if (
                 self._is_observed(given | ours)
                 and own_call.is_global(generator)
@@ -351,12 +354,14 @@ class StreamPipeline:
                 # A record has one seed, and these steps draw from other generators too.
                 session.close()
                 generator = given["generator"] = torch.Generator().manual_seed(own_call.drawn_seed())
-                session = self._adapter.open(self.pipe, given, self.recipe.sinks)
+                with threads.limited(count):
+                    session = self._adapter.open(self.pipe, given, self.recipe.sinks)
             hold.release_with(session)
             seed = generator.initial_seed()
             recipe = self.recipe.model_copy(update={"seed": seed})
             self.run = Run(recipe, session, Tree(), session.prompt, seed, call={**given, **ours}, device=self._device())
             self.run.cost, self.run.released = Cost(forwards=session.forwards), hold.release
+            self.run.threads = count
             self._own_tree = None
             stack.pop_all()
         if unknown:
@@ -426,7 +431,7 @@ class StreamPipeline:
         with self._lock.acquire("a call of this pipeline (which has to return first)"):
             self._stopping, self.run, self._own_tree = False, None, Tree()
             self._own_tree.note(OWN.format(reason=reason))
-            with own_call.explained(given, refusal):
+            with threads.limited(self._thread_count(given)), own_call.explained(given, refusal):
                 output, remarks = own_call.passed_on(self.pipe, self._adapter.own_call(self.pipe, given))
             for remark in remarks:
                 self._own_tree.note(remark)
@@ -447,6 +452,14 @@ class StreamPipeline:
         if workers.rank:  # one record, one progress bar, one callback: the first process has them
             observers = {name: each for name, each in observers.items() if decides(each)}
         return RunHooks(run, (policies | observers).items())
+
+    def _thread_count(self, call: Mapping[str, Any]) -> int | None:
+        """The CPU threads of a call, None for those that there are."""
+        declared = None
+        if isinstance(self._adapter, HasThreads) and placement.is_cpu(self._device()):
+            with foreign_code(f"The threads of adapter {self.recipe.adapter.name!r}"):
+                declared = self._adapter.threads(self.pipe, call)
+        return threads.chosen(self.recipe.placement.threads, declared)
 
     def _device(self) -> str:
         return str(getattr(self.pipe, "_execution_device", None) or getattr(self.pipe, "device", "cpu"))

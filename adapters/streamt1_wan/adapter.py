@@ -36,6 +36,8 @@ Timestep = Annotated[int, Field(ge=1, le=1000)]
 LATENT_FRAME = 4  # frames that Wan's VAE makes of one latent frame
 CONVERT = "`streamt1 convert` makes one of a causal Wan checkpoint."
 Dtype = Literal["float32", "bfloat16", "float16"]
+SHORT = 5e11
+"""Weights times pixels of a chunk's latent frames; a forward pass of so much takes a core a tenth of a second."""
 ITEMSIZES = {"float32": 4, "bfloat16": 2, "float16": 2}
 """Bytes of a number, by dtype."""
 
@@ -157,6 +159,12 @@ class CausalWanAdapter:
         itemsizes = (ITEMSIZES[self.dtype], ITEMSIZES[self.vae_dtype])
         frames, size = self.chunk_frames, (request.height, request.width)
         return footprint(model, Call(chunks, frames, size, 2 if request.is_guided else 1, itemsizes), memory)
+
+    def threads(self, pipe: Any, call: Mapping[str, Any]) -> int | None:
+        """One where a forward pass is so short that threads wait for each other longer than they work."""
+        numbers = sum(parameter.numel() for parameter in uncompiled(pipe.transformer).parameters())
+        pixels = (call.get("height") or self.height) * (call.get("width") or self.width)
+        return 1 if numbers * self.chunk_frames * pixels < SHORT else None
 
     def _encoded(self, pipe: Any, frames: torch.Tensor, text: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The given frames as chunks of latents."""

@@ -61,7 +61,7 @@ class Run:
 
     Hooks read it; only the search changes `beams` (best first), `chunk` and `cost`, and adds to `tree`. `call` holds
     the arguments as the caller gave them and the generator behind `seed`. Setting `stop` ends the search after the
-    current chunk, as if it were the last.
+    current chunk, as if it were the last. `threads`: the CPU threads that it works with, None for the process's own.
     """
 
     recipe: Recipe
@@ -75,6 +75,7 @@ class Run:
     call: Mapping[str, Any] = field(default_factory=dict)
     device: str = "cpu"
     stop: bool = False
+    threads: int | None = None
     released: Callable[[], None] = field(default=lambda: None, repr=False)
 
     def close(self) -> None:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streamt1_plugins.cli.base import SOME_FAILED, Trust, debug_everywhere, takes
+from streamt1_plugins.cli.base import SOME_FAILED, Threads, Trust, debug_everywhere, takes
 from streamt1_plugins.cli.batch import NAME_LENGTH, Batch, report_problems, words_of
 from streamt1_plugins.cli.launched import as_one_process, check_processes
-from streamt1_plugins.cli.running import check_usable, console_of, kept, loading, show_result, stoppable
+from streamt1_plugins.cli.running import check_usable, console_of, kept, loading, show_result, starting, stoppable
 from streamt1_plugins.config.overrides import refuse_double
 from streamt1_plugins.config.prompt_file import prompt_lines
 from streamt1_plugins.errors import InputError, OutputError
@@ -48,6 +48,7 @@ class GenerateOptions:
     width: Annotated[int | None, typer.Option(help="Width in pixels. Default: the adapter's.")] = None
     seed: Annotated[int | None, typer.Option(help="Root of every random number. Default: the recipe's.")] = None
     device: Annotated[str | None, typer.Option(help="Where to run. Default: cuda where there is one, else cpu.")] = None
+    threads: Threads = None
     out: Annotated[Path | None, typer.Option(help="The run folder, new or empty. Default: runs/TIME-PROMPT.")] = None
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Resume an interrupted run instead.")] = None
     prompts: Annotated[
@@ -77,6 +78,7 @@ class GenerateOptions:
 @takes(GenerateOptions)
 def generate(options: GenerateOptions) -> None:
     """Generate a video for PROMPT: search it chunk by chunk with the recipe, and keep everything in a run folder."""
+    starting(options)
     failed = 0
     with as_one_process(options.device) as world:
         check_processes(options.processes)
@@ -229,5 +231,5 @@ def _observed(recipe: Recipe, out: Path, *, every_process: bool = False) -> Reci
 _NEW_RUNS_ONLY = {
     field.name: field.default
     for field in fields(GenerateOptions)
-    if field.name not in {"prompt", "device", "resume", "processes", "trust", "quiet", "json", "debug"}
+    if field.name not in {"prompt", "device", "threads", "resume", "processes", "trust", "quiet", "json", "debug"}
 }

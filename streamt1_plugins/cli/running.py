@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from streamt1_plugins.cli.base import echo, for_the_command, terminal
 from streamt1_plugins.errors import OutputError, StreamT1Error, foreign_code
+from streamt1_plugins.process.imports import uncollected
 from streamt1_plugins.search.distributed.signals import on_ending
 from streamt1_plugins.text.printable import printable_json
 
@@ -40,21 +42,28 @@ def console_of(output: Output) -> dict[str, object]:
     return {} if output.quiet else {"console": Console()}
 
 
+def starting(output: Output) -> None:
+    """Print at once that something happens: importing torch and the model's libraries takes seconds."""
+    if not output.quiet and not output.json and os.environ.get("RANK", "0") == "0":
+        echo("Checking the recipe and loading the model ...", err=True)
+
+
 @contextmanager
 def loading(output: Output) -> Iterator[None]:
     """Show that a model is being loaded."""
     from streamt1_plugins.text.terminal import Console
 
-    quiet_libraries()
     console = Console(stderr=True)
     show = console.is_terminal and not output.quiet
     with console.status("Loading the model") if show else nullcontext():
+        quiet_libraries()
         yield
 
 
 def quiet_libraries() -> None:
     """Switch off the libraries' bars for loading a folder, which would break into ours; downloads keep theirs."""
-    for_the_command(_without_bars())
+    with uncollected():  # of what it imports
+        for_the_command(_without_bars())
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from streamt1_plugins.plugins.discovery import discovery
 from streamt1_plugins.plugins.resolve import resolve
 from streamt1_plugins.process.placement import chosen, place
 from streamt1_plugins.process.state import process_kept
+from streamt1_plugins.process.threads import limited
 from streamt1_plugins.runs.files import write_atomically
 from streamt1_plugins.runs.report import strips
 
@@ -100,7 +101,10 @@ def run(
                     row = {"recipe": label, "prompt": prompt, "seed": seed}
                     row |= generated(pipe, prompt, seed, comparison.call)
                     frames = torch.cat(pipe.last_run.beams[0].history.frames)
-                    row["judge"] = scores(judge, frames, prompt, pipe.last_run.session, f"Judge {comparison.judge!r}")
+                    with limited(pipe.last_run.threads):
+                        row["judge"] = scores(
+                            judge, frames, prompt, pipe.last_run.session, f"Judge {comparison.judge!r}"
+                        )
             except StreamT1Error as error:
                 if failed is None:
                     raise

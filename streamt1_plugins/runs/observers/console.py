@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 
 from streamt1_plugins.api.hookspecs import hookimpl
+from streamt1_plugins.process.threads import cores
 from streamt1_plugins.text.printable import one_line
 from streamt1_plugins.text.terminal import Console as Terminal
 
@@ -40,10 +41,14 @@ class Console:
         self._terminal = Terminal(file=_StandardError())
         self._bar: _Bar | None = None
         self._noted = 0
+        self._has_shown_threads = False
 
     @hookimpl
     def streamt1_run_started(self, run: Run) -> None:
         self._noted = 0
+        if run.threads is not None and not self._has_shown_threads:
+            self._has_shown_threads = True
+            self._print(threads_line(run.threads))
         if self._terminal.is_terminal and not self.plain:
             self._bar = _Bar(run, self._terminal)
             self._bar.start()
@@ -140,6 +145,11 @@ def chunk_line(chunk: Chunk, tree: Tree) -> str:
         f"chunk {chunk.index + 1}/{chunk.count}  {counted(len(nodes), 'candidate')}  best {best}  mean {mean}  "
         f"kept {kept}  {seconds:.1f} s"
     )
+
+
+def threads_line(count: int) -> str:
+    """How many CPU threads a run works with, and where that is set."""
+    return f"Using {counted(count, 'CPU thread')} of {cores()} (another number: --threads N, or placement.threads)"
 
 
 def counted(number: int, noun: str) -> str:
