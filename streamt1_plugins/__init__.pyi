@@ -28,6 +28,7 @@ from .api.register import RegisterPolicy as RegisterPolicy
 from .api.register import RegisterReward as RegisterReward
 from .api.register import Rewards as Rewards
 from .api.register import Target as Target
+from .api.register import Vocabulary as Vocabulary
 from .api.reward import FrameKey as FrameKey
 from .api.reward import Reward as Reward
 from .api.reward import RewardInput as RewardInput

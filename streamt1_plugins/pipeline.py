@@ -14,6 +14,7 @@ from streamt1_plugins.api.run import Cost, Run
 from streamt1_plugins.api.tree import Tree
 from streamt1_plugins.api.workers import SingleProcess
 from streamt1_plugins.config import load as recipes
+from streamt1_plugins.config.vocabulary import unknown_words
 from streamt1_plugins.errors import InputError, StreamT1Error, UnsupportedPipelineError, foreign_code
 from streamt1_plugins.evaluation.evaluator import Evaluator
 from streamt1_plugins.evaluation.pool import RewardPool
@@ -22,6 +23,7 @@ from streamt1_plugins.plugins import build
 from streamt1_plugins.plugins.acting import agreed
 from streamt1_plugins.plugins.build import NOTHING_GIVEN, Given
 from streamt1_plugins.plugins.check import readable
+from streamt1_plugins.plugins.discovery import discovery
 from streamt1_plugins.plugins.resolve import completed, model_folder, resolve, resolve_adapter
 from streamt1_plugins.plugins.run_hooks import RunHooks, decides
 from streamt1_plugins.process import placement, threads
@@ -366,6 +368,7 @@ class StreamPipeline:
             stack.pop_all()
         if unknown:
             self.run.tree.note(UNSEEDED)
+        self._warn_of_unknown_words(session.prompt)
         return self.run
 
     def _generator(self, call: Mapping[str, Any]) -> torch.Generator:
@@ -452,6 +455,11 @@ class StreamPipeline:
         if workers.rank:  # one record, one progress bar, one callback: the first process has them
             observers = {name: each for name, each in observers.items() if decides(each)}
         return RunHooks(run, (policies | observers).items())
+
+    def _warn_of_unknown_words(self, prompt: str) -> None:
+        entry = discovery().adapters.get(str(self.recipe.adapter.name))
+        if entry is not None and entry.vocabulary and (remark := unknown_words(prompt, entry.vocabulary)):
+            log.warning("%s", remark)
 
     def _thread_count(self, call: Mapping[str, Any]) -> int | None:
         """The CPU threads of a call, None for those that there are."""

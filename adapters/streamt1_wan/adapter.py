@@ -37,7 +37,8 @@ LATENT_FRAME = 4  # frames that Wan's VAE makes of one latent frame
 CONVERT = "`streamt1 convert` makes one of a causal Wan checkpoint."
 Dtype = Literal["float32", "bfloat16", "float16"]
 SHORT = 5e11
-"""Weights times pixels of a chunk's latent frames; a forward pass of so much takes a core a tenth of a second."""
+"""Weights of the transformer times the pixels of a chunk's latent frames: a forward pass of about 4 GFLOP."""
+
 ITEMSIZES = {"float32": 4, "bfloat16": 2, "float16": 2}
 """Bytes of a number, by dtype."""
 

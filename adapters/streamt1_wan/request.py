@@ -75,7 +75,7 @@ def parse(call: Mapping[str, Any], defaults: Mapping[str, Any]) -> Request:
     given["prompt"], given["negative_prompt"] = (_one_text(given, name) for name in ("prompt", "negative_prompt"))
     given |= {name: _only(given[name]) for name in ("generator", *TENSORS) if name in given}
     callback = given.get("callback_on_step_end")
-    if callback is not None and isinstance(callback, _callback_classes()):
+    if callback is not None and _lists_tensors(callback):
         given["callback_on_step_end_tensor_inputs"] = callback.tensor_inputs
     if "negative_prompt_embeds" not in given and given["negative_prompt"] is None:
         given["negative_prompt"] = defaults["negative_prompt"]
@@ -87,9 +87,10 @@ def parse(call: Mapping[str, Any], defaults: Mapping[str, Any]) -> Request:
     return request
 
 
-def _callback_classes() -> tuple[type, ...]:
-    """The callbacks of diffusers that list the tensors they read themselves."""
-    return diffusers_callbacks.PipelineCallback, diffusers_callbacks.MultiPipelineCallbacks
+def _lists_tensors(callback: Any) -> bool:
+    """Whether a callback is one of diffusers' own, which have a list of the tensors that they read."""
+    kinds = diffusers_callbacks.PipelineCallback, diffusers_callbacks.MultiPipelineCallbacks
+    return isinstance(callback, kinds)
 
 
 def _check_names(given: Mapping[str, Any]) -> None:

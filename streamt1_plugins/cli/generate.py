@@ -32,7 +32,14 @@ if TYPE_CHECKING:
 class GenerateOptions:
     """The command line of `streamt1 generate`."""
 
-    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What the video shows.", show_default=False)] = ""
+    prompt: Annotated[
+        str,
+        typer.Argument(
+            metavar="PROMPT",
+            help="What the video shows. The bundled model knows few words: see streamt1 plugins.",
+            show_default=False,
+        ),
+    ] = ""
     recipe: Annotated[str, typer.Option("--recipe", "-r", help="A shipped recipe or a YAML file.")] = "stream-t1"
     override: Annotated[
         list[str] | None,

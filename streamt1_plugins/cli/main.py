@@ -29,9 +29,9 @@ EXAMPLES = """Examples:
 
 streamt1 generate "a red circle moving right on a blue background"
 
-streamt1 generate "two squares" --recipe best-of-n -o search.top_k=8 --seed 7 --out runs/squares
+streamt1 generate "a green star moving left quickly" --recipe best-of-n -o search.top_k=8 --seed 7 --out runs/star
 
-streamt1 --plugin my_rewards.py generate "two squares" -o rewards.long.warmth.weight=0.5
+streamt1 --plugin my_rewards.py generate "a yellow square" -o rewards.long.warmth.weight=0.5
 """
 
 

@@ -100,11 +100,10 @@ def run(
                 with foreign_code("This video"):
                     row = {"recipe": label, "prompt": prompt, "seed": seed}
                     row |= generated(pipe, prompt, seed, comparison.call)
-                    frames = torch.cat(pipe.last_run.beams[0].history.frames)
-                    with limited(pipe.last_run.threads):
-                        row["judge"] = scores(
-                            judge, frames, prompt, pipe.last_run.session, f"Judge {comparison.judge!r}"
-                        )
+                    made, source = pipe.last_run, f"Judge {comparison.judge!r}"
+                    frames = torch.cat(made.beams[0].history.frames)
+                    with limited(made.threads):
+                        row["judge"] = scores(judge, frames, prompt, made.session, source)
             except StreamT1Error as error:
                 if failed is None:
                     raise

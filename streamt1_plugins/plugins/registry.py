@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from streamt1_plugins.api.adapter import Capabilities
-    from streamt1_plugins.api.register import Rewards, Target
+    from streamt1_plugins.api.register import Rewards, Target, Vocabulary
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,7 @@ class AdapterEntry(Entry):
     explicit: str | None = None
     rewards: Rewards | None = None
     capabilities: Capabilities | None = None
+    vocabulary: Vocabulary | None = None
 
 
 E = TypeVar("E", bound=Entry)
