@@ -10,7 +10,7 @@ import os
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
-from threading import Lock, local
+from threading import Lock
 from typing import TYPE_CHECKING, TypeVar
 
 from threadpoolctl import ThreadpoolController
@@ -18,7 +18,7 @@ from threadpoolctl import ThreadpoolController
 from streamt1_plugins.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
 
 T = TypeVar("T")
 
@@ -83,42 +83,37 @@ def _pools() -> list[_Pool]:
 
 
 class _Limits:
-    """The limits that hold now.
-
-    Torch has a number per Python thread, and new threads take the one that was set last. So each thread puts its own
-    back, and what it puts back is what was there before any run began, not the limit of a run beside it.
+    """The limits that hold now. Runs in several Python threads share the libraries' threads: the smallest limit holds
+    for all of them, and the last run to end gives back what was there before the first.
     """
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._before: dict[str, int] = {}
-        self._count = 0
-        self._own = local()
+        self._counts: list[int] = []
 
     @property
-    def stack(self) -> list[int]:
-        """The limits of this Python thread, the innermost one last."""
-        found: list[int] = vars(self._own).setdefault("stack", [])
-        return found
+    def smallest(self) -> int | None:
+        return min(self._counts, default=None)
 
     def enter(self, count: int) -> None:
         with self._lock:
             pools = _pools()
-            if not self._count:
+            if not self._counts:
                 self._before = {pool.name: pool.read() for pool in pools}
-            self._count += 1
-            self.stack.append(count)
-            for pool in pools:
-                pool.write(count)
+            self._counts.append(count)
+            self._apply(pools)
 
-    def leave(self) -> None:
+    def leave(self, count: int) -> None:
         with self._lock:
-            self._count -= 1
-            self.stack.pop()
-            for pool in _pools():
-                wanted = self.stack[-1] if self.stack else self._before.get(pool.name)
-                if wanted is not None:
-                    pool.write(wanted)
+            self._counts.remove(count)
+            self._apply(_pools())
+
+    def _apply(self, pools: Iterable[_Pool]) -> None:
+        for pool in pools:
+            wanted = self.smallest or self._before.get(pool.name)
+            if wanted is not None:
+                pool.write(wanted)
 
 
 _limits = _Limits()
@@ -134,7 +129,7 @@ def limited(count: int | None) -> Iterator[None]:
     try:
         yield
     finally:
-        _limits.leave()
+        _limits.leave(count)
 
 
 def stepwise(steps: Generator[T, None, None], count: int | None) -> Generator[T, None, None]:
@@ -154,4 +149,4 @@ def stepwise(steps: Generator[T, None, None], count: int | None) -> Generator[T,
 
 def environment() -> dict[str, str]:
     """What a process that is started now needs in its environment to work with as many threads."""
-    return {THREADS: str(_limits.stack[-1])} if _limits.stack else {}
+    return {} if _limits.smallest is None else {THREADS: str(_limits.smallest)}
