@@ -48,7 +48,7 @@ class Seen(toy.Bright):
     def score(self, inp: Any) -> Any:
         self.found.add(torch.get_num_threads())
         if self.fails:
-            raise KeyboardInterrupt
+            raise RuntimeError
         return super().score(inp)
 
 
@@ -177,8 +177,8 @@ def test_a_search_works_with_the_threads_that_its_adapter_declares() -> None:
 @pytest.mark.usefixtures("_small_model")
 def test_a_run_that_fails_gives_the_threads_back() -> None:
     seen = Seen(fails=True)
-    with pytest.raises(KeyboardInterrupt):
-        wrapped(seen)("a prompt")
+    with pytest.raises(streamt1.PluginError):
+        wrapped(seen, "rewards.long.seen.on_error=raise")("a prompt")
     assert (seen.found, torch.get_num_threads()) == ({1}, OWN)
 
 
