@@ -52,13 +52,8 @@ class Seen(toy.Bright):
         return super().score(inp)
 
 
-def wrapped(seen: Seen, *overrides: str) -> streamt1.StreamPipeline:
-    return streamt1.wrap(ToyPipeline(), BEAM, adapter="toy", overrides=list(overrides), rewards={"seen": seen})
-
-
-@pytest.fixture
-def _small_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(toy.ToyAdapter, "threads", lambda self, pipe, call: 1, raising=False)
+def wrapped(seen: Seen, *overrides: str, adapter: str = "toy-one-thread") -> streamt1.StreamPipeline:
+    return streamt1.wrap(ToyPipeline(), BEAM, adapter=adapter, overrides=list(overrides), rewards={"seen": seen})
 
 
 # The limit itself.
@@ -166,7 +161,6 @@ def test_a_process_that_is_started_inside_gets_the_same_number() -> None:
 # Runs.
 
 
-@pytest.mark.usefixtures("_small_model")
 def test_a_search_works_with_the_threads_that_its_adapter_declares() -> None:
     seen = Seen()
     pipe = wrapped(seen)
@@ -174,7 +168,6 @@ def test_a_search_works_with_the_threads_that_its_adapter_declares() -> None:
     assert (seen.found, pipe.last_run.threads, torch.get_num_threads()) == ({1}, 1, OWN)
 
 
-@pytest.mark.usefixtures("_small_model")
 def test_a_run_that_fails_gives_the_threads_back() -> None:
     seen = Seen(fails=True)
     with pytest.raises(streamt1.PluginError):
@@ -182,21 +175,19 @@ def test_a_run_that_fails_gives_the_threads_back() -> None:
     assert (seen.found, torch.get_num_threads()) == ({1}, OWN)
 
 
-@pytest.mark.usefixtures("_small_model")
 def test_whoever_reads_a_stream_has_its_own_threads() -> None:
     pipe = wrapped(seen := Seen())
     assert {torch.get_num_threads() for _ in pipe.stream("a prompt")} == {OWN}
     assert seen.found == {1}
 
 
-@pytest.mark.usefixtures("_small_model")
 def test_a_recipe_may_name_the_threads() -> None:
     wrapped(seen := Seen(), "placement.threads=2")("a prompt")
     assert (seen.found, torch.get_num_threads()) == ({2}, OWN)
 
 
 def test_without_a_declaration_nothing_is_changed() -> None:
-    pipe = wrapped(seen := Seen())
+    pipe = wrapped(seen := Seen(), adapter="toy")
     pipe("a prompt")
     assert (seen.found, pipe.last_run.threads) == ({OWN}, None)
 
