@@ -6,7 +6,8 @@ import json
 import os
 import signal
 import sys
-from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stdout
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Protocol
 
 from streamt1_plugins.cli.base import echo, for_the_command, terminal
@@ -14,15 +15,19 @@ from streamt1_plugins.errors import OutputError, StreamT1Error, foreign_code
 from streamt1_plugins.process.imports import uncollected
 from streamt1_plugins.search.distributed.signals import on_ending
 from streamt1_plugins.text.printable import printable_json
+from streamt1_plugins.text.terminal import Console
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from rich.status import Status
+
     from streamt1_plugins.pipeline import StreamPipeline
 
 VIDEO = "video.mp4"
+LOADING = "Loading the model ..."
 
 
 class Output(Protocol):
@@ -37,27 +42,51 @@ class Output(Protocol):
 
 def console_of(output: Output) -> dict[str, object]:
     """The observer that shows progress; none where the command is quiet."""
-    from streamt1_plugins.runs.observers.console import Console
+    from streamt1_plugins.runs.observers.console import Console as Progress
 
-    return {} if output.quiet else {"console": Console()}
+    return {} if output.quiet else {"console": Progress()}
+
+
+_shown: ContextVar[Status | None] = ContextVar("shown", default=None)
+"""What a terminal shows until the model is loaded."""
 
 
 def starting(output: Output) -> None:
-    """Print at once that something happens: importing torch and the model's libraries takes seconds."""
-    if not output.quiet and not output.json and os.environ.get("RANK", "0") == "0":
-        echo("Checking the recipe and loading the model ...", err=True)
+    """Show on a terminal at once that the command works; `loading` takes it away again."""
+    console = Console(stderr=True)
+    if console.is_terminal and _is_heard(output):
+        for_the_command(_showing(console.status("Checking the recipe")))
+
+
+@contextmanager
+def _showing(status: Status) -> Iterator[None]:
+    token = _shown.set(status)
+    try:
+        with status:
+            yield
+    finally:
+        _shown.reset(token)
+
+
+def _is_heard(output: Output) -> bool:
+    """Whether a command prints progress, and this process is the one of its launch that does."""
+    return not output.quiet and not output.json and os.environ.get("RANK", "0") == "0"
 
 
 @contextmanager
 def loading(output: Output) -> Iterator[None]:
-    """Show that a model is being loaded."""
-    from streamt1_plugins.text.terminal import Console
-
-    console = Console(stderr=True)
-    show = console.is_terminal and not output.quiet
-    with console.status("Loading the model") if show else nullcontext():
+    """Show that a model is being loaded: importing torch and the model's libraries takes seconds."""
+    status = _shown.get()
+    if status is not None:
+        status.update("Loading the model")
+    elif _is_heard(output):
+        echo(LOADING, err=True)
+    try:
         quiet_libraries()
         yield
+    finally:
+        if status is not None:
+            status.stop()
 
 
 def quiet_libraries() -> None:
