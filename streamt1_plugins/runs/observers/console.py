@@ -14,7 +14,6 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 
 from streamt1_plugins.api.hookspecs import hookimpl
-from streamt1_plugins.process.threads import cores
 from streamt1_plugins.text.printable import one_line
 from streamt1_plugins.text.terminal import Console as Terminal
 
@@ -149,7 +148,7 @@ def chunk_line(chunk: Chunk, tree: Tree) -> str:
 
 def threads_line(count: int) -> str:
     """How many CPU threads a run works with, and where that is set."""
-    return f"Using {counted(count, 'CPU thread')} of {cores()} (another number: --threads N, or placement.threads)"
+    return f"Using {counted(count, 'CPU thread')} (another number: --threads N, or placement.threads)"
 
 
 def counted(number: int, noun: str) -> str:
