@@ -67,8 +67,8 @@ def phases(source: Path) -> dict[str, float]:
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
         with subprocess.Popen(whole, env=environment(source), cwd=source, text=True, **pipes) as running:
             for line in running.stdout:
-                if line.startswith("chunk 1/") or line.startswith("folder"):
-                    found["last line" if line.startswith("folder") else "first chunk"] = spent_by(running.pid)
+                if line.startswith(("chunk ", "folder ")):
+                    found.setdefault("last line" if line.startswith("folder ") else "first chunk", spent_by(running.pid))
     return found | {"exit": children() - before}
 
 
