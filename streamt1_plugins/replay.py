@@ -106,6 +106,7 @@ def branch(
         for other in run.tree.chunk(picked.chunk):  # the picked node alone survives
             run.tree.add(replace(other, fate="pruned" if other.is_valid else "invalid", rank=None))
         run.tree.add(picked)
+        run.tree.picked = node
         strips.copy(recorded.folder, out, run.tree.nodes)
         run.tree.note(f"Continues node {node} of {recorded.folder}, picked by hand.")
     return wrapped

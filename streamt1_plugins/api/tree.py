@@ -22,12 +22,14 @@ class Tree:
     """Nodes in the order they were judged. `winner` is the chosen path, oldest first, empty until the end.
 
     `final` holds the whole-video scores of the last survivors by candidate id, where `search.final` is `whole_video`.
+    `picked`: the node, chosen by hand, that a branched run continues; the nodes up to its chunk come from another run.
     """
 
     nodes: dict[str, Node] = field(default_factory=dict)
     winner: tuple[str, ...] = ()
     final: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    picked: str | None = None
 
     def add(self, node: Node) -> None:
         """Record a node; the same id again replaces the record, in its old place."""
@@ -38,6 +40,12 @@ class Tree:
         text = printable(text)
         if text not in self.notes:
             self.notes.append(text)
+
+    @property
+    def inherited(self) -> int:
+        """How many nodes come from the run that a branched run continues."""
+        last = self.nodes[self.picked].chunk if self.picked in self.nodes else -1
+        return sum(node.chunk <= last for node in self)
 
     def chunk(self, index: int) -> list[Node]:
         """The candidates of one chunk, in order."""
@@ -76,6 +84,7 @@ class Tree:
         """Plain data for JSON; NaN and infinities become None."""
         return {
             "schema": SCHEMA,
+            **({"picked": self.picked} if self.picked else {}),
             "winner": list(self.winner),
             "final": {name: value if math.isfinite(value) else None for name, value in self.final.items()},
             "notes": list(self.notes),

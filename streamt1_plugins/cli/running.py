@@ -191,6 +191,9 @@ def _print_result(output: Output, pipe: StreamPipeline, out: Path) -> None:
         return
     terminal().print(tree_table(pipe.tree))
     candidates, seconds = counted(found["cost"]["candidates"], "candidate"), found["seconds"]["wall"]
+    if pipe.tree.picked:
+        new, old = len(pipe.tree) - pipe.tree.inherited, pipe.tree.inherited
+        candidates = f"{counted(new, 'new candidate')} and {old} of the run that it continues,"
     echo(f"\n{candidates} in {seconds:.1f} s, seed {found['seed']}")
     echo(f"video   {video}")
     if (out / PAGE).exists():

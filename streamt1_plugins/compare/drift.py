@@ -10,7 +10,7 @@ from streamt1_plugins.compare.stats import bootstrap, column, figures, grouped, 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-CHUNK = re.compile(r"chunk_(\d+)")  # parts of a judge that score one chunk, counted from 1
+CHUNK = re.compile(r"chunk_(\d+)")  # parts of a judge that score one chunk: `chunk_01` is the first
 EARLY, LONG = 4, 8
 """The early chunk of a long video, whose first chunks are not typical, and the least chunks of a long video."""
 
@@ -23,8 +23,8 @@ def chunks(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def number_of(chunk: str) -> int:
-    """7 for `chunk_07`."""
-    return int(chunk.rpartition("_")[2])
+    """The chunk that a part of a judge scores, counted from 0 as everywhere: 6 for `chunk_07`."""
+    return int(chunk.rpartition("_")[2]) - 1
 
 
 def summary(rows: Sequence[Mapping[str, Any]], recipes: Sequence[str]) -> dict[str, Any]:

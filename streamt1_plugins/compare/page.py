@@ -58,7 +58,7 @@ def signed(value: float | None, digits: int = 3) -> str:
 
 
 def spelled(chunk: str) -> str:
-    """`chunk 1` for `chunk_01`."""
+    """`chunk 0` for `chunk_01`."""
     return f"chunk {drift.number_of(chunk)}"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from streamt1_plugins.compare.drift import CHUNK
+from streamt1_plugins.compare.drift import CHUNK, number_of
 from streamt1_plugins.compare.drift import summary as drift_summary
 from streamt1_plugins.compare.stats import column, figures, grouped, paired, wins
 
@@ -67,7 +67,7 @@ def markdown(found: Mapping[str, Any]) -> str:
     head = ["per video", *(cost.replace("_", " ") for cost in next(iter(costs.values())))]
     tables.append(_table(head, [[name, *(f"{value:g}" for value in cost.values())] for name, cost in costs.items()]))
     if drift := found.get("drift"):
-        ends = [drift[end].replace("_", " ") for end in ("early", "last")]
+        ends = [f"chunk {number_of(drift[end])}" for end in ("early", "last")]
         names = dict(zip(found["recipes"], entries, strict=True))
         cells = [
             [

@@ -52,6 +52,7 @@ class RunEvents:
             "chunks": run.session.num_chunks,
             "fps": run.session.fps,
             "versions": versions(),
+            **({"picked": run.tree.picked} if run.tree.picked else {}),
         }
         yield _event("started", start)
         for index in range(self.chunks):

@@ -284,7 +284,8 @@ def tree_of(events: Sequence[Event], *, chunks: int | None = None) -> Tree:
 
     Of a damaged journal, it has the candidates whose line, and whose parents' lines, are whole.
     """
-    record, tree, rewards = _Record.of(events, chunks), Tree(), events[0]["recipe"]["rewards"]
+    record, rewards = _Record.of(events, chunks), events[0]["recipe"]["rewards"]
+    tree = Tree(picked=events[0].get("picked"))
     weights: dict[tuple[str, str], float] = {
         (horizon, name): reward["weight"] for horizon in HORIZONS for name, reward in rewards[horizon].items()
     }

@@ -153,7 +153,7 @@ class Place(TypedDict):
 
 
 class Started(Line, Place):
-    """The first line."""
+    """The first line. `picked`: the node of another run that this one continues."""
 
     schema: int
     recipe: Annotated[RecordedRecipe, BeforeValidator(_nested)]
@@ -164,6 +164,7 @@ class Started(Line, Place):
     generator_device: Device
     chunks: Annotated[int, Field(ge=1, le=MAX_CHUNKS)]
     fps: Annotated[float, Field(gt=0, le=1e6)]
+    picked: NotRequired[Id]
 
 
 class Candidate(Line):

@@ -55,7 +55,7 @@ def explained(run: Run) -> Iterator[None]:
     except (RuntimeError, MemoryError, OSError) as error:
         if isinstance(error, OutOfMemoryError) or not is_out_of_memory(error):
             raise
-        where = "" if run.chunk is None else f" in chunk {run.chunk.index + 1} of {run.chunk.count}"
+        where = "" if run.chunk is None else f" in chunk {run.chunk.index} of 0 to {run.chunk.count - 1}"
         raise OutOfMemoryError(f"Memory ran out on {run.device}{where} ({shortened(error)}). {REMEDY}") from error
 
 

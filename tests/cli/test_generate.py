@@ -62,7 +62,8 @@ def test_generate_leaves_a_run_folder_and_a_table(tmp_path: Path) -> None:
     assert [row[:2] for row in rows] == [[str(i), "6"] for i in range(4)]
     assert "24 candidates in" in result.stdout
     assert "video   o/video.mp4" in result.stdout
-    assert "chunk 4/4" in result.stderr
+    assert "chunk 3 " in result.stderr
+    assert "(4 of 4 done)" in result.stderr
 
 
 def test_the_threads_are_set_for_the_command_alone_and_printed_once(tmp_path: Path) -> None:
@@ -206,7 +207,7 @@ def test_generate_with_the_embedded_model_in_a_process_of_its_own(tmp_path: Path
     found = json.loads(done.stdout)
     assert found["video"] == {"frames": 21, "height": 64, "width": 64, "fps": 16.0}
     assert (found["model"], found["device"][:3]) in {("tinyworld", "cpu"), ("tinyworld", "cud")}
-    assert [line[:9] for line in done.stderr.splitlines()] == ["chunk 1/2", "chunk 2/2"]
+    assert [line[:7] for line in done.stderr.splitlines()] == ["chunk 0", "chunk 1"]
     with av.open("o/video.mp4") as container:
         assert container.streams.video[0].width == 256
 

@@ -90,6 +90,9 @@ def test_a_person_goes_on_from_another_node() -> None:
     assert found["out"] == f"o-{loser}"
     assert found["winner"]["path"][1] == loser
     assert loser in Path(f"o-{loser}/report.html").read_text()
+    shown = call("replay", "o", "--continue-from", loser, "--out", "again").stdout
+    tree = journal.tree_of(journal.read("again"))
+    assert f"{len(tree) - 8} new candidates and 8 of the run that it continues, in " in shown  # 8 in chunks 0 and 1
 
 
 def test_nodes_and_folders_that_are_not_there_are_named() -> None:

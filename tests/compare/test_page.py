@@ -95,7 +95,7 @@ def test_the_page_has_the_gain_the_losers_and_the_notes(tmp_path: Path) -> None:
     assert "\N{MINUS SIGN}0.250" in html
     assert "No video gained." in html
     assert "Widened." in html
-    assert "from chunk 1 to chunk 2" in html
+    assert "from chunk 0 to chunk 1" in html
 
 
 def test_plots_and_legends_have_every_recipe(tmp_path: Path) -> None:

@@ -131,8 +131,8 @@ def test_chunks_have_their_own_numbers_and_tooltips() -> None:
     rows = [row("plain", "a", 0.5, chunks=(0.25, 0.5, 0.75))]
     rows[0]["judge"].pop("chunk_01")
     svg = plots.by_chunk(rows, ["plain"])
-    assert [text for text, _ in texts(svg)][:2] == ["2", "3"]
-    assert [*points(svg)] == ["plain, chunk 2: 0.500", "plain, chunk 3: 0.750"]
+    assert [text for text, _ in texts(svg)][:2] == ["1", "2"]
+    assert [*points(svg)] == ["plain, chunk 1: 0.500", "plain, chunk 2: 0.750"]
 
 
 def test_every_color_is_a_variable_of_the_page_and_text_stays_text() -> None:

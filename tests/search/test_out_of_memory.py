@@ -87,7 +87,9 @@ def test_one_candidate_too_many_is_an_error_that_names_what_to_change(
 ) -> None:
     limit(monkeypatch, 0, error)
     pipe = streamt1.wrap(ToyPipeline(), observers=record_to(tmp_path))
-    with pytest.raises(OutOfMemoryError, match=r"Memory ran out on cpu in chunk 1 of 4 \(.*search\.top_k") as found:
+    with pytest.raises(
+        OutOfMemoryError, match=r"Memory ran out on cpu in chunk 0 of 0 to 3 \(.*search\.top_k"
+    ) as found:
         pipe("a prompt")
     for kind in (StreamT1Error, RuntimeError, MemoryError, torch.OutOfMemoryError):
         assert isinstance(found.value, kind), "programs that catch torch's or Python's error still do"

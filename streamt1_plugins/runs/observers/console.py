@@ -108,7 +108,7 @@ class _Bar(Progress):
         self._run = run
         self._done, self._before = run.beams[0].history.index, run.cost.candidates
         super().__init__(
-            TextColumn("chunk {task.fields[chunk]}/{task.total:.0f}"),
+            TextColumn("{task.fields[done]}/{task.total:.0f} chunks"),
             BarColumn(bar_width=20),
             TextColumn("{task.fields[candidates]} candidates  best {task.fields[best]}"),
             TimeElapsedColumn(),
@@ -118,7 +118,7 @@ class _Bar(Progress):
             transient=True,
             speed_estimate_period=3600.0,
         )
-        self.add_task("", total=run.session.num_chunks, chunk=1, candidates=0, best="-")
+        self.add_task("", total=run.session.num_chunks, done=self._done, candidates=0, best="-")
 
     def chunk_done(self, chunk: Chunk) -> None:
         """The chunk's candidates are judged and its survivors committed."""
@@ -131,18 +131,17 @@ class _Bar(Progress):
         search, total, candidates = self._run.recipe.search, self._run.session.num_chunks, self._run.cost.candidates
         part = min((candidates - self._before) / (search.candidates * search.top_k), 1.0)
         for task in self.task_ids:
-            completed, chunk = min(self._done + part, total), min(self._done + 1, total)
-            self.update(task, completed=completed, chunk=chunk, candidates=candidates)
+            self.update(task, completed=min(self._done + part, total), done=self._done, candidates=candidates)
         return super().get_renderables()
 
 
 def chunk_line(chunk: Chunk, tree: Tree) -> str:
-    """One chunk in one line: candidates, best and mean score, the ids kept, seconds."""
+    """One chunk in one line: its number, candidates, best and mean score, ids kept, seconds, how many are done."""
     nodes, (_, best, mean) = tree.chunk(chunk.index), _figures(tree, chunk.index)
     seconds, kept = sum(node.seconds for node in nodes), " ".join(node.id for node in tree.kept(chunk.index))
     return (
-        f"chunk {chunk.index + 1}/{chunk.count}  {counted(len(nodes), 'candidate')}  best {best}  mean {mean}  "
-        f"kept {kept}  {seconds:.1f} s"
+        f"chunk {chunk.index}  {counted(len(nodes), 'candidate')}  best {best}  mean {mean}  "
+        f"kept {kept}  {seconds:.1f} s  ({chunk.index + 1} of {chunk.count} done)"
     )
 
 

@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Sequence
+    from collections.abc import Callable, Container, Iterable, Sequence
 
     from streamt1_plugins.api.tree import Tree
     from streamt1_plugins.api.types import Node
@@ -18,6 +18,8 @@ CARD = 0.77
 """Share of a column that a card is wide; the rest is for the lines between columns."""
 HEAD = 8
 """Room above and below a curve, so that its line is not cut."""
+APART = 18
+"""How far labels of an axis are apart at least."""
 
 
 @dataclass(frozen=True)
@@ -32,22 +34,61 @@ class Cell:
 
 @dataclass(frozen=True)
 class Edge:
-    """A line from a node to its parent, as an SVG path; kind: `winner`, `kept` or `pruned`."""
+    """A line from the parent of a node to the node, as an SVG path; kind: `winner`, `kept` or `pruned`."""
 
+    node: str
     path: str
     kind: str
 
 
 @dataclass(frozen=True)
+class Axis:
+    """The vertical axis of curves, from `low` to `high`."""
+
+    low: float
+    high: float
+
+    def height(self, value: float) -> float:
+        """Where a value is, from the top."""
+        share = (value - self.low) / (self.high - self.low) if self.high > self.low else 0.5
+        return HEAD + (1 - share) * (UNIT - 2 * HEAD)
+
+    @property
+    def zero(self) -> float | None:
+        """Where zero is, None outside."""
+        return self.height(0.0) if self.low <= 0 <= self.high else None
+
+
+@dataclass(frozen=True)
 class Curves:
-    """Scores over the chunks as SVG paths: the `band` of all candidates, their `mean`, the `winner` and its `dots`."""
+    """Values over the chunks as SVG paths: the `band` of all candidates, their `mean`, the `winner` and its `dots`.
+
+    `ends`: the winner's first and last value, each with its chunk; empty where it has none.
+    """
 
     band: str
     mean: str
     winner: str
     dots: str
-    low: float
-    high: float
+    axis: Axis
+    ends: tuple[tuple[int, float], ...]
+
+    @property
+    def ticks(self) -> list[tuple[str, float]]:
+        """(label, where from the top) of the lowest and the highest value and, where there is room, of zero."""
+        places = {value: self.axis.height(value) for value in (self.axis.high, self.axis.low)}
+        zero = self.axis.zero
+        if zero is not None and all(abs(zero - place) >= APART for place in places.values()):
+            places[0.0] = zero
+        few = digits((self.axis.low, self.axis.high))
+        return [(f"{value:.{few}f}" if value else "0", place) for value, place in places.items()]
+
+
+def digits(values: Iterable[float], least: int = 2) -> int:
+    """How many digits after the point tell these values apart: `least`, or up to three more where they are close."""
+    finite = [value for value in values if math.isfinite(value)]
+    spread = max(finite, default=0.0) - min(finite, default=0.0)
+    return least if spread <= 0 else min(max(least, 1 - math.floor(math.log10(spread))), least + 3)
 
 
 def cells(tree: Tree, winner: Sequence[str]) -> dict[str, Cell]:
@@ -68,10 +109,15 @@ def by_chunk(tree: Tree) -> dict[int, list[Node]]:
     return found
 
 
-def _order(node: Node, winner: Container[str]) -> tuple[bool, float, float, int]:
+def _order(node: Node, winner: Container[str]) -> tuple[bool, float, tuple[float, ...], int]:
     rank = math.inf if node.rank is None else node.rank
-    score = -node.score if math.isfinite(node.score) else math.inf
-    return node.id not in winner, rank, score, node.ordinal
+    measured = (node.score if node.is_scored else math.nan, node.long, node.short)
+    return (
+        node.id not in winner,
+        rank,
+        tuple(-each if math.isfinite(each) else math.inf for each in measured),
+        node.ordinal,
+    )
 
 
 def edges(found: dict[str, Cell]) -> list[Edge]:
@@ -82,32 +128,35 @@ def edges(found: dict[str, Cell]) -> list[Edge]:
         y0, y1 = (parent.row + 0.5) * UNIT, (child.row + 0.5) * UNIT
         middle = (x0 + x1) / 2
         kind = "winner" if parent.is_winner and child.is_winner else "kept" if child.node.fate == "kept" else "pruned"
-        lines.append(Edge(f"M{x0:g} {y0:g}C{middle:g} {y0:g} {middle:g} {y1:g} {x1:g} {y1:g}", kind))
+        lines.append(Edge(child.node.id, f"M{x0:g} {y0:g}C{middle:g} {y0:g} {middle:g} {y1:g} {x1:g} {y1:g}", kind))
     return sorted(lines, key=lambda edge: ("pruned", "kept", "winner").index(edge.kind))
 
 
-def curves(tree: Tree, winner: Sequence[str]) -> Curves | None:
-    """The score curves; None where no candidate has a score."""
-    scored = {chunk: [node.score for node in nodes if node.is_scored] for chunk, nodes in by_chunk(tree).items()}
-    measured = [(chunk, scores) for chunk, scores in scored.items() if scores]
-    if not measured:
+def curves(tree: Tree, winner: Sequence[str], value: Callable[[Node], float], *, zero: bool = False) -> Curves | None:
+    """The curves of a value of candidates. NaN means that a candidate has none; zero: the axis holds 0.
+
+    None where fewer than two chunks have a value: there is nothing to follow.
+    """
+    found = {chunk: list(filter(math.isfinite, map(value, nodes))) for chunk, nodes in by_chunk(tree).items()}
+    measured = [(chunk, values) for chunk, values in found.items() if values]
+    if len(measured) < 2:
         return None
-    low = min(min(scores) for _, scores in measured)
-    high = max(max(scores) for _, scores in measured)
-    best = [(tree.nodes[name].chunk, tree.nodes[name].score) for name in winner]
-    chosen = [_point(chunk, score, low, high) for chunk, score in best if math.isfinite(score)]
-    top = [_point(chunk, max(scores), low, high) for chunk, scores in measured]
-    bottom = [_point(chunk, min(scores), low, high) for chunk, scores in reversed(measured)]
+    low, high = min(min(values) for _, values in measured), max(max(values) for _, values in measured)
+    axis = Axis(min(low, 0.0), max(high, 0.0)) if zero else Axis(low, high)
+    best = [(tree.nodes[name].chunk, value(tree.nodes[name])) for name in winner]
+    chosen = [(chunk, each) for chunk, each in best if math.isfinite(each)]
+    points = [_point(chunk, each, axis) for chunk, each in chosen]
+    top = [_point(chunk, max(values), axis) for chunk, values in measured]
+    bottom = [_point(chunk, min(values), axis) for chunk, values in reversed(measured)]
     return Curves(
         band=f"M{'L'.join(top + bottom)}Z",
-        mean=f"M{'L'.join(_point(chunk, fmean(scores), low, high) for chunk, scores in measured)}",
-        winner=f"M{'L'.join(chosen)}" if chosen else "",
-        dots="".join(f"M{point}h.01" for point in chosen),  # round caps make dots that do not stretch
-        low=low,
-        high=high,
+        mean=f"M{'L'.join(_point(chunk, fmean(values), axis) for chunk, values in measured)}",
+        winner=f"M{'L'.join(points)}" if points else "",
+        dots="".join(f"M{point}h.01" for point in points),  # round caps make dots that do not stretch
+        axis=axis,
+        ends=(chosen[0], chosen[-1]) if chosen else (),
     )
 
 
-def _point(chunk: int, score: float, low: float, high: float) -> str:
-    share = (score - low) / (high - low) if high > low else 0.5
-    return f"{(chunk + CARD / 2) * UNIT:g} {HEAD + (1 - share) * (UNIT - 2 * HEAD):.4g}"
+def _point(chunk: int, value: float, axis: Axis) -> str:
+    return f"{(chunk + CARD / 2) * UNIT:g} {axis.height(value):.4g}"

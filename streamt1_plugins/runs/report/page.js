@@ -7,6 +7,11 @@
   const cards = [...tree.querySelectorAll(".card")];
   const cardOf = new Map(cards.map((card) => [card.dataset.node, card]));
   const chunkOf = (node) => parseInt(node, 10);
+  const place = (card) => [card.style.getPropertyValue("--c"), card.style.getPropertyValue("--r")].map(Number);
+  const columns = cards.reduce((most, card) => Math.max(most, place(card)[0] + 1), 1);
+  /* Pixels of a column. Narrower: the color of the score alone; a chunk number in five; two lines below a picture;
+     and the page opens with the whole run. */
+  const TINY = 46, DENSE = 22, NARROW = 124, LEAST = 92;
   const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
   let selected = null, playing = !still, wholePath = true, players = [];
 
@@ -30,7 +35,10 @@
       seen.unobserve(entry.target);
     }
   }, { rootMargin: "300px" });
-  cards.forEach((card) => seen.observe(card));
+  function watch() {
+    seen.disconnect();
+    if (!document.body.classList.contains("tiny")) cards.forEach((card) => card.dataset.painted || seen.observe(card));
+  }
 
   /* Selecting. */
   function select(card, focus) {
@@ -41,8 +49,16 @@
     card.tabIndex = 0;
     if (focus) card.focus({ preventScroll: true });
     card.scrollIntoView({ block: "nearest", inline: "nearest" });
-    history.replaceState(null, "", `#node=${card.dataset.node}`);
+    try { history.replaceState(null, "", `#node=${card.dataset.node}`); } catch { /* a frame without an address */ }
+    trace(card.dataset.node);
     show(card.dataset.node);
+  }
+  function trace(node) {
+    tree.querySelectorAll(".traced").forEach((edge) => edge.classList.remove("traced"));
+    for (const each of pathTo(node)) {
+      const edge = byId(`e${each}`);
+      if (edge && !edge.classList.contains("winner")) edge.classList.add("traced");
+    }
   }
   function show(node) {
     side.replaceChildren(byId(`t${node}`).content.cloneNode(true));
@@ -73,7 +89,9 @@
     player.className = "player";
     player.dataset.strip = card.dataset.node;
     player.append(document.createElement("i"));
-    button.append(player, card.querySelector(".line span").textContent || card.dataset.node);
+    const value = card.querySelector(".line span").textContent, mark = card.querySelector(".line em:not(.ema, .append)");
+    button.append(player, value || card.dataset.node);
+    if (mark) button.append(" ", mark.cloneNode(true));
     button.setAttribute("aria-label", card.getAttribute("aria-label"));
     button.addEventListener("click", () => select(card, false));
     return button;
@@ -96,7 +114,7 @@
       paint(screen, node);
       const frame = Math.min(count - 1, Math.floor((time / secondsOf(node)) * count));
       at(screen, frame, count);
-      if (clock) clock.textContent = wholePath ? `${index + 1} / ${path.length}` : "";
+      if (clock) clock.textContent = wholePath ? `chunk ${chunkOf(node)}` : "";
     }
   }
   let last = 0;
@@ -111,19 +129,25 @@
   function toggle() { playing = !playing; label(); }
 
   /* Keys: the column is a chunk, the row a candidate. */
-  const place = (card) => [card.style.getPropertyValue("--c"), card.style.getPropertyValue("--r")].map(Number);
   function neighbour(key) {
     const [column, row] = place(selected), node = selected.dataset.node;
     if (key === "ArrowLeft") return cardOf.get(selected.dataset.parent);
     if (key === "ArrowRight") return cards.find((card) => card.dataset.parent === node);
+    if (key === "Home" || key === "End") return ends(row)[key];
     const target = row + (key === "ArrowDown" ? 1 : -1);
     return cards.find((card) => place(card)[0] === column && place(card)[1] === target);
+  }
+  /* The first and the last chunk, in this row or the last one that is there. */
+  function ends(row) {
+    const last = place(cards[cards.length - 1])[0];
+    const at = (wanted) => cards.filter((card) => place(card)[0] === wanted && place(card)[1] <= row).pop();
+    return { Home: at(place(cards[0])[0]), End: at(last) };
   }
   const actions = { " ": toggle, z: () => zoom(), t: () => theme() };
   addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
-    const elsewhere = event.target.closest && event.target.closest("button:not(.card), a, pre, aside");
-    if (event.key.startsWith("Arrow") && selected && !elsewhere) {
+    const elsewhere = event.target.closest && event.target.closest("button:not(.card), a, pre, h1, aside");
+    if (/^(Arrow|Home$|End$)/.test(event.key) && selected && !elsewhere) {
       event.preventDefault();
       select(neighbour(event.key), true);
     } else if (actions[event.key] && !(elsewhere && event.key === " ")) {
@@ -146,8 +170,13 @@
     if (selected) selected.scrollIntoView({ block: "nearest", inline: "center" });
   }
   function fit() {
-    const room = scroll.clientWidth - 72;
-    document.body.style.setProperty("--room", `${room}px`);
+    const room = scroll.clientWidth - 72, body = document.body;
+    body.style.setProperty("--room", `${room}px`);
+    const whole = body.classList.contains("whole"), pitch = room / columns;
+    body.classList.toggle("tiny", whole && pitch < TINY);
+    body.classList.toggle("dense", whole && pitch < DENSE);
+    body.classList.toggle("narrow", !whole && pitch < NARROW);
+    watch();
     return room;
   }
   function theme() {
@@ -165,9 +194,7 @@
   }
   addEventListener("hashchange", fromHash);
   const winners = cards.filter((card) => card.classList.contains("winner"));
-  const columns = cards.reduce((most, card) => Math.max(most, place(card)[0] + 1), 1);
-  if (fit() / columns < 112) zoom(true);
-  else byId("zoom").hidden = true;
+  if (fit() / columns < LEAST) zoom(true);
   if (!fromHash() && cards.length) select(winners[winners.length - 1] || cards[0], false);
   scrollTo(0, 0);
 })();

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from streamt1_plugins.runs.files import PAGE as PAGE  # its readers look for it here
 from streamt1_plugins.runs.files import write_atomically
 from streamt1_plugins.runs.recorded import RecordedRun
-from streamt1_plugins.runs.report import facts, layout, memory, strips
+from streamt1_plugins.runs.report import facts, layout, memory, scores, strips
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,7 +34,8 @@ def write_page(folder: str | Path, out: str | Path | None = None) -> Path:
 
 def render(folder: str | Path) -> str:
     """The page as text."""
-    return fill(_HERE, context(RecordedRun.read(folder)), {"duration": facts.duration})
+    filters = {"duration": facts.duration, "ordinal": facts.ordinal}
+    return fill(_HERE, context(RecordedRun.read(folder)), filters)
 
 
 def fill(folder: Path, values: Mapping[str, Any], filters: Mapping[str, Any]) -> str:
@@ -49,32 +51,61 @@ def fill(folder: Path, values: Mapping[str, Any], filters: Mapping[str, Any]) ->
 
 def context(recorded: RecordedRun) -> dict[str, Any]:
     """Every value the template fills in."""
-    tree, winner = recorded.tree(), [node.id for node in recorded.winner]
+    tree, script = recorded.tree(), (_HERE / "page.js").read_text(encoding="utf-8")
     found = strips.pictures(recorded.folder, tree.nodes)
-    cells, remembered = layout.cells(tree, winner), held(recorded, tree)
     return {
         "style": (_HERE / "page.css").read_text(encoding="utf-8"),
-        "script": (_HERE / "page.js").read_text(encoding="utf-8"),
+        "script": script,
+        "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         "start": recorded.start,
         "recipe": recorded.recipe,
         "status": recorded.status,
-        "tiles": facts.tiles(recorded, tree),
-        "costs": facts.costs(recorded.cost()),
-        "record": facts.record(recorded.start),
         "notes": recorded.notes,
+        "picked": tree.picked,
+        "final": tree.final,
+        **_facts(recorded, tree),
+        **_drawn(recorded, tree),
+        "film": film(found),
+        "strips": {
+            name: [picture.frames, base64.b64encode(picture.content).decode()] for name, picture in found.items()
+        },
+    }
+
+
+def _facts(recorded: RecordedRun, tree: Tree) -> dict[str, Any]:
+    """What the tables hold."""
+    yaml, replaced = facts.recipe_as_run(recorded)
+    return {
+        "tiles": facts.tiles(recorded, tree),
+        "costs": facts.costs(recorded, tree),
+        "record": facts.record(recorded),
+        "arguments": facts.arguments(recorded.start),
+        "yaml": yaml,
+        "replaced": replaced,
+        "lengths": facts.lengths(recorded),
+    }
+
+
+def _drawn(recorded: RecordedRun, tree: Tree) -> dict[str, Any]:
+    """The tree, the curves and the memory."""
+    winner = [node.id for node in recorded.winner]
+    cells, scale, remembered = layout.cells(tree, winner), scores.scale(tree), held(recorded, tree)
+    zero, rewards = scores.is_standardised(recorded.recipe), scores.readings(recorded.recipe, tree)
+    return {
         "cells": list(cells.values()),
         "columns": max((cell.column for cell in cells.values()), default=-1) + 1,
         "rows": max((cell.row for cell in cells.values()), default=-1) + 1,
         "edges": layout.edges(cells),
-        "curves": layout.curves(tree, winner),
-        "final": tree.final,
+        "shown": scores.shown(tree, scale),
+        "scale": scale,
+        "tones": scores.TONES,
+        "digits": layout.digits((node.score for node in tree), least=3),
+        "meaning": scores.meaning(recorded.recipe),
+        "curves": layout.curves(tree, winner, scores.score, zero=zero),
+        "rewards": rewards,
+        "raws": [(*pair, drawn) for pair in rewards if (drawn := layout.curves(tree, winner, scores.raw(*pair)))],
         "held": remembered,
         "sinks": max(map(memory.sink_count, remembered), default=0),
-        "film": film(found),
-        "lengths": facts.lengths(recorded),
-        "strips": {
-            name: [picture.frames, base64.b64encode(picture.content).decode()] for name, picture in found.items()
-        },
     }
 
 

@@ -23,7 +23,8 @@ def test_without_a_terminal_there_is_a_line_per_chunk_and_notes_come_once(capsys
     shown = capsys.readouterr()
     lines = shown.err.splitlines()
     assert shown.out == ""
-    assert [line[:9] for line in lines if line.startswith("chunk")] == [f"chunk {i}/4" for i in range(1, 5)]
+    assert [line[:7] for line in lines if line.startswith("chunk")] == [f"chunk {i}" for i in range(4)]
+    assert lines[-1].endswith("s  (4 of 4 done)")
     assert sum("no valid candidate" in line for line in lines) == 1
 
 
@@ -32,7 +33,7 @@ def test_in_a_terminal_a_bar_shows_chunks_candidates_and_the_best_score(capsys: 
     console._terminal = Terminal(stderr=True, force_terminal=True, width=120)
     run({"console": console})
     shown = capsys.readouterr().err
-    assert "chunk 1/4" in shown
+    assert "0/4 chunks" in shown
     assert "16 candidates" in shown
     assert "eta" in shown
 
@@ -46,8 +47,15 @@ def test_the_bar_of_a_resumed_run_starts_where_the_run_resumes(
     console._terminal = Terminal(stderr=True, force_terminal=True, width=120)
     streamt1.resume(tmp_path, ToyPipeline(), observers={"console": console})
     shown = capsys.readouterr().err
-    assert "chunk 1/4" not in shown
-    assert "chunk 4/4" in shown
+    assert "0/4 chunks" not in shown
+    assert "4/4 chunks" in shown
+
+
+def test_the_line_of_a_chunk_has_the_chunk_of_the_nodes_it_names(capsys: pytest.CaptureFixture[str]) -> None:
+    run({"console": Console()})
+    for line in capsys.readouterr().err.splitlines():
+        chunk, node = line.split()[1], line.split("kept ")[1].split()[0]
+        assert int(chunk) == int(node.partition(".")[0])
 
 
 def test_the_bar_is_taken_down_when_the_run_fails() -> None:

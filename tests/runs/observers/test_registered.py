@@ -26,7 +26,7 @@ def test_observers_are_parts_of_a_recipe(tmp_path: Path, capsys: pytest.CaptureF
     streamt1.wrap(ToyPipeline(), {"extends": "plain", "observers": named})("a prompt")
     assert (tmp_path / "v.mp4").stat().st_size
     assert yaml.safe_load((tmp_path / "o" / "recipe.yaml").read_text())["observers"] == named
-    assert "chunk 4/4" in capsys.readouterr().err
+    assert "(4 of 4 done)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

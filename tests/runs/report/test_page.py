@@ -13,6 +13,7 @@ import torch
 
 import streamt1_plugins as streamt1
 from streamt1_plugins.errors import InputError
+from streamt1_plugins.replay import branch
 from streamt1_plugins.runs.observers.record import record_to
 from streamt1_plugins.runs.report import PAGE, layout, strips, write_page
 from streamt1_plugins.runs.report.strips import StripKeeper
@@ -105,9 +106,17 @@ def test_clicking_a_node_shows_its_details(tmp_path: Path) -> None:
     document, console = browse(tmp_path / PAGE, tmp_path / "profile", f"#node={node.id}")  # the page clicks on it
     assert console == []
     text = side(document)
-    for fact in (f"Chunk 3, candidate {node.ordinal + 1}", "pruned", str(node.seed), f"{node.score:.3f}", node.route):
+    for fact in (f"Chunk 2, candidate {node.ordinal}", "pruned", str(node.seed), f"{node.score:.3f}", node.route):
         assert str(fact) in text
     assert text.count("Candidates of this chunk") == 1
+
+
+def with_script(page: Path, script: str) -> Path:
+    """A copy of the page with another script, which its policy lets run."""
+    text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page.read_text())
+    copy = page.with_name("changed.html")
+    copy.write_text(text.replace("</body>", f"<script>{script}</script></body>"))
+    return copy
 
 
 def press(page: Path, *keys: str) -> Path:
@@ -117,9 +126,7 @@ def press(page: Path, *keys: str) -> Path:
         "const press = key => (document.activeElement || document.body)"
         ".dispatchEvent(new KeyboardEvent('keydown', {key, bubbles: true}))"
     )
-    copy = page.with_name("pressed.html")
-    copy.write_text(page.read_text().replace("</body>", f"<script>{how};{events}</script></body>"))
-    return copy
+    return with_script(page, f"{how};{events}")
 
 
 def test_it_works_from_the_keyboard(tmp_path: Path) -> None:
@@ -140,6 +147,80 @@ def test_it_works_from_the_keyboard(tmp_path: Path) -> None:
     assert {"Pause", "Play"} == {re.search("Pause|Play", side(after(*keys)))[0] for keys in ([], [" "])}
     assert ('class="whole"' in after()) != ('class="whole"' in after("z"))
     assert re.search(r'<html[^>]*data-theme="(dark|light)"', after("t"))
+    assert f" {tree.winner[0]} " in side(after("Home"))
+    assert f" {tree.winner[-1]} " in side(after("Home", "End"))
+
+
+WALK = """
+const cards = [...document.querySelectorAll(".card")], press = (key) =>
+  document.activeElement.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+const here = () => document.activeElement.dataset.node, seen = new Set();
+document.querySelector(".card[tabindex='0']").focus();
+press("Home");
+for (let chunk = 0; chunk < 4; chunk++) {
+  if (chunk) { document.querySelector(`.card.winner[id^="n00${chunk}"]`).click(); }
+  for (let before = null; before !== here(); press("ArrowDown")) seen.add(before = here());
+}
+const unnamed = [...document.querySelectorAll("button, a, [role], meter, [tabindex]")].filter(
+  (each) => !(each.getAttribute("aria-label") || each.textContent.trim()));
+document.title = `reached ${seen.size} of ${cards.length}, ${cards.filter((each) => each.tabIndex === 0).length} in the
+  order of tabs, unnamed ${unnamed.length}, focused ${document.activeElement.getAttribute("aria-current")}`;
+"""
+
+
+def test_the_keyboard_reaches_every_candidate_and_everything_has_a_name(tmp_path: Path) -> None:
+    recorded(tmp_path)
+    document, console = browse(with_script(tmp_path / PAGE, WALK), tmp_path / "profile")
+    assert console == []
+    title = " ".join(re.search(r"<title>(.*?)</title>", document, re.DOTALL)[1].split())
+    assert title == "reached 16 of 16, 1 in the order of tabs, unnamed 0, focused true"
+
+
+def test_chunks_and_candidates_have_the_numbers_of_their_node(tmp_path: Path) -> None:
+    pipe = recorded(tmp_path)
+    page = (tmp_path / PAGE).read_text()
+    for node in pipe.tree:
+        assert f'aria-label="Chunk {node.chunk}, candidate {node.ordinal}, ' in page
+    columns = re.search(r'<div class="axis".*?</div>', page, re.DOTALL)[0]
+    assert re.findall(r">(\d+)</span>", columns) == ["0", "1", "2", "3"]
+    assert "Chunk 4" not in page
+    assert {int(chunk) for chunk in re.findall(r'title="Chunk (\d+) ', page)} <= {0, 1, 2, 3}
+
+
+def test_only_the_script_of_the_page_runs(tmp_path: Path) -> None:
+    recorded(tmp_path)
+    page = tmp_path / PAGE
+    page.write_text(page.read_text().replace("</body>", "<script>document.title='hacked'</script></body>"))
+    document, console = browse(page, tmp_path / "profile")
+    assert "hacked</title>" not in document
+    assert "Content Security Policy" in "".join(console)
+    assert "Chunk 3" in side(document)
+
+
+def test_the_node_picked_by_hand_is_marked(tmp_path: Path) -> None:
+    tree = recorded(tmp_path / "run").tree
+    picked = next(node.id for node in tree.chunk(1) if node.fate == "pruned")
+    pipe = branch(tmp_path / "run", picked, tmp_path / "mine", ToyPipeline())
+    pipe.complete(pipe.last_run)
+    page = (tmp_path / "mine" / PAGE).read_text()
+    cards = re.findall(r'<button type="button" class="(card[^"]*)" id="n([^"]*)"', page)
+    assert [name for kind, name in cards if "picked" in kind.split()] == [picked]
+    assert page.count("picked by hand</b>") == 1
+    again = write_page(tmp_path / "mine", tmp_path / "again.html").read_text()  # from the folder alone
+    assert again == page
+    assert "picked by hand</b>" not in (tmp_path / "run" / PAGE).read_text()
+
+
+def test_early_pruned_candidates_show_what_their_preview_measured(tmp_path: Path) -> None:
+    tree = recorded(tmp_path, "adapter.name=toy-steps", "early.steps=2", "search.candidates=4").tree
+    page = (tmp_path / PAGE).read_text()
+    unfinished = [node for node in tree if not node.is_finished]
+    assert unfinished
+    for node in unfinished:
+        card = re.search(rf'id="n{node.id}".*?</button>', page, re.DOTALL)[0]
+        assert f"no score, long {node.long:.3f}"[:-1] in card
+        assert "<em>preview</em>" in card
+        assert "\N{EN DASH}" not in card
 
 
 @pytest.mark.slow
@@ -156,7 +237,11 @@ def test_forty_chunks_of_sixteen_candidates_stay_small_and_open_fast(tmp_path: P
     assert (tmp_path / PAGE).stat().st_size < 20_000_000
     document, console = browse(tmp_path / PAGE, tmp_path / "profile")
     assert console == []
-    assert document.count("data-painted") > 100
+    assert 'class="whole tiny' in document
+    assert document.count("data-painted") <= 20  # the overview shows colors; the panel has the chunk's pictures
+    document, console = browse(press(tmp_path / PAGE, "z"), tmp_path / "profile")
+    assert console == []
+    assert document.count("data-painted") > 50
 
 
 def test_the_page_of_a_run_that_was_killed(tmp_path: Path) -> None:
