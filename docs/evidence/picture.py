@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 import streamt1_plugins as streamt1
 
-PROMPT = "PROMPT_HERE"
+PROMPT = "a green circle bouncing and a red star bouncing on a white background"
 RECIPES = ("plain", "stream-t1")
 STEP, MARGIN, GAP = 10, 24, 8  # frames between two of the strip; pixels for a caption, and between two videos
 SCALE, LARGE, FPS = 2, 4, 8
@@ -40,7 +40,9 @@ def enlarged(frame: np.ndarray, scale: int) -> Image.Image:
 
 def strip(frames: np.ndarray) -> Image.Image:
     """Every tenth frame side by side."""
-    return enlarged(np.concatenate([np.pad(each, ((0, 0), (0, 1), (0, 0)), constant_values=255) for each in frames], 1), SCALE)
+    return enlarged(
+        np.concatenate([np.pad(each, ((0, 0), (0, 1), (0, 0)), constant_values=255) for each in frames], 1), SCALE
+    )
 
 
 def stacked(rows: dict[str, Image.Image]) -> Image.Image:

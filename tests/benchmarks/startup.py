@@ -1,7 +1,7 @@
 """What starting the command line costs, in CPU seconds: commands that only read, and the phases of a short run.
 
-    python tests/benchmarks/startup.py docs/evidence/startup_cpu.json     # this checkout
-    python tests/benchmarks/startup.py before.json --source OTHER         # another one
+    python tests/benchmarks/startup.py before.json --source OTHER                                # another checkout
+    python tests/benchmarks/startup.py docs/evidence/startup_cpu.json --before before.json       # this one beside it
 
 Each command runs in a process of its own, on one thread; of `--rounds` the cheapest counts, because other work on the
 machine only adds. The phases of the run end where it prints a line: what the process has used by then is read from
@@ -68,7 +68,9 @@ def phases(source: Path) -> dict[str, float]:
         with subprocess.Popen(whole, env=environment(source), cwd=source, text=True, **pipes) as running:
             for line in running.stdout:
                 if line.startswith(("chunk ", "folder ")):
-                    found.setdefault("last line" if line.startswith("folder ") else "first chunk", spent_by(running.pid))
+                    found.setdefault(
+                        "last line" if line.startswith("folder ") else "first chunk", spent_by(running.pid)
+                    )
     return found | {"exit": children() - before}
 
 
@@ -76,6 +78,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--source", type=Path, default=ROOT)
+    parser.add_argument("--before", type=Path, help="A report of another checkout, which the new one then holds too.")
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
     source = given.source.resolve()
@@ -85,6 +88,8 @@ def main() -> None:
     machine = {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count()}
     versions = {name: version(name) for name in ("torch", "diffusers", "transformers")}
     report = {"machine": machine, "versions": versions, "rounds": given.rounds, "commands": rows, "run": runs}
+    if given.before:
+        report["before"] = json.loads(given.before.read_text(encoding="utf-8"))
     given.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(report, indent=1))  # noqa: T201
 

@@ -62,9 +62,23 @@ def speed() -> str:
     return "\n".join(lines)
 
 
+def startup() -> str:
+    """CPU seconds of starting the command line, before and now."""
+    found = report("startup_cpu")
+    versions = ", ".join(f"{name} {number}" for name, number in found["versions"].items())
+    cores, rounds = found["machine"]["cores"], found["rounds"]
+    lines = [f"{cores} CPU cores, {versions}, the cheapest of {rounds} rounds.", ""]
+    lines += ["| CPU s | before | now |", "|---|---|---|"]
+    rows = {f"`streamt1 {name}`": ("commands", name) for name in found["commands"]}
+    rows |= {f"`streamt1 generate`, 2 chunks, until {name}": ("run", name) for name in found["run"]}
+    for label, (part, name) in rows.items():
+        lines.append(f"| {label} | {found['before'][part][name]:.2f} | {found[part][name]:.2f} |")
+    return "\n".join(lines)
+
+
 def filled(text: str) -> str:
     """The page with every block between its markers made anew."""
-    blocks = {**{name: table(name) for name in TABLES}, "speed": speed()}
+    blocks = {**{name: table(name) for name in TABLES}, "speed": speed(), "startup": startup()}
     for name, block in blocks.items():
         pattern = rf"(<!-- {name} -->\n).*?(<!-- end -->)"
         text, count = re.subn(pattern, lambda m, block=block: f"{m[1]}{block}\n{m[2]}", text, flags=re.DOTALL)
