@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import sys
-from contextlib import ExitStack, contextmanager, redirect_stdout
+from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Protocol
 
@@ -49,6 +49,14 @@ def console_of(output: Output) -> dict[str, object]:
 
 _shown: ContextVar[Status | None] = ContextVar("shown", default=None)
 """What a terminal shows until the model is loaded."""
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """Show on a terminal that libraries are imported, by a command that prints all else as it goes."""
+    console = Console(stderr=True)
+    with uncollected(), console.status("Loading the libraries") if console.is_terminal else nullcontext():
+        yield
 
 
 def starting(output: Output) -> None:
