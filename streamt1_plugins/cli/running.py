@@ -10,6 +10,9 @@ from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Protocol
 
+from rich.live import Live
+from rich.spinner import Spinner
+
 from streamt1_plugins.cli.base import echo, for_the_command, terminal
 from streamt1_plugins.errors import OutputError, StreamT1Error, foreign_code
 from streamt1_plugins.process.imports import uncollected
@@ -21,8 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
-
-    from rich.status import Status
 
     from streamt1_plugins.pipeline import StreamPipeline
 
@@ -47,7 +48,7 @@ def console_of(output: Output) -> dict[str, object]:
     return {} if output.quiet else {"console": Progress()}
 
 
-_shown: ContextVar[Status | None] = ContextVar("shown", default=None)
+_shown: ContextVar[Live | None] = ContextVar("shown", default=None)
 """What a terminal shows until the model is loaded."""
 
 
@@ -63,16 +64,17 @@ def starting(output: Output) -> None:
     """Show on a terminal at once that the command works; `loading` takes it away again."""
     console = Console(stderr=True)
     if console.is_terminal and _is_heard(output):
-        for_the_command(_showing(console.status("Checking the recipe")))
+        for_the_command(_showing(Live(Spinner("dots", "Checking the recipe"), console=console, transient=True)))
 
 
 @contextmanager
-def _showing(status: Status) -> Iterator[None]:
-    token = _shown.set(status)
+def _showing(live: Live) -> Iterator[None]:
+    token = _shown.set(live)
     try:
-        with status:
-            yield
+        live.start(refresh=True)
+        yield
     finally:
+        live.stop()
         _shown.reset(token)
 
 
@@ -84,17 +86,17 @@ def _is_heard(output: Output) -> bool:
 @contextmanager
 def loading(output: Output) -> Iterator[None]:
     """Show that a model is being loaded: importing torch and the model's libraries takes seconds."""
-    status = _shown.get()
-    if status is not None:
-        status.update("Loading the model")
+    live = _shown.get()
+    if live is not None:
+        live.update(Spinner("dots", "Loading the model"), refresh=True)
     elif _is_heard(output):
         echo(LOADING, err=True)
     try:
         quiet_libraries()
         yield
     finally:
-        if status is not None:
-            status.stop()
+        if live is not None:
+            live.stop()
 
 
 def quiet_libraries() -> None:

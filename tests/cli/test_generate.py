@@ -76,6 +76,16 @@ def test_the_threads_are_set_for_the_command_alone_and_printed_once(tmp_path: Pa
     assert generate("--threads", "0").exit_code == 2
 
 
+def test_a_terminal_shows_at_once_that_a_command_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    shown = generate("--out", "o", "--recipe", "nothing").stderr
+    assert 0 <= shown.find("Checking the recipe") < shown.find("Error: Unknown recipe")
+    monkeypatch.setattr(StreamPipeline, "__call__", lambda pipe, prompt: sys.stderr.write("called"))
+    shown = generate("--out", "o").stderr
+    assert shown.find("Checking the recipe") < shown.find("Loading the model") < shown.find("called")
+    assert LOADING not in shown
+
+
 def test_a_quiet_command_prints_nothing_of_it(tmp_path: Path) -> None:
     assert generate("--out", "o", "--threads", "2", "--quiet").stderr == ""
 
