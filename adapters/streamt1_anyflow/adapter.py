@@ -73,9 +73,10 @@ class AnyFlowAdapter:
         values = arguments(pipe, call, UNUSABLE, self._defaults())
         partition = _partition(pipe, values)
         with torch.no_grad():
-            context, text = _context(pipe, values), _text(pipe, values)
-        chunks = () if context is None else torch.split(context, _given(partition, context.shape[2]), dim=2)
-        return session.AnyFlowSession(pipe, session.Plan(values, partition, text, chunks, self.fps))
+            context = _context(pipe, values)
+            chunks = () if context is None else torch.split(context, _given(partition, context.shape[2]), dim=2)
+            plan = session.Plan(values, partition, _text(pipe, values), chunks, self.fps)
+            return session.AnyFlowSession(pipe, plan)
 
     def own_call(self, pipe: Any, call: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments for the pipeline's own call, which makes the same video without a search."""

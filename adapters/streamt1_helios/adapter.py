@@ -75,8 +75,8 @@ class HeliosAdapter:
         _check_history(values)
         with torch.no_grad():
             (prompt, negative), start = _text(pipe, values), _condition(pipe, values)
-        plan = session.Plan(call=values, prompt=prompt, negative=negative, condition=start, fps=self.fps)
-        return session.HeliosSession(pipe, plan)
+            plan = session.Plan(call=values, prompt=prompt, negative=negative, condition=start, fps=self.fps)
+            return session.HeliosSession(pipe, plan)
 
     def own_call(self, pipe: Any, call: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments for the pipeline's own call, which makes the same video without a search."""
