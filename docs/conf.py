@@ -46,9 +46,23 @@ html_show_sphinx = False
 
 CONTENTS = {
     "Tutorial": ["tutorial"],
-    "How-to guides": ["rewards", "hooks", "adapters", "adapters/wan", "scaling", "hosts", "tree", "trust"],
+    "How-to guides": [
+        "python",
+        "rewards",
+        "hooks",
+        "adapters",
+        "adapters/wan",
+        "scaling",
+        "hosts",
+        "tree",
+        "teams",
+        "trust",
+        "probe",
+    ],
     "Reference": [
+        "api",
         "recipes",
+        "plugins",
         "cli",
         "cli-help",
         "stability",

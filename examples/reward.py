@@ -34,7 +34,8 @@ def streamt1_register_rewards(register: RegisterReward) -> None:
 
 def main() -> None:
     """A search with a `Warmth` object as its only reward; it needs no name in a registry."""
-    pipe = streamt1.load("tinyworld", rewards={"warmth": Warmth(strength=2)})
+    alone = ["rewards.replace=true"]  # without it, the object joins the rewards of the recipe
+    pipe = streamt1.load("tinyworld", overrides=alone, rewards={"warmth": Warmth(strength=2)})
     pipe("a circle moving right", num_frames=33)
     for node in pipe.tree.path(pipe.tree.winner[-1]):
         print(f"chunk {node.chunk}: kept {node.id}, warmth {node.readings['long']['warmth'].raw:+.2f}")

@@ -7,6 +7,7 @@ are imported on first use, so ``import streamt1_plugins`` loads neither torch no
 from __future__ import annotations
 
 import logging
+from importlib import import_module
 from typing import Any
 from warnings import warn
 
@@ -21,6 +22,9 @@ _exported, _, __all__ = attach_stub(__name__, __file__)
 _RENAMED = {"keep": "record_to"}
 """Renamed in 0.2; version 0.3 drops the old names."""
 
+_MODULES = ("errors", "replay", "testing")
+"""Modules that are attributes before anything has imported them."""
+
 
 guard(logging.getLogger("streamt1"))
 
@@ -30,6 +34,8 @@ def __getattr__(name: str) -> Any:
         message = f"{__name__}.{name} is now {__name__}.{now}. Version 0.3 drops the old name."
         warn(message, DeprecationWarning, stacklevel=2)
         return _exported(now)
+    if name in _MODULES:
+        return import_module(f"{__name__}.{name}")
     return _exported(name)
 
 

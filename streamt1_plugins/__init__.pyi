@@ -50,6 +50,7 @@ from .errors import FolderInUseError as FolderInUseError
 from .errors import InputError as InputError
 from .errors import OutputError as OutputError
 from .errors import PluginError as PluginError
+from .errors import ReadOnlyError as ReadOnlyError
 from .errors import RecipeError as RecipeError
 from .errors import StreamT1Error as StreamT1Error
 from .errors import TrustError as TrustError
@@ -60,11 +61,15 @@ from .pipeline import StreamPipeline as StreamPipeline
 from .pipeline import load as load
 from .pipeline import wrap as wrap
 from .policies.noise import fresh_seed as fresh_seed
+from .probe.measure import ProbeOptions as ProbeOptions
+from .probe.run import Probed as Probed
+from .probe.run import probe_model as probe_model
 from .process.imports import deferred as deferred
 from .replay import branch as branch
 from .replay import regenerate as regenerate
 from .resuming import resume as resume
 from .runs.observers.record import record_to as record_to
+from .search.cost_estimate import CostEstimate as CostEstimate
 from .search.streaming import StreamedChunk as StreamedChunk
 
 __version__: str

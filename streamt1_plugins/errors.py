@@ -7,6 +7,7 @@ import signal
 import sys
 from contextlib import contextmanager, suppress
 from difflib import get_close_matches
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from streamt1_plugins.text.printable import printable
@@ -50,6 +51,10 @@ class UnsupportedPipelineError(StreamT1Error, TypeError):
 
 class InputError(StreamT1Error, ValueError):
     """An argument of the wrapped pipeline's call is not usable."""
+
+
+class ReadOnlyError(StreamT1Error, AttributeError):
+    """An attribute of a wrapped pipeline was set that is the wrapper's, and fixed; the message has what to do."""
 
 
 class TrustError(InputError, ValueError):
@@ -199,6 +204,19 @@ class _SignalWatch:
         for number, handler in self._handlers.items():
             if signal.getsignal(number) == self._note:  # else the code inside has set its own
                 signal.signal(number, handler)
+
+
+def is_installed(module: str) -> bool:
+    """Whether a module can be found; it is not imported."""
+    if module in sys.modules:
+        return sys.modules[module] is not None  # None: switched off in this process
+    return find_spec(module) is not None
+
+
+def require(module: str, use: str, install: str) -> None:
+    """Raise `PluginError`, with the command that installs it, where `use` needs a module that is not there."""
+    if not is_installed(module):
+        raise PluginError(f"{use} needs {module}: pip install {install}.")
 
 
 @contextmanager

@@ -4,32 +4,43 @@ from __future__ import annotations
 
 import logging
 from contextlib import ExitStack, closing
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from streamt1_plugins import own_call, prompts
-from streamt1_plugins.api.adapter import HasOwnCall, HasThreads
+from streamt1_plugins.api.adapter import HasOutline, HasOwnCall, HasThreads, OutlinedSession
 from streamt1_plugins.api.run import Cost, Run
 from streamt1_plugins.api.tree import Tree
 from streamt1_plugins.api.workers import SingleProcess
 from streamt1_plugins.config import load as recipes
+from streamt1_plugins.config.schema import PARTS, Recipe
 from streamt1_plugins.config.vocabulary import unknown_words
-from streamt1_plugins.errors import InputError, StreamT1Error, UnsupportedPipelineError, foreign_code
+from streamt1_plugins.errors import (
+    InputError,
+    ReadOnlyError,
+    StreamT1Error,
+    UnsupportedPipelineError,
+    foreign_code,
+    shown,
+)
 from streamt1_plugins.evaluation.evaluator import Evaluator
 from streamt1_plugins.evaluation.pool import RewardPool
 from streamt1_plugins.own_call import OWN_ARGUMENTS, OwnSignature
 from streamt1_plugins.plugins import build
 from streamt1_plugins.plugins.acting import agreed
-from streamt1_plugins.plugins.build import NOTHING_GIVEN, Given
 from streamt1_plugins.plugins.check import readable
 from streamt1_plugins.plugins.discovery import discovery
+from streamt1_plugins.plugins.given import FIXED, NOTHING_GIVEN, Given, check_scalars
+from streamt1_plugins.plugins.observing import Observing
 from streamt1_plugins.plugins.resolve import completed, model_folder, resolve, resolve_adapter
 from streamt1_plugins.plugins.run_hooks import RunHooks, decides
-from streamt1_plugins.process import placement, threads
+from streamt1_plugins.process import placement, progress, threads
 from streamt1_plugins.process.imports import uncollected
 from streamt1_plugins.runs.observers.callback import OnChunkEnd
-from streamt1_plugins.search import early_pruning, memory_estimate
+from streamt1_plugins.runs.way_on import is_command
+from streamt1_plugins.search import cost_estimate, early_pruning, memory_estimate
 from streamt1_plugins.search.distributed.launch import join
 from streamt1_plugins.search.exclusive import lock_of
 from streamt1_plugins.search.loop import Search
@@ -39,11 +50,13 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from streamt1_plugins.api.adapter import Outline
     from streamt1_plugins.api.register import PolicyKind
     from streamt1_plugins.api.reward import Reward
     from streamt1_plugins.api.types import Chunk
     from streamt1_plugins.api.workers import Workers
-    from streamt1_plugins.config.schema import Recipe
+    from streamt1_plugins.evaluation.pool import BoundReward
+    from streamt1_plugins.search.cost_estimate import CostEstimate
     from streamt1_plugins.search.streaming import StreamedChunk
 
 log = logging.getLogger("streamt1")
@@ -72,17 +85,18 @@ def wrap(  # noqa: PLR0913  every argument but the first two has a default, and 
 ) -> StreamPipeline:
     """A diffusers pipeline with test-time scaling: the same call, the same output, a search inside.
 
-    recipe: a shipped name, a YAML file, plain data or a `Recipe`. overrides: single keys, ``"search.top_k=3"``.
+    recipe: a shipped name, a YAML file, plain data or a `Recipe`. overrides: single keys, ``["search.top_k=3"]``.
     pipe: a diffusers pipeline, or one that is wrapped already, which keeps its adapter. adapter: needed where the
     pipeline's class is ambiguous (a `WanPipeline` may be causal or not).
-    rewards: `Reward` objects by name. The recipe's settings of that name apply; one that the recipe does not name
-    counts with weight 1 on every horizon it serves. policies: objects by kind (`width`, `noise`, `scoring`,
-    `selection`, `memory`) that take the place of the recipe's. observers: objects with event hooks, by name, besides
-    those that the recipe names. trust: True agrees to the programs, addresses and paths that a recipe file names; a
-    recipe agrees to those that it names itself.
+    rewards: `Reward` objects by name, besides the recipe's. The recipe's settings of that name apply; one that it does
+    not name counts with weight 1 on every horizon it serves. policies: objects by kind (`width`, `noise`, `scoring`,
+    `selection`, `memory`) that take the place of the recipe's. observers: objects with event hooks, by name, or the
+    options of a registered one (``{"console": {}}``), besides those that the recipe names. trust: True agrees to the
+    programs, addresses and paths that a recipe file names; a recipe agrees to those that it names itself.
 
     Raises `UnsupportedPipelineError`, `RecipeError`, `InputError`, `UnknownNameError` or `TrustError`.
     """
+    check_scalars(adapter, trust)
     given, model = Given(rewards or {}, policies or {}), None
     if isinstance(pipe, StreamPipeline):
         pipe, adapter, model = pipe.pipe, adapter or pipe.recipe.adapter.name, pipe.recipe.model
@@ -110,6 +124,7 @@ def load(  # noqa: PLR0913  as `wrap`, and the device
     model: an adapter with a bundled model (default "tinyworld"), a folder or a hub id. device: where it runs, with the
     recipe's `placement.offload`; by default `cuda` where there is one, else the CPU. The rest is as for `wrap`.
     """
+    check_scalars(adapter, trust)
     given, where = Given(rewards or {}, policies or {}), placement.chosen(device)
     loaded = agreed(recipes.load(recipe, overrides), trust, unused=() if model is None else ("model",))
     resolved = resolve(loaded, model, adapter=adapter, given=given)
@@ -130,7 +145,8 @@ class StreamPipeline:
 
     `recipe` is complete (defaults written out), and with the objects in `given` reproduces the search; ``run.recipe``
     has the seed of the last call too. `run` and `tree` belong to that call. `workers`: processes that share candidates.
-    A copy has the same settings, and has not been called.
+    A copy has the same settings, and has not been called. What the wrapper was made with is fixed: wrap the pipeline
+    again for another recipe or other rewards, and set other observers with `set_observers`.
     """
 
     _STATE = (
@@ -138,21 +154,22 @@ class StreamPipeline:
         "_adapter",
         "_rewards",
         "_policies",
-        "_observers",
-        "_callers",
+        "_observing",
         "_lock",
         "_stopping",
         "_own_tree",
     )
-    _OWN = frozenset({"given", "pipe", "recipe", "run", "workers", "_interrupt", *_STATE})
+    pipe: Any
+    recipe: Recipe
+    given: Given
+    run: Run | None
+    _observing: Observing
+    _OWN = frozenset({"workers", "_interrupt", *_STATE})
 
     def __init__(
         self, pipe: Any, recipe: Recipe, observers: Mapping[str, object], given: Given = NOTHING_GIVEN
     ) -> None:
-        self.pipe = pipe
-        self.recipe = recipe
-        self.given = given
-        self.run: Run | None = None
+        vars(self).update(pipe=pipe, recipe=recipe, given=given, run=None)
         self._own_tree: Tree | None = None
         self._stopping = False
         self._lock = lock_of(pipe)
@@ -185,6 +202,8 @@ class StreamPipeline:
 
     @workers.setter
     def workers(self, workers: Workers) -> None:
+        if not isinstance(getattr(workers, "rank", None), int):
+            raise InputError(f"`workers` are processes that share candidates (`Workers`), got {shown(workers)}.")
         self._workers = workers
 
     @property
@@ -212,11 +231,26 @@ class StreamPipeline:
         return getattr(self.pipe, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Attributes of the inner pipeline are set there: ``wrapped.scheduler = other`` must not be lost."""
+        """Attributes of the inner pipeline are set there: ``wrapped.scheduler = other`` must not be lost.
+
+        Raises `ReadOnlyError` for what the wrapper was made with and for its results: setting them would do nothing.
+        """
         if name in self._OWN:
             object.__setattr__(self, name, value)
+        elif name == "recipe" and _has_the_same_parts(self.recipe, value):
+            observing = self._observing if value.observers == self.recipe.observers else None
+            vars(self)["recipe"] = value
+            self._observing = Observing(value, self._observing.given) if observing is None else observing
+        elif self._is_fixed(name):
+            way = FIXED.get(name, "It is the wrapper's own.")
+            raise ReadOnlyError(f"{name!r} of a wrapped pipeline cannot be set. {way}")
         else:
             setattr(self.pipe, name, value)
+
+    def _is_fixed(self, name: str) -> bool:
+        """Whether an attribute that is set would be lost: it is the wrapper's, or an argument of `wrap` alone."""
+        ours = not name.startswith("_") and (name in vars(self) or hasattr(StreamPipeline, name))
+        return ours or (name in FIXED and not hasattr(self.pipe, name))
 
     def __delattr__(self, name: str) -> None:
         delattr(self.pipe, name)
@@ -226,13 +260,71 @@ class StreamPipeline:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copies and pickles are built anew from the settings; locks, sessions and loaded rewards are not carried."""
-        return StreamPipeline, (self.pipe, self.recipe, self._callers, self.given), {"_workers": self._workers}
+        return StreamPipeline, (self.pipe, self.recipe, self._observing.given, self.given), {"_workers": self._workers}
+
+    def __repr__(self) -> str:
+        search = self.recipe.search
+        counts = [f"candidates={search.candidates}", f"top_k={search.top_k}"] if search.is_wide else ["plain"]
+        rewards = [f"rewards={', '.join(names)}"] if (names := dict.fromkeys(map(_name, self._rewards.bound))) else []
+        parts = [type(self.pipe).__name__, f"adapter={self.recipe.adapter.name}", *counts, *rewards]
+        return f"StreamPipeline({', '.join([*parts, *map(repr, self._trees())])})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return "".join([f"<code>{escape(repr(self))}</code>", *(tree._repr_html_() for tree in self._trees())])
+
+    def _trees(self) -> list[Tree]:
+        """The tree of the last call, if there is one."""
+        return [self.run.tree] if self.run is not None else [self._own_tree] if self._own_tree is not None else []
+
+    def unwrap(self) -> Any:
+        """The pipeline inside, as it was before it was wrapped; the wrapper keeps working too."""
+        return self.pipe
+
+    def set_progress_bar_config(self, **config: Any) -> None:
+        """As the pipeline's own: `disable=True` switches the bars of the pipeline and of the search off."""
+        own = getattr(self.pipe, "set_progress_bar_config", None)
+        if own is None:
+            setattr(self.pipe, progress.CONFIG, config)
+        else:
+            own(**config)
+
+    def cost(self, *args: Any, **call: Any) -> CostEstimate:
+        """What a call with these arguments will spend, at most; nothing is generated.
+
+        The prompt may be left out where the adapter can plan a video without one. `print` it, or read its counts.
+        Raises `InputError` for arguments that the call would refuse.
+        """
+        given = self._named(args, call)
+        count = prompts.videos(given)
+        if isinstance(self._adapter, HasOutline) and given.keys() <= {"prompt", "num_frames", "num_videos_per_prompt"}:
+            with foreign_code(f"The outline of adapter {self.recipe.adapter.name!r}"):
+                outline: Outline | int = self._adapter.outline(given.get("num_frames"))
+        else:
+            outline = self._opened_outline(prompts.split(given, 0)[0])
+        return cost_estimate.at_most(self.recipe, self._rewards.bound, outline, self._policies["width"]).times(count)
+
+    def _opened_outline(self, call: Mapping[str, Any]) -> Outline | int:
+        """The forwards of a call, from a session that is closed at once; its chunks where the session cannot tell."""
+        last = {name: vars(self)[name] for name in ("run", "_own_tree", "_stopping")}
+        run = self.begin(**{**call, "generator": torch.Generator().manual_seed(0)})  # the caller's is not drawn from
+        try:
+            return run.session.outline() if isinstance(run.session, OutlinedSession) else run.session.num_chunks
+        finally:
+            run.close()
+            vars(self).update(last)
+
+    @property
+    def run_folder(self) -> Path:
+        """The folder that records the last call. Raises `InputError` where there is none."""
+        found = self._observing.folder_of(self.last_run, self.last_run.prompt)
+        if found is None:
+            raise InputError("The last call was not recorded: wrap with observers=record_to(FOLDER).")
+        return found
 
     def set_observers(self, observers: Mapping[str, object]) -> None:
         """Replace the caller's observers, from the next call on."""
-        # Those given by the caller come first: what the recipe adds, such as wandb, may show the files they wrote.
-        self._callers = dict(observers)
-        self._observers = build.observers(self.recipe, observers)
+        self._observing = Observing(self.recipe, observers)
 
     def to(self, *args: Any, **kwargs: Any) -> StreamPipeline:
         """Move the inner pipeline, with the recipe's `placement.offload`; returns the wrapper, which still searches."""
@@ -251,7 +343,7 @@ class StreamPipeline:
         `latents`, ...) goes to the pipeline itself, unless something observes its chunks. Two calls at once, from two
         threads, come one after the other.
         """
-        call = own_call.by_name(self.pipe, args, call)
+        call = self._named(args, call)
         if self._is_observed(call) or not self._has_own_call:
             return self._made(call)
         reason = own_call.beyond_sessions(call)
@@ -266,7 +358,7 @@ class StreamPipeline:
     def _check_several(self, calls: Sequence[Mapping[str, Any]]) -> None:
         """Raise `InputError` before the first of several videos where a later one could not be made or kept."""
         if len(calls) > 1:
-            build.refuse_single_places(self._observers, f"this call makes {len(calls)}")
+            self._observing.refuse_several(f"this call makes {len(calls)}")
             for each in calls:
                 if isinstance(each.get("prompt"), str):
                     readable(each["prompt"], ((bound.name, bound.reward) for bound in self._rewards.bound))
@@ -281,9 +373,11 @@ class StreamPipeline:
             run.close()
 
     def stream(self, *args: Any, **call: Any) -> Iterator[StreamedChunk]:
-        """Yield chunks during the search, each as soon as all surviving beams share it.
+        """Yield a `StreamedChunk` for every chunk, in order, each as soon as all surviving beams share it.
 
-        A pipeline that blends chunks revises the end of the last one, which is therefore held back.
+        Its `frames` are ``[T, 3, H, W]`` in ``[0, 1]``; those of all chunks together are the video that the call
+        returns, and ``run`` and `tree` are as after a call. A pipeline that blends chunks revises the end of the last
+        one, which is therefore held back. A stream that is not iterated to its end has to be closed.
         """
         run = self._begin("a stream of this pipeline (iterate to its end, or call its `close()`)", args, call)
         steps, sent = self.steps(run), 0
@@ -320,6 +414,8 @@ class StreamPipeline:
             _check_same(search)
             early_pruning.check(run.recipe, run.session)
             memory_estimate.check(search, self.pipe, self._policies["width"])
+            if not run.is_plain or is_command():
+                stack.enter_context(progress.silenced(self.pipe))
             with threads.limited(run.threads):
                 self._rewards.start(run)
             stack.push(lambda kind, error, trace: self._rewards.finish(error))
@@ -334,7 +430,7 @@ class StreamPipeline:
 
     def _begin(self, what: str, args: Sequence[Any], call: Mapping[str, Any]) -> Run:
         """Open a session with these arguments. `what` holds the pipeline, in words, until the session is closed."""
-        given = own_call.by_name(self.pipe, args, call)
+        given = self._named(args, call)
         hold = self._lock.acquire(what)
         with ExitStack() as stack:
             stack.callback(hold.release)
@@ -361,15 +457,19 @@ class StreamPipeline:
             hold.release_with(session)
             seed = generator.initial_seed()
             recipe = self.recipe.model_copy(update={"seed": seed})
-            self.run = Run(recipe, session, Tree(), session.prompt, seed, call={**given, **ours}, device=self._device())
-            self.run.cost, self.run.released = Cost(forwards=session.forwards), hold.release
-            self.run.threads = count
-            self._own_tree = None
+            run = Run(recipe, session, Tree(), session.prompt, seed, call={**given, **ours}, device=self._device())
+            run.cost, run.released, run.threads = Cost(forwards=session.forwards), hold.release, count
+            self._own_tree, vars(self)["run"] = None, run
             stack.pop_all()
         if unknown:
-            self.run.tree.note(UNSEEDED)
+            run.tree.note(UNSEEDED)
         self._warn_of_unknown_words(session.prompt)
-        return self.run
+        return run
+
+    def _named(self, args: Sequence[Any], call: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments of a call by name; sizes that it leaves out are those of the recipe."""
+        given = own_call.by_name(self.pipe, args, call)
+        return given | {name: size for name, size in self.recipe.video.given.items() if given.get(name) is None}
 
     def _generator(self, call: Mapping[str, Any]) -> torch.Generator:
         """The call's generator, or where it has none, one of the recipe's seed.
@@ -405,7 +505,7 @@ class StreamPipeline:
 
     def _is_observed(self, call: Mapping[str, Any]) -> bool:
         """Whether something needs the chunks of this call."""
-        return bool(self._observers or self._rewards.bound or call.get(own_call.CHUNK_END))
+        return bool(self._observing.built or self._rewards.bound or call.get(own_call.CHUNK_END))
 
     def _made(self, call: Mapping[str, Any]) -> Any:
         """The videos of a call, a session each."""
@@ -432,7 +532,7 @@ class StreamPipeline:
             given["generator"] = torch.Generator().manual_seed(self.recipe.seed)
         assert isinstance(self._adapter, HasOwnCall)
         with self._lock.acquire("a call of this pipeline (which has to return first)"):
-            self._stopping, self.run, self._own_tree = False, None, Tree()
+            self._stopping, vars(self)["run"], self._own_tree = False, None, Tree()
             self._own_tree.note(OWN.format(reason=reason))
             with threads.limited(self._thread_count(given)), own_call.explained(given, refusal):
                 output, remarks = own_call.passed_on(self.pipe, self._adapter.own_call(self.pipe, given))
@@ -451,9 +551,11 @@ class StreamPipeline:
         """The hooks of the policies and observers, and of the call's callback."""
         policies = {f"{kind}.{getattr(run.recipe, kind).name}": policy for kind, policy in self._policies.items()}
         callback = {name: OnChunkEnd(self, run.call[name]) for name in OWN_ARGUMENTS if run.call.get(name)}
-        observers = self._observers | callback
         if workers.rank:  # one record, one progress bar, one callback: the first process has them
-            observers = {name: each for name, each in observers.items() if decides(each)}
+            every = self._observing.built | callback
+            observers = {name: each for name, each in every.items() if decides(each)}
+        else:
+            observers = self._observing.progress(self.pipe) | self._observing.of(run, run.prompt) | callback
         return RunHooks(run, (policies | observers).items())
 
     def _warn_of_unknown_words(self, prompt: str) -> None:
@@ -471,6 +573,17 @@ class StreamPipeline:
 
     def _device(self) -> str:
         return str(getattr(self.pipe, "_execution_device", None) or getattr(self.pipe, "device", "cpu"))
+
+
+def _name(bound: BoundReward) -> str:
+    return bound.name
+
+
+def _has_the_same_parts(recipe: Recipe, other: object) -> bool:
+    """Whether the other recipe has the same plugins, up to observers. All the rest is read by each call."""
+    if not isinstance(other, Recipe) or recipe.search.is_wide != other.search.is_wide:
+        return False
+    return all(getattr(recipe, name) == getattr(other, name) for name in (*PARTS, "rewards"))
 
 
 def _check_same(search: Search) -> None:

@@ -7,10 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from streamt1_plugins.api.reward import Reward
+from streamt1_plugins.api.types import HORIZONS
 from streamt1_plugins.config.user_files import user_path
 from streamt1_plugins.errors import InputError, unknown_name
+from streamt1_plugins.pipeline import StreamPipeline
 from streamt1_plugins.plugins.acting import agreed
-from streamt1_plugins.resuming import begin_again, check_unedited, closing_on_error, placed, wrap_again
+from streamt1_plugins.plugins.given import POLICY_SECTIONS
+from streamt1_plugins.process.progress import silenced
+from streamt1_plugins.resuming import begin_again, check_unedited, closing_on_error, placed, together, wrap_again
 from streamt1_plugins.runs.files import RECIPE, Claim
 from streamt1_plugins.runs.observers.record import record_to
 from streamt1_plugins.runs.recorded import RecordedRun
@@ -21,10 +26,10 @@ from streamt1_plugins.search.retrace import retrace
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from streamt1_plugins.api.reward import RewardInput, RewardOutput
     from streamt1_plugins.api.run import Run
     from streamt1_plugins.api.types import Node
     from streamt1_plugins.config.schema import Recipe
-    from streamt1_plugins.pipeline import StreamPipeline
 
 UNUSED = ("rewards", "observers")
 """Sections of a recipe that do nothing in a replay."""
@@ -63,11 +68,11 @@ def replayed(
     recipe = agreed(recorded.recipe, trust, folder=recorded.folder, unused=UNUSED)
     check_unedited(recorded, trust)
     path = path_to(recorded, node)
-    recipe = placed(recipe, recorded.folder).model_copy(update={"observers": {}})  # nothing is observed
-    wrapped = wrap_again(recorded, recipe, pipe, device, {})
+    recipe, own = noise_alone(placed(recipe, recorded.folder), pipe)
+    wrapped = wrap_again(recorded, recipe, pipe, device, own)
     run = begin_again(recorded, wrapped, call)
     try:
-        with explained(run):
+        with explained(run), silenced(wrapped.pipe):
             retrace(wrapped.search(run), recorded.tree(), [path])
         yield run
     finally:
@@ -98,9 +103,9 @@ def branch(
     picked = replace(last, fate="kept", rank=0)
     Claim(out, RECIPE).release()  # refused before anything is generated
     recipe = placed(recipe, out)
-    wrapped = wrap_again(recorded, recipe, pipe, device, {**record_to(out), **(observers or {})})
+    wrapped = wrap_again(recorded, recipe, pipe, device, {"observers": together(record_to(out), observers)})
     run = begin_again(recorded, wrapped, call)
-    with closing_on_error(run.session):
+    with closing_on_error(run.session), silenced(wrapped.pipe):
         retrace(wrapped.search(run), recorded.tree(), [[*path, picked]])
         run.tree = recorded.tree(picked.chunk + 1)
         for other in run.tree.chunk(picked.chunk):  # the picked node alone survives
@@ -110,6 +115,28 @@ def branch(
         strips.copy(recorded.folder, out, run.tree.nodes)
         run.tree.note(f"Continues node {node} of {recorded.folder}, picked by hand.")
     return wrapped
+
+
+def noise_alone(recipe: Recipe, pipe: Any) -> tuple[Recipe, dict[str, Any]]:
+    """(the recipe for a path that is known, arguments of `wrap`): of all plugins, the noise policy alone takes part.
+
+    The others may have been objects, which no record holds; scores, widths and routes are in it.
+    """
+    fields = type(recipe).model_fields
+    unused: dict[str, Any] = {kind: fields[kind].default for kind in POLICY_SECTIONS if kind != "noise"}
+    rewards = recipe.rewards.model_copy(update={horizon: {} for horizon in HORIZONS})
+    recipe = recipe.model_copy(update={**unused, "rewards": rewards, "observers": {}})  # nothing is observed
+    given = pipe.given.policies if isinstance(pipe, StreamPipeline) else {}
+    own = {"policies": {kind: policy for kind, policy in given.items() if kind == "noise"}}
+    return recipe, {**own, "rewards": {"none": _NoReward()} if recipe.search.is_wide else {}}
+
+
+class _NoReward(Reward):
+    """Takes the place of every reward where nothing is scored."""
+
+    def score(self, inp: RewardInput) -> RewardOutput:
+        """Never called."""
+        raise NotImplementedError
 
 
 def path_to(recorded: RecordedRun, node: str | None) -> list[Node]:

@@ -12,10 +12,20 @@ import torch
 from streamt1_plugins import own_call, pipeline
 from streamt1_plugins.config import load as recipes
 from streamt1_plugins.config.merge import flat
-from streamt1_plugins.errors import InputError, PluginError, RecipeError, foreign_code
+from streamt1_plugins.errors import InputError, PluginError, RecipeError, UnknownNameError, foreign_code
 from streamt1_plugins.plugins.acting import agreed
+from streamt1_plugins.plugins.discovery import discovery
+from streamt1_plugins.plugins.given import check_mapping
 from streamt1_plugins.process import placement
-from streamt1_plugins.runs.checkpoint import CheckpointFiles, load_checkpoint, load_latents, restored_beams
+from streamt1_plugins.process.progress import silenced
+from streamt1_plugins.runs import way_on
+from streamt1_plugins.runs.checkpoint import (
+    CheckpointFiles,
+    load_checkpoint,
+    load_latents,
+    load_unsettled,
+    restored_beams,
+)
 from streamt1_plugins.runs.events import versions
 from streamt1_plugins.runs.files import JOURNAL, MEGABYTE, RECIPE, STATE, Claim, check_plain, read_file
 from streamt1_plugins.runs.journal import decisive
@@ -56,7 +66,8 @@ def resume(
     """Resume an interrupted run; returns what the interrupted call would have returned.
 
     The rest of the tree and the video are the same, bit by bit, as without the interruption (with ``search.batch: 1``
-    on the same machine and versions). pipe: needed where the model was not loaded by this package. device: where it
+    on the same machine and versions). pipe: needed where the model was not loaded by this package; one that is wrapped
+    with objects (`rewards`, `policies`) brings those again. device: where it
     runs; by default a loaded model runs where it ran before, and a given `pipe` stays where it is. observers: added, by
     name, to those that record the run. call: arguments that a journal cannot hold (embeddings, callbacks), or new
     values for others. trust: as for `wrap`; the record is a file. Raises `InputError` where there is nothing to resume,
@@ -86,11 +97,17 @@ def open_interrupted(
     check_unedited(recorded, trust, resumes=True)
     recipe = placed(recipe, recorded.folder, append=True)
     recording = recorders(recorded.folder, recipe.observers, append=True) | {"journal": _journal(recorded)}
-    wrapped = wrap_again(recorded, recipe, pipe, device, {**recording, **(observers or {})})
+    wrapped = wrap_again(recorded, recipe, pipe, device, {"observers": together(recording, observers)})
     run = begin_again(recorded, wrapped, call)
-    with closing_on_error(run.session):
+    with closing_on_error(run.session), silenced(wrapped.pipe):
         restore(recorded, wrapped, run)
     return wrapped
+
+
+def together(recording: Mapping[str, object], observers: Mapping[str, object] | None) -> dict[str, object]:
+    """The observers that record a run, with the caller's. Raises `InputError` where those map no names to objects."""
+    check_mapping("observers", observers or {}, discovery().policies["observer"])
+    return {**recording, **(observers or {})}
 
 
 def _journal(recorded: RecordedRun) -> Journal:
@@ -126,17 +143,28 @@ def _checkpoint(recorded: RecordedRun, done: int) -> Checkpoint | None:
 
     Raises `InputError` where it is damaged, or not the one that the journal records.
     """
+    newest = load_unsettled(recorded.folder)
+    if newest is not None and _problem_with(newest, recorded, done) is None:
+        return newest
     saved, lost = load_checkpoint(recorded.folder), f"The checkpoint in {recorded.folder / STATE}"
     if saved is None:
         if len(recorded.tree(done).chunks()) > 1:
             raise InputError(f"{lost} is missing.")
         return None  # the process was killed before it wrote the first one
+    problem = _problem_with(saved, recorded, done)
+    if problem is not None:
+        raise InputError(f"{lost} {problem}.")
+    return saved
+
+
+def _problem_with(saved: Checkpoint, recorded: RecordedRun, done: int) -> str | None:
+    """Why a checkpoint is none of the first `done` chunks, None where it is."""
     if saved.chunks > done:
-        raise InputError(f"{lost} is of chunk {saved.chunks - 1}, which is not whole in the journal.")
+        return f"is of chunk {saved.chunks - 1}, which is not whole in the journal"
     line = next(each for each in reversed(recorded.events) if each.get("chunk") == saved.chunks - 1 and "kept" in each)
     if list(saved.beams) != line["kept"] or line.get("checkpoint", saved.digest) != saved.digest:
-        raise InputError(f"{lost} is not the one that the journal records for chunk {saved.chunks - 1}.")
-    return saved
+        return f"is not the one that the journal records for chunk {saved.chunks - 1}"
+    return None
 
 
 def _from_checkpoint(recorded: RecordedRun, saved: Checkpoint, run: Run) -> None:
@@ -164,8 +192,8 @@ def _from_seeds(recorded: RecordedRun, done: int, search: Search) -> None:
         raise InputError(
             f"{recorded.folder} cannot be resumed with the same result: its checkpoint is damaged, and chunks 0 to "
             f"{done - 1}, made again from their seeds, differ from the recorded ones (another machine, other versions, "
-            f"or search.batch above 1). A new run can continue any node of it: streamt1 replay {recorded.folder} "
-            f"--continue-from {kept[0]}"
+            f"or search.batch above 1). A new run can continue any node of it: "
+            f"{way_on.continue_with(recorded.folder, kept[0])}"
         )
 
 
@@ -178,8 +206,8 @@ def check_unedited(recorded: RecordedRun, trust: bool | Recipe = False, *, resum
     if recorded.edited and trust is not True:
         raise InputError(
             f"The first line of {recorded.folder / JOURNAL} was changed after it was written: its recipe, prompt, seed "
-            "or arguments lead to another video. Restore the line, or start a new run with `streamt1 generate`; "
-            "--trust (trust=True) uses the line as it is."
+            "or arguments lead to another video. Restore the line, or start a new run; --trust (trust=True) uses the "
+            "line as it is."
         )
     path = recorded.folder / RECIPE
     then = recorded.recipe.model_dump(mode="json")
@@ -193,7 +221,7 @@ def check_unedited(recorded: RecordedRun, trust: bool | Recipe = False, *, resum
         if matters and resumes and trust is not True:
             raise InputError(
                 f"{problem}. Undo the edit, or delete the file and it is written again. To apply the edit, start a new "
-                f"run: streamt1 generate PROMPT --recipe {path}"
+                f"run: {way_on.start_with(path)}"
             )
         log.warning("%s, so the edit has no effect.", problem)
 
@@ -215,20 +243,41 @@ def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 def wrap_again(
-    recorded: RecordedRun, recipe: Recipe, pipe: Any, device: str | None, observers: Mapping[str, object]
+    recorded: RecordedRun, recipe: Recipe, pipe: Any, device: str | None, own: Mapping[str, Any]
 ) -> StreamPipeline:
-    """A recorded run's `recipe` around the caller's pipeline, or around the recorded model where `pipe` is None."""
+    """A recorded run's `recipe` around the caller's pipeline, or around the recorded model where `pipe` is None.
+
+    own: arguments of `wrap` besides the recipe. Objects that a wrapped `pipe` was given stand in for those that are
+    not among them. Raises `UnknownNameError` where the run was made with objects that are not there.
+    """
     _warn_of_other_versions(recorded)
-    if pipe is not None:
-        given = vars(pipe.given) if isinstance(pipe, pipeline.StreamPipeline) else {}
-        wrapped = pipeline.wrap(pipe, recipe, adapter=recipe.adapter.name, observers=observers, **given)
-        if device is not None:
-            placement.place(wrapped.pipe, recipe.placement, placement.chosen(device))
-        return wrapped
-    if recipe.model is None:
-        raise InputError(f"{recorded.folder} was made with a pipeline loaded elsewhere: pass that pipeline.")
-    where = placement.chosen(device, str(recorded.start["device"]))
-    return pipeline.load(recipe=recipe, device=where, observers=observers)
+    if pipe is None and recipe.model is None:
+        raise InputError(
+            f"{recorded.folder} was made with a pipeline loaded elsewhere, which no file holds. Pass it in Python: "
+            f"{way_on.in_python(recorded.folder)}."
+        )
+    given = vars(pipe.given) if isinstance(pipe, pipeline.StreamPipeline) else {}
+    with _objects_explained(recorded):
+        if pipe is None:
+            where = placement.chosen(device, str(recorded.start["device"]))
+            return pipeline.load(recipe=recipe, device=where, **own)
+        wrapped = pipeline.wrap(pipe, recipe, adapter=recipe.adapter.name, **{**given, **own})
+    if device is not None:
+        placement.place(wrapped.pipe, recipe.placement, placement.chosen(device))
+    return wrapped
+
+
+@contextmanager
+def _objects_explained(recorded: RecordedRun) -> Iterator[None]:
+    """Where a name of the record is unknown, add how objects are passed again: a record holds only their names."""
+    try:
+        yield
+    except UnknownNameError as error:
+        folder = recorded.folder
+        raise UnknownNameError(
+            f"{error} If {folder} was made with objects (rewards=..., policies=...), pass a pipeline that is wrapped "
+            f'with them: streamt1_plugins.resume("{folder}", wrapped).'
+        ) from error
 
 
 def begin_again(recorded: RecordedRun, wrapped: StreamPipeline, call: Mapping[str, Any]) -> Run:
@@ -276,11 +325,12 @@ def placed(recipe: Recipe, folder: Path, *, append: bool = False) -> Recipe:
 
 def shown_from(recipe: Recipe, folder: Path, *, append: bool = False) -> Recipe:
     """A recipe for a run in `folder`: where it logs to wandb, that is what wandb shows. `append`: as for `placed`."""
-    wandb = recipe.observers.get("wandb", {})
-    if not wandb.get("folder"):
-        return recipe
-    wandb = {**wandb, "folder": str(folder), "append": append}
-    return recipe.model_copy(update={"observers": {**recipe.observers, "wandb": wandb}})
+    observers = dict(recipe.observers)
+    if observers.get("wandb", {}).get("folder"):
+        observers["wandb"] = {**observers["wandb"], "folder": str(folder), "append": append}
+    if append and "trackers" in observers:
+        observers["trackers"] = {**observers["trackers"], "append": True}
+    return recipe.model_copy(update={"observers": observers})
 
 
 def _warn_of_other_versions(recorded: RecordedRun) -> None:

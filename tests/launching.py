@@ -10,7 +10,7 @@ from typing import Any
 
 TESTS = Path(__file__).parent
 SOURCES = os.pathsep.join(str(TESTS.parent / name) for name in ("", "adapters", "rewards"))
-DIFFERING = ("time", "seconds", "reward_calls")
+DIFFERING = ("time", "seconds", "reward_calls", "reward_profile")
 CLI, WORKER = TESTS / "toy_cli.py", TESTS / "shared_search.py"
 
 

@@ -90,9 +90,10 @@ def test_a_search_without_rewards_is_an_error_where_the_adapter_suggests_none() 
     assert streamt1.wrap(ToyPipeline(), "plain", adapter="toy-bare").recipe.rewards.are_named is False
 
 
-def test_named_rewards_replace_the_suggested_ones() -> None:
-    completed = wrap("rewards.short.bright={}").recipe
-    assert (list(completed.rewards.short), list(completed.rewards.long)) == (["bright"], [])
+def test_named_rewards_are_added_to_the_suggested_ones_unless_they_replace_them() -> None:
+    for override, long in (("rewards.replace=false", ["bright"]), ("rewards.replace=true", [])):
+        completed = wrap("rewards.short.scripted={}", "rewards.short.bright.weight=2", override).recipe
+        assert (sorted(completed.rewards.short), list(completed.rewards.long)) == (["bright", "scripted"], long)
 
 
 def test_load_takes_the_bundled_model_of_an_adapter_by_name() -> None:
@@ -160,7 +161,7 @@ def test_a_wrapper_can_be_copied_before_and_after_a_call() -> None:
         for again in (copy.copy(pipe), copy.deepcopy(pipe)):
             assert torch.equal(again("a prompt"), pipe("a prompt"))
             assert again.recipe == pipe.recipe
-    assert copy.copy(pipe)._callers == {"ending": ending}
+    assert copy.copy(pipe)._observing.given == {"ending": ending}
     with pytest.raises(InputError, match="call the pipeline first"):
         _ = copy.copy(pipe).tree
     assert copy.deepcopy(pipe.tree).to_dict() == pipe.tree.to_dict()
@@ -426,3 +427,134 @@ def test_a_completed_recipe_equals_its_yaml_also_with_tuples(tmp_path: Path) -> 
 def test_a_wrapped_recipe_cannot_be_wrong_in_an_option() -> None:
     with pytest.raises(RecipeError, match=r"adapter: 'toy' has no option 'gian'\. Did you mean 'gain'"):
         wrap("adapter.gian=2")
+
+
+# What belongs to the wrapper.
+
+
+RESULTS = ["run", "last_run", "tree", "run_folder"]
+METHODS = ["stream", "cost", "unwrap", "set_observers"]
+ARGUMENTS = ["adapter", "overrides", "rewards", "policies", "observers", "trust"]
+
+
+@pytest.mark.parametrize("name", ["recipe", "given", "pipe", *RESULTS, *METHODS, *ARGUMENTS])
+def test_what_would_be_lost_cannot_be_set(name: str) -> None:
+    pipe = wrap()
+    pipe("a prompt")
+    with pytest.raises(streamt1.ReadOnlyError, match=f"'{name}' of a wrapped pipeline cannot be set"):
+        setattr(pipe, name, "plain")
+    assert vars(pipe.pipe) == {}
+    pipe("a prompt")
+
+
+def test_a_recipe_of_the_same_parts_acts_from_the_next_call_on() -> None:
+    pipe = wrap()
+    pipe("a prompt")
+    pipe.recipe = pipe.recipe.sized(candidates=3)
+    pipe("a prompt")
+    assert len(pipe.tree.chunk(0)) == 6
+    for other in (
+        wrap(recipe="plain").recipe,
+        wrap("noise.sigma=0.2").recipe,
+        wrap("rewards.short.bright.weight=2").recipe,
+    ):
+        with pytest.raises(streamt1.ReadOnlyError):
+            pipe.recipe = other
+
+
+def test_an_argument_of_wrap_that_the_pipeline_has_too_is_the_pipelines() -> None:
+    inner = ToyPipeline()
+    inner.adapter = "lora"  # type: ignore[attr-defined]
+    pipe = streamt1.wrap(inner)
+    pipe.adapter = "other"
+    assert inner.adapter == "other"  # type: ignore[attr-defined]
+
+
+def test_workers_are_processes() -> None:
+    with pytest.raises(InputError, match=r"`workers` are processes .* got 3"):
+        wrap().workers = 3  # type: ignore[assignment]
+
+
+def test_unwrapping_gives_the_pipeline_back() -> None:
+    inner = ToyPipeline()
+    pipe = streamt1.wrap(inner)
+    pipe("a prompt")
+    assert pipe.unwrap() is inner
+    assert vars(inner) == {}
+
+
+def test_it_is_shown_in_a_line() -> None:
+    pipe = wrap()
+    start = "StreamPipeline(ToyPipeline, adapter=toy, candidates=2, top_k=2, rewards=bright"
+    assert repr(pipe) == f"{start})"
+    pipe("a prompt")
+    assert repr(pipe) == f"{start}, {pipe.tree!r})"
+    assert pipe._repr_html_().startswith(f"<code>{start}, &lt;Tree")
+    assert pipe.tree._repr_html_() in pipe._repr_html_()
+    assert repr(wrap(recipe="plain")) == "StreamPipeline(ToyPipeline, adapter=toy, plain)"
+
+
+# Cost before it is spent.
+
+
+def counts(cost: Any) -> tuple[int, ...]:
+    return cost.candidates, cost.forwards, cost.latent_frames_decoded, cost.reward_calls, cost.readings
+
+
+@pytest.mark.parametrize("overrides", [(), ("search.candidates=3",), ("search.top_k=1", "search.candidates=4")])
+def test_the_cost_is_what_the_call_then_spends(overrides: tuple[str, ...]) -> None:
+    pipe = wrap("adapter.prices=[3, 2]", *overrides)
+    expected = pipe.cost("a prompt", chunks=6)
+    pipe("a prompt", chunks=6)
+    assert counts(expected) == counts(pipe.last_run.cost)
+    assert expected.chunks == 6
+
+
+def test_asking_for_the_cost_changes_nothing() -> None:
+    pipe, generator = wrap(), seeded(3)
+    video, tree = pipe("a prompt"), pipe.tree
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    pipe.cost("another", chunks=2, generator=generator)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(generator.get_state(), seeded(3).get_state())
+    assert pipe.tree is tree
+    assert torch.equal(pipe("a prompt"), video)
+
+
+def test_where_forwards_are_not_known_the_rest_is() -> None:
+    cost = wrap().cost("a prompt")
+    assert (cost.chunks, cost.candidates, cost.forwards) == (4, 16, None)
+    assert str(cost).startswith(
+        "4 chunks: 16 candidates, transformer forwards not known before the call, 9 reward calls"
+    )
+    assert wrap().cost(["a prompt", "another"]).candidates == 32
+    assert wrap().cost("a prompt", num_videos_per_prompt=3).chunks == 12
+
+
+def test_the_cost_of_a_call_that_would_be_refused_is_refused() -> None:
+    with pytest.raises(InputError, match="prompt is empty"):
+        wrap().cost()
+
+
+def test_an_adapter_that_plans_without_a_call_needs_no_prompt() -> None:
+    pipe = streamt1.wrap(ToyPipeline(), adapter="toy-steps")
+    assert pipe.cost(num_frames=9).chunks == 3
+    assert pipe.cost().candidates == 16
+    sized = streamt1.wrap(ToyPipeline(), adapter="toy-steps", overrides=["video.num_frames=9"])
+    assert (sized.cost().chunks, sized.cost(num_frames=6).chunks) == (3, 2)
+
+
+# Sizes of the recipe.
+
+
+def test_a_recipe_has_sizes_that_the_call_may_replace() -> None:
+    pipe = streamt1.wrap(ToyPipeline(), overrides=["video.num_frames=33", "video.height=8"])
+    pipe("a prompt")
+    assert {name: pipe.run.call.get(name) for name in ("num_frames", "height", "width")} == {
+        "num_frames": 33,
+        "height": 8,
+        "width": None,
+    }
+    pipe("a prompt", num_frames=21, height=None)
+    assert (pipe.run.call["num_frames"], pipe.run.call["height"]) == (21, 8)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,6 +60,13 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="No streamt1_plugins attribute warp"):
         _ = streamt1_plugins.warp
     assert {"wrap", "__version__"} <= set(dir(streamt1_plugins))
+
+
+@pytest.mark.parametrize("name", ["errors.InputError", "replay.regenerate", "testing.RewardContract"])
+def test_public_modules_are_attributes_at_once(name: str) -> None:
+    code = f"import streamt1_plugins; print(streamt1_plugins.{name}.__name__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == name.partition(".")[2]
 
 
 def test_keep_is_record_to_with_a_warning() -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 import streamt1_plugins as streamt1
-from streamt1_plugins.errors import UnknownNameError
+from streamt1_plugins.errors import InputError, UnknownNameError
 from streamt1_plugins.replay import branch, regenerate
 from streamt1_plugins.runs import journal
 from streamt1_plugins.runs.observers.record import record_to
@@ -110,3 +112,78 @@ def test_options_of_recording_observers_do_not_stop_a_replay_or_a_branch(tmp_pat
     branched = streamt1.branch(tmp_path / "run", "001.00", tmp_path / "new", ToyPipeline())
     branched.complete(branched.last_run)
     assert (tmp_path / "new" / "video.mp4").exists()
+
+
+# Runs that were made with objects, which no record holds.
+
+
+@dataclass
+class Dim(streamt1.Reward):
+    """Minus the mean of the frames."""
+
+    def score(self, inp: Any) -> streamt1.RewardOutput:
+        return streamt1.RewardOutput(-inp.video.mean((1, 2, 3, 4)))
+
+
+class Last:
+    """Keeps the last candidate."""
+
+    @streamt1.hookimpl
+    def streamt1_select(self, candidates: Any) -> Any:
+        return candidates[-1:]
+
+
+class Own:
+    """A noise policy of the caller's."""
+
+    @streamt1.hookimpl
+    def streamt1_propose_noise(self, run: Any, chunk: Any, beam: Any, count: int) -> Any:
+        seeds = [streamt1.fresh_seed(run.seed, chunk.index, beam.rank, index) for index in range(count)]
+        made = [torch.Generator().manual_seed(seed) for seed in seeds]
+        noise = [streamt1.chunk_noise(run.session, beam.history, each) for each in made]
+        return [streamt1.Proposal(*each) for each in zip(seeds, noise, made, strict=True)]
+
+
+def objects() -> dict[str, Any]:
+    return {"rewards": {"dim": Dim()}, "policies": {"selection": Last()}}
+
+
+def test_a_replay_needs_the_noise_policy(tmp_path: Path) -> None:
+    own = {"policies": {"noise": Own()}}
+    video = streamt1.wrap(ToyPipeline(), observers=record_to(tmp_path), **own)("a prompt")
+    assert torch.equal(regenerate(tmp_path, None, streamt1.wrap(ToyPipeline(), **own)), video)
+    with pytest.raises(UnknownNameError, match=r"noise policy 'Own'.* was made with objects"):
+        regenerate(tmp_path, None, ToyPipeline())
+
+
+@pytest.mark.parametrize("again", [ToyPipeline, lambda: streamt1.wrap(ToyPipeline(), "plain")])
+def test_a_replay_needs_neither_rewards_nor_policies(tmp_path: Path, again: Any) -> None:
+    pipe = streamt1.wrap(ToyPipeline(), observers=record_to(tmp_path), **objects())
+    video = pipe("a prompt")
+    assert torch.equal(regenerate(tmp_path, None, again()), video)
+    assert torch.equal(streamt1.regenerate(tmp_path, pipe.tree.winner[1], again()), video[:6])
+
+
+def test_a_branch_and_a_resume_get_them_with_a_wrapped_pipeline(tmp_path: Path) -> None:
+    video = streamt1.wrap(ToyPipeline(), observers=record_to(tmp_path / "run"), **objects())("a prompt")
+    for again in (
+        lambda pipe: branch(tmp_path / "run", "001.00", tmp_path / "new", pipe),
+        lambda pipe: streamt1.resume(tmp_path / "run", pipe),
+    ):
+        with pytest.raises(UnknownNameError, match=r"was made with objects .* pass a pipeline that is wrapped"):
+            again(ToyPipeline())
+    wrapped = streamt1.wrap(ToyPipeline(), **objects())
+    assert torch.equal(streamt1.resume(tmp_path / "run", wrapped), video)
+    branched = branch(tmp_path / "run", "001.00", tmp_path / "new", wrapped)
+    branched.complete(branched.last_run)
+    assert all("dim" in node.readings["long"] for node in branched.tree.chunk(3))
+
+
+def test_observers_that_are_none_are_refused_with_what_to_write(tmp_path: Path) -> None:
+    recorded(tmp_path / "run")
+    for again in (
+        lambda given: streamt1.resume(tmp_path / "run", ToyPipeline(), observers=given),
+        lambda given: branch(tmp_path / "run", "001.00", tmp_path / "new", ToyPipeline(), observers=given),
+    ):
+        with pytest.raises(InputError, match=r"Write observers={'console': {}}"):
+            again(["console"])

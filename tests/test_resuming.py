@@ -162,7 +162,7 @@ def test_a_run_that_is_killed_again_and_again_still_ends_the_same(tmp_path: Path
 def test_an_interrupted_run_reports_how_to_resume_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(KeyboardInterrupt):
         wrapped(tmp_path, stop=StopAfter(1))("a prompt")
-    assert f"Stopped after 2 of 4 chunks. Resume with: streamt1 generate --resume {tmp_path}" in caplog.text
+    assert f'Stopped after 2 of 4 chunks. Resume with: streamt1_plugins.resume("{tmp_path}", pipe)' in caplog.text
     assert journal.read(tmp_path)[-1]["error"] == "KeyboardInterrupt"
 
 
@@ -173,7 +173,7 @@ def test_nothing_to_resume_is_an_error(tmp_path: Path) -> None:
 
 def test_a_pipeline_loaded_elsewhere_is_asked_for(tmp_path: Path) -> None:
     wrapped(tmp_path)("a prompt")
-    with pytest.raises(InputError, match="pass that pipeline"):
+    with pytest.raises(InputError, match="Pass it in Python"):
         streamt1.resume(tmp_path)
 
 
@@ -229,7 +229,7 @@ def test_an_edited_recipe_is_neither_ignored_nor_overwritten(tmp_path: Path, old
     edited = path.read_text().replace(old, new)
     assert edited != path.read_text()
     path.write_text(edited)
-    with pytest.raises(InputError, match=rf"(?s)recipe\.yaml was edited: .*{key}.*streamt1 generate PROMPT --recipe"):
+    with pytest.raises(InputError, match=rf"(?s)recipe\.yaml was edited: .*{key}.*streamt1_plugins\.wrap\(pipe, "):
         streamt1.resume(tmp_path, ToyPipeline())
     assert path.read_text() == edited
     path.unlink()

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import torch
 
 from streamt1_plugins import Capabilities, Decoded, Draft, History, Outline, Reward, RewardOutput, hookimpl
+from streamt1_plugins.api.routed_memory import FURTHER, PAPER
 from streamt1_plugins.errors import InputError
 
 SHAPE = (1, 2, 3, 2, 2)  # [N, C, F, h, w]
@@ -151,7 +152,7 @@ class ToyAdapter:
     def open(self, pipe: Any, call: dict[str, Any], memory: Any) -> ToySession:
         if not call.get("prompt"):
             raise InputError("The prompt is empty.")
-        routes = frozenset({"discard", "ema", "append"} if self.routed else ())
+        routes = PAPER | FURTHER if self.routed else frozenset()
         kind = ToySession if self.prices is None else PricedSession
         session = kind(call, Capabilities(self.max_batch, routes, self.decode, "per_chunk", stochastic_steps=True))
         session.prices = self.prices

@@ -32,8 +32,6 @@ def arguments(
     """
     known = {**given(defaults), **given(call)}
     values = check_call(pipe, known, refused)
-    for name in ("prompt", "negative_prompt"):
-        values[name] = values[name][0] if isinstance(values[name], (list, tuple)) else values[name]
     values["generator"] = values["generator"] or torch.Generator().manual_seed(0)
     _check_types(pipe, known)
     _check_inputs(pipe, values)
@@ -50,7 +48,8 @@ def given(call: Mapping[str, Any]) -> dict[str, Any]:
 def check_call(pipe: Any, call: Mapping[str, Any], refused: Mapping[str, str]) -> dict[str, Any]:
     """The call's arguments over the defaults of ``pipe.__call__``: one prompt, one video. Raises `InputError`.
 
-    refused: arguments of the pipeline that mean nothing in a search, and what to do instead.
+    refused: arguments of the pipeline that mean nothing in a search, and what to do instead. `prompt` and
+    `negative_prompt` come back as one text each.
     """
     known = {name: each for name, each in signature(type(pipe).__call__).parameters.items() if name != "self"}
     for name, value in call.items():
@@ -65,7 +64,8 @@ def check_call(pipe: Any, call: Mapping[str, Any], refused: Mapping[str, str]) -
         if each.default is Parameter.empty and name != "prompt" and full[name] is None:
             raise InputError(f"`{name}` is missing: {type(pipe).__name__} starts from it.")
     _check_choices(full)
-    return full
+    lists = {name: full[name] for name in ("prompt", "negative_prompt") if isinstance(full.get(name), (list, tuple))}
+    return {**full, **{name: entries[0] for name, entries in lists.items()}}
 
 
 def check_text_encoder(pipe: Any) -> None:
@@ -111,8 +111,9 @@ def _check_inputs(pipe: Any, values: Mapping[str, Any]) -> None:
 
 
 def _check_text(call: Mapping[str, Any]) -> None:
-    if call["prompt"] is None and call["prompt_embeds"] is None:
-        raise InputError("No prompt: pass `prompt` (a text) or `prompt_embeds`.")
+    if call.get("prompt") is None and call.get("prompt_embeds") is None:
+        embeds = " or `prompt_embeds`" if "prompt_embeds" in call else ""
+        raise InputError(f"No prompt: pass `prompt` (a text){embeds}.")
     for name, value in texts(call).items():
         entries = value if isinstance(value, (list, tuple, torch.Tensor)) else [value]
         if len(entries) != 1:
@@ -124,8 +125,8 @@ def _check_text(call: Mapping[str, Any]) -> None:
 
 
 def _check_choices(call: Mapping[str, Any]) -> None:
-    if call["num_videos_per_prompt"] != 1:
-        found = call["num_videos_per_prompt"]
+    found = call.get("num_videos_per_prompt", 1)
+    if found != 1:
         raise InputError(f"`num_videos_per_prompt` has to be 1, got {found}: call once per video, with its own seed.")
     if call["output_type"] not in OUTPUT_TYPES:
         raise InputError(f"`output_type` has to be one of {', '.join(OUTPUT_TYPES)}, got {call['output_type']!r}.")

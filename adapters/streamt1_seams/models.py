@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from streamt1_plugins.api.weights import SUFFIXES, check_model, check_values, li
 from streamt1_plugins.errors import InputError, UnsupportedPipelineError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 INDEX = "model_index.json"
 
@@ -37,6 +38,24 @@ def check_folder(model: str, transformer: str | None = None, *, parts: Sequence[
         )
     for part in parts:
         check_model(path / part)
+
+
+@contextmanager
+def explain_missing(model: str, remedy: str = "") -> Iterator[None]:
+    """Where a model is neither a folder on this machine nor on the hub, turn the libraries' error into an `InputError`.
+
+    remedy: what makes such a folder.
+    """
+    try:
+        yield
+    except OSError as error:
+        if Path(model).expanduser().exists():
+            raise
+        reason = str(error).partition("\n")[0].partition(" (")[0]
+        raise InputError(
+            f"There is no folder {model!r} in {Path.cwd()}, and the hub has no such model that can be reached "
+            f"({reason}). {remedy}".strip()
+        ) from error
 
 
 def check_finite(component: Any, what: str) -> None:

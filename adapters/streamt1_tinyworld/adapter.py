@@ -12,7 +12,7 @@ from streamt1_wan.adapter import CausalWanAdapter, Positive, Timestep
 
 @dataclass(frozen=True, kw_only=True)
 class TinyWorldAdapter(CausalWanAdapter):
-    """`CausalWanAdapter` with other defaults; every option can still be set.
+    """The bundled model: causal Wan with the settings that it was trained for, 64 x 64 pixels. All can still be set.
 
     The first chunk has no context and takes 16 steps; with fewer, the object is often missing.
     """

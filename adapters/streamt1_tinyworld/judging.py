@@ -34,9 +34,10 @@ PARTS = (
 
 @dataclass
 class TinyWorldJudge(Reward):
-    """`streamt1_tinyworld.judge.judge` for whole videos of the bundled model, 0..1; parts left open are NaN.
+    """How much of its prompt a whole video of the bundled model shows, 0..1, see `streamt1_tinyworld.judge.judge`.
 
-    `chunk_01`, `chunk_02`, ... are the scores of single chunks, for drift over the video.
+    Parts that the prompt leaves open are NaN. `chunk_01`, `chunk_02`, ... are the scores of single chunks, for drift
+    over the video.
     """
 
     horizons: ClassVar[tuple[Horizon, ...]] = ("long",)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from streamt1_plugins.api.adapter import Capabilities
 from streamt1_plugins.api.hookspecs import hookimpl
+from streamt1_plugins.api.routed_memory import FURTHER, PAPER
 
 if TYPE_CHECKING:
     import typer
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 CAPABILITIES = Capabilities(
     max_batch=None,
-    routes=frozenset({"discard", "ema", "append"}),
+    routes=PAPER | FURTHER,
     decode="carried",
     noise_stream="per_chunk",
     stochastic_steps=False,

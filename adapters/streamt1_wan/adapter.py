@@ -4,37 +4,47 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
 from streamt1_plugins.api.adapter import MemoryPlan
+from streamt1_plugins.api.scenes import check_scenes
 from streamt1_plugins.errors import InputError, RecipeError
 from streamt1_plugins.process.imports import deferred
-from streamt1_seams import check_finite, check_folder, check_text_encoder, uncompiled
+from streamt1_seams import check_finite, check_folder, check_text_encoder, explain_missing, uncompiled
 from streamt1_wan.footprint import Call, footprint
 from streamt1_wan.keys import LORA_FILE
 from streamt1_wan.limits import limits_of
 from streamt1_wan.outline import outlined
-from streamt1_wan.request import Request, check_noise, check_size, count_chunks, parse, warn_of_truncation
+from streamt1_wan.request import Request, check_noise, check_size, count_chunks, parse, per_scene, warn_of_truncation
+from streamt1_wan.samplers import SamplerName
 
 if TYPE_CHECKING:
     import diffusers
     import torch
 
     from streamt1_plugins.api.adapter import Footprint, Outline
-    from streamt1_wan import given, processor, rope, schedule, session, support
+    from streamt1_wan import given, processor, rope, samplers, schedule, session, support
+    from streamt1_wan import memory as memory_checks
 else:  # reading the options of a recipe needs none of these
     diffusers, torch = deferred("diffusers"), deferred("torch")
     given, processor, rope = (deferred(f"streamt1_wan.{name}") for name in ("given", "processor", "rope"))
     schedule, session, support = (deferred(f"streamt1_wan.{name}") for name in ("schedule", "session", "support"))
+    samplers, memory_checks = deferred("streamt1_wan.samplers"), deferred("streamt1_wan.memory")
 
 Positive = Annotated[int, Field(ge=1)]
 Timestep = Annotated[int, Field(ge=1, le=1000)]
+SCHEDULER_STEPS = (50,)  # of a call of `WanPipeline` that leaves them out
 LATENT_FRAME = 4  # frames that Wan's VAE makes of one latent frame
 CONVERT = "`streamt1 convert` makes one of a causal Wan checkpoint."
+MISSING = (
+    "Of a checkpoint of a causal Wan model it is made by: streamt1 convert CHECKPOINT --base "
+    "Wan-AI/Wan2.1-T2V-1.3B-Diffusers --out {}. `streamt1 recipes show NAME` has the whole command and where to get "
+    "the weights."
+)
 Dtype = Literal["float32", "bfloat16", "float16"]
 SHORT = 5e11
 """Weights of the transformer times the pixels of a chunk's latent frames: a forward pass of about 4 GFLOP."""
@@ -47,21 +57,28 @@ ITEMSIZES = {"float32": 4, "bfloat16": 2, "float16": 2}
 class CausalWanAdapter:
     """Chunk-wise sampling of a causal Wan text-to-video model through the stock `WanPipeline` classes.
 
-    chunk_frames: latent frames generated together (paper: 3). timesteps: the training timesteps of a distilled model,
-    noisiest first (paper: 1000 750 500 250). warp: whether `timesteps` are positions in the training table, which the
-    shift moves (1000 750 500 250 with shift 5 is 1000 938 833 625), or the labels themselves, as CausVid lists them.
-    steps: instead of `timesteps`, the number of uniform steps per chunk; the last entry repeats ([16, 4] takes 16 steps
-    for the first chunk and 4 for every other one). shift: of the noise levels towards noise (paper: 5). context_noise:
-    the timestep the clean pass is labelled with, 0..1000; no noise is added (paper: 0). height, width, num_frames: in
-    pixels and frames, where the call leaves them out. guidance_scale, negative_prompt: likewise; distilled models take
-    1, which means no guidance. max_sequence_length: tokens the text is padded to. fps: frames per second in training.
-    rms_norm: `official` rounds in the order of the original Wan code, inside self-attention only. shared_prefix:
-    candidates denoised together read one copy of the context: less memory, equal within rounding, not necessarily
-    faster; uses PyTorch's own attention kernels whatever backend is set. dtype, vae_dtype: of the transformer and text
-    encoder, and of the VAE, that `load` loads; float32 doubles the memory of the decoder.
+    chunk_frames: latent frames generated together (paper: 3). sampler: `renoise` predicts the clean chunk and adds
+    fresh noise in every step, as distilled models are trained (paper); `euler` follows the model's flow, so that a
+    chunk follows from its initial noise; `scheduler` takes the steps of `pipe.scheduler`, as `WanPipeline` does, for
+    causal models that are not distilled (20-50 `steps` and guidance). timesteps: the training timesteps of a distilled
+    model, noisiest first (paper: 1000 750 500 250). warp: whether `timesteps` are positions in the training table,
+    which the shift moves (1000 750 500 250 with shift 5 is 1000 938 833 625), or the labels themselves, as CausVid
+    lists them. steps: instead of `timesteps`, the number of uniform steps per chunk; the last entry repeats ([16, 4]
+    takes 16 steps for the first chunk and 4 for every other one); `scheduler` takes 50 where it is left out. shift: of
+    the noise levels towards noise (paper: 5). context_noise: the timestep the clean pass is labelled with, 0..1000; no
+    noise is added (paper: 0). height, width, num_frames: in pixels and frames, where the call leaves them out.
+    guidance_scale, negative_prompt: likewise; distilled models take 1, which means no guidance. max_sequence_length:
+    tokens the text is padded to. fps: frames per second in training.
+    positions: `relative` counts the positions of a chunk from the oldest one in its context, so that a video may be of
+    any length; the keys of remembered chunks are turned to match. `absolute` counts from the start, as models are
+    trained. rms_norm: `official` rounds in the order of the original Wan code, inside self-attention only.
+    shared_prefix: candidates denoised together read one copy of the context: less memory, equal within rounding, not
+    necessarily faster; uses PyTorch's own attention kernels whatever backend is set. dtype, vae_dtype: of the
+    transformer and text encoder, and of the VAE, that `load` loads; float32 doubles the memory of the decoder.
     """
 
     chunk_frames: Positive = 3
+    sampler: SamplerName = "renoise"
     timesteps: Annotated[tuple[Timestep, ...], Field(min_length=1)] = (1000, 750, 500, 250)
     warp: bool = True
     steps: Annotated[tuple[Timestep, ...], Field(min_length=1)] | None = None
@@ -74,6 +91,7 @@ class CausalWanAdapter:
     negative_prompt: str = field(default="", metadata={"acts": "text"})
     max_sequence_length: Positive = 512
     fps: Annotated[float, Field(gt=0)] = 16.0
+    positions: Literal["absolute", "relative"] = "absolute"
     rms_norm: Literal["stock", "official"] = "stock"
     shared_prefix: bool = False
     dtype: Dtype = "bfloat16"
@@ -82,21 +100,33 @@ class CausalWanAdapter:
     def __post_init__(self) -> None:
         if any(low >= high for high, low in zip(self.timesteps, self.timesteps[1:], strict=False)):
             raise RecipeError(f"The adapter option `timesteps` has to fall from noisy to clean, got {self.timesteps}.")
+        if self.sampler == "scheduler":
+            self._check_scheduled()
+
+    def _check_scheduled(self) -> None:
+        """Raise `RecipeError` for options of a schedule, which the pipeline's scheduler replaces."""
+        defaults = {each.name: each.default for each in fields(self)}
+        for name in ("timesteps", "warp", "shift"):
+            if getattr(self, name) != defaults[name]:
+                raise RecipeError(
+                    f"The adapter option `{name}` has no effect with `sampler: scheduler`, which takes its noise "
+                    f"levels from `pipe.scheduler`. Leave `{name}` out, or choose `sampler: euler`."
+                )
 
     def load(self, model: str) -> diffusers.WanPipeline:
         """Load a diffusers folder or hub id, with the LoRA that `streamt1 convert --unmerged` leaves in a folder.
 
         Raises `InputError` or `UnsupportedPipelineError` for a folder that is no such model, whose weights are not
-        there, or are NaN; what `from_pretrained` raises for a missing model.
+        there, or are NaN.
         """
         check_folder(model, "WanTransformer3DModel", remedy=CONVERT)
         dtypes = {"default": getattr(torch, self.dtype), "vae": getattr(torch, self.vae_dtype)}
-        pipe: diffusers.WanPipeline = diffusers.WanPipeline.from_pretrained(model, dtype=dtypes)
+        with explain_missing(model, MISSING.format(model)):
+            pipe: diffusers.WanPipeline = diffusers.WanPipeline.from_pretrained(model, dtype=dtypes)
         if (Path(model) / LORA_FILE).is_file():
             pipe.load_lora_weights(model)
         for component in ("transformer", "vae"):
             check_finite(getattr(pipe, component), f"The {component} of {model}")
-        pipe.set_progress_bar_config(disable=True)  # whatever loads a model by its name shows progress of its own
         return pipe
 
     def open(self, pipe: Any, call: Mapping[str, Any], memory: MemoryPlan) -> session.CausalWanSession:
@@ -112,23 +142,27 @@ class CausalWanAdapter:
         scale, patch = pipe.vae_scale_factor_spatial, transformer.config.patch_size
         rows, columns = request.height // scale, request.width // scale
         check_noise(request, (1, transformer.config.in_channels, chunks * self.chunk_frames, rows, columns))
+        check_scenes(request.schedule, chunks)
         with torch.no_grad():
-            text = encode_text(pipe, request)
+            texts = tuple(encode_text(pipe, each) for each in per_scene(request))
         plan = session.Plan(
             request=request,
             memory=memory,
-            text=text,
-            schedules=self._schedules(text.device, request.num_inference_steps),
+            texts=texts,
+            schedules=self._schedules(pipe, texts[0].device, request.num_inference_steps),
+            sampler=samplers.sampler_of(self.sampler, pipe),
             noise_shape=(self.chunk_frames, transformer.config.in_channels, rows, columns),
-            context_timestep=torch.tensor(self.context_noise, device=text.device),
+            context_timestep=torch.tensor(self.context_noise, device=texts[0].device),
             num_chunks=chunks,
-            given=() if frames is None else self._encoded(pipe, frames, text),
+            given=() if frames is None else self._encoded(pipe, frames, texts[0]),
             fps=self.fps,
+            relative=self.positions == "relative",
         )
+        if self.positions == "relative":
+            memory_checks.check_positions(memory, chunks, self.chunk_frames, transformer.config.rope_max_seq_len)
         options = processor.AttentionOptions(self.rms_norm, self.shared_prefix)
-        positions = rope.Rope.of(transformer.rope, (rows // patch[1], columns // patch[2]), text.device)
-        attention = processor.ContextAttention(transformer, options)
-        return session.CausalWanSession(pipe, plan, positions, attention)
+        table = rope.Rope.of(transformer.rope, (rows // patch[1], columns // patch[2]), texts[0].device)
+        return session.CausalWanSession(pipe, plan, table, processor.ContextAttention(transformer, options))
 
     def outline(self, num_frames: int | None = None) -> Outline:
         """Transformer forwards of a call with Wan's VAE (four frames per latent frame); nothing is loaded.
@@ -137,18 +171,21 @@ class CausalWanAdapter:
         """
         request = parse({"prompt": "any", "num_frames": num_frames}, self._defaults())
         chunks = count_chunks(request, self.chunk_frames, LATENT_FRAME, sys.maxsize)
-        steps = self.steps or (len(self.timesteps),)
-        return outlined(steps, 2 if request.is_guided else 1, chunks, self.chunk_frames)
+        return outlined(
+            self._counts(None) or (len(self.timesteps),), 2 if request.is_guided else 1, chunks, self.chunk_frames
+        )
 
     def check(self, model: str, call: Mapping[str, Any]) -> None:
         """Raise `InputError` for a call that the model cannot make, as far as its configurations show."""
         request = parse(call if "prompt" in call else {**call, "prompt": "any"}, self._defaults())
         limits = limits_of(model)
         if limits is None:
-            count_chunks(request, self.chunk_frames, LATENT_FRAME, sys.maxsize)
+            chunks = count_chunks(request, self.chunk_frames, LATENT_FRAME, sys.maxsize)
         else:
             check_size(request, limits.token_size)
-            count_chunks(request, self.chunk_frames, limits.latent_frame, limits.latent_frames)
+            limit = self._limit(limits.latent_frames)
+            chunks = count_chunks(request, self.chunk_frames, limits.latent_frame, limit)
+        check_scenes(request.schedule, chunks)
 
     def footprint(self, model: str, memory: MemoryPlan, num_frames: int | None = None) -> Footprint | None:
         """Memory of a call, with the dtypes of `load`; None where the model is not on this machine.
@@ -181,13 +218,29 @@ class CausalWanAdapter:
         config = uncompiled(pipe.transformer).config
         scale = pipe.vae_scale_factor_spatial
         check_size(request, (scale * config.patch_size[1], scale * config.patch_size[2]))
-        return count_chunks(request, self.chunk_frames, pipe.vae_scale_factor_temporal, config.rope_max_seq_len)
+        return count_chunks(
+            request, self.chunk_frames, pipe.vae_scale_factor_temporal, self._limit(config.rope_max_seq_len)
+        )
 
-    def _schedules(self, device: torch.device, steps: int | None) -> tuple[schedule.Schedule, ...]:
-        """The schedules of chunks; the last one repeats. `steps` of a call are uniform, unless the list has as many."""
-        counts = self.steps if steps is None else (steps,)
-        if counts is None or (self.steps is None and steps == len(self.timesteps)):
+    def _limit(self, positions: int) -> int:
+        """Latent frames of the longest video, of a model with that many positions."""
+        return positions if self.positions == "absolute" else sys.maxsize
+
+    def _counts(self, steps: int | None) -> tuple[int, ...] | None:
+        """Uniform steps per chunk, the last entry repeats; None for the list of timesteps. `steps` are of the call."""
+        if steps is not None:
+            listed_too = self.sampler != "scheduler" and self.steps is None and steps == len(self.timesteps)
+            return None if listed_too else (steps,)
+        return self.steps or (SCHEDULER_STEPS if self.sampler == "scheduler" else None)
+
+    def _schedules(self, pipe: Any, device: torch.device, steps: int | None) -> tuple[schedule.Schedule, ...]:
+        """The schedules of chunks; the last one repeats."""
+        counts = self._counts(steps)
+        if counts is None:
             found = [schedule.listed(self.timesteps, self.shift, warp=self.warp)]
+        elif self.sampler == "scheduler":
+            samplers.check_scheduler(pipe.scheduler)
+            found = [samplers.prepared(pipe.scheduler, count, device)[1] for count in counts]
         else:
             found = [schedule.uniform(count, self.shift) for count in counts]
         return tuple(schedule.Schedule(each.timesteps.to(device), each.sigmas.to(device)) for each in found)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from streamt1_plugins.api.weights import check_values, read_weights
+from streamt1_plugins.api.weights import check_values, find_weights, read_weights
 from streamt1_plugins.errors import InputError
 from streamt1_wan.keys import diffusers_key
 
@@ -61,7 +61,16 @@ def load(path: Path) -> dict[str, Any]:
 
     Raises `InputError` for anything else than weights, see `streamt1_plugins.api.weights`.
     """
-    return read_weights(path / "transformer" if (path / "model_index.json").is_file() else path)
+    return read_weights(_weights_of(path))
+
+
+def check_there(path: Path) -> None:
+    """Raise `InputError` where a checkpoint is missing, or is no weights. Reads the beginning of its files."""
+    find_weights(_weights_of(path))
+
+
+def _weights_of(path: Path) -> Path:
+    return path / "transformer" if (path / "model_index.json").is_file() else path
 
 
 def _entry(content: Mapping[str, Any], weights: Weights | None, path: Path) -> str | None:

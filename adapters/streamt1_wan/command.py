@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from streamt1_plugins.cli.base import debug_everywhere, echo, takes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from streamt1_plugins.config.schema import Recipe
 
 
 class Weights(str, Enum):
@@ -68,4 +74,37 @@ def convert(options: ConvertOptions) -> None:
     if done.lora is not None:
         echo(f"lora     {done.lora}, {'beside the weights' if options.unmerged else 'merged'}")
     echo(f"folder   {options.out}")
-    echo(f'try      streamt1 generate "a cat on a beach" --model {options.out} --adapter wan')
+    echo(f"try      {_try(options)}")
+
+
+def _try(options: ConvertOptions) -> str:
+    """The command that makes a video, with the settings that these weights were trained for."""
+    generate, recipes = 'streamt1 generate "a cat on a beach" --recipe', _recipes()
+    name = _recipe_for(options, recipes)
+    if name is None:
+        return f"{generate} RECIPE --model {options.out}  (RECIPE: {', '.join(recipes)}, whichever the weights are of)"
+    is_named = Path(recipes[name].model or "") == options.out
+    return f"{generate} {name}" + ("" if is_named else f" --model {options.out}")
+
+
+def _recipes() -> dict[str, Recipe]:
+    """The shipped recipes for converted checkpoints."""
+    from streamt1_plugins.config import load
+
+    named = {name: load.load(name) for name in sorted(load.names())}
+    return {name: recipe for name, recipe in named.items() if recipe.adapter.name == "wan" and recipe.model}
+
+
+def _recipe_for(options: ConvertOptions, recipes: Mapping[str, Recipe]) -> str | None:
+    """The recipe whose header has the checkpoint's file or whose model is the folder's name; None where neither fits.
+
+    A file name that says nothing counts with its folder.
+    """
+    from streamt1_plugins.config import load
+
+    file = options.checkpoint
+    wanted = f"{file.parent.name}/{file.name}" if file.stem == "model" else file.name
+    headers = {name: load.header(load.names()[name]) for name in recipes}
+    by_file = [name for name, header in headers.items() if re.search(rf"(?<!\w){re.escape(wanted)}(?!\w)", header)]
+    by_folder = [name for name, recipe in recipes.items() if Path(recipe.model or "").name == options.out.name]
+    return next((found[0] for found in (by_file, by_folder) if len(found) == 1), None)

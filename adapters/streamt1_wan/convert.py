@@ -13,7 +13,7 @@ from streamt1_plugins.api.weights import check_values
 from streamt1_plugins.errors import InputError, OutputError, UnsupportedPipelineError, foreign_code
 from streamt1_seams import check_folder
 from streamt1_wan import architecture
-from streamt1_wan.checkpoint import Weights, read
+from streamt1_wan.checkpoint import Weights, check_there, read
 from streamt1_wan.lora import check_lora, read_lora
 
 if TYPE_CHECKING:
@@ -73,6 +73,9 @@ def convert(job: Conversion, out: Path) -> Converted:
 
 def fitting(job: Conversion) -> tuple[Checkpoint, Lora | None, Any]:
     """The checkpoint, the LoRA and an empty model, once all of them are checked to fit each other."""
+    check_there(job.checkpoint)  # what the user typed first, before a base is looked up on the hub
+    if job.lora is not None:
+        check_there(job.lora)
     empty = architecture.empty_transformer(_base_config(job.base))
     checkpoint = read(job.checkpoint, job.weights)
     architecture.check(checkpoint.tensors, empty, f"{job.checkpoint} does not fit {job.base}")

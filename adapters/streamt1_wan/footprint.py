@@ -57,13 +57,14 @@ def footprint(model: str, call: Call, plan: MemoryPlan) -> Footprint | None:
     shape = (1, transformer["in_channels"], call.chunk_frames, *(side // scale for side in call.size))
     block = block_elements(transformer, shape, call.conditions)
     sinks, window = capacity(plan, call.chunks)
+    read = sinks if plan.recall_chunks is None else min(sinks, plan.sink_chunks + plan.recall_chunks)
     # A sink with chunks folded in is kept in float32, and any sink may be one.
     sink_size = FLOAT32 if plan.sink_precision == "float32" else itemsize
     state, frames = (count * vae_itemsize for count in decoded(vae, shape))
     return Footprint(
         weights=total,
         memory=block * (sinks * sink_size + window * itemsize),
-        reading=block * itemsize * (sinks + window + 1),  # with room for the current chunk
+        reading=block * itemsize * (read + window + 1),  # with room for the current chunk
         latents=prod(shape) * itemsize,
         frames=frames,
         state=state,

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from streamt1_plugins.api.adapter import Outline
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from streamt1_plugins.api.adapter import MemoryPlan
+    from streamt1_plugins.api.scenes import Scene
 
 
 def outlined(steps: Sequence[int], conditions: int, chunks: int, chunk_frames: int) -> Outline:
@@ -19,3 +23,14 @@ def outlined(steps: Sequence[int], conditions: int, chunks: int, chunk_frames: i
         latent_frames=chunk_frames,
         steps=each,
     )
+
+
+def with_scenes(outline: Outline, scenes: Sequence[Scene], plan: MemoryPlan, conditions: int) -> Outline:
+    """With the passes that commit the window again where a scene begins with `recache`."""
+    commit, begun = list(outline.commit), 0
+    for scene in scenes[1:]:
+        if scene.memory == "recache":
+            window = min(plan.window_chunks - 1, max(0, scene.chunk - begun - plan.sink_chunks))
+            commit[scene.chunk - 1] += conditions * window
+        begun = scene.chunk if scene.memory == "flush" else begun
+    return replace(outline, commit=tuple(commit))

@@ -41,11 +41,12 @@ class Context:
     """The context of one chunk: `past` per layer (empty in the first chunk) and the `rotation` of its own tokens.
 
     Assembled once per parent for all its candidates and all their steps. The buffers of `past` end with room for the
-    chunk's own keys and values, which every forward pass writes anew.
+    chunk's own keys and values, which every forward pass writes anew. `start`: the latent frame of the rotation.
     """
 
     past: list[KeyValue]
     rotation: Rotation
+    start: int = 0
 
 
 class ContextAttnProcessor:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from streamt1_plugins.api.scenes import Scene, scenes_of
 from streamt1_plugins.errors import InputError, guess
 from streamt1_plugins.process.imports import deferred
 from streamt1_seams.arguments import OUTPUT_TYPES
@@ -38,7 +39,7 @@ class Request:
     not. `latents` is the
     initial noise of the whole video, for a run without a search. `num_inference_steps` counts a chunk's denoising
     steps; None takes the adapter's schedule. `image` or `video` is what the video begins with, see
-    `streamt1_wan.given`; `num_frames` counts it too.
+    `streamt1_wan.given`; `num_frames` counts it too. `schedule`: the scenes, where the prompt changes.
     """
 
     height: int
@@ -57,6 +58,7 @@ class Request:
     image: Any = None
     video: Any = None
     attention_kwargs: Mapping[str, Any] | None = None
+    schedule: tuple[Scene, ...] = ()
     callback_on_step_end: Callable[..., Any] | None = None
     callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",)
     output_type: str = "np"
@@ -73,6 +75,9 @@ def parse(call: Mapping[str, Any], defaults: Mapping[str, Any]) -> Request:
     given = {name: value for name, value in call.items() if value is not None}
     _check_names(given)
     given["prompt"], given["negative_prompt"] = (_one_text(given, name) for name in ("prompt", "negative_prompt"))
+    if "schedule" in given:
+        given["schedule"] = scenes_of(given["schedule"], given["prompt"])
+        given["prompt"] = given["schedule"][0].prompt if given["schedule"] else given["prompt"]
     given |= {name: _only(given[name]) for name in ("generator", *TENSORS) if name in given}
     callback = given.get("callback_on_step_end")
     if callback is not None and _lists_tensors(callback):
@@ -184,6 +189,12 @@ def _check_callback_tensors(names: Sequence[str]) -> None:
             f"`callback_on_step_end_tensor_inputs` has {name!r}, which is none of {', '.join(known)}."
             f"{guess(name, known)}"
         )
+
+
+def per_scene(request: Request) -> list[Request]:
+    """The request with the prompt of each scene; the request itself where there is no schedule."""
+    later = [replace(request, prompt=scene.prompt, prompt_embeds=None) for scene in request.schedule[1:]]
+    return [request, *later]
 
 
 def check_size(request: Request, multiple: tuple[int, int]) -> None:

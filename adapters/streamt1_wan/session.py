@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -12,14 +12,16 @@ from diffusers.utils.torch_utils import randn_tensor
 
 from streamt1_plugins.api.adapter import Draft, History
 from streamt1_plugins.api.noise import ONE_DRAW
-from streamt1_plugins.api.routed_memory import evict, remember
+from streamt1_plugins.api.routed_memory import remember
 from streamt1_plugins.errors import InputError
 from streamt1_seams import PROPOSED, appended, decode_chunk, postprocessed
 from streamt1_wan import CAPABILITIES
-from streamt1_wan.memory import Block, Memory, assembled, fold
-from streamt1_wan.outline import outlined
+from streamt1_wan.memory import Block, Memory, assembled, placed, with_room
+from streamt1_wan.outline import outlined, with_scenes
 from streamt1_wan.processor import Context, ContextAttention
-from streamt1_wan.schedule import Schedule, flow_to_x0, renoise
+from streamt1_wan.recall import recalled
+from streamt1_wan.samplers import Point, Sampler
+from streamt1_wan.schedule import Schedule
 from streamt1_wan.steps import Conditions, Steps, joined
 
 if TYPE_CHECKING:
@@ -37,20 +39,28 @@ if TYPE_CHECKING:
 class Plan:
     """The constants of a call: what all chunks share.
 
-    `text` is ``[conditions, tokens, text_dim]``: the prompt and, with guidance, the negative prompt. `schedules` has
-    one entry per chunk, the last one repeats. `noise_shape` is ``(F, C, h, w)``, the layout noise is drawn in.
-    `context_timestep` (scalar tensor) labels the clean pass. `given` are the latents of the chunks the call continues.
+    `texts` has one tensor ``[conditions, tokens, text_dim]`` per scene: the prompt and, with guidance, the negative
+    prompt. `schedules` has one entry per chunk, the last one repeats; `sampler` takes their steps. `noise_shape` is
+    ``(F, C, h, w)``, the layout noise is drawn in. `context_timestep` (scalar tensor) labels the clean pass. `given`
+    are the latents of the chunks the call continues. `relative`: positions count from the oldest block in the context.
     """
 
     request: Request
     memory: MemoryPlan
-    text: Tensor
+    texts: tuple[Tensor, ...]
     schedules: tuple[Schedule, ...]
+    sampler: Sampler
     noise_shape: tuple[int, int, int, int]
     context_timestep: Tensor
     num_chunks: int
     fps: float
     given: tuple[Tensor, ...] = ()
+    relative: bool = False
+
+    @property
+    def text(self) -> Tensor:
+        """The texts of the first scene."""
+        return self.texts[0]
 
 
 class CausalWanSession:
@@ -60,7 +70,7 @@ class CausalWanSession:
     closed leaves no trace. `generate` and `decode` run the candidates they are given as one batch: given one at a time
     they are reproducible to the last bit whatever their number, together they are within float tolerance.
 
-    A chunk takes its draws in the paper's order: the initial noise, then one for every step but the last. `forwards`
+    A chunk takes its draws in the paper's order: the initial noise, then those of the sampler's steps. `forwards`
     counts every row of a batch: with guidance a candidate has two. An interrupted call skips every further step, as
     `WanPipeline` does. What a callback changes lasts: in a plain run for the rest of the video, in a search for the
     rest of the candidate's chunk.
@@ -72,6 +82,7 @@ class CausalWanSession:
         self.num_chunks = plan.num_chunks
         self.fps = plan.fps
         self.prompt = plan.request.prompt or ""
+        self.scenes = plan.request.schedule
         self.generator: Generator = plan.request.generator or torch.Generator().manual_seed(0)
         self.forwards = 0
         self._pipe = pipe
@@ -80,7 +91,7 @@ class CausalWanSession:
         self._attention: ContextAttention | None = attention
         steps = [len(self._schedule(History(index))) for index in range(len(plan.given), plan.num_chunks)]
         self._steps = Steps(pipe, plan.request, steps[0], sum(steps))
-        self._own = self._conditions()
+        self._own, self._own_scene = self._conditions(0), 0
         self._assembled: tuple[Memory, Context] | None = None
 
     def root(self) -> History:
@@ -104,8 +115,8 @@ class CausalWanSession:
         return given[:, :, history.index * frames : (history.index + 1) * frames].to(self._plan.text)
 
     def draws(self, history: History) -> int:
-        """Draws of the next chunk: one per denoising step."""
-        return self.steps(history)
+        """Draws of the next chunk: one per denoising step with the sampler `renoise`, otherwise one."""
+        return self._plan.sampler.draws(self._schedule(history))
 
     def redraw(self, history: History, generator: Generator) -> Tensor:
         """Standard normal noise ``[1, C, F, h, w]`` in the transformer's dtype."""
@@ -117,8 +128,9 @@ class CausalWanSession:
     def generate(self, history: History, noise: Tensor, generators: Sequence[Generator]) -> Tensor:
         """Denoise N candidates to ``[N, C, F, h, w]``, from all draws or from the initial ones and generators."""
         plain = self._is_plain(generators)
-        conditions = self._own if plain else self._conditions()
-        return self._denoise(history, self._all_draws(history, noise, generators), None, conditions, plain=plain)
+        conditions = self._own_at(history.index) if plain else self._conditions(history.index)
+        point = self._start(history, noise, generators)
+        return self._denoise(history, point, conditions, plain=plain).latents
 
     def steps(self, history: History) -> int:
         """Denoising steps of the next chunk."""
@@ -126,23 +138,21 @@ class CausalWanSession:
 
     @torch.no_grad()
     def draft(self, history: History, noise: Tensor, generators: Sequence[Generator], steps: int) -> list[Draft]:
-        """The first `steps` of N candidates. The others need their estimate, their draws and what callbacks changed."""
-        conditions, draws = self._conditions(), self._all_draws(history, noise, generators)
-        estimates = self._denoise(history, draws[:, :steps], None, conditions)
+        """The first `steps` of N candidates. The others need the point they are at and what callbacks changed."""
+        conditions = self._conditions(history.index)
+        point = self._denoise(history, self._start(history, noise, generators), conditions, until=steps)
         texts = torch.split(conditions.text.expand(len(noise), -1, -1, -1), 1)
         own = [Conditions(text, conditions.guidance_scale) for text in texts]
-        rows = zip(torch.split(estimates, 1), torch.split(draws[:, steps:], 1), own, strict=True)
-        return [Draft(estimate, (rest, changed)) for estimate, rest, changed in rows]
+        return [Draft(each.estimate, (each, changed)) for each, changed in zip(point.split(), own, strict=True)]
 
     @torch.no_grad()
     def finish_drafts(self, history: History, drafts: Sequence[Draft], generators: Sequence[Generator]) -> Tensor:
         """The remaining steps of drafts with the same number of finished steps, ``[N, C, F, h, w]``."""
-        rests, conditions = zip(*(draft.state for draft in drafts), strict=True)
+        points, conditions = zip(*(draft.state for draft in drafts), strict=True)
         if len({(each.text.shape, each.guidance_scale) for each in conditions}) > 1:
             pairs = zip(drafts, generators, strict=True)  # a callback has set them apart
             return torch.cat([self.finish_drafts(history, [draft], [generator]) for draft, generator in pairs])
-        estimates = torch.cat([draft.latents for draft in drafts])
-        return self._denoise(history, torch.cat(rests), estimates, joined(list(conditions)))
+        return self._denoise(history, Point.joined(points), joined(list(conditions))).latents
 
     @torch.no_grad()
     def decode(self, history: History, latents: Tensor) -> list[Decoded]:
@@ -155,8 +165,8 @@ class CausalWanSession:
         memory, plan = history.memory, self._plan.memory
         if history.index + 1 < self.num_chunks and not self._steps.interrupted:
             block = self._clean_pass(history, latents, route)
-            memory = evict(remember(memory, block, plan), plan, partial(fold, plan=plan, rope=self._rope))
-        return appended(history, latents, decoded, memory)
+            memory = with_room(remember(memory, block, plan), plan, self._rope)
+        return self._scene_changed(appended(history, latents, decoded, memory))
 
     def finish(self, history: History) -> Any:
         """`WanPipelineOutput`, or a tuple of one, from the frames that are decoded already."""
@@ -170,7 +180,9 @@ class CausalWanSession:
     def outline(self) -> Outline:
         """The transformer forwards of this call, before anything is generated."""
         steps = [len(schedule) for schedule in self._plan.schedules]
-        return outlined(steps, len(self._plan.text), self.num_chunks, self._plan.noise_shape[0])
+        plan = self._plan
+        found = outlined(steps, len(plan.text), self.num_chunks, plan.noise_shape[0])
+        return with_scenes(found, self.scenes, plan.memory, len(plan.text))
 
     def close(self) -> None:
         """Offload what was offloaded; a second call does nothing."""
@@ -188,48 +200,65 @@ class CausalWanSession:
         drawn = [[self.redraw(history, generator) for _ in others] for generator in generators]
         return torch.stack([noise, *(torch.cat(each) for each in zip(*drawn, strict=True))], 1)
 
-    def _denoise(
-        self,
-        history: History,
-        draws: Tensor,
-        estimate: Tensor | None,
-        conditions: Conditions,
-        *,
-        plain: bool = False,
-    ) -> Tensor:
-        """The clean estimate ``[N, C, F, h, w]`` after a step per draw ``[N, D, C, F, h, w]``.
+    def _start(self, history: History, noise: Tensor, generators: Sequence[Generator]) -> Point:
+        """The candidates before their first step."""
+        return self._plan.sampler.start(self._all_draws(history, noise, generators), self._schedule(history))
 
-        None for `estimate` starts at the noisiest step; otherwise it is that of the step before the first of these, and
-        they are the chunk's last steps. Every step but the noisiest begins with re-noising the estimate.
-        """
+    def _denoise(
+        self, history: History, point: Point, conditions: Conditions, *, until: int | None = None, plain: bool = False
+    ) -> Point:
+        """The candidates after their step number `until`, or after all steps, with latents in the noise's dtype."""
         context, schedule = self._context(history), self._schedule(history)
         self._steps.begin(conditions, len(schedule), plain=plain)
-        latents = draws[:, 0] if estimate is None else estimate
-        first = 0 if estimate is None else len(schedule) - draws.shape[1]
-        for step, noise in enumerate(draws.unbind(1), first):
+        for step in range(point.step, len(schedule) if until is None else until):
             if self._steps.stopped():
                 break
-            timestep, sigma = schedule.timesteps[step], schedule.sigmas[step]
+            timestep = schedule.timesteps[step]
             self._steps.at(timestep)
-            noisy = renoise(latents, noise, sigma) if step else noise
-            latents = flow_to_x0(self._flow(noisy, timestep, context, conditions), noisy, sigma)
-            latents = self._steps.ended(step, timestep, latents, conditions)
+            point = self._plan.sampler.advance(point, schedule, partial(self._flow, context, conditions))
+            point = point.changed(self._steps.ended(step, timestep, point.latents, conditions))
             self._steps.advance(plain=plain)
         self._steps.at(None)
-        return latents
+        return point if until else replace(point, latents=point.latents.to(self._plan.text.dtype))
 
     def _is_plain(self, generators: Sequence[Generator]) -> bool:
         return len(generators) == 1 and generators[0] is self.generator
 
-    def _conditions(self) -> Conditions:
-        """What every candidate begins with: the call's own guidance and texts."""
-        return Conditions(self._plan.text.unsqueeze(0), self._plan.request.guidance_scale)
+    def _scene(self, index: int) -> int:
+        """Which scene a chunk belongs to."""
+        return max(0, sum(scene.chunk <= index for scene in self.scenes) - 1)
+
+    def _conditions(self, index: int) -> Conditions:
+        """What every candidate of a chunk begins with: the call's own guidance, and the texts of the chunk's scene."""
+        text = self._plan.texts[self._scene(index)]
+        return Conditions(text.unsqueeze(0), self._plan.request.guidance_scale)
+
+    def _own_at(self, index: int) -> Conditions:
+        """The conditions of the plain run, which keep what callbacks change; a new scene has texts of its own."""
+        if self._scene(index) != self._own_scene:
+            self._own.text, self._own_scene = self._conditions(index).text, self._scene(index)
+        return self._own
+
+    def _scene_changed(self, history: History) -> History:
+        """The history as the next chunk finds it, which may be the first of a scene."""
+        begins = [scene for scene in self.scenes if scene.chunk == history.index > 0]
+        if not begins or begins[0].memory == "keep" or self._steps.interrupted:
+            return history
+        if begins[0].memory == "flush":
+            return replace(history, memory=Memory())
+        memory, first = history.memory, history.index - len(history.memory.window)
+        again = replace(memory, window=())
+        for index, block in enumerate(memory.window, first):
+            before = History(index, memory=again)
+            block = self._clean_pass(before, history.latents[index], block.route, scene_of=history.index)
+            again = replace(again, window=(*again.window, block))
+        return replace(history, memory=again)
 
     def _schedule(self, history: History) -> Schedule:
         """The steps of the next chunk; the last schedule repeats."""
         return self._plan.schedules[min(history.index, len(self._plan.schedules) - 1)]
 
-    def _flow(self, noisy: Tensor, timestep: Tensor, context: Context, conditions: Conditions) -> Tensor:
+    def _flow(self, context: Context, conditions: Conditions, noisy: Tensor, timestep: Tensor) -> Tensor:
         """The model's flow for ``[N, C, F, h, w]``, with guidance ``uncond + scale * (cond - uncond)``."""
         scale = conditions.guidance_scale
         guided = scale > 1.0
@@ -246,17 +275,20 @@ class CausalWanSession:
         cond, uncond = flow[0::2], flow[1::2]
         return uncond + scale * (cond - uncond)
 
-    def _clean_pass(self, history: History, latents: Tensor, route: MemoryRoute) -> Block:
+    def _clean_pass(
+        self, history: History, latents: Tensor, route: MemoryRoute, *, scene_of: int | None = None
+    ) -> Block:
         """Write the chunk's context: one forward pass on the clean latents, of which only keys and values are kept.
 
-        Every condition has its context, whether guidance is on at the moment or not.
+        Every condition has its context, whether guidance is on at the moment or not. `scene_of`: the chunk whose texts
+        condition the pass, by default its own.
         """
-        frames = latents.shape[2]
-        text = self._own.rows(1, guided=True)
-        with self._reading(self._context(history), len(text), capture=True) as layers:
+        text = self._own_at(history.index if scene_of is None else scene_of).rows(1, guided=True)
+        context = self._context(history)
+        with self._reading(context, len(text), capture=True) as layers:
             self._forward(latents, self._plan.context_timestep, text)
             keys, values = zip(*[layer.captured for layer in layers if layer.captured is not None], strict=True)
-        return Block(keys, values, start=history.index * frames, frames=frames, route=route)
+        return Block(keys, values, start=context.start, frames=latents.shape[2], route=route)
 
     def _forward(self, latents: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
         """One transformer pass, ``[rows, C, F, h, w]``; `text` has a row per condition of each candidate."""
@@ -281,8 +313,12 @@ class CausalWanSession:
         if self._assembled is None or self._assembled[0] is not history.memory:
             self._assembled = None  # free it before the next one is built
             frames = self._plan.noise_shape[0]
-            rotation = self._rope.at(history.index * frames, frames)
-            past = assembled(history.memory, rotation.cos.shape[1], self._plan.text.dtype)
-            context = Context(past, rotation)
+            blocks = recalled(history.memory, self._plan.memory, self._rope).blocks
+            start = history.index * frames
+            if self._plan.relative:
+                blocks, start = placed(blocks, self._rope), sum(block.frames for block in blocks)
+            rotation = self._rope.at(start, frames)
+            past = assembled(blocks, rotation.cos.shape[1], self._plan.text.dtype)
+            context = Context(past, rotation, start)
             self._assembled = (history.memory, context)
         return self._assembled[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections import deque
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, ClassVar
@@ -21,6 +22,8 @@ else:
     torch, functional = deferred("torch"), deferred("torch.nn.functional")
 
 Weight = Annotated[float, Field(ge=0)]
+ANCHORS = 4
+"""First frames whose features are kept: those of the branches that are alive."""
 
 
 def consistency(features: Tensor, reference: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -87,12 +90,26 @@ class ConsistencyReward(Reward):
 
     def reset(self) -> None:
         self._cache.clear()
+        self._anchors.clear()
 
     def _terms(self, inp: RewardInput) -> tuple[Tensor, Tensor]:
         keys = inp.frame_ids[0] if inp.frame_ids else ()
         found = self._cache.features(inp.video[0], keys, self.features, self.batch)
-        reference = None if inp.anchor is None else self.features(inp.anchor[0, :1])[0]
-        return consistency(found, reference)
+        return consistency(found, None if inp.anchor is None else self._reference(inp.anchor[0, :1]))
+
+    def _reference(self, frame: Tensor) -> Tensor:
+        """The features ``[D]`` of a branch's first frame ``[1, 3, H, W]``, which most candidates share."""
+        for known, features in self._anchors:
+            if known.device == frame.device and torch.equal(known, frame):
+                return features
+        found = self.features(frame)[0]
+        if self.cache_mb:
+            self._anchors.append((frame.clone(), found))
+        return found
+
+    @cached_property
+    def _anchors(self) -> deque[tuple[Tensor, Tensor]]:
+        return deque(maxlen=ANCHORS)
 
     @cached_property
     def _cache(self) -> FeatureCache:

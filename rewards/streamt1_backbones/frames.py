@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from streamt1_plugins.api.shared_frames import once
 from streamt1_plugins.process.imports import deferred
 
 if TYPE_CHECKING:
@@ -20,11 +21,18 @@ CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.261302
 
 
 def resize(frames: Tensor, size: tuple[int, int], kind: Filter = "bicubic", *, antialias: bool = True) -> Tensor:
-    """Resized frames: ``[M, 3, H, W]`` in ``[0, 1]`` to ``[M, 3, *size]`` float32, with bicubic overshoot clamped."""
-    frames = frames.float()
+    """Resized frames: ``[M, 3, H, W]`` in ``[0, 1]`` to ``[M, 3, *size]`` float32, with bicubic overshoot clamped.
+
+    Rewards of one search that resize the same frames alike share the result: do not change it in place.
+    """
     if tuple(frames.shape[-2:]) == size:
-        return frames
-    return functional.interpolate(frames, size, mode=kind, antialias=antialias, align_corners=False).clamp(0, 1)
+        return frames.float()
+
+    def resized(frames: Tensor) -> Tensor:
+        enlarged = functional.interpolate(frames.float(), size, mode=kind, antialias=antialias, align_corners=False)
+        return enlarged.clamp(0, 1)
+
+    return once(frames, ("resize", size, kind, antialias), resized)
 
 
 def to_levels(frames: Tensor) -> Tensor:

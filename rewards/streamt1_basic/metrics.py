@@ -19,6 +19,8 @@ else:
     torch, functional = deferred("torch"), deferred("torch.nn.functional")
 
 
+from streamt1_plugins.api.shared_frames import once
+
 ONE_LEVEL = 1 / 255  # of 8 bits
 LUMA = (0.2126, 0.7152, 0.0722)  # Rec. 709
 INVISIBLE = 3 * ONE_LEVEL  # a change below three 8-bit levels is decoder noise rather than content
@@ -42,8 +44,11 @@ def shrink(video: Tensor, side: int = 32) -> Tensor:
     if scale >= 1:
         return video.float()
     size = (round(height * scale), round(width * scale))
-    pooled = functional.adaptive_avg_pool2d(video.flatten(0, 1).float(), size)
-    return pooled.view(count, frames, channels, *size)
+
+    def pooled(video: Tensor) -> Tensor:
+        return functional.adaptive_avg_pool2d(video.flatten(0, 1).float(), size).view(count, frames, channels, *size)
+
+    return once(video, ("shrink", size), pooled)
 
 
 def luma(video: Tensor) -> Tensor:

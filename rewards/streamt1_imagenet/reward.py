@@ -20,7 +20,9 @@ class _Imagenet(ConsistencyReward):
     weights_mb: ClassVar[float] = 19
 
     def __post_init__(self) -> None:
+        """Raise `PluginError` with the install command where the packages are missing."""
         super().__post_init__()
+        network.check_installed()
         self._shared: network.Lite | None = None
 
     def load(self, device: str) -> None:

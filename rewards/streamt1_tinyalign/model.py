@@ -18,6 +18,8 @@ from torch import Tensor, nn
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 MAX_WORDS = 32
+REACH = 4
+"""How many frames before and after a frame its vector depends on: what the convolutions over time see together."""
 
 
 class ChannelNorm(nn.Module):
@@ -65,12 +67,22 @@ class VideoEncoder(nn.Module):
 
     def forward(self, video: Tensor) -> Tensor:
         """[N, T, 3, 64, 64] in 0..1 -> [N, width]."""
+        return self.pooled(self.frames(video))
+
+    def frames(self, video: Tensor) -> Tensor:
+        """[N, T, 3, 64, 64] in 0..1 -> a vector of each frame with its neighbours, [N, T, queries * width].
+
+        The neighbours are `REACH` frames before and after it; beyond the clip they are zeros.
+        """
         x = F.silu(self.stem(video.flatten(0, 1) * 2 - 1))
         for stage in self.stages:
             x = stage(x, video.shape[1])
         cells = x.flatten(2).mT.reshape(*video.shape[:2], 64, -1)  # [N, T, 64, width]
         share = self.attention(cells + self.place).softmax(2)
-        seen = torch.einsum("ntpq,ntpc->ntqc", share, self.value(cells)).flatten(2)
+        return torch.einsum("ntpq,ntpc->ntqc", share, self.value(cells)).flatten(2)
+
+    def pooled(self, seen: Tensor) -> Tensor:
+        """The vectors of frames, [N, T, queries * width] -> [N, width]."""
         output: Tensor = self.head(torch.cat([seen.mean(1), seen.std(1, correction=0)], -1))
         return output
 

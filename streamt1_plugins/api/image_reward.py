@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TypeVar
 from cachetools import LRUCache
 from pydantic import Field
 
-from streamt1_plugins.api.reward import Reward, RewardInput, RewardOutput
+from streamt1_plugins.api.reward import Reward, RewardInput, RewardOutput, as_slice
 from streamt1_plugins.errors import PluginError
 from streamt1_plugins.process.imports import deferred
 
@@ -101,7 +101,7 @@ class ImageReward(Reward):
         """Scores of the chosen frames of one candidate, at most `batch_limit` in a call; float32 on the CPU."""
         limit, scores = self.batch_limit or len(frames), []
         for start in range(0, len(frames), limit):
-            part = inp.video[0, frames[start : start + limit]]
+            part = inp.video[0, as_slice(frames[start : start + limit])]
             found = self.score_frames(part, inp.prompts * len(part))
             if tuple(found.shape) != (len(part),):
                 raise PluginError(f"score_frames returned shape {tuple(found.shape)}, expected ({len(part)},).")

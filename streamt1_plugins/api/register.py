@@ -41,7 +41,7 @@ class RegisterAdapter(Protocol):
 
         `model`: "module:function" that returns the bundled model's folder. `explicit`: why the class alone does not
         decide that this adapter fits; the user then has to name it.
-        `rewards`: as in a recipe's `rewards`, {"short": {name: {...}}, "long": {...}}, for recipes that name none.
+        `rewards`: as in a recipe's `rewards`, {"short": {name: {...}}, "long": {...}}; recipes add their own to them.
         `capabilities`: those of its ordinary session, for `streamt1 plugins`. `vocabulary`: the words that the model
         knows, by kind, where they are few: a prompt with other words gets a warning that lists them.
         """

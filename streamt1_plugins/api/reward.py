@@ -46,11 +46,12 @@ class RewardInput:
         chosen = list(rows)
         if chosen == list(range(len(self.prompts))):
             return self
+        place = as_slice(chosen)  # neighbours are views of the same frames, not copies of them
         return replace(
             self,
-            video=self.video[chosen],
+            video=self.video[place],
             prompts=tuple(self.prompts[row] for row in chosen),
-            anchor=None if self.anchor is None else self.anchor[chosen],
+            anchor=None if self.anchor is None else self.anchor[place],
             frame_ids=tuple(self.frame_ids[row] for row in chosen) if self.frame_ids else (),
         )
 
@@ -58,6 +59,15 @@ class RewardInput:
         """The input with its frames on `device`."""
         anchor = None if self.anchor is None else self.anchor.to(device)
         return replace(self, video=self.video.to(device), anchor=anchor)
+
+
+def as_slice(indices: list[int]) -> slice | list[int]:
+    """The slice that takes these elements, where they rise in equal steps; else the indices."""
+    if not indices:
+        return indices
+    step = indices[1] - indices[0] if len(indices) > 1 else 1
+    regular = range(indices[0], indices[-1] + 1, step) if step > 0 else ()
+    return slice(indices[0], indices[-1] + 1, step) if list(regular) == indices else indices
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +135,7 @@ class Reward(ABC):
         """Free what `load` brought."""
 
     def reset(self) -> None:  # noqa: B027  (most rewards remember nothing)
-        """Forget what was kept by `frame_ids`; called before another run, whose keys mean other pixels."""
+        """Forget what was kept by `frame_ids`; called before a run, whose keys mean other pixels, and at its end."""
 
 
 DECLARED = tuple(Reward.__annotations__)

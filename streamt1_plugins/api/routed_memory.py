@@ -2,18 +2,28 @@
 
 A memory holds permanent sinks and a local window, one block per chunk, oldest first. A block that leaves the window
 takes its route: it is dropped (`discard`), averaged into the newest sink (`ema`) or becomes a sink itself (`append`).
+
+Beyond the paper: with `replace` it takes the place of the first sink, with `ema_pair` it is averaged into the two
+newest sinks at two rates, and with `flush` all that is remembered before it is dropped at once.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from streamt1_plugins.api.types import MemoryRoute
     from streamt1_plugins.config.schema import MemoryPlan
+
+
+PAPER = frozenset({"discard", "ema", "append"})
+"""The routes of the paper."""
+
+FURTHER = frozenset({"replace", "ema_pair", "flush"})
+"""Routes beyond the paper."""
 
 
 class Routed(Protocol):
@@ -25,6 +35,8 @@ class Routed(Protocol):
 
 
 Block = TypeVar("Block", bound=Routed)
+Further: TypeAlias = "Callable[[tuple[Block, ...], Block], tuple[Block, ...]]"
+"""A route beyond the paper: the sinks after a block has left the window."""
 
 
 @dataclass(frozen=True, eq=False)  # no slots: with them `RoutedMemory[Block]()` fails
@@ -41,21 +53,35 @@ class RoutedMemory(Generic[Block]):
 
 
 def remember(memory: RoutedMemory[Block], block: Block, plan: MemoryPlan) -> RoutedMemory[Block]:
-    """The memory with the newest chunk; the first `plan.sink_chunks` chunks are sinks whatever their route."""
+    """The memory with the newest chunk; the first `plan.sink_chunks` chunks are sinks whatever their route.
+
+    A chunk whose route is `flush` is the first again: what was remembered is dropped.
+    """
+    if block.route == "flush":
+        memory = RoutedMemory()
     if len(memory.sinks) < plan.sink_chunks:
         return replace(memory, sinks=(*memory.sinks, block))
     return replace(memory, window=(*memory.window, block))
 
 
-def evict(memory: RoutedMemory[Block], plan: MemoryPlan, fold: Callable[[Block, Block], Block]) -> RoutedMemory[Block]:
+def evict(
+    memory: RoutedMemory[Block],
+    plan: MemoryPlan,
+    fold: Callable[[Block, Block], Block],
+    further: Mapping[MemoryRoute, Further[Block]] | None = None,
+) -> RoutedMemory[Block]:
     """The memory with room for the next chunk: blocks that do not fit into the window take their routes.
 
     The window holds `plan.window_chunks` chunks, the one to come included. `fold(sink, leaving)` averages a block into
-    a sink. A route is fixed before its chunk leaves, so all children of a branch share the result.
+    a sink. `further`: routes beyond the paper, each a function of the sinks and the leaving block. A route is fixed
+    before its chunk leaves, so all children of a branch share the result.
     """
+    further = further or {}
     while len(memory.window) >= plan.window_chunks:
         leaving, *stay = memory.window
-        memory = RoutedMemory(routed(memory.sinks, leaving, plan, fold), tuple(stay))
+        beyond = further.get(leaving.route or "discard")
+        sinks = beyond(memory.sinks, leaving) if beyond else routed(memory.sinks, leaving, plan, fold)
+        memory = RoutedMemory(sinks, tuple(stay))
     return memory
 
 
@@ -69,6 +95,23 @@ def routed(
     if leaving.route in ("append", "ema"):
         return (*sinks[:-1], fold(sinks[-1], leaving))
     return sinks
+
+
+def replaced(sinks: tuple[Block, ...], leaving: Block) -> tuple[Block, ...]:
+    """The route `replace`: the leaving block is the first sink now, and keeps its own position in time."""
+    return (leaving, *sinks[1:])
+
+
+def paired(
+    sinks: tuple[Block, ...], leaving: Block, folds: tuple[Callable[[Block, Block], Block], ...]
+) -> tuple[Block, ...]:
+    """The route `ema_pair`: the newest sinks, one per fold, are averaged with the leaving block.
+
+    With two slow and fast averages this is the memory of MemRoPE. Where sinks are fewer than folds, the last folds act.
+    """
+    kept = max(0, len(sinks) - len(folds))
+    moved = zip(sinks[kept:], folds[-len(sinks) :], strict=False)
+    return (*sinks[:kept], *(fold(sink, leaving) for sink, fold in moved))
 
 
 def capacity(plan: MemoryPlan, chunks: int) -> tuple[int, int]:

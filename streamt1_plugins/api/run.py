@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from streamt1_plugins.api.background import Background
 from streamt1_plugins.api.types import Chunk
 from streamt1_plugins.errors import PluginError, described
 
@@ -25,7 +26,8 @@ class Cost:
 
     `forwards`: transformer forwards, every row of a batch for itself. `readings`: verdicts of one reward on one
     candidate; one call of a reward gives many. `readings_saved`: those that a cascade of rewards, or early pruning,
-    made unnecessary.
+    made unnecessary. `reward_profile`: by horizon and name, as in `long.tinyalign`, how many `readings` this process
+    took and in how many `seconds`.
     """
 
     candidates: int = 0
@@ -35,6 +37,7 @@ class Cost:
     readings: int = 0
     readings_saved: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
+    reward_profile: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @contextmanager
     def timing(self, stage: str) -> Iterator[None]:
@@ -45,9 +48,33 @@ class Cost:
         finally:
             self.seconds[stage] = self.seconds.get(stage, 0.0) + perf_counter() - start
 
+    @contextmanager
+    def judging(self, reward: str, candidates: int) -> Iterator[None]:
+        """Add the time spent inside, and these readings, to what `reward` has cost."""
+        start = perf_counter()
+        try:
+            yield
+        finally:
+            spent = self.reward_profile.setdefault(reward, {"readings": 0, "seconds": 0.0})
+            spent["readings"] += candidates
+            spent["seconds"] += perf_counter() - start
+
+    def judged(self) -> dict[str, dict[str, float]]:
+        """What each reward has cost, with its milliseconds per candidate."""
+        found: dict[str, dict[str, float]] = {}
+        for name, spent in self.reward_profile.items():
+            readings, seconds = spent["readings"], spent["seconds"]
+            each = round(1000 * seconds / max(1, readings), 3)
+            found[name] = {"readings": readings, "seconds": round(seconds, 3), "ms_per_candidate": each}
+        return found
+
     def counts(self) -> dict[str, int]:
-        """Everything but the seconds, by name."""
-        return {item.name: getattr(self, item.name) for item in fields(self) if item.name != "seconds"}
+        """Everything that is a plain count, by name."""
+        return {
+            item.name: getattr(self, item.name)
+            for item in fields(self)
+            if item.name not in ("seconds", "reward_profile")
+        }
 
     def add(self, counts: Mapping[str, int]) -> None:
         """Add `counts`, by name."""
@@ -55,13 +82,14 @@ class Cost:
             setattr(self, name, getattr(self, name) + count)
 
 
-@dataclass
+@dataclass(repr=False)
 class Run:
     """One call of a wrapped pipeline, as every hook sees it.
 
     Hooks read it; only the search changes `beams` (best first), `chunk` and `cost`, and adds to `tree`. `call` holds
     the arguments as the caller gave them and the generator behind `seed`. Setting `stop` ends the search after the
     current chunk, as if it were the last. `threads`: the CPU threads that it works with, None for the process's own.
+    `background` does what a hook need not wait for; all of it is done before the end of the run is announced.
     """
 
     recipe: Recipe
@@ -76,7 +104,12 @@ class Run:
     device: str = "cpu"
     stop: bool = False
     threads: int | None = None
+    background: Background = field(default_factory=Background, repr=False)
     released: Callable[[], None] = field(default=lambda: None, repr=False)
+
+    def __repr__(self) -> str:
+        made = self.beams[0].history.index if self.beams else 0
+        return f"<Run: {self.prompt!r}, seed {self.seed}, {made} of {self.session.num_chunks} chunks, {self.tree!r}>"
 
     def close(self) -> None:
         """Close the session and let the next call use the pipeline; a second call does nothing."""

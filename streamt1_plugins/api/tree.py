@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from html import escape
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
@@ -15,14 +17,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 SCHEMA = 1
+SHOWN = 2
+COLUMNS = ("id", "chunk", "parent", "fate", "rank", "score", "short", "long", "route", "seed", "seconds", "problem")
+"""The fields of a node that its row in a table has."""
 
 
-@dataclass
+@dataclass(repr=False)
 class Tree:
     """Nodes in the order they were judged. `winner` is the chosen path, oldest first, empty until the end.
 
     `final` holds the whole-video scores of the last survivors by candidate id, where `search.final` is `whole_video`.
     `picked`: the node, chosen by hand, that a branched run continues; the nodes up to its chunk come from another run.
+    Iterating gives the nodes; `table` has their scores.
     """
 
     nodes: dict[str, Node] = field(default_factory=dict)
@@ -80,6 +86,58 @@ class Tree:
     def __len__(self) -> int:
         return len(self.nodes)
 
+    def __repr__(self) -> str:
+        chunks, several = len(self.chunks()), "s" * (len(self.chunks()) != 1)
+        winner = [f"winner {' > '.join(_ends(self.winner))}"] if self.winner else []
+        notes = [f"{len(self.notes)} note{'s' * (len(self.notes) > 1)}"] if self.notes else []
+        return f"<Tree: {', '.join([f'{len(self)} candidates in {chunks} chunk{several}', *winner, *notes])}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: a row per chunk."""
+        rows = "".join(map(self._html_row, self.chunks()))
+        notes = "".join(f"<p>Note: {escape(note)}</p>" for note in self.notes)
+        head = "".join(
+            f"<th>{name}</th>" for name in ("chunk", "candidates", "best", "mean", "kept, the winner's in bold")
+        )
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{notes}"
+
+    def _html_row(self, index: int) -> str:
+        scores = self.scores(index)
+        best, mean = (f"{max(scores):.3f}", f"{fmean(scores):.3f}") if scores else ("-", "-")
+        names = [f"<b>{node.id}</b>" if node.id in self.winner else node.id for node in self.kept(index)]
+        cells = (str(index), str(len(self.chunk(index))), best, mean, " ".join(names))
+        return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A row of plain values per candidate: scores, fate, and the raw reading of every reward as ``short/NAME``.
+
+        Numbers that were not taken are NaN; every row has the same keys.
+        """
+        readings = {
+            (horizon, name): math.nan for node in self for horizon in node.readings for name in node.readings[horizon]
+        }
+        return [
+            {
+                **{name: getattr(node, name) for name in COLUMNS},
+                "winner": node.id in self.winner,
+                **{
+                    f"{horizon}/{name}": reading.raw
+                    if (reading := node.readings.get(horizon, {}).get(name))
+                    else math.nan
+                    for horizon, name in readings
+                },
+            }
+            for node in self
+        ]
+
+    def table(self) -> Any:
+        """The `rows` as a pandas `DataFrame` where pandas is installed, by node id; the rows themselves otherwise."""
+        try:
+            from pandas import DataFrame  # type: ignore[import-untyped]
+        except ImportError:
+            return self.rows()
+        return DataFrame(self.rows(), columns=[*COLUMNS, "winner"] if not self.nodes else None).set_index("id")
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON; NaN and infinities become None."""
         return {
@@ -90,6 +148,11 @@ class Tree:
             "notes": list(self.notes),
             "nodes": [node_record(node) for node in self.nodes.values()],
         }
+
+
+def _ends(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The first and the last two of a long path."""
+    return names if len(names) <= 2 * SHOWN else (*names[:SHOWN], "...", *names[-SHOWN:])
 
 
 def node_record(node: Node) -> dict[str, Any]:

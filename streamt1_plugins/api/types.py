@@ -18,8 +18,11 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor
 
 
-MemoryRoute = Literal["discard", "ema", "append"]
-"""What becomes of a chunk's context when it leaves the memory window (paper: Stream-Scaled Memory Sinking)."""
+MemoryRoute = str
+"""What becomes of a chunk's context when it leaves the memory window, one of the routes that the adapter declares.
+
+The paper has `discard`, `ema` and `append`; `streamt1_plugins.api.routed_memory` has these and others.
+"""
 
 Horizon = Literal["short", "long"]
 """`short`: the frames of this chunk. `long`: the frames of the sliding window that ends with this chunk."""

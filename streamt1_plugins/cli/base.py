@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 from streamt1_plugins.config.user_files import user_path
 from streamt1_plugins.errors import StreamT1Error
 from streamt1_plugins.process.threads import THREADS
+from streamt1_plugins.runs.way_on import command_line
 from streamt1_plugins.text.printable import one_line, printable
 from streamt1_plugins.text.terminal import Console
 
@@ -71,6 +72,7 @@ class ErrorGroup(TyperGroup):
         with ExitStack() as stack:
             stack.callback(_lasting.reset, _lasting.set(stack))
             stack.enter_context(_own_environment())
+            stack.enter_context(command_line())
             return super().main(*args, **kwargs)
 
 

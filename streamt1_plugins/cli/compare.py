@@ -56,6 +56,9 @@ class CompareOptions:
     candidates: Annotated[
         str | None, typer.Option(metavar="N,N,...", help="Run each recipe that searches with N candidates per chunk.")
     ] = None
+    videos_mb: Annotated[
+        float, typer.Option(min=0, metavar="MB", help="Keep the videos, of this many MB together; 0 keeps none.")
+    ] = 500.0
     shard: Annotated[
         str, typer.Option(help="I/N: only every N-th prompt, starting at I, to share the work of N processes.")
     ] = "0/1"
@@ -96,7 +99,7 @@ def compare(options: CompareOptions) -> None:
     progress.print_plan(comparison, wanted)
     failed = [line for line in lines if line.problem]
     with stoppable():
-        progress.show(run.run(comparison, options.out, pipelines, failed=_reporting(failed)), wanted)
+        progress.show(run.run(comparison, options.out, pipelines, _reporting(failed), options.videos_mb), wanted)
     if rows := run.read(options.out):
         found = table.summary(rows)
         notes = [MATCHED] if options.match else []
@@ -129,17 +132,22 @@ def _sized(options: CompareOptions, comparison: Comparison, pipelines: Pipelines
 
 
 def _write(out: Path, found: Mapping[str, Any], html: str) -> None:
-    from streamt1_plugins.compare import page, run, table
+    from streamt1_plugins.compare import page, run, stats, table, videos
     from streamt1_plugins.runs.files import write_atomically, writing
 
-    tables = table.markdown(found)
+    caution = stats.caution(found["prompts"])
+    found, tables = (
+        {**found, "caution": caution},
+        "\n".join([table.markdown(found), *([f"{caution}\n"] if caution else [])]),
+    )
     files = {"summary.json": json.dumps(found, indent=1) + "\n", "summary.md": tables, page.PAGE: html}
     for name, text in files.items():
         with writing(f"{out / name} cannot be written"):
             write_atomically(out / name, text)
     echo(tables)
     echo(f"page    {out / page.PAGE}")
-    echo(f"folder  {out}  ({run.RESULTS}, summary.json, summary.md)")
+    kept = f", {videos.FOLDER}/" if (out / videos.FOLDER).is_dir() else ""
+    echo(f"folder  {out}  ({run.RESULTS}, summary.json, summary.md{kept})")
 
 
 def _numbers(text: str) -> list[int]:

@@ -7,16 +7,19 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from streamt1_plugins.cli.base import SOME_FAILED, Threads, Trust, debug_everywhere, takes
-from streamt1_plugins.cli.batch import NAME_LENGTH, Batch, report_problems, words_of
+from streamt1_plugins.cli.batch import Batch, items, report_problems
+from streamt1_plugins.cli.batch_folders import NAME_LENGTH, words_of
+from streamt1_plugins.cli.dry_run import Planned, show_plan
 from streamt1_plugins.cli.launched import as_one_process, check_processes
 from streamt1_plugins.cli.running import check_usable, console_of, kept, loading, show_result, starting, stoppable
+from streamt1_plugins.cli.seeds import seeds_of
 from streamt1_plugins.config.overrides import refuse_double
-from streamt1_plugins.config.prompt_file import prompt_lines
+from streamt1_plugins.config.prompt_file import PromptLine, prompt_lines
 from streamt1_plugins.errors import InputError, OutputError
 from streamt1_plugins.runs.files import check_writable, new_folder
 from streamt1_plugins.search.distributed.launch import join
@@ -50,10 +53,20 @@ class GenerateOptions:
         typer.Option(help="A folder, a hub id or an adapter's bundled model. Default: the recipe's, else tinyworld."),
     ] = None
     adapter: Annotated[str | None, typer.Option(help="The adapter that drives the model.")] = None
-    num_frames: Annotated[int | None, typer.Option(help="Frames of the video. Default: the adapter's.")] = None
-    height: Annotated[int | None, typer.Option(help="Height in pixels. Default: the adapter's.")] = None
-    width: Annotated[int | None, typer.Option(help="Width in pixels. Default: the adapter's.")] = None
+    num_frames: Annotated[
+        int | None, typer.Option(help="Frames of the video. Default: the recipe's, else the adapter's.")
+    ] = None
+    height: Annotated[int | None, typer.Option(help="Height in pixels. Default: the recipe's, else the adapter's.")] = (
+        None
+    )
+    width: Annotated[int | None, typer.Option(help="Width in pixels. Default: the recipe's, else the adapter's.")] = (
+        None
+    )
     seed: Annotated[int | None, typer.Option(help="Root of every random number. Default: the recipe's.")] = None
+    seeds: Annotated[
+        str | None,
+        typer.Option(metavar="N...", help="A video for each of these seeds, in a run folder each: 1 2 3, or 0-7."),
+    ] = None
     device: Annotated[str | None, typer.Option(help="Where to run. Default: cuda where there is one, else cpu.")] = None
     threads: Threads = None
     out: Annotated[Path | None, typer.Option(help="The run folder, new or empty. Default: runs/TIME-PROMPT.")] = None
@@ -65,6 +78,9 @@ class GenerateOptions:
             help="A prompt per line instead; a run folder each in --out. Run again, it makes what is missing.",
         ),
     ] = None
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the complete recipe, the cost, the memory and the folders alone.")
+    ] = False
     processes: Annotated[int | None, typer.Option(help="Stop unless a launcher started this many.")] = None
     wandb: Annotated[
         str | None, typer.Option(metavar="PROJECT", help="Log to Weights & Biases too; works offline.")
@@ -76,8 +92,8 @@ class GenerateOptions:
         bool, typer.Option("--debug", help="Show the traceback of an error.", callback=debug_everywhere)
     ] = False
 
-    def call(self) -> dict[str, Any]:
-        """The arguments of the pipeline's call that were given."""
+    def sizes(self) -> dict[str, int]:
+        """The sizes of the video that were given."""
         sizes = {"num_frames": self.num_frames, "height": self.height, "width": self.width}
         return {name: value for name, value in sizes.items() if value is not None}
 
@@ -91,8 +107,8 @@ def generate(options: GenerateOptions) -> None:
         check_processes(options.processes)
         if options.resume is not None:
             _resume(options, options.resume)
-        elif options.prompts is not None:
-            failed = _all(options, options.prompts, world)
+        elif options.prompts is not None or options.seeds is not None:
+            failed = _all(options, world)
         else:
             _one(options)
     if failed and (world is None or world.rank == 0):  # a launcher stops the others when one process fails
@@ -100,9 +116,11 @@ def generate(options: GenerateOptions) -> None:
 
 
 def _one(options: GenerateOptions) -> None:
-    if not options.prompt.strip():
-        raise InputError("The prompt is empty: describe what the video should show.")
+    _check_prompt(options)
     recipe = _recipe(options)
+    if options.dry_run:
+        _plan_one(options, recipe)
+        return
     workers = join(recipe.parallel, options.device).workers
     # Only the first process writes; for the others the folder may exist by now.
     out: Path = workers.all_gather(run_folder(options.out, options.prompt) if workers.rank == 0 else None)[0] or Path()
@@ -110,37 +128,83 @@ def _one(options: GenerateOptions) -> None:
     with ExitStack() as stack:
         if options.out is None:
             stack.callback(_remove_empty, out)
-        _checked(options, recipe, out).prompt(options.prompt, options.call())
+        _checked(options, recipe, out).prompt(options.prompt, {})
         pipe = _loaded(options, recipe, out)
         pipe.workers = workers
         with kept(pipe, out):
-            pipe(options.prompt, **options.call())
+            pipe(options.prompt)
     if workers.rank == 0:
         show_result(options, pipe, out)
         check_usable(pipe, out)
 
 
-def _all(options: GenerateOptions, file: Path, world: World | None) -> int:
-    """Every prompt of a file, over all processes. Returns how many have no video, as `Batch.run`."""
-    if options.prompt or options.out is None:
-        raise InputError("--prompts FILE takes the place of PROMPT, and needs --out FOLDER for the run folders.")
-    if options.json:
-        raise InputError("--json prints the summary of one run: leave it out, each run folder has a summary.json.")
+def _check_prompt(options: GenerateOptions) -> None:
+    if not options.prompt.strip():
+        raise InputError("The prompt is empty: describe what the video should show.")
+
+
+def _plan_one(options: GenerateOptions, recipe: Recipe) -> None:
+    out = options.out or _new_name(options)
+    if options.out is not None:
+        run_folder(options.out, options.prompt)
+    checked = _checked(options, _observed(recipe, out), out)
+    checked.prompt(options.prompt, {})
+    show_plan(options, checked.recipe, [Planned(options.prompt, recipe.seed, out, "new")])
+
+
+def _all(options: GenerateOptions, world: World | None) -> int:
+    """Every prompt of a file with every seed, over all processes. Returns how many have no video, as `Batch.run`."""
     from streamt1_plugins.plugins.build import refuse_single_places
 
+    _check_batch(options, world)
+    seeds = None if options.seeds is None else seeds_of(options.seeds)
     recipe = _recipe(options)
     group = join(recipe.parallel, options.device, many_prompts=True)
-    recipe = _observed(recipe, options.out, every_process=True)
-    check_writable(options.out)
-    checked = _checked(options, recipe, options.out)
-    refuse_single_places(checked.added, "--prompts makes several")
-    found = prompt_lines(file, lambda prompt: checked.prompt(prompt, options.call()))
-    if world is None or world.rank == 0:
-        report_problems(file, found)
-    pipe = _loaded(replace(options, quiet=True), recipe, options.out)
+    out = options.out or _new_name(options)
+    recipe = _observed(recipe, out, several=True)
+    check_writable(out)
+    checked = _checked(options, recipe, out)
+    refuse_single_places(checked.added, "this command makes several")
+    lines = _lines(options, checked)
+    if options.prompts is not None and (world is None or world.rank == 0):
+        report_problems(options.prompts, lines)
+    found = items(lines, checked.recipe, seeds, out)
+    if options.dry_run:
+        planned = [Planned(each.line.text, each.recipe.seed, each.folder, each.state) for each in found if each.folder]
+        first = found[0].recipe if seeds else checked.recipe
+        show_plan(options, first, planned)
+        return 0
+    pipe = _loaded(replace(options, quiet=True), recipe, out)
     pipe.workers = group.workers
     with stoppable():
-        return Batch(pipe, file, found, options.out, options.call(), group, world, options.quiet).run()
+        source = "This prompt" if options.prompts is None else str(options.prompts)
+        return Batch(pipe, source, found, out, group, world, options.quiet).run()
+
+
+def _check_batch(options: GenerateOptions, world: World | None) -> None:
+    """Raise `InputError` for options that several videos cannot have."""
+    if options.prompts is not None and (options.prompt or options.out is None):
+        raise InputError("--prompts FILE takes the place of PROMPT, and needs --out FOLDER for the run folders.")
+    if options.prompts is None:
+        _check_prompt(options)
+    if options.json and not options.dry_run:
+        raise InputError("--json prints the summary of one run: leave it out, each run folder has a summary.json.")
+    if options.seeds is not None and (options.seed is not None or _overrides(options, "seed")):
+        raise InputError("--seeds names every seed: leave out --seed and -o seed=...")
+    if options.out is None and world is not None:
+        raise InputError("Several processes share the videos of --seeds in one folder: name it with --out FOLDER.")
+
+
+def _overrides(options: GenerateOptions, key: str) -> bool:
+    return any(each.partition("=")[0].strip() == key for each in options.override or ())
+
+
+def _lines(options: GenerateOptions, checked: Checked) -> list[PromptLine]:
+    """The prompts of the file, also those that cannot be used; or the one of the command line, checked."""
+    if options.prompts is not None:
+        return prompt_lines(options.prompts, lambda prompt: checked.prompt(prompt, {}))
+    checked.prompt(options.prompt, {})
+    return [PromptLine(0, options.prompt)]
 
 
 def _recipe(options: GenerateOptions) -> Recipe:
@@ -157,28 +221,37 @@ def _recipe(options: GenerateOptions) -> Recipe:
     unused = () if options.model is None else ("model",)
     recipe = agreed(recipes.load(options.recipe, given), options.trust, unused=unused)
     # Written out, also the default one: a command line has no `torch.manual_seed` to follow.
-    return recipe.model_copy(update={"seed": recipe.seed})
+    return recipe.model_copy(update={"seed": recipe.seed}).with_video(**options.sizes())
 
 
 def _checked(options: GenerateOptions, recipe: Recipe, out: Path) -> Checked:
-    """All checks that need no model: the recipe, the options of the observers, the length."""
+    """All checks that need no model: the recipe, the options of the observers, the size."""
     from streamt1_plugins.plugins.check import Checked
     from streamt1_plugins.plugins.resolve import resolve
     from streamt1_plugins.runs.observers.record import recorders
 
     checked = Checked.of(resolve(recipe, options.model, adapter=options.adapter), recorders(out, recipe.observers))
-    checked.call(options.call())
+    checked.call({})
     return checked
 
 
 def run_folder(out: Path | None, prompt: str) -> Path:
     """The folder of a run: `out`, which has to be new or empty, or else a new name under runs/."""
     if out is None:  # made at once: another run may start in the same second
-        return new_folder(Path("runs"), "-".join([f"{datetime.now():%Y%m%d-%H%M%S}", *words_of(prompt)])[:NAME_LENGTH])
+        return new_folder(Path("runs"), _name(f"{datetime.now():%Y%m%d-%H%M%S}", prompt))
     check_writable(out)
     if out.is_dir() and any(out.iterdir()):
         raise OutputError(f"The folder {out} is not empty. Choose another one with --out, or empty it first.")
     return out
+
+
+def _new_name(options: GenerateOptions) -> Path:
+    """Where runs go that have no `--out`; a dry run, which makes no folder, has no time either."""
+    return Path("runs", _name("TIME" if options.dry_run else f"{datetime.now():%Y%m%d-%H%M%S}", options.prompt))
+
+
+def _name(time: str, prompt: str) -> str:
+    return "-".join([time, *words_of(prompt)])[:NAME_LENGTH]
 
 
 def _remove_empty(out: Path) -> None:
@@ -222,16 +295,18 @@ def _resume(options: GenerateOptions, folder: Path) -> None:
         check_usable(pipe, folder)
 
 
-def _observed(recipe: Recipe, out: Path, *, every_process: bool = False) -> Recipe:
-    """The recipe; where it has the observer wandb, that shows what the run folder holds.
+def _observed(recipe: Recipe, out: Path, *, several: bool = False) -> Recipe:
+    """The recipe; programs that it logs to call the run by its folder, and wandb shows what that holds.
 
-    every_process: each process makes videos of its own.
+    several: a batch, whose videos are named one by one, and each process makes some of them.
     """
-    wandb = recipe.observers.get("wandb")
+    from streamt1_plugins.runs.observers.record import titled
+
+    recipe, wandb = recipe if several else titled(recipe, out), recipe.observers.get("wandb")
     if wandb is None:
         return recipe
-    own = {"every_process": True} if every_process else {}
-    observers = {**recipe.observers, "wandb": {"folder": str(out), **wandb, **own}}
+    own = {"group": out.name, **wandb, "every_process": True} if several else recipe.observers["wandb"]
+    observers = {**recipe.observers, "wandb": {"folder": str(out), **own}}
     return recipe.model_copy(update={"observers": observers})
 
 

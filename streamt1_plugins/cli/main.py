@@ -15,10 +15,12 @@ from streamt1_plugins.cli import recipes
 from streamt1_plugins.cli.base import ErrorGroup, echo
 from streamt1_plugins.cli.compare import compare
 from streamt1_plugins.cli.generate import generate
-from streamt1_plugins.cli.new_reward import new_reward
 from streamt1_plugins.cli.plugins import plugins
+from streamt1_plugins.cli.probe import probe
 from streamt1_plugins.cli.replay import replay
 from streamt1_plugins.cli.report import report
+from streamt1_plugins.cli.scaffold import new_adapter, new_policy, new_reward
+from streamt1_plugins.cli.seeds import WithSeeds
 from streamt1_plugins.cli.serve_reward import serve_reward
 from streamt1_plugins.errors import guess
 
@@ -82,13 +84,16 @@ app = typer.Typer(
     epilog=EXAMPLES,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(generate)
+app.command(cls=WithSeeds)(generate)
 app.command()(compare)
+app.command()(probe)
 app.command()(replay)
 app.command()(report)
 app.command()(plugins)
 app.command()(serve_reward)
 app.command()(new_reward)
+app.command()(new_adapter)
+app.command()(new_policy)
 app.add_typer(recipes.app, name="recipes")
 
 

@@ -9,16 +9,23 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from streamt1_plugins.cli.base import USER_ERROR, complain, echo, terminal
+from streamt1_plugins.cli import estimates
+from streamt1_plugins.cli.base import USER_ERROR, Trust, complain, echo, terminal
 from streamt1_plugins.config.user_files import user_path
-from streamt1_plugins.errors import InputError, OutputError, StreamT1Error, foreign_code
+from streamt1_plugins.errors import InputError, OutputError, StreamT1Error
 from streamt1_plugins.text.printable import one_line
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from streamt1_plugins.config.schema import Recipe
 
 app = typer.Typer(no_args_is_help=True, help="List, show, copy, validate and compare recipes.")
 
+Override = Annotated[
+    list[str] | None,
+    typer.Option("--override", "-o", metavar="KEY=VALUE", help="Change this key in every recipe named."),
+]
 Name = Annotated[str, typer.Argument(metavar="NAME|FILE", help="A shipped recipe or a YAML file.", show_default=False)]
 
 
@@ -37,11 +44,12 @@ def list_recipes() -> None:
 def show(
     recipe: Name,
     resolved: Annotated[bool, typer.Option("--resolved", help="With everything it extends and every default.")] = False,
+    override: Override = None,
 ) -> None:
-    """Print a recipe as YAML."""
+    """Print a recipe as YAML; with keys changed, as --resolved does."""
     from streamt1_plugins.config import load as recipes
 
-    text = _resolved(recipe).to_yaml() if resolved else recipes.read(recipes.find(recipe))
+    text = _resolved(recipe, override).to_yaml() if resolved or override else recipes.read(recipes.find(recipe))
     echo(text, nl=False)
 
 
@@ -67,18 +75,25 @@ def validate(
     recipes: Annotated[
         list[str], typer.Argument(metavar="NAME|FILE...", help="Shipped recipes or YAML files.", show_default=False)
     ],
-    num_frames: Annotated[int | None, typer.Option(help="Frames of the video. Default: the adapter's.")] = None,
+    override: Override = None,
+    model: Annotated[str | None, typer.Option(help="As for generate. Default: the recipe's, else tinyworld.")] = None,
+    num_frames: Annotated[
+        int | None, typer.Option(help="Frames of the video. Default: the recipe's, else the adapter's.")
+    ] = None,
     prompts: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Check the prompts of this file too, one per line.")
     ] = None,
+    trust: Trust = False,
 ) -> None:
     """Check recipes, every key, name and option, and print the cost and the memory of a video. Loads no weights."""
     bad = 0
     for recipe in recipes:
         try:
-            resolved = _resolved(recipe)
-            _check_calls(resolved, num_frames, prompts)
-            lines = [_cost(resolved, num_frames), _memory(resolved, num_frames), *_waiting(resolved)]
+            resolved = _resolved(recipe, override, model)
+            if num_frames is not None:
+                resolved = resolved.with_video(num_frames=num_frames)
+            _check_calls(resolved, prompts)
+            lines = [estimates.cost(resolved), estimates.memory(resolved), *_elsewhere(resolved, trust)]
         except StreamT1Error as error:
             bad += 1
             complain(f"{recipe}: {error}")
@@ -103,11 +118,11 @@ def schema(
 
 
 @app.command()
-def diff(recipe: Name, other: Name) -> None:
+def diff(recipe: Name, other: Name, override: Override = None) -> None:
     """Show the keys in which two recipes differ, with every default written out."""
     from streamt1_plugins.config.merge import flat
 
-    first, second = (flat(_resolved(each).model_dump(mode="json")) for each in (recipe, other))
+    first, second = (flat(_resolved(each, override).model_dump(mode="json")) for each in (recipe, other))
     keys = [key for key in {**first, **second} if key != "description" and first.get(key) != second.get(key)]
     if not keys:
         echo("No difference.")
@@ -125,45 +140,23 @@ def _write(file: Path, text: str) -> None:
         write_atomically(file, text)
 
 
-def _waiting(recipe: Recipe) -> list[str]:
-    """What the recipe names that acts only with --trust."""
-    from streamt1_plugins.plugins.acting import waiting
+def _elsewhere(recipe: Recipe, trusted: bool) -> list[str]:
+    """What the recipe names that acts only with --trust, and what could not be checked without it."""
+    from streamt1_plugins.plugins.acting import agreed, waiting
+    from streamt1_plugins.plugins.check import elsewhere
 
-    return [f"needs --trust: {act}" for act in waiting(recipe)]
-
-
-def _cost(recipe: Recipe, num_frames: int | None) -> str:
-    from streamt1_plugins.plugins import build
-    from streamt1_plugins.search.cost_estimate import describe
-
-    width = build.policies(recipe)["width"]
-    return describe(recipe, build.adapter(recipe), build.rewards(recipe), num_frames, width)
+    recipe = agreed(recipe, True) if trusted else recipe
+    return [*(f"needs --trust: {act}" for act in waiting(recipe)), *elsewhere(recipe)]
 
 
-def _memory(recipe: Recipe, num_frames: int | None) -> str:
-    from streamt1_plugins.api.adapter import HasFootprint
-    from streamt1_plugins.plugins import build
-    from streamt1_plugins.plugins.resolve import model_folder
-    from streamt1_plugins.policies.width import widest
-    from streamt1_plugins.search.memory_estimate import estimate, memory_plan, reward_bytes
-
-    adapter = build.adapter(recipe)
-    if not isinstance(adapter, HasFootprint):
-        return f"memory not known: the adapter {recipe.adapter.name!r} has no estimate"
-    with foreign_code(f"The footprint of adapter {recipe.adapter.name!r}"):
-        each = adapter.footprint(model_folder(str(recipe.model)), memory_plan(recipe), num_frames)
-    if each is None:
-        return f"memory not known: {recipe.model!r} is not on this machine, or not all of it"
-    width = widest(build.policies(recipe)["width"], recipe.search)
-    return str(estimate(recipe.search, each, width, rewards=reward_bytes(build.rewards(recipe))))
-
-
-def _resolved(name: str) -> Recipe:
+def _resolved(name: str, overrides: Sequence[str] | None = None, model: str | None = None) -> Recipe:
     """The complete recipe, with every part built once to check it."""
+    from streamt1_plugins.config.overrides import refuse_double
     from streamt1_plugins.plugins import build
     from streamt1_plugins.plugins.resolve import resolve
 
-    recipe = resolve(name)
+    refuse_double(overrides or (), model=model)
+    recipe = resolve(name, model, overrides=overrides or ())
     build.rewards(recipe)
     build.observers(recipe, _recording(recipe))
     return recipe
@@ -176,14 +169,14 @@ def _recording(recipe: Recipe) -> dict[str, object]:
     return recorders("runs/NAME", recipe.observers)
 
 
-def _check_calls(recipe: Recipe, num_frames: int | None, prompts: Path | None) -> None:
+def _check_calls(recipe: Recipe, prompts: Path | None) -> None:
     """Raise `InputError` for a length, or for prompts of a file, that `generate` would refuse."""
     from streamt1_plugins.config.prompt_file import prompt_lines
     from streamt1_plugins.plugins.check import Checked
 
-    checked, call = Checked.of(recipe, _recording(recipe)), {} if num_frames is None else {"num_frames": num_frames}
-    checked.call(call)
-    lines = [] if prompts is None else prompt_lines(user_path(prompts), lambda prompt: checked.prompt(prompt, call))
+    checked = Checked.of(recipe, _recording(recipe))
+    checked.call({})
+    lines = [] if prompts is None else prompt_lines(user_path(prompts), lambda prompt: checked.prompt(prompt, {}))
     if wrong := [f"line {line.number}: {line.problem}" for line in lines if line.problem]:
         raise InputError(f"{prompts}: {'; '.join(wrong)}")
 

@@ -19,6 +19,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from streamt1_plugins.errors import StreamT1Error, foreign_code
+from streamt1_plugins.evaluation.remote.check import CHECK
 from streamt1_plugins.evaluation.remote.process import PATIENCE
 from streamt1_plugins.evaluation.remote.wire import offer, shared_token
 from streamt1_plugins.plugins import build
@@ -84,8 +85,12 @@ def main() -> int:
     parser.add_argument("name")
     parser.add_argument("--options", type=json.loads, default={})
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--port-file", type=Path, required=True)
+    wanted = parser.add_mutually_exclusive_group(required=True)
+    wanted.add_argument("--port-file", type=Path)
+    wanted.add_argument(CHECK, action="store_true", help="build the reward and load nothing")
     given = parser.parse_args()
+    if given.check:
+        return _check(given.name, given.options)
     serving: list[RewardServer] = []
     Thread(target=_end_with_parent, args=(serving,), daemon=True).start()
     try:
@@ -95,6 +100,16 @@ def main() -> int:
             part.write_text(server.url, encoding="utf-8")
             part.replace(given.port_file)
             server.run()
+    except StreamT1Error as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    return 0
+
+
+def _check(name: str, options: Mapping[str, Any]) -> int:
+    """Build the reward as `reward_server` does."""
+    try:
+        build.instance(discovery().rewards[name], options, "option")
     except StreamT1Error as error:
         sys.stderr.write(f"{error}\n")
         return 2

@@ -205,6 +205,8 @@ def _print_result(output: Output, pipe: StreamPipeline, out: Path) -> None:
         new, old = len(pipe.tree) - pipe.tree.inherited, pipe.tree.inherited
         candidates = f"{counted(new, 'new candidate')} and {old} of the run that it continues,"
     echo(f"\n{candidates} in {seconds:.1f} s, seed {found['seed']}")
+    for name, spent in found.get("reward_profile", {}).items():
+        echo(f"reward  {name.replace('.', ' ', 1)}: {spent['ms_per_candidate']:.1f} ms per candidate")
     echo(f"video   {video}")
     if (out / PAGE).exists():
         echo(f"page    {out / PAGE}")

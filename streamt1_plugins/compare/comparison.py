@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from streamt1_plugins.config.merge import flat
 from streamt1_plugins.errors import InputError
+from streamt1_plugins.plugins.resolve import resolve
+from streamt1_plugins.runs.events import versions
 from streamt1_plugins.runs.files import write_atomically
 
 if TYPE_CHECKING:
@@ -39,17 +41,31 @@ class Comparison:
         """Write all that a row depends on except its prompt and seed to `out`, beside the recipes of earlier calls.
 
         Raises `InputError` where the rows of `out` come from another judge, model, call, type of device or recipe of
-        the same name. A recipe's description is no condition.
+        the same name. A recipe's description is no condition, and neither are versions: each that was used is listed.
         """
         recipes = {name: each.model_dump(mode="json", exclude={"description"}) for name, each in self.recipes.items()}
         found = {"judge": self.judge, "model": self.model, "call": self.call or {}, "recipes": recipes}
         found["device"] = self.device.partition(":")[0]  # without its number: several may share the work
-        new, path = json.loads(json.dumps(found)), out / CONDITIONS
+        new, path, made = json.loads(json.dumps(found)), out / CONDITIONS, {}
         if path.exists():
             recorded = {"device": "cpu", **json.loads(path.read_text(encoding="utf-8"))}
+            made = recorded.pop("made_with", {})
             _check_same(recorded, new, out)
             new["recipes"] = recorded["recipes"] | new["recipes"]
+        new["made_with"] = self._made_with(made)
         write_atomically(path, json.dumps(new, indent=1) + "\n")
+
+    def _made_with(self, earlier: Mapping[str, Any]) -> dict[str, Any]:
+        """What readers of the page want to know, beside what earlier calls have recorded of it."""
+        first = resolve(next(iter(self.recipes.values())), self.model)
+        described = {label: recipe.description for label, recipe in self.recipes.items()}
+        known = list(earlier.get("versions", ()))
+        return {
+            "model": first.model,
+            "adapter": first.adapter.name,
+            "versions": known if versions() in known else [*known, versions()],
+            "descriptions": {**earlier.get("descriptions", {}), **described},
+        }
 
 
 def _check_same(recorded: Mapping[str, Any], new: Mapping[str, Any], out: Path) -> None:

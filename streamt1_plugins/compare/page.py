@@ -6,12 +6,12 @@ import base64
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from streamt1_plugins.compare import drift, pairs, plots, table
+from streamt1_plugins.compare import conditions, drift, pairs, plots, stats, table, videos
 from streamt1_plugins.config.trust import is_inside
 from streamt1_plugins.runs import report
 from streamt1_plugins.runs.report import strips
 from streamt1_plugins.runs.report.facts import number
-from streamt1_plugins.runs.report.page import fill
+from streamt1_plugins.runs.report.page import fill, script_hash
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,6 +24,14 @@ def render(rows: Sequence[Mapping[str, Any]], out: Path, judge: str, notes: Sequ
     """The page as HTML; strips are read from `out`."""
     values = context(rows, table.summary(rows))
     values |= {"judge": judge, "notes": notes, "strips": _strips(out, values["pairs"]), "style": _style()}
+    values |= {"shown": any(each.best or each.worst for each in values["pairs"])}
+    script = (_HERE / "page.js").read_text(encoding="utf-8")
+    values |= {"videos": _videos(out, rows), "script": script, "script_hash": script_hash(script)}
+    recorded = conditions.read(out)
+    values |= {
+        "facts": conditions.facts(recorded, rows),
+        "recipes": conditions.recipes(recorded, list(values["colours"])),
+    }
     return fill(_HERE, values, {"signed": signed, "chunk": spelled})
 
 
@@ -33,6 +41,7 @@ def context(rows: Sequence[Mapping[str, Any]], found: Mapping[str, Any]) -> dict
     rivals = [label for label in labels if label != found["base"]]
     return {
         "found": found,
+        "caution": stats.caution(found["prompts"]),
         "circular": found.get("circular", []),
         "drift": found.get("drift"),
         "metric": metrics[0],
@@ -44,6 +53,7 @@ def context(rows: Sequence[Mapping[str, Any]], found: Mapping[str, Any]) -> dict
         "gains": plots.gains(found, metrics[0]),
         "scaling": plots.scaling(found, metrics[0]),
         "chunks": plots.by_chunk(rows, labels),
+        "every": pairs.every(rows, labels),
         "pairs": [pairs.extremes(rows, found["base"], label, metrics[0]) for label in rivals],
         "opened": max(rivals, key=lambda label: _score(found, label, metrics[0]), default=None),
     }
@@ -77,6 +87,13 @@ def _strips(out: Path, found: Sequence[pairs.Extremes]) -> dict[str, str]:
     sides = [row for each in found for pair in (*each.best, *each.worst) for row in (pair.base, pair.other)]
     files = {row["strip"]: out / strips.FOLDER / Path(row["strip"]).name for row in sides if row.get("strip")}
     return {name: base64.b64encode(file.read_bytes()).decode() for name, file in files.items() if _is_own(file, out)}
+
+
+def _videos(out: Path, rows: Sequence[Mapping[str, Any]]) -> set[str]:
+    """The names that rows have for videos which the folder holds."""
+    names = {row["video"] for row in rows if row.get("video")}
+    own = {name for name in names if name == f"{videos.FOLDER}/{Path(name).name}"}
+    return {name for name in own if _is_own(out / name, out)}
 
 
 def _is_own(file: Path, out: Path) -> bool:

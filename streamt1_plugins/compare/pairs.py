@@ -26,6 +26,13 @@ class Extremes(NamedTuple):
     worst: list[Pair]
 
 
+def every(rows: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> list[list[Mapping[str, Any] | None]]:
+    """All videos: a line per prompt and seed, with the row of each recipe, None where it has none."""
+    found = {(row["prompt"], row["seed"], row["recipe"]): row for row in rows}
+    lines = dict.fromkeys((row["prompt"], row["seed"]) for row in rows)
+    return [[found.get((*line, label)) for label in labels] for line in sorted(lines)]
+
+
 def extremes(rows: Sequence[Mapping[str, Any]], base: str, recipe: str, metric: str) -> Extremes:
     """The best and worst pairs of a recipe with the base by their gain in a metric; a gain of zero is neither."""
     judged = [row for row in rows if row["judge"].get(metric) is not None]

@@ -74,7 +74,7 @@ def scaling(found: Mapping[str, Any], metric: str) -> str:
     means = {label: e["metrics"][metric]["mean"] for label, e in found["recipes"].items() if e["metrics"][metric]}
     costs = {label: found["recipes"][label]["cost"]["forwards"] for label in means}
     families, colour = sorted(groups(means).values(), key=lambda own: costs[own[0]]), colours(found["recipes"])
-    axes = _axes()
+    axes = new_axes()
     axes.set_xlabel("forwards per video, logarithmic")
     axes.set_xscale("log")
     axes.xaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), major_formatter="{x:g}", minor_locator=NullLocator())
@@ -90,8 +90,8 @@ def scaling(found: Mapping[str, Any], metric: str) -> str:
             mean, low, high = (means[label][key] for key in ("mean", "low", "high"))
             axes.vlines(costs[label], low, high, **own)
             text = f"{label}: {mean:.3f} [{low:.3f}, {high:.3f}], {costs[label]:g} forwards"
-            axes.plot(costs[label], mean, "o", markersize=7, gid=_tooltip(text), **own)
-    return _svg(axes) if means else ""
+            axes.plot(costs[label], mean, "o", markersize=7, gid=tooltip(text), **own)
+    return to_svg(axes) if means else ""
 
 
 @DRAWN
@@ -101,7 +101,7 @@ def by_chunk(rows: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> str:
     values = {(label, n): grouped(column(rows, label, chunks[n])) for label in labels for n in chunks}
     known = {key: bootstrap(value) for key, value in values.items() if value}
     colour, dash = colours(labels), dashes(labels)
-    axes = _axes()
+    axes = new_axes()
     axes.set_xlabel("chunk")
     axes.locator_params(axis="x", integer=True)
     axes.margins(x=0.02)
@@ -114,8 +114,8 @@ def by_chunk(rows: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> str:
         axes.plot([*own], [mean.mean for mean in own.values()], color=ink, linestyle=DASHES[dash[label]])
         for number, mean in own.items():
             text = f"{label}, chunk {number}: {mean.mean:.3f}"
-            axes.plot(number, mean.mean, "o", color=ink, markersize=5, gid=_tooltip(text))
-    return _svg(axes) if len(chunks) > 1 and known else ""
+            axes.plot(number, mean.mean, "o", color=ink, markersize=5, gid=tooltip(text))
+    return to_svg(axes) if len(chunks) > 1 and known else ""
 
 
 @DRAWN
@@ -126,29 +126,30 @@ def gains(found: Mapping[str, Any], metric: str) -> dict[str, str]:
     ends = [0.0, *(gain[end] for gain in known.values() for end in ("low", "high"))]
     colour, drawn = colours(found["recipes"]), {}
     for label, gain in known.items():
-        axes, ink = _axes(170, 20), INKS[f"c{colour[label]}"]
+        axes, ink = new_axes(170, 20), INKS[f"c{colour[label]}"]
         axes.set_axis_off()
         axes.plot(ends, [0] * len(ends), linestyle="none")  # the axis holds every recipe's interval
         axes.axvline(0, color=INKS["edge-kept"], linewidth=1)
         axes.hlines(0, gain["low"], gain["high"], color=ink)
         axes.plot(gain["mean"], 0, "o", color=ink, markersize=9, markeredgewidth=0)
-        drawn[label] = _svg(axes)
+        drawn[label] = to_svg(axes)
     return drawn
 
 
-def _tooltip(text: str) -> str:
-    """The id of an element that `_svg` gives this tooltip. Without quotes, whose escape depends on matplotlib."""
+def tooltip(text: str) -> str:
+    """The id of an element that `to_svg` gives this tooltip. Without quotes, whose escape depends on matplotlib."""
     return f"tooltip:{html.escape(text)}"
 
 
-def _axes(width: int = 640, height: int = 320) -> Axes:
+def new_axes(width: int = 640, height: int = 320) -> Axes:
+    """Axes of that many points, without a frame."""
     axes = Figure((width / 72, height / 72), frameon=False, layout="constrained").add_subplot(frameon=False)
     axes.tick_params(length=0, pad=8, labelcolor=INKS["soft"])
     axes.grid(axis="y", color=INKS["line"], linewidth=1)
     return axes
 
 
-def _svg(axes: Axes) -> str:
+def to_svg(axes: Axes) -> str:
     """The plot as SVG with the style sheet's colors; the same text on every call."""
     file = StringIO()
     axes.figure.canvas.print_figure(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 def show(rows: Iterable[Mapping[str, Any]], total: int) -> None:
     """Iterate over the rows and show each."""
     terminal = Console(stderr=True)
-    with _bar(terminal) as bar:
+    with new_bar(terminal, "videos") as bar:
         task = bar.add_task("", total=total)
         for done, row in enumerate(rows, start=1):
             if not terminal.is_terminal:
-                _print(f"{done}/{total}  {_in_short(row)}  {row['prompt']}", terminal)
+                print_line(f"{done}/{total}  {_in_short(row)}  {row['prompt']}", terminal)
             bar.update(task, completed=done, description=one_line(_in_short(row)))
 
 
@@ -36,8 +36,8 @@ def print_plan(comparison: Comparison, missing: int) -> None:
     factors = " x ".join(
         f"{n} {noun}{'s' * (n != 1)}" for n, noun in zip(counts, ("recipe", "prompt", "seed"), strict=True)
     )
-    _print(f"{factors}: {total} videos" + (f", {total - missing} of them done" if missing < total else ""))
-    _print(f"recipes: {', '.join(comparison.recipes)}; judge: {comparison.judge}")
+    print_line(f"{factors}: {total} videos" + (f", {total - missing} of them done" if missing < total else ""))
+    print_line(f"recipes: {', '.join(comparison.recipes)}; judge: {comparison.judge}")
 
 
 def printing_counts(count: Callable[[Recipe], int]) -> Callable[[Recipe], int]:
@@ -49,7 +49,7 @@ def printing_counts(count: Callable[[Recipe], int]) -> Callable[[Recipe], int]:
         line = f"forwards of {recipe.description or 'a recipe'}, {width}: {forwards}"
         if line not in printed:
             printed.add(line)
-            _print(line)
+            print_line(line)
         return forwards
 
     return counted
@@ -59,13 +59,15 @@ def _in_short(row: Mapping[str, Any]) -> str:
     return f"{row['recipe']}  {number(row['judge']['score'])}  {duration(row['seconds'])}"
 
 
-def _print(text: str, terminal: Console | None = None) -> None:
+def print_line(text: str, terminal: Console | None = None) -> None:
+    """Print a line on standard error. It may hold a prompt, and cannot steer the terminal."""
     (terminal or Console(stderr=True)).print(one_line(text), markup=False, soft_wrap=True)
 
 
-def _bar(terminal: Console) -> Progress:
+def new_bar(terminal: Console, what: str) -> Progress:
+    """A bar that counts `what`; it shows nothing where there is no terminal."""
     return Progress(
-        TextColumn("videos"),
+        TextColumn(what),
         MofNCompleteColumn(),
         BarColumn(bar_width=20),
         TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),

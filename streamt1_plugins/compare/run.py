@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict
-from hashlib import sha256
 from io import BytesIO
 from itertools import groupby
 from time import perf_counter
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from streamt1_plugins.api.reward import RewardInput
+from streamt1_plugins.compare import videos
 from streamt1_plugins.errors import InputError, OutputError, PluginError, RecipeError, StreamT1Error, foreign_code
 from streamt1_plugins.evaluation.outputs import checked
 from streamt1_plugins.pipeline import StreamPipeline, load, wrap
@@ -78,12 +78,16 @@ def missing(comparison: Comparison, out: Path) -> list[tuple[str, str, int]]:
 
 
 def run(
-    comparison: Comparison, out: Path, pipelines: Pipelines | None = None, failed: OnFailure | None = None
+    comparison: Comparison,
+    out: Path,
+    pipelines: Pipelines | None = None,
+    failed: OnFailure | None = None,
+    videos_mb: float = videos.LIMIT,
 ) -> Iterator[dict[str, Any]]:
     """Yield a row per missing video, after appending it to ``out/results.jsonl``.
 
     failed: called with each video that cannot be made or judged, and the error; the others are made. Without it the
-    first error is raised.
+    first error is raised. videos_mb: the most that the kept videos take together, in megabytes.
     """
     circular = circular_recipes(comparison)
     make_folder(out)
@@ -110,6 +114,7 @@ def run(
                 failed(video, error)
                 continue
             row["strip"] = write_strip(out, row, frames)
+            row |= videos.keep(out, row, frames, pipe.last_run.session.fps, videos_mb)
             if label in circular:
                 row["circular"] = True
             append(out, row)
@@ -119,8 +124,8 @@ def run(
 def checker(comparison: Comparison) -> Callable[[str], None]:
     """A function that raises `InputError` for a prompt that a recipe's model or rewards, or the judge, cannot read.
 
-    Raises `InputError` where the recipes are for different models, a length is refused, or an observer would write all
-    videos to one place.
+    Raises `InputError` where the recipes are for different models or sizes, a length is refused, or an observer would
+    write all videos to one place.
     """
     judge = build.instance(discovery().rewards[comparison.judge], {}, "judge")
     recipes = {label: resolve(recipe, comparison.model) for label, recipe in comparison.recipes.items()}
@@ -129,6 +134,7 @@ def checker(comparison: Comparison) -> Callable[[str], None]:
             f"The recipes name different models ({', '.join(sorted(str(model) for model, _ in models))}), and a "
             "comparison runs one. Name it with --model, or compare recipes of one model."
         )
+    _check_sizes(recipes, comparison.call or {})
     checks = [Checked.of(recipe, {}) for recipe in recipes.values()]
     for each in checks:
         if len(comparison.prompts) * len(comparison.seeds) > 1:
@@ -141,6 +147,20 @@ def checker(comparison: Comparison) -> Callable[[str], None]:
             each.prompt(prompt, comparison.call or {})
 
     return check
+
+
+def _check_sizes(recipes: Mapping[str, Recipe], call: Mapping[str, Any]) -> None:
+    """Raise `InputError` where the recipes make videos of different sizes, which no score compares."""
+    sizes = {label: {**recipe.video.given, **call} for label, recipe in recipes.items()}
+    for name in sorted({name for each in sizes.values() for name in each}):
+        found = {label: each.get(name) for label, each in sizes.items()}
+        if len(set(found.values())) > 1:
+            listed = ", ".join(f"{label}: {size or 'the default'}" for label, size in found.items())
+            option = "--num-frames" if name == "num_frames" else f"-o video.{name}="
+            raise InputError(
+                f"The recipes make videos of different sizes ({name}: {listed}), which cannot be compared. Give "
+                f"all the same with {option}."
+            )
 
 
 def make_folder(out: Path) -> None:
@@ -196,8 +216,7 @@ def generated(pipe: StreamPipeline, prompt: str, seed: int, call: Mapping[str, A
 
 def write_strip(out: Path, row: Mapping[str, Any], frames: Tensor) -> str:
     """Write a few of a video's frames as a small JPEG; returns its path inside `out`."""
-    name = sha256(f"{row['recipe']}\n{row['seed']}\n{row['prompt']}".encode("utf-8", "replace")).hexdigest()[:16]
-    path = out / strips.FOLDER / f"{name}.jpg"
+    path = out / strips.FOLDER / f"{videos.name_of(row)}.jpg"
     path.parent.mkdir(exist_ok=True)
     encoded = BytesIO()
     strips.draw(frames, SHOWN, HEIGHT).save(encoded, "JPEG", quality=QUALITY, optimize=True)

@@ -14,7 +14,7 @@ from streamt1_plugins.config import user_files, yaml12
 from streamt1_plugins.config.merge import merged
 from streamt1_plugins.config.plain import plain
 from streamt1_plugins.config.renamed import former, upgraded
-from streamt1_plugins.config.rewards import FixedCalibration, RewardPart
+from streamt1_plugins.config.rewards import HORIZONS, FixedCalibration, RewardPart, RewardSettings
 from streamt1_plugins.config.schema import Recipe
 from streamt1_plugins.config.trust import Origin, places
 from streamt1_plugins.errors import InputError, RecipeError, UnknownNameError, guess, shown, unknown_name
@@ -28,6 +28,9 @@ MAX_BYTES = 200_000
 
 SHOWN = 5
 """Mistakes in one message."""
+
+WRITTEN_OUT = RewardSettings.model_fields.keys() - {"replace"}
+"""The keys of `rewards` in the recipe.yaml of every run, also of versions that had no other."""
 
 # The wheel carries recipes/ inside the package; in a checkout it lies beside it.
 _FOLDERS = tuple(parent / "recipes" for parent in Path(__file__).parents[1:3])
@@ -56,7 +59,7 @@ def _data_of(source: Any) -> tuple[dict[str, Any], str, Origin]:
     if isinstance(source, str | Path):
         file = find(source)
         data = _extended(file, ())
-        return data, str(source), Origin() if _is_shipped(file) else Origin.of(data)
+        return data, str(source), Origin(name=file.stem) if _is_shipped(file) else Origin.of(data, file.stem)
     if isinstance(source, Recipe):
         return plain(source.to_data()), "recipe", source.origin
     if not isinstance(source, Mapping):
@@ -65,19 +68,27 @@ def _data_of(source: Any) -> tuple[dict[str, Any], str, Origin]:
     data = _with_base(own, Path.cwd(), ())
     base = _base(own, Path.cwd(), ())
     is_own = base is None or _is_shipped(base)
-    return data, "recipe", Origin() if is_own else Origin.of(data).without(places(own))
+    return data, "recipe", Origin() if is_own else Origin.of(data).without(places(_filled(own)))
 
 
-def recorded(data: Mapping[str, Any]) -> Recipe:
+def _filled(data: dict[str, Any]) -> dict[str, Any]:
+    """The data without empty sections, which change nothing of what they are merged with."""
+    filled = {key: _filled(value) if isinstance(value, dict) else value for key, value in data.items()}
+    return {key: value for key, value in filled.items() if value != {}}
+
+
+def recorded(data: Mapping[str, Any], name: str = "") -> Recipe:
     """The recipe of a recorded run, as `Recipe.model_dump` wrote it. Keys renamed since then are no reason for a note.
+
+    name: what it went by.
 
     Raises `RecipeError` for data that is no recipe.
     """
     what = "the recorded recipe"
     if not isinstance(data, Mapping):
         raise RecipeError(f"{what} has no keys and values, but is a {type(data).__name__}.")
-    found = upgraded(plain(data, what), silent=True)
-    return _validated(found, what).traced(Origin.of(found))
+    found = _complete(upgraded(plain(data, what), silent=True))
+    return _validated(found, what).traced(Origin.of(found, name))
 
 
 def written(text: str, source: str) -> Recipe:
@@ -85,7 +96,15 @@ def written(text: str, source: str) -> Recipe:
 
     Raises `RecipeError` for text that is no complete recipe; `source` names it.
     """
-    return _validated(upgraded(_sections(text, source), silent=True), source)
+    return _validated(_complete(upgraded(_sections(text, source), silent=True)), source)
+
+
+def _complete(data: dict[str, Any]) -> dict[str, Any]:
+    """The data of a recorded recipe, whose rewards are all there are, also where it is older than that key."""
+    rewards = data.get("rewards")
+    if isinstance(rewards, dict) and any(rewards.get(horizon) for horizon in HORIZONS):
+        data["rewards"] = {"replace": True, **rewards}
+    return data
 
 
 def _sections(text: str, source: str) -> dict[str, Any]:
@@ -94,7 +113,8 @@ def _sections(text: str, source: str) -> dict[str, Any]:
         found = "nothing" if data is None else type(data).__name__
         raise RecipeError(f"{source} is not a recipe: expected keys and values, found {found}.")
     copy: dict[str, Any] = plain(data, source)
-    return copy
+    is_record = isinstance(copy.get("rewards"), dict) and copy["rewards"].keys() >= WRITTEN_OUT
+    return _complete(copy) if is_record else copy
 
 
 def find(source: str | Path) -> Path:

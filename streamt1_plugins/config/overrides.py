@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from streamt1_plugins.config import yaml12
-from streamt1_plugins.config.merge import as_part, renames
+from streamt1_plugins.config.merge import as_part, renames, without_replaced
 from streamt1_plugins.config.plain import plain
 from streamt1_plugins.config.renamed import upgraded
+from streamt1_plugins.config.rewards import HORIZONS
 from streamt1_plugins.config.schema import PARTS
 from streamt1_plugins.errors import RecipeError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 LONGEST = 100_000  # characters
+SECOND = re.compile(r"[\s,;]+(?=[a-z]\w*(?:\.\w[\w-]*)*=)")
+"""What stands between two overrides in one text."""
 
 
 def apply(data: dict[str, Any], overrides: Sequence[str]) -> list[list[str]]:
@@ -22,9 +27,12 @@ def apply(data: dict[str, Any], overrides: Sequence[str]) -> list[list[str]]:
 
     Raises `RecipeError` for one that cannot be read, and where one undoes another: each has to have its effect.
     """
-    if isinstance(overrides, str):
-        overrides = [overrides]
-    read = [(override, *_read(override)) for override in overrides]
+    read = [(override, *each) for override in listed(overrides) for each in _by_reward(override, *_read(override))]
+    together: dict[str, Any] = {}
+    for override, steps, value in read:
+        if steps[0] == "rewards":
+            _set(together, steps, value, override)
+    data.update(without_replaced(data, together))
     for override, steps, value in read:
         _set(data, steps, value, override)
     for place, (override, steps, value) in enumerate(read):
@@ -35,8 +43,46 @@ def apply(data: dict[str, Any], overrides: Sequence[str]) -> list[list[str]]:
     return [steps for _, steps, _ in read]
 
 
+def listed(overrides: Any) -> list[Any]:
+    """The overrides as a list; a single text is one of them, None is none.
+
+    Raises `RecipeError` for what is no list of texts, and for a text that holds several.
+    """
+    if isinstance(overrides, str):
+        if SECOND.search(overrides):
+            parts = [each.strip(" ,;") for each in SECOND.split(overrides)]
+            raise RecipeError(f"The text {overrides!r} holds several overrides. Give a list: {parts}.")
+        return [overrides]
+    if overrides is None:
+        return []
+    if isinstance(overrides, Mapping):
+        example = [f"{key}={value}" for key, value in overrides.items()]
+        raise RecipeError(f"Overrides are texts, not a mapping. Give a list: {example}.")
+    if not isinstance(overrides, Iterable):
+        raise RecipeError(f"Overrides are a list of texts such as 'search.top_k=3', got {overrides!r}.")
+    return list(overrides)
+
+
 def _is_within(steps: Sequence[str], section: Sequence[str]) -> bool:
     return len(steps) > len(section) and steps[: len(section)] == section
+
+
+def _by_reward(override: str, steps: list[str], value: Any) -> Iterator[tuple[list[str], Any]]:
+    """The override, or one for each reward and key of the section that it sets: rewards are added to those there are.
+
+    Raises `RecipeError` for a section without any.
+    """
+    is_section = steps[0] == "rewards" and (len(steps) == 1 or (len(steps) == 2 and steps[1] in HORIZONS))
+    if not (is_section and isinstance(value, dict)):
+        yield steps, value
+        return
+    if not value:
+        raise RecipeError(
+            f"Override {override!r} names no reward. To leave out rewards of the recipe or of the adapter, name those "
+            "that you want instead, with rewards.replace=true."
+        )
+    for name, each in value.items():
+        yield from _by_reward(override, [*steps, name], each)
 
 
 def _read(override: Any) -> tuple[list[str], Any]:

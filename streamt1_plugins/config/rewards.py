@@ -11,6 +11,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 MOST = 10_000
 """The largest count in a recipe (candidates, chunks, steps); beyond it lies a slip of the keyboard."""
 
+HORIZONS = ("short", "long")
+"""The keys that hold rewards by name."""
+
 Count = Annotated[int, Field(ge=1, le=MOST)]
 Seconds = Annotated[float, Field(gt=0, le=10_000_000)]
 DEVICE = r"(cpu|cuda|mps|xpu|npu|hpu|mtia|xla|meta)(:\d{1,3})?"
@@ -77,8 +80,9 @@ class RewardPart(Section):
 
     weight: 0 records the reward without letting it decide. calibration: `none` keeps raw values; `running`
     standardises by every candidate measured so far; `group` by the candidates of this chunk; `rank` gives 0..1 by
-    rank among them; or fixed numbers. veto: a candidate with a lower raw value is invalid, whatever the weight.
-    stage: rewards of stage 2 score only candidates that stage 1 kept (see `RewardSettings.keep`).
+    rank among them; or fixed numbers. every: the reward gets each k-th frame of the video, at that rate. veto: a
+    candidate with a lower raw value is invalid, whatever the weight. stage: rewards of stage 2 score only candidates
+    that stage 1 kept (see `RewardSettings.keep`).
 
     on_error: `invalidate` the candidates the reward fails on; `skip` leaves the reward out for all candidates of the
     chunk; `raise` ends the run. device: `auto` is the pipeline's. offload: leave the device between chunks. unload:
@@ -87,6 +91,7 @@ class RewardPart(Section):
 
     weight: Annotated[float, Field(ge=0, le=1e9)] = 1.0
     calibration: Literal["none", "running", "group", "rank"] | FixedCalibration = "none"
+    every: Count = 1
     veto: float | None = None
     stage: Count = 1
     on_error: Literal["invalidate", "skip", "raise"] = "invalidate"
@@ -115,12 +120,15 @@ class RewardSettings(Section):
     decodes the chunk (short) and the window (long) from an empty decoder, as the authors' release does.
     pixels: `float` as decoded, or `uint8` truncated to 8 bits as the release does.
     keep: the share of candidates a stage of rewards hands on to the next one, never fewer than `search.top_k`.
+    replace: the rewards named here take the place of all others. Without it they are added to those of the recipe that
+    this one extends, and to those that the adapter suggests.
     """
 
     window: Count = 10
     decode: Literal["carried", "cold"] = "carried"
     pixels: Literal["float", "uint8"] = "float"
     keep: Annotated[float, Field(gt=0, le=1)] = 0.5
+    replace: bool = False
     short: dict[str, RewardPart] = {}
     long: dict[str, RewardPart] = {}
 

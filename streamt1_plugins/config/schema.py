@@ -7,12 +7,16 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 
 from streamt1_plugins.config import yaml12
-from streamt1_plugins.config.rewards import MOST, Count, RewardSettings, Seconds, Section
+from streamt1_plugins.config.rewards import HORIZONS, MOST, Count, RewardSettings, Seconds, Section
 from streamt1_plugins.config.trust import Origin
 from streamt1_plugins.errors import RecipeError
 
 PARTS = ("adapter", "width", "noise", "scoring", "selection", "memory")
 """The sections that name one part each; its options stand beside the name."""
+
+
+LONGEST = 1_000_000
+"""Frames of a video; at 16 frames per second, 17 hours."""
 
 
 class Part(Section):
@@ -94,6 +98,9 @@ class SearchSettings(Section):
         return self.candidates > 1 or self.top_k > 1
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
 class MemoryPlan(Section):
     """Sizes of a routed memory in chunks (paper: sinks plus a local window), for adapters that have one.
 
@@ -101,13 +108,20 @@ class MemoryPlan(Section):
     max_sink_chunks: sinks at most, appended ones included; where it is not above `sink_chunks` none is appended.
     ema_decay: of ``sink = decay * sink + (1 - decay) * evicted``. sink_precision: what that is computed and kept in; in
     the model's bfloat16 a decay of 0.999 changes almost nothing.
+
+    Beyond the paper. pair_decays: of the second newest and the newest sink, for the route `ema_pair` (MemRoPE: 0.99 and
+    0.9). recall_chunks: of the appended sinks only this many are read, those most alike to the newest chunk; left out,
+    all. recall_gate: the likeness from which on a sink is read, -1..1.
     """
 
     sink_chunks: Count = 1
     window_chunks: Count = 3
     max_sink_chunks: Count = 5
-    ema_decay: Annotated[float, Field(ge=0, le=1)] = 0.999
+    ema_decay: Share = 0.999
     sink_precision: Literal["float32", "model"] = "float32"
+    pair_decays: Annotated[tuple[Share, Share], Field(strict=False)] = (0.99, 0.9)
+    recall_chunks: Count | None = None
+    recall_gate: Annotated[float, Field(ge=-1, le=1)] = -1.0
 
 
 class EarlySettings(Section):
@@ -161,6 +175,20 @@ class PlacementSettings(Section):
     threads: Count | None = None
 
 
+class VideoSettings(Section):
+    """The size of the video, where the call leaves it out: null is the adapter's own default."""
+
+    num_frames: Annotated[int, Field(ge=1, le=LONGEST)] | None = None
+    height: Count | None = None
+    width: Count | None = None
+
+    @property
+    def given(self) -> dict[str, int]:
+        """The sizes that are set, as arguments of a pipeline's call."""
+        sizes: dict[str, int | None] = self.model_dump()
+        return {name: size for name, size in sizes.items() if size is not None}
+
+
 class Recipe(Section):
     """A whole run. `model` and `adapter` may be left out: the caller's pipeline then decides."""
 
@@ -169,6 +197,7 @@ class Recipe(Section):
     model: str | None = None
     adapter: AdapterPart = AdapterPart()
     seed: Annotated[int, Field(ge=0, lt=2**64)] = 42
+    video: VideoSettings = VideoSettings()
     search: SearchSettings = SearchSettings()
     width: WidthPart = WidthPart()
     early: EarlySettings = EarlySettings()
@@ -194,13 +223,23 @@ class Recipe(Section):
         copy._origin = origin
         return copy
 
+    def with_video(self, **sizes: int) -> Recipe:
+        """The recipe with other sizes of the video."""
+        return self.model_copy(update={"video": self.video.model_copy(update=sizes)}) if sizes else self
+
     def sized(self, **sizes: int) -> Recipe:
         """The recipe with other `candidates` or `top_k`."""
         return self.model_copy(update={"search": self.search.model_copy(update=sizes)})
 
     def to_data(self) -> dict[str, Any]:
-        """Plain data that loads back to an equal recipe. A `seed` that was not given is left out: it does not count."""
-        return self.model_dump(mode="json", exclude=None if "seed" in self.model_fields_set else {"seed"})
+        """Plain data that loads back to an equal recipe.
+
+        What does not count unless it is given is left out where it was not: a `seed`, and the keys of a reward, which
+        the adapter's suggestion may have.
+        """
+        data = self.model_dump(mode="json", exclude=None if "seed" in self.model_fields_set else {"seed"})
+        data["rewards"] |= self.rewards.model_dump(mode="json", include=set(HORIZONS), exclude_unset=True)
+        return data
 
     def to_yaml(self) -> str:
         """The recipe as YAML that loads back to an equal one."""

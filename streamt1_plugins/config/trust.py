@@ -27,15 +27,17 @@ class Origin:
     """Where a recipe's values come from. All origins are equal, so that recipes compare by their values.
 
     foreign: places of the values that a file or a record holds. agreed: whether the user agreed to all that is in it.
+    name: what the recipe goes by, a shipped name or a file's without folder and ending; empty for plain data.
     """
 
     foreign: frozenset[Steps] = field(default=frozenset(), compare=False)
     agreed: bool = field(default=False, compare=False)
+    name: str = field(default="", compare=False)
 
     @classmethod
-    def of(cls, data: Mapping[str, Any]) -> Origin:
+    def of(cls, data: Mapping[str, Any], name: str = "") -> Origin:
         """The origin of a recipe whose data is all from elsewhere."""
-        return cls(frozenset(places(data)))
+        return cls(frozenset(places(data)), name=name)
 
     def without(self, mine: Iterable[Steps]) -> Origin:
         """The origin after the user set the values at these places."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from streamt1_plugins.api.image_reward import ImageReward
+from streamt1_plugins.api.shared_frames import admit
 from streamt1_plugins.errors import ContractError, PluginError, UnreachableError, foreign_code, message_of
 from streamt1_plugins.evaluation.outputs import scores_of
 from streamt1_plugins.evaluation.pool import note_changes
@@ -44,13 +45,15 @@ class RewardCalls:
         Raises `PluginError` with ``on_error: raise``, and `ContractError` always.
         """
         settings = bound.settings
+        admit(inp.video)
         if settings.device != "auto":
             with foreign_code(f"Moving the inputs of reward {bound.name!r} to {settings.device!r}"):
                 inp = inp.to(settings.device)
         self.run.cost.readings += len(inp.prompts)
         try:
             self.pool.load(bound, self.run)
-            return [Verdict(raw) for raw in self._raw(bound, inp)]
+            with self.run.cost.judging(f"{bound.horizon}.{bound.name}", len(inp.prompts)):
+                return [Verdict(raw) for raw in self._raw(bound, inp)]
         except ContractError:
             raise
         except PluginError as error:

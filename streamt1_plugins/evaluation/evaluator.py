@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import TYPE_CHECKING, TypeVar
 
+from streamt1_plugins.api.shared_frames import sharing
 from streamt1_plugins.api.types import Node, Reading, node_id
 from streamt1_plugins.evaluation import cascade
 from streamt1_plugins.evaluation.calibration import calibrate, combine
 from streamt1_plugins.evaluation.calls import RewardCalls, Verdict
 from streamt1_plugins.evaluation.inputs import Frames, Inputs
+from streamt1_plugins.evaluation.thinning import thinned
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -41,6 +43,7 @@ class Evaluator:
         """Whether the recipe names any reward."""
         return bool(self.pool.bound)
 
+    @sharing()
     def evaluate(self, candidates: Sequence[Candidate], score: Callable[[Candidate], float]) -> list[Candidate]:
         """The candidates with `readings`, `short` and `long`.
 
@@ -60,6 +63,7 @@ class Evaluator:
         self.pool.offload()
         return judged
 
+    @sharing()
     def evaluate_previews(self, drafts: Sequence[Candidate]) -> list[Candidate]:
         """Unfinished candidates with the readings that the first stage of rewards takes of their previews.
 
@@ -72,6 +76,7 @@ class Evaluator:
         self.pool.offload()
         return judged
 
+    @sharing()
     def evaluate_whole_videos(self) -> list[float]:
         """The long reward of each surviving beam's whole video; NaN where there is none."""
         self.pool.serve(self.run)
@@ -79,7 +84,7 @@ class Evaluator:
         nodes = [replace(beam.path[-1], readings={}, problem=None) for beam in self.run.beams]
         for bound in self.pool.bound:
             if bound.horizon == "long":
-                verdicts = self._verdicts(bound, range(len(nodes)), lambda rows: whole().take(rows))
+                verdicts = self._verdicts(bound, range(len(nodes)), partial(_whole_input, whole, bound))
                 nodes = with_verdicts(bound, nodes, verdicts, self._earlier(bound))
         self.pool.offload()
         return [node.long if node.is_valid else math.nan for node in nodes]
@@ -132,7 +137,12 @@ class Evaluator:
 
 def _input(inputs: Inputs, bound: BoundReward, chosen: Sequence[Candidate], rows: Sequence[int]) -> RewardInput:
     """A reward's input for those of the `chosen` candidates that `rows` picks."""
-    return inputs.of(bound.horizon, bound.reward.lead_frames, [chosen[row] for row in rows])
+    return inputs.of(bound.horizon, bound.reward.lead_frames, [chosen[row] for row in rows], every=bound.settings.every)
+
+
+def _whole_input(whole: Callable[[], RewardInput], bound: BoundReward, rows: Sequence[int]) -> RewardInput:
+    """A reward's input for the whole videos that `rows` picks."""
+    return thinned(whole().take(rows), bound.settings.every, 0)
 
 
 def with_verdicts(

@@ -9,6 +9,7 @@ import torch
 
 from streamt1_plugins.api.adapter import History
 from streamt1_plugins.api.reward import RewardInput
+from streamt1_plugins.evaluation.thinning import thinned
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -80,19 +81,29 @@ class Inputs:
     frames: Frames
     candidates: Sequence[Candidate]
     are_drafts: bool = False
-    _made: dict[tuple[Horizon, int], RewardInput] = field(default_factory=dict)
+    _made: dict[tuple[Horizon, int, int], RewardInput] = field(default_factory=dict)
 
-    def of(self, horizon: Horizon, lead: int, chosen: Sequence[Candidate]) -> RewardInput:
-        """The input of the `chosen` candidates on a horizon.
+    def of(self, horizon: Horizon, lead: int, chosen: Sequence[Candidate], every: int = 1) -> RewardInput:
+        """The input of the `chosen` candidates on a horizon, with each k-th frame for `every` = k.
 
         `lead`: frames before the new chunk on the short horizon, as far as there are any.
         """
         if horizon == "long" or self.frames.are_cold or not self._has_past:
             lead = 0
-        if (horizon, lead) not in self._made:
-            self._made[horizon, lead] = self._with_lead(lead) if lead else self._make(horizon)
+        key = (horizon, lead, every)
+        if key not in self._made and every > 1:
+            whole = self.of(horizon, lead, self.candidates)
+            self._made[key] = thinned(whole, every, self._first(whole))
+        elif key not in self._made:
+            self._made[key] = self._with_lead(lead) if lead else self._make(horizon)
         rows = {candidate.ordinal: row for row, candidate in enumerate(self.candidates)}
-        return self._made[horizon, lead].take([rows[candidate.ordinal] for candidate in chosen])
+        return self._made[key].take([rows[candidate.ordinal] for candidate in chosen])
+
+    def _first(self, inp: RewardInput) -> int:
+        """The place in the video of an input's first frame."""
+        candidate = self.candidates[0]
+        frames = (*candidate.beam.history.frames, candidate.decoded.frames)
+        return max(0, sum(map(len, frames)) - inp.video.shape[1])
 
     @property
     def _has_past(self) -> bool:

@@ -132,15 +132,20 @@ class RewardPool:
                 self._release(bound, "Offloading", bound.reward.offload)
 
     def finish(self, error: BaseException | None = None) -> None:
-        """Free the rewards with `unload: true` when a run ends, well when `error` is None.
+        """Free what rewards remember of a run when it ends, well when `error` is None, and those with `unload: true`.
 
         Raises the first failure of a reward with ``on_error: raise``, once all are freed; after an `error`, none.
         """
         failures: list[PluginError] = []
         for bound in self.bound:
+            steps = []
+            if bound.settings.where is None:  # a server may be gone, or at work for other runs
+                steps.append(("Resetting", bound.reward.reset))
             if bound.settings.unload and self._loaded.pop(id(bound.reward), None) is not None:
+                steps.append(("Unloading", bound.reward.unload))
+            for doing, work in steps:
                 try:
-                    self._release(bound, "Unloading", bound.reward.unload)
+                    self._release(bound, doing, work)
                 except PluginError as failure:
                     failures.append(failure)
         self._run = None

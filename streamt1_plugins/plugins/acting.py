@@ -12,8 +12,8 @@ from streamt1_plugins.config import trust
 from streamt1_plugins.config.schema import Recipe
 from streamt1_plugins.config.trust import Origin
 from streamt1_plugins.errors import TrustError
-from streamt1_plugins.plugins.build import POLICY_SECTIONS
 from streamt1_plugins.plugins.discovery import discovery
+from streamt1_plugins.plugins.given import POLICY_SECTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -72,7 +72,7 @@ def agreed(
         found = [act for act in waiting(recipe, folder) if act.place[0] not in unused]
         if found := [act for act in found if (act.place, act.value) not in known]:
             raise _refused(found)
-    return recipe.traced(Origin(agreed=trusted is True))
+    return recipe.traced(Origin(agreed=trusted is True, name=recipe.origin.name))
 
 
 def waiting(recipe: Recipe, folder: Path | None = None) -> list[Act]:

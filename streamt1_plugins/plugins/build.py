@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
+from collections.abc import Mapping
 from copy import copy
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +17,10 @@ from streamt1_plugins.config.plain import plain
 from streamt1_plugins.config.user_files import user_path
 from streamt1_plugins.errors import InputError, PluginError, RecipeError, brief, foreign_code, guess, shown
 from streamt1_plugins.plugins.discovery import discovery
+from streamt1_plugins.plugins.given import NOTHING_GIVEN, POLICY_SECTIONS, Given, PerRun, check_hooks, check_mapping
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from streamt1_plugins.api.adapter import Adapter
     from streamt1_plugins.api.register import PolicyKind
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
     from streamt1_plugins.evaluation.pool import BoundReward
     from streamt1_plugins.plugins.registry import Entry
 
-POLICY_SECTIONS: tuple[PolicyKind, ...] = ("width", "noise", "scoring", "selection", "memory")
 REMEDIES: dict[PolicyKind, str] = {
     "memory": ", or memory.name=fixed",
     "scoring": ", or scoring.window=1",
@@ -36,32 +37,6 @@ REMEDIES: dict[PolicyKind, str] = {
 }
 """What compares no chunks, by kind of policy."""
 
-
-@dataclasses.dataclass(frozen=True)
-class Given:
-    """Plugins that the caller gives as objects: rewards by name, policies by kind. They need not be registered."""
-
-    rewards: Mapping[str, Reward] = dataclasses.field(default_factory=dict)
-    policies: Mapping[PolicyKind, object] = dataclasses.field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        """Raise `InputError` for an unknown kind of policy, and for what is no reward."""
-        from streamt1_plugins.api.reward import Reward
-        from streamt1_plugins.evaluation.pool import problems
-
-        for kind in self.policies:
-            if kind not in POLICY_SECTIONS:
-                known = ", ".join(POLICY_SECTIONS)
-                raise InputError(f"policies: unknown kind {kind!r}.{guess(kind, POLICY_SECTIONS)} Known: {known}.")
-        for name, reward in self.rewards.items():
-            if not isinstance(reward, Reward):
-                hint = " Create one: add parentheses." if inspect.isclass(reward) else ""
-                raise InputError(f"rewards[{name!r}] must be a `Reward` object, got {shown(reward)}.{hint}")
-            for problem in problems(reward):
-                raise PluginError(f"Reward {name!r} declares {problem}.")
-
-
-NOTHING_GIVEN = Given()
 
 SET_BY_CALLER = ("path", "append")
 """Options of observers that whoever gives an observer as an object decides, also where they are left at a default."""
@@ -133,17 +108,35 @@ def policies(recipe: Recipe, given: Given = NOTHING_GIVEN) -> dict[PolicyKind, A
     return built
 
 
-def observers(recipe: Recipe, given: Mapping[str, object] | None = None) -> dict[str, Any]:
-    """The observers of a run by name: those given as objects, then those that the recipe adds.
+def observers(recipe: Recipe, given: Mapping[str, object] | None = None, prompt: str | None = None) -> dict[str, Any]:
+    """The observers of a run by name: those given, as objects or as options by name, then those that the recipe adds.
 
-    A given one has the options that the recipe names for it. Raises `RecipeError` where its own differ.
+    A given one has the options that the recipe names for it. prompt: of the run, None to check them only. Raises
+    `RecipeError` where its own differ, `InputError` for what is no observer, and `UnknownNameError`.
     """
-    table, found = discovery().policies["observer"], dict(given or {})
+    table, found = discovery().policies["observer"], _given_observers(given or {}, prompt)
     asked = {name: _at_home(options) for name, options in recipe.observers.items()}
     for name in found.keys() & asked.keys():
         found[name] = _with_options(table[name], found[name], asked[name], f"observers.{name}")
     added = {name: options for name, options in asked.items() if name not in found}
     return found | {name: instance(table[name], options, f"observers.{name}") for name, options in added.items()}
+
+
+def _given_observers(given: Mapping[str, object], prompt: str | None) -> dict[str, Any]:
+    """The observers that the caller gives, those of one run made for it."""
+    found: dict[str, Any] = {}
+    table = discovery().policies["observer"]
+    check_mapping("observers", given, table)
+    for name, each in given.items():
+        where = f"observers[{name!r}]"
+        if isinstance(each, PerRun) and not inspect.isclass(each):
+            found.update(each.for_run(prompt))
+        elif isinstance(each, Mapping):
+            found[name] = instance(table[name], _at_home(each), where)
+        else:
+            check_hooks(where, each)
+            found[name] = each
+    return found
 
 
 def _at_home(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -180,8 +173,8 @@ def refuse_single_places(observers: Mapping[str, object], what: str) -> None:
     for name, observer in observers.items():
         if (path := options_of(observer).get("path")) is not None:
             raise InputError(
-                f"The observer {name!r} writes one run, to {path}, and {what}. Make each video in a call of its own "
-                "with `set_observers` in between, or use streamt1 generate --prompts, which gives each a folder."
+                f"The observer {name!r} writes one run, to {path}, and {what}. Give each video a folder of its own: "
+                "record_to(FOLDER, per_run=True), or streamt1 generate --prompts."
             )
 
 

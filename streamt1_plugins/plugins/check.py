@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from streamt1_plugins.api.adapter import HasCheck, HasOutline
 from streamt1_plugins.api.types import HORIZONS
+from streamt1_plugins.config.schema import LONGEST as LONGEST  # what checks of calls go by
 from streamt1_plugins.config.user_files import user_path
 from streamt1_plugins.errors import InputError, RecipeError, foreign_code
 from streamt1_plugins.plugins import build
+from streamt1_plugins.plugins.discovery import discovery
 from streamt1_plugins.plugins.resolve import model_folder
 
 if TYPE_CHECKING:
@@ -23,9 +25,6 @@ if TYPE_CHECKING:
     from streamt1_plugins.api.reward import Reward
     from streamt1_plugins.config.schema import Recipe
     from streamt1_plugins.evaluation.pool import BoundReward
-
-LONGEST = 1_000_000
-"""Frames of a video; at 16 frames per second, 17 hours."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,11 @@ class Checked:
         return cls(recipe, build.adapter(recipe), build.rewards(recipe), added)
 
     def call(self, call: Mapping[str, Any]) -> None:
-        """Raise `InputError` for arguments that the model cannot use: a length, a size, a prompt."""
+        """Raise `InputError` for arguments that the model cannot use: a length, a size, a prompt.
+
+        Sizes that the call leaves out are those of the recipe.
+        """
+        call = {**self.recipe.video.given, **call}
         num_frames = call.get("num_frames")
         if num_frames is not None and not 1 <= num_frames <= LONGEST:
             raise InputError(f"`num_frames` = {num_frames}: a video has 1 to {LONGEST:,} frames.")
@@ -75,6 +78,39 @@ def readable(prompt: str, rewards: Iterable[tuple[str, Reward]]) -> None:
                 reward.check_prompt(prompt)
             except InputError as error:
                 raise InputError(f"Reward {name!r} cannot read this prompt: {error}") from error
+
+
+def elsewhere(recipe: Recipe) -> list[str]:
+    """Check the rewards that run in another place, which is started or contacted; returns what was not checked.
+
+    Not checked is a place that the user has not agreed to. Raises an error for a place without the reward, and for
+    options that the reward there does not have.
+    """
+    from streamt1_plugins.evaluation.remote.check import check_place
+    from streamt1_plugins.plugins.acting import waiting
+
+    closed = {act.place[:3] for act in waiting(recipe)}
+    left: list[str] = []
+    for horizon in HORIZONS:
+        for name, settings in getattr(recipe.rewards, horizon).items():
+            if settings.where is None:
+                continue
+            if ("rewards", horizon, name) in closed:
+                _check_here(name, settings.options, f"rewards.{horizon}.{name}")
+                left.append(f"not checked without --trust: rewards.{horizon}.{name}, which runs elsewhere")
+            else:
+                check_place(name, settings, recipe.origin.agreed)
+    return left
+
+
+def _check_here(name: str, options: Mapping[str, Any], where: str) -> None:
+    """Raise `RecipeError` for options of a reward in another place that the one of that name here does not have."""
+    entry = discovery().rewards.get(name)
+    try:
+        if entry is not None:
+            build.instance(entry, options, where)
+    except RecipeError as error:
+        raise RecipeError(f"{error} That is the one installed here; check the other place with --trust.") from error
 
 
 def interpreters(recipe: Recipe) -> None:

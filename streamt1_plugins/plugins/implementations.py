@@ -78,6 +78,11 @@ def implements(plugin: object, hook: str) -> bool:
     return _is_marked(plugin, hook)
 
 
+def has_hooks(plugin: object) -> bool:
+    """Whether an object implements any hook."""
+    return any(_is_marked(plugin, name) for name in dir(plugin))
+
+
 def _implementations(plugin: object) -> dict[str, Any]:
     """The marked functions of an object by name, read without calling its properties."""
     return {name: getattr(plugin, name) for name in dir(plugin) if _is_marked(plugin, name)}

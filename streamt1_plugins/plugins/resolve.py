@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from streamt1_plugins.api.types import HORIZONS
 from streamt1_plugins.config import load as recipes
+from streamt1_plugins.config.merge import merged
 from streamt1_plugins.config.schema import cannot_draft
 from streamt1_plugins.config.user_files import user_path
-from streamt1_plugins.errors import RecipeError, UnsupportedPipelineError, foreign_code
+from streamt1_plugins.errors import InputError, RecipeError, UnsupportedPipelineError, foreign_code, guess
 from streamt1_plugins.plugins import build
-from streamt1_plugins.plugins.build import NOTHING_GIVEN, Given
 from streamt1_plugins.plugins.discovery import discovery
+from streamt1_plugins.plugins.given import NOTHING_GIVEN, Given
 from streamt1_plugins.plugins.registry import hint, load_target
 
 if TYPE_CHECKING:
@@ -58,6 +60,12 @@ def resolve(
 def resolve_adapter(pipe: Any, name: str | None) -> AdapterEntry:
     """The adapter called `name`, or the only one that claims the pipeline's class."""
     adapters = discovery().adapters
+    if isinstance(pipe, type):
+        raise InputError(f"{pipe.__name__} is a class. Load a pipeline first: {pipe.__name__}.from_pretrained(...).")
+    if isinstance(pipe, str | PathLike):
+        raise InputError(
+            f"{str(pipe)!r} is no pipeline. Load a model by its name: streamt1_plugins.load({str(pipe)!r})."
+        )
     if name is not None:
         return adapters[name]
     classes = [kind.__name__ for kind in type(pipe).__mro__]
@@ -84,19 +92,22 @@ def completed(recipe: Recipe, entry: AdapterEntry, given: Given = NOTHING_GIVEN)
     data = recipe.to_data()
     options = build.written_options(build.instance(entry, recipe.adapter.options, "adapter"))
     data["adapter"] = {"name": entry.name, **options}
-    for kind, policy in build.policies(recipe, given).items():
+    policies = build.policies(recipe, given)
+    check_routes(recipe.memory.name, policies["memory"], entry)
+    for kind, policy in policies.items():
         if kind in given.policies:
             data[kind] = {"name": type(policy).__name__, **build.plain_options(policy)}
         else:
             data[kind] = {"name": getattr(recipe, kind).name, **build.written_options(policy)}
+    if recipe.search.is_wide and not (recipe.rewards.replace and (recipe.rewards.are_named or given.rewards)):
+        data["rewards"] = merged(_suggested(entry, recipe, given), data["rewards"], parts=())
     for name, reward in given.rewards.items():
         if not any(name in data["rewards"][horizon] for horizon in HORIZONS):
             for horizon in reward.horizons:
                 data["rewards"][horizon][name] = {}
     loaded = recipes.load(data)
-    if loaded.search.is_wide and not loaded.rewards.are_named:
-        loaded = recipes.load({**data, "rewards": data["rewards"] | _suggested(entry)})
     data = loaded.to_data() | {"rewards": build.reward_sections(loaded, given)}
+    data["rewards"]["replace"] = loaded.rewards.are_named or loaded.rewards.replace
     full = recipes.load(recipes.load(data))  # twice: options as YAML gives them back, lists instead of tuples
     build.check_mixing(full, given)
     reason = entry.capabilities.refusals.get("early_pruning") if entry.capabilities else None
@@ -105,12 +116,35 @@ def completed(recipe: Recipe, entry: AdapterEntry, given: Given = NOTHING_GIVEN)
     return full.traced(recipe.origin)
 
 
-def _suggested(entry: AdapterEntry) -> dict[str, Any]:
-    """The rewards that the adapter's author suggests, where the recipe names none."""
-    if not entry.rewards:
+def check_routes(name: str, policy: object, entry: AdapterEntry) -> None:
+    """Raise `RecipeError` where a memory policy answers with routes that the adapter's memory does not have.
+
+    A policy declares them in an attribute `routes`; without it, the first unknown answer ends the run.
+    """
+    known = entry.capabilities.routes if entry.capabilities else frozenset()
+    for route in sorted(frozenset(getattr(policy, "routes", ())) - known) if known else ():
+        raise RecipeError(
+            f"memory: {name!r} may answer with the route {route!r}, which the memory of adapter {entry.name!r} does "
+            f"not have.{guess(route, known)} It has {', '.join(sorted(known))}."
+        )
+
+
+def _suggested(entry: AdapterEntry, recipe: Recipe, given: Given) -> dict[str, Any]:
+    """The rewards that the adapter's author suggests, as far as they can be joined with what the recipe has.
+
+    Raises `RecipeError` where there would be no reward at all.
+    """
+    if not entry.rewards and not recipe.rewards.are_named and not given.rewards:
         known = ", ".join(discovery().rewards) or "none"
         raise RecipeError(
             f"The recipe searches but names no rewards, and the adapter {entry.name!r} suggests none. "
             f"Name at least one, for example -o rewards.long.basic={{}}. Known: {known}."
         )
-    return {horizon: dict(named) for horizon, named in entry.rewards.items()}
+    found: dict[str, Any] = {horizon: {} for horizon in HORIZONS}
+    for horizon, named in (entry.rewards or {}).items():
+        for name, settings in named.items():
+            own = getattr(recipe.rewards, horizon).get(name)
+            is_elsewhere = own is not None and own.where is not None  # its options are those of another environment
+            if name not in given.rewards or horizon in given.rewards[name].horizons:
+                found[horizon][name] = {key: settings[key] for key in settings if key != "options" or not is_elsewhere}
+    return found

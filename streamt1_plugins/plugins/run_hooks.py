@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from streamt1_plugins.api.candidate import Candidate
 from streamt1_plugins.api.types import Proposal
@@ -85,15 +85,17 @@ class RunHooks:
         route = self._decide("streamt1_route_memory", chunk=chunk, candidate=candidate)
         if not isinstance(route, str):
             raise self._refused("streamt1_route_memory", route, "the name of a route")
-        return cast("MemoryRoute", route)
+        return route
 
     def run_started(self) -> None:
         self._manager.hook.streamt1_run_started(run=self._run)
 
     def candidate_scored(self, chunk: Chunk, candidate: Candidate) -> None:
+        self._run.background.check()
         self._manager.hook.streamt1_candidate_scored(run=self._run, chunk=chunk, candidate=candidate)
 
     def chunk_selected(self, chunk: Chunk, kept: Sequence[Candidate], pruned: Sequence[Candidate]) -> None:
+        self._run.background.check()
         self._manager.hook.streamt1_chunk_selected(run=self._run, chunk=chunk, kept=kept, pruned=pruned)
 
     def run_finished(self, error: BaseException | None) -> None:
@@ -101,7 +103,7 @@ class RunHooks:
 
         Raises the failures of plugins as one error; after an `error` they are only logged, so that users see the error.
         """
-        failures: list[StreamT1Error] = []
+        failures = self._left_undone()
         for name, plugin in self._manager.list_name_plugin():
             others = [other for other in self._manager.get_plugins() if other is not plugin]
             try:
@@ -109,10 +111,23 @@ class RunHooks:
                     self._manager.subset_hook_caller("streamt1_run_finished", others)(run=self._run, error=error)
             except StreamT1Error as failure:
                 failures.append(failure)
+        failures += self._left_undone()
         if failures and error is None:
             raise _joined(failures)
         for hidden in failures:
             log.warning("%s", hidden)
+
+    def _left_undone(self) -> list[StreamT1Error]:
+        """Wait for the run's background jobs; the errors of those that failed."""
+        background, failures = self._run.background, list[StreamT1Error]()
+        background.wait()
+        while True:
+            try:
+                background.check()
+            except StreamT1Error as failure:
+                failures.append(failure)
+            else:
+                return failures
 
     def _decide(self, hook: str, **arguments: object) -> Any:
         answer = getattr(self._manager.hook, hook)(run=self._run, **arguments)

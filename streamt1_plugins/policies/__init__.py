@@ -18,4 +18,5 @@ def streamt1_register_policies(register: RegisterPolicy) -> None:
     register("hybrid", kind="scoring", target="streamt1_plugins.policies.scoring:Hybrid")
     register("top_k", kind="selection", target="streamt1_plugins.policies.selection:TopK")
     register("reward_feedback", kind="memory", target="streamt1_plugins.policies.memory:RewardFeedback")
+    register("elite", kind="memory", target="streamt1_plugins.policies.elite:Elite")
     register("fixed", kind="memory", target="streamt1_plugins.policies.memory:FixedRoute")

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from streamt1_plugins.api.types import MemoryRoute, Node
 
 
-def route(gain: float, loss: float, short_threshold: float, long_threshold: float) -> MemoryRoute:
+def route(
+    gain: float, loss: float, short_threshold: float, long_threshold: float, on_break: MemoryRoute = "append"
+) -> MemoryRoute:
     """Locally good and globally consistent refines the newest sink, locally good but a long-term break opens one.
 
     gain: short reward of this chunk minus the mean of earlier chunks. loss: long reward of the previous chunk minus
@@ -24,7 +26,7 @@ def route(gain: float, loss: float, short_threshold: float, long_threshold: floa
     """
     if not gain > short_threshold:
         return "discard"
-    return "append" if loss > long_threshold else "ema"
+    return on_break if loss > long_threshold else "ema"
 
 
 def feedback(past: Sequence[Node], candidate: Node, history: int | None) -> tuple[float, float]:
@@ -38,7 +40,9 @@ class RewardFeedback:
     """Routes by the rewards of the candidate's own branch.
 
     Thresholds are in calibrated reward units. history: `window` compares with the chunks inside `rewards.window`, as
-    the paper means it; `all` with every earlier chunk, as the authors' release does.
+    the paper means it; `all` with every earlier chunk, as the authors' release does. on_break: the route of a good
+    chunk that breaks with the video before it: `append` (paper), or `flush`, for videos with scene cuts, after which
+    nothing of the old scene is remembered.
     """
 
     compares_chunks: ClassVar[bool] = True
@@ -46,19 +50,34 @@ class RewardFeedback:
     short_threshold: float = 0.0
     long_threshold: float = 0.2
     history: Literal["window", "all"] = "window"
+    on_break: Literal["append", "flush"] = "append"
+
+    @property
+    def routes(self) -> frozenset[MemoryRoute]:
+        """The routes it may answer with."""
+        return frozenset({"discard", "ema", self.on_break})
 
     @hookimpl
     def streamt1_route_memory(self, run: Run, candidate: Candidate) -> MemoryRoute:
         past = candidate.beam.path
         history = max(1, run.recipe.rewards.window - 1) if self.history == "window" else None
-        return route(*feedback(past, candidate, history), self.short_threshold, self.long_threshold)
+        gain, loss = feedback(past, candidate, history)
+        return route(gain, loss, self.short_threshold, self.long_threshold, self.on_break)
 
 
 @dataclass(frozen=True)
 class FixedRoute:
-    """The same route for every chunk; `discard` is the plain sink-plus-window memory."""
+    """The same route for every chunk; `discard` is the plain sink-plus-window memory.
 
-    route: Literal["discard", "ema", "append"] = "discard"
+    route: one of those that the adapter's memory has, see `streamt1 plugins`.
+    """
+
+    route: str = "discard"
+
+    @property
+    def routes(self) -> frozenset[MemoryRoute]:
+        """The routes it may answer with."""
+        return frozenset({self.route})
 
     @hookimpl
     def streamt1_route_memory(self) -> MemoryRoute:

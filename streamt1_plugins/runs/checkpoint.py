@@ -3,6 +3,10 @@
 ``state/ID.safetensors`` holds the clean latents of one committed node, ``state/head.safetensors`` the rest and the
 digests of those files; the chunk's line in the journal holds the digest of the head. Keys and values, frames and
 decoder states are not kept: committing the same latents again gives the same ones.
+
+A new head is first written as ``state/next.safetensors``. From then on a killed process loses nothing. It takes the
+place of the old head once it and its latents are on the disk, so that a power cut leaves the old checkpoint or the new
+one; the search does not wait for that.
 """
 
 from __future__ import annotations
@@ -10,8 +14,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated
+from threading import Lock
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, Json, TypeAdapter, ValidationError
 from safetensors import SafetensorError
@@ -21,7 +27,7 @@ from streamt1_plugins.api.candidate import Beam
 from streamt1_plugins.errors import InputError, OutputError
 from streamt1_plugins.process.imports import deferred
 from streamt1_plugins.runs.files import STATE as STATE  # its readers look for it here
-from streamt1_plugins.runs.files import check_plain, read_file, write_atomically
+from streamt1_plugins.runs.files import check_plain, flush, read_file, write_atomically
 from streamt1_plugins.runs.lines import MAX_CHUNKS, Digest, Id
 
 if TYPE_CHECKING:
@@ -37,7 +43,7 @@ if TYPE_CHECKING:
 else:
     torch, safetensors_torch = deferred("torch"), deferred("safetensors.torch")
 
-HEAD = "head"
+HEAD, NEXT = "head", "next"
 SCHEMA = 1
 MAX_BYTES = 2**34
 _NODE_FILE = re.compile(r"\d{3,6}\.\d{2,6}\.safetensors")
@@ -81,11 +87,17 @@ class Checkpoint:
 
 @dataclass
 class CheckpointFiles:
-    """Writes the checkpoints of one run to its folder. Digests of older chunks are computed once."""
+    """Writes the checkpoints of one run to its folder. Digests of older chunks are computed once.
+
+    `save` writes one, and `settle`, which any thread may call, brings it to the disk.
+    """
 
     folder: Path
     _digests: dict[str, str] = field(default_factory=dict)
     _written: set[str] = field(default_factory=set)
+    _unflushed: set[str] = field(default_factory=set)
+    _next: Checkpoint | None = None
+    _settling: Any = field(default_factory=Lock, repr=False)
 
     def of(self, beams: Sequence[Beam], generator: Generator) -> Checkpoint:
         """The checkpoint of the last committed chunk, not written yet."""
@@ -104,6 +116,8 @@ class CheckpointFiles:
 
         Raises `OSError` when it cannot be written; the checkpoint of the chunk before is then still there.
         """
+        with suppress(OSError):  # it was reported, and this checkpoint takes its place
+            self.settle()
         state = self.folder / STATE
         state.mkdir(exist_ok=True)
         try:
@@ -111,13 +125,44 @@ class CheckpointFiles:
         except InputError as error:
             raise OutputError(str(error)) from error
         for name, latents in _latents(beams).items():
-            if name not in self._written and not _holds(_file(state, name), checkpoint.files[name]):
-                _write(_file(state, name), {"latents": latents})
+            if name not in self._written:
+                if not _holds(_file(state, name), checkpoint.files[name]):
+                    _write(_file(state, name), {"latents": latents})
+                self._unflushed.add(name)  # also what a killed process wrote
             self._written.add(name)
-        _write(_file(state, HEAD), {**checkpoint.noise, "generator": checkpoint.generator}, checkpoint.facts)
-        for file in state.iterdir():
-            if _NODE_FILE.fullmatch(file.name) and file.name.removesuffix(".safetensors") not in checkpoint.files:
-                file.unlink(missing_ok=True)
+        _write(_file(state, NEXT), {**checkpoint.noise, "generator": checkpoint.generator}, checkpoint.facts)
+        self._next = checkpoint
+
+    def settle(self) -> None:
+        """Bring the checkpoint saved last to the disk, make it the run's, and delete what only older ones need.
+
+        Does nothing where that is done. Raises `OSError` where it fails; the old checkpoint is then still there.
+        """
+        state = self.folder / STATE
+        with self._settling:
+            saved = self._next
+            if saved is None:
+                return
+            for path in (*(_file(state, name) for name in sorted(self._unflushed & saved.files.keys())), state):
+                flush(path)
+            flush(_file(state, NEXT))
+            _file(state, NEXT).replace(_file(state, HEAD))
+            flush(state)
+            self._next = None
+            self._unflushed.clear()
+            for file in state.iterdir():
+                if _NODE_FILE.fullmatch(file.name) and file.name.removesuffix(".safetensors") not in saved.files:
+                    file.unlink(missing_ok=True)
+
+
+def load_unsettled(folder: Path) -> Checkpoint | None:
+    """The checkpoint that a killed process had written and not brought to the disk; None where it is not whole."""
+    try:
+        saved = _load(folder, NEXT)
+    except InputError:
+        return None
+    files = saved.files if saved else {}
+    return saved if all(_holds(_file(folder / STATE, name), files[name]) for name in files) else None
 
 
 def load_checkpoint(folder: Path) -> Checkpoint | None:
@@ -125,8 +170,12 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
 
     Raises `InputError` where it is damaged or a newer version of this package wrote it.
     """
+    return _load(folder, HEAD)
+
+
+def _load(folder: Path, name: str) -> Checkpoint | None:
     check_plain(folder / STATE, folder=True)
-    path = _file(folder / STATE, HEAD)
+    path = _file(folder / STATE, name)
     check_plain(path)
     if not path.exists():
         return None
@@ -223,4 +272,4 @@ def _file(state: Path, name: str) -> Path:
 
 def _write(path: Path, tensors: Mapping[str, Tensor], facts: dict[str, str] | None = None) -> None:
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_atomically(path, safetensors_torch.save(plain, facts), durable=True)
+    write_atomically(path, safetensors_torch.save(plain, facts))

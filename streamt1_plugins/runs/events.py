@@ -43,6 +43,7 @@ class RunEvents:
         start = {
             "schema": SCHEMA,
             "recipe": run.recipe.model_dump(mode="json"),
+            "recipe_name": run.recipe.origin.name,
             "prompt": run.prompt,
             "seed": run.seed,
             "call": call,

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
 from filelock import FileLock, Timeout
 
 from streamt1_plugins.errors import FolderInUseError, InputError, OutputError, StreamT1Error
+from streamt1_plugins.runs.way_on import is_command, resume_with
 
 try:
     import fcntl
@@ -41,6 +42,7 @@ LOCK, HOLDER = ".lock", ".lock.holder"
 PATIENCE = 2.0  # seconds that a claim waits for one that only looks whether the folder is free
 MEGABYTE = 1_000_000
 LONGEST_NAME = 255  # bytes of a file or folder name on nearly every disk
+SHOWN = 3  # files in one message
 
 _WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 _PART = re.compile(r"\.[\w.-]+\.(yaml|json|html|mp4|safetensors|webp|holder)\.\d+(-\d+)?\.part")
@@ -69,19 +71,19 @@ def writing(problem: str) -> Iterator[None]:
         raise OutputError(f"{problem}: {error.strerror or error}.") from error
 
 
-WAY_ON = "Make room on the disk, then finish the run with: streamt1 generate --resume "
+WAY_ON = "Make room on the disk, then finish the run with: "
 
 
 @contextmanager
 def finishing(problem: str, folder: Path) -> Iterator[None]:
-    """As `writing`, at the end of a run in `folder`: where it can be resumed the error has the command for that."""
+    """As `writing`, at the end of a run in `folder`: where it can be resumed the error has how."""
     try:
         with writing(problem):
             yield
     except OutputError as error:
         if not (folder / STATE).is_dir():
             raise
-        raise OutputError(f"{error} {WAY_ON}{folder}") from error
+        raise OutputError(f"{error} {WAY_ON}{resume_with(folder)}") from error
 
 
 @contextmanager
@@ -179,12 +181,19 @@ def write_atomically(path: Path, content: str | bytes, *, durable: bool = False)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    if durable and os.name == "posix":  # a rename is only safe on the disk when its folder is
-        handle = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+    if durable:  # a rename is only safe on the disk when its folder is
+        flush(path.parent)
+
+
+def flush(path: Path) -> None:
+    """Wait until a file's content, or a folder's names, are on the disk, safe from a power cut."""
+    if path.is_dir() and os.name != "posix":
+        return
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def remove_unfinished(folder: Path) -> None:
@@ -241,10 +250,10 @@ class Claim:
     _guard: ClassVar[Lock] = Lock()
 
     def __init__(self, folder: Path, refused: str | None = None, *, owner: object = None) -> None:
-        """Make `folder` and reserve it for the run `owner`. `refused`: a file that it must not hold.
+        """Make `folder` and reserve it for the run `owner`. `refused`: for a new run, the file that marks an older one.
 
-        Raises `OutputError` where the folder cannot be made or holds that file, `FolderInUseError` where another run
-        has it, and `InputError` where one of its files is a link or a device.
+        Raises `OutputError` where the folder cannot be made, or holds that file or, for a new run, any other;
+        `FolderInUseError` where another run has it, and `InputError` where one of its files is a link or a device.
         """
         check_writable(folder)
         with writing(f"The run folder {folder} cannot be used"):
@@ -252,6 +261,7 @@ class Claim:
         self._key = (folder.resolve(), os.getpid())
         with self._guard:
             held = self._held.get(self._key)
+            is_first = held is None
             if held is None:
                 self._held[self._key] = _Holding(_locked(folder), owner)
             elif held.owner is owner:
@@ -260,8 +270,8 @@ class Claim:
                 raise FolderInUseError(f"Another run of this process is writing to the run folder {folder}. {_ADVICE}")
         try:
             _check_files(folder)
-            if refused and (folder / refused).exists():
-                raise OutputError(f"The folder {folder} already holds a run. Choose another one, or resume that run.")
+            if refused:
+                _check_new(folder, refused, is_first=is_first)
         except StreamT1Error:
             self.release()
             raise
@@ -310,6 +320,24 @@ def _holder(folder: Path) -> str:
         return f"process {int(found['pid'])} on the host {found['host']!r}, since {found['since']!r}"
     except (InputError, ValueError, KeyError, TypeError):
         return "it left no name"
+
+
+def _check_new(folder: Path, refused: str, *, is_first: bool) -> None:
+    """Raise `OutputError` where a folder holds a run already or, once its first claim is made, anything else."""
+    if (folder / refused).exists():
+        raise OutputError(f"The folder {folder} already holds a run. Choose another one, or resume that run.{_each()}")
+    others = sorted(each.name for each in folder.iterdir() if each.name != STRIPS and each.name[0] != ".")
+    if is_first and others:
+        more = f" and {len(others) - SHOWN} more" if len(others) > SHOWN else ""
+        raise OutputError(
+            f"The folder {folder} holds other files ({', '.join(others[:SHOWN])}{more}). A run needs a folder of its "
+            f"own, new or empty, such as {folder / 'runs' / 'first'}."
+        )
+
+
+def _each() -> str:
+    """For a program that calls one wrapped pipeline several times."""
+    return "" if is_command() else " For several calls, record_to(..., per_run=True) gives each a folder of its own."
 
 
 def _check_files(folder: Path) -> None:

@@ -38,7 +38,7 @@ LISTED = 10
 Event = dict[str, Any]
 
 _FREE = {
-    "started": ("time", "device", "device_name", "versions", "line", "check"),
+    "started": ("time", "device", "device_name", "versions", "recipe_name", "line", "check"),
     "recipe": ("description", "model", "observers", "parallel", "placement"),
     "reward": ("where", "device", "offload", "unload"),
 }
@@ -329,7 +329,7 @@ def chunks_done(events: Iterable[Event]) -> int:
 
 
 class JournalFile:
-    """The writing end. A line is in the file when `add` returns, and on the disk with ``sync=True``.
+    """The writing end. A line is in the file when `add` returns, and on the disk with ``sync=True`` or after `sync`.
 
     `end`: where the last whole line ended when the file was opened, in bytes.
     """
@@ -362,8 +362,13 @@ class JournalFile:
             raise
         self._end, self._pending = self._end + done, b""
         if sync:
-            os.fsync(self._file)
+            self.sync()
+
+    def sync(self) -> None:
+        """Wait until all lines are on the disk, safe from a power cut."""
+        os.fsync(self._file)
 
     def close(self) -> None:
         """Close the file."""
         os.close(self._file)
+        self._file = -1  # a late `sync` fails, and reaches no file that was opened since

@@ -19,7 +19,7 @@ from pydantic import (
 )
 from typing_extensions import NotRequired, TypedDict
 
-from streamt1_plugins.api.types import Fate, Horizon, MemoryRoute, node_id
+from streamt1_plugins.api.types import Fate, Horizon, node_id
 from streamt1_plugins.errors import InputError
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ Name = Annotated[str, _text(1000)]
 Time = Annotated[str, Field(max_length=64)]
 Id = Annotated[str, Field(pattern=r"^\d{3,6}\.\d{2,6}$"), AfterValidator(_counts("a node", MAX_CHUNKS))]
 Ids = Annotated[list[Id], Field(max_length=MAX_CANDIDATES)]
+Route = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{16,64}$")]
 _DEVICE = r"(cpu|cuda|mps|xpu|hpu|mtia|npu|xla|meta|privateuseone)(:\d{1,4})?"
 Device = Annotated[str, Field(pattern=f"^{_DEVICE}$")]
@@ -114,6 +115,14 @@ class RecordedRecipe(TypedDict):
     rewards: Rewards
 
 
+class RewardSpent(TypedDict):
+    """What one reward has cost so far."""
+
+    __pydantic_config__ = ConfigDict(strict=True)  # type: ignore[misc]
+    readings: Count
+    seconds: Seconds
+
+
 class Spent(TypedDict, total=False):
     """The `cost` of a run so far."""
 
@@ -125,6 +134,7 @@ class Spent(TypedDict, total=False):
     readings: Count
     readings_saved: Count
     seconds: Annotated[dict[str, Seconds], Field(max_length=100)]
+    reward_profile: Annotated[dict[Name, RewardSpent], Field(max_length=1000)]
 
 
 class Raw(TypedDict):
@@ -157,6 +167,7 @@ class Started(Line, Place):
 
     schema: int
     recipe: Annotated[RecordedRecipe, BeforeValidator(_nested)]
+    recipe_name: NotRequired[Name]  # not in older journals
     prompt: Text
     seed: Seed
     call: Annotated[dict[str, Plain], BeforeValidator(_nested)]
@@ -180,7 +191,7 @@ class Candidate(Line):
     short: Score
     long: Score
     score: Score
-    route: MemoryRoute | None
+    route: Route | None
     fate: Fate | None
     rank: Annotated[int, Field(ge=0, lt=MAX_CANDIDATES)] | None
     problem: Text | None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from functools import cache, cached_property
 from pathlib import Path
 from statistics import fmean
@@ -63,7 +63,7 @@ class RecordedRun:
     def recipe(self) -> Recipe:
         """The complete recipe. Raises `InputError` where the recorded data is none."""
         try:
-            return recipes.recorded(self.start["recipe"])
+            return recipes.recorded(self.start["recipe"], self.start.get("recipe_name", ""))
         except RecipeError as error:
             raise InputError(f"{self.folder / journal.JOURNAL}, line 1: {error}") from error
 
@@ -155,8 +155,8 @@ class RecordedRun:
 
     def summary(self) -> dict[str, Any]:
         """What `summary.json` holds, as plain data: what was run, where, at what cost and how it ended."""
-        start, cost, frames = self.start, asdict(self.cost()), self.frames
-        stages = {stage: round(value, 3) for stage, value in cost.pop("seconds").items()}
+        start, spent, frames = self.start, self.cost(), self.frames
+        stages = {stage: round(value, 3) for stage, value in spent.seconds.items()}
         size = {"height": self.newest("height"), "width": self.newest("width")}  # None in journals of version 0.1
         path = [node.id for node in self.winner]
         return {
@@ -171,6 +171,7 @@ class RecordedRun:
             "error": self.error,
             "winner": {"path": path, "score": self.score, "whole_video": self.whole_video},
             "seconds": {"wall": round(self.seconds, 3)} | stages,
-            "cost": cost,
+            "cost": spent.counts(),
+            **({"reward_profile": spent.judged()} if spent.reward_profile else {}),  # older journals have none
             "notes": self.notes,
         }

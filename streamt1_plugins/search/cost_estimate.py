@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
 
-from streamt1_plugins.api.adapter import HasOutline
+from streamt1_plugins.api.adapter import HasOutline, Outline
 from streamt1_plugins.config.schema import cannot_draft
 from streamt1_plugins.errors import foreign_code
 from streamt1_plugins.evaluation.calls import call_limit
@@ -15,7 +15,7 @@ from streamt1_plugins.policies.width import Bounded
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from streamt1_plugins.api.adapter import Adapter, Outline
+    from streamt1_plugins.api.adapter import Adapter
     from streamt1_plugins.api.types import Horizon
     from streamt1_plugins.config.schema import Recipe
     from streamt1_plugins.evaluation.pool import BoundReward
@@ -27,23 +27,33 @@ Rewards = tuple["BoundReward", ...]
 class CostEstimate:
     """The cost of one video where nothing fails: no candidate invalid, no reward left out, no process to share with.
 
-    A reward in another process is counted with one candidate per call, unless candidates are denoised together: how
-    many it takes is found out only when it is reached.
+    `forwards` and `latent_frames_decoded` are None where the adapter does not know them before the call. A reward in
+    another process is counted with one candidate per call, unless candidates are denoised together: how many it takes
+    is found out only when it is reached.
     """
 
     chunks: int
     candidates: int
-    forwards: int
-    latent_frames_decoded: int
+    forwards: int | None
+    latent_frames_decoded: int | None
     reward_calls: int
     readings: int
 
     def __str__(self) -> str:
+        model = (
+            "transformer forwards not known before the call"
+            if self.forwards is None
+            else f"{self.forwards} transformer forwards, {self.latent_frames_decoded} latent frames decoded"
+        )
         return (
-            f"{self.chunks} chunks: {self.candidates} candidates, {self.forwards} transformer forwards, "
-            f"{self.latent_frames_decoded} latent frames decoded, {self.reward_calls} reward calls "
+            f"{self.chunks} chunks: {self.candidates} candidates, {model}, {self.reward_calls} reward calls "
             f"({self.readings} readings)"
         )
+
+    def times(self, videos: int) -> CostEstimate:
+        """The cost of several such videos."""
+        counts: dict[str, Any] = asdict(self)
+        return replace(self, **{name: count and count * videos for name, count in counts.items()})
 
 
 def describe(
@@ -53,20 +63,40 @@ def describe(
 
     width: the width policy. Where it decides for itself, there are two lines, the least and the most it may cost.
     """
-    if isinstance(width, Bounded):
-        least, most = (recipe.sized(candidates=count) for count in width.bounds(recipe.search))
-    else:
-        least = most = recipe
+    least, most = _bounds(recipe, width)
     if not isinstance(adapter, HasOutline):
         return ("at most, " if least != most else "") + _per_chunk(most, rewards)
     with foreign_code(f"The outline of adapter {recipe.adapter.name!r}"):
         outline = adapter.outline(num_frames)
     if least == most:
         return str(estimate(recipe, rewards, outline))
-    low, high = (estimate(each, rewards, outline) for each in (least, most))
-    limit = getattr(width, "forwards", None) or high.forwards
-    high = replace(high, forwards=max(low.forwards, min(limit, high.forwards)))
+    low, high = estimate(least, rewards, outline), at_most(recipe, rewards, outline, width)
     return f"at least {low}\n       at most {high}"
+
+
+def at_most(recipe: Recipe, rewards: Rewards, outline: Outline | int, width: object) -> CostEstimate:
+    """The cost of one video, the most that it may be where the width policy decides for itself.
+
+    outline: of the call, or how many chunks it has where more is not known.
+    """
+    least, most = _bounds(recipe, width)
+    if isinstance(outline, int):
+        steps = (recipe.early.steps + 1,) * outline  # any more than the early ones
+        high = estimate(most, rewards, Outline((0,) * outline, (0,) * outline, latent_frames=0, steps=steps))
+        return replace(high, forwards=None, latent_frames_decoded=None)
+    high, low = (estimate(each, rewards, outline) for each in (most, least))
+    limit = getattr(width, "forwards", None)
+    if least == most or limit is None or high.forwards is None or low.forwards is None:
+        return high
+    return replace(high, forwards=max(low.forwards, min(limit, high.forwards)))
+
+
+def _bounds(recipe: Recipe, width: object) -> tuple[Recipe, Recipe]:
+    """The recipe with the fewest and the most candidates that the width policy may choose."""
+    if not isinstance(width, Bounded):
+        return recipe, recipe
+    least, most = width.bounds(recipe.search)
+    return recipe.sized(candidates=least), recipe.sized(candidates=most)
 
 
 def _per_chunk(recipe: Recipe, rewards: Rewards) -> str:

@@ -100,6 +100,11 @@ class Expander:
         proposals = self.hooks.propose_noise(chunk, beam, width)
         if not proposals:
             raise PluginError("streamt1_propose_noise returned no proposals; a beam needs at least one.")
+        if len({id(each.generator) for each in proposals}) < len(proposals):
+            raise PluginError(
+                "streamt1_propose_noise returned proposals that share a generator, so a candidate would depend on "
+                "those made before it. Give each proposal a generator of its own; seeds may be equal."
+            )
         return proposals
 
     def expand(self, chunk: Chunk, branches: Sequence[Branch], step: Step | None = None) -> list[Candidate]:

@@ -1,4 +1,4 @@
-"""Tests for plugins to inherit: subclass a contract in a test file, give it your adapter or reward, run pytest."""
+"""Tests for plugins to inherit: subclass a contract in a test file, give it your plugin, run pytest."""
 
 from __future__ import annotations
 
@@ -6,6 +6,14 @@ from streamt1_plugins.testing.adapter import AdapterContract
 from streamt1_plugins.testing.adapter_features import AdapterFeatures
 from streamt1_plugins.testing.adapter_numerics import AdapterNumerics
 from streamt1_plugins.testing.host_conventions import HostConventions
+from streamt1_plugins.testing.policy import PolicyContract
 from streamt1_plugins.testing.reward import RewardContract
 
-__all__ = ["AdapterContract", "AdapterFeatures", "AdapterNumerics", "HostConventions", "RewardContract"]
+__all__ = [
+    "AdapterContract",
+    "AdapterFeatures",
+    "AdapterNumerics",
+    "HostConventions",
+    "PolicyContract",
+    "RewardContract",
+]

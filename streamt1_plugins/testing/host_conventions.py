@@ -75,7 +75,8 @@ class HostConventions(AdapterCase):
 
     def searching(self) -> streamt1.StreamPipeline:
         """Under the smallest recipe that searches."""
-        settings = {"search": {"candidates": 2, "top_k": 1}, "rewards": {"short": {"basic": {}}, "long": {"basic": {}}}}
+        rewards = {"replace": True, "short": {"basic": {}}, "long": {"basic": {}}}
+        settings = {"search": {"candidates": 2, "top_k": 1}, "rewards": rewards}
         return streamt1.wrap(self.pipe, {"extends": "stream-t1", "adapter": self.part(), **settings})
 
     def latents(self, pipe: Any, **changes: Any) -> Any:
@@ -346,6 +347,18 @@ class HostConventions(AdapterCase):
         assert wrapped.pipe._mine == 1
         del wrapped._mine
         assert not hasattr(wrapped, "_mine")
+
+    def test_a_search_shows_no_bar_per_candidate_and_gives_the_setting_back(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        wrapped, before = self.searching(), dict(getattr(self.pipe, "_progress_bar_config", {}))
+        wrapped.set_progress_bar_config(desc="mine")
+        try:
+            self.latents(wrapped)
+            assert wrapped._progress_bar_config == {"desc": "mine"}
+            assert "mine" not in capsys.readouterr().err
+        finally:
+            wrapped.set_progress_bar_config(**before)
 
     def test_copies_make_the_same_video(self) -> None:
         wrapped = self.wrapped()

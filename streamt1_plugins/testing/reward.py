@@ -129,7 +129,11 @@ class RewardContract:
     def test_batch_does_not_matter(self) -> None:
         for inp in self.inputs():
             alone = torch.cat([self.scores(inp.take([row])) for row in range(len(inp.prompts))])
-            self.check_close(self.scores(inp), alone, "all candidates at once against one by one")
+            together = self.scores(inp)
+            self.check_close(together, alone, "all candidates at once against one by one")
+            if self.reward.batch_exact:
+                difference = float((together - alone).abs().max())
+                assert torch.equal(together, alone), f"batch_exact, yet a batch changes scores by {difference:.3g}"
 
     def test_is_deterministic(self) -> None:
         for inp in self.inputs() if self.reward.deterministic else ():

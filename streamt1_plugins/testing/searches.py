@@ -112,7 +112,7 @@ class SearchCase(AdapterCase):
             "extends": "stream-t1",
             "adapter": self.part(),
             "search": {"candidates": 2, "top_k": 2},
-            "rewards": {"short": {"basic": {}}, "long": {"basic": {}}},
+            "rewards": {"replace": True, "short": {"basic": {}}, "long": {"basic": {}}},
         }
         return streamt1.wrap(self.pipe if pipe is None else pipe, recipe, overrides=overrides, observers=observers)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from diffusers import UniPCMultistepScheduler
+
 from streamt1_plugins.testing import AdapterContract, AdapterNumerics
 from streamt1_wan.adapter import CausalWanAdapter
 from tests.adapters.tiny import tiny_pipeline
@@ -39,3 +41,24 @@ class TestUniformCausalWan(CausalWan):
 class TestGuidedCausalWan(CausalWan):
     def call(self) -> dict[str, Any]:
         return {**super().call(), "guidance_scale": 2.0}
+
+
+class TestEulerCausalWan(CausalWan):
+    """The chunk follows from its initial noise."""
+
+    def make_adapter(self) -> CausalWanAdapter:
+        return CausalWanAdapter(sampler="euler", steps=(5, 3))
+
+
+class TestScheduledCausalWan(CausalWan):
+    """A multistep scheduler of the pipeline, which remembers the steps before."""
+
+    def make_pipeline(self) -> Any:
+        pipe = tiny_pipeline()
+        pipe.scheduler = UniPCMultistepScheduler(
+            prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
+        )
+        return pipe
+
+    def make_adapter(self) -> CausalWanAdapter:
+        return CausalWanAdapter(sampler="scheduler", steps=(5, 4))

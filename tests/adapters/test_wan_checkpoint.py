@@ -13,10 +13,13 @@ from diffusers import WanPipeline, WanTransformer3DModel
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
+import streamt1_plugins as streamt1
 from streamt1_plugins.errors import InputError, OutputError, PluginError, UnsupportedPipelineError
 from streamt1_wan import architecture
 from streamt1_wan.adapter import CausalWanAdapter
 from streamt1_wan.checkpoint import read
+from streamt1_wan.command import ConvertOptions
+from streamt1_wan.command import _try as to_try
 from streamt1_wan.convert import Conversion, convert
 from streamt1_wan.lora import LORA_FILE
 from tests.adapters import layouts
@@ -368,7 +371,43 @@ def test_the_command_comes_through_the_hook(longlive: Path, base: str, tmp_path:
     assert done.exit_code == 0, done.output
     assert "generator of" in done.output
     assert "rank 4, scale 1, merged" in done.output
+    assert f'try      streamt1 generate "a cat on a beach" --recipe longlive --model {tmp_path}' in done.output
     assert converted(tmp_path / "out").transformer.config.num_layers == 2
     again = CliRunner().invoke(app, ["convert", *map(str, words)])
     assert again.exit_code == 2
     assert "not a new or empty folder" in again.output
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "out", "command"),
+    [
+        ("checkpoints/self_forcing_dmd.pt", "models/self-forcing", "--recipe self-forcing"),
+        ("elsewhere/self_forcing_dmd.pt", "mine", "--recipe self-forcing --model mine"),
+        ("autoregressive_checkpoint/model.pt", "mine", "--recipe causvid --model mine"),
+        ("mine/model.pt", "models/causvid", "--recipe causvid"),
+        (
+            "mine/model.pt",
+            "mine",
+            "--recipe RECIPE --model mine  (RECIPE: causal-forcing, causvid, longlive, self",
+        ),
+    ],
+)
+def test_the_command_to_try_has_the_recipe_of_the_weights(checkpoint: str, out: str, command: str) -> None:
+    options = ConvertOptions(Path(checkpoint), base="any", out=Path(out))
+    assert to_try(options).startswith(f'streamt1 generate "a cat on a beach" {command}')
+
+
+@pytest.mark.parametrize("lora", [None, "nofile.pt"])
+def test_a_file_that_is_not_there_comes_before_the_base(lora: str | None, longlive: Path, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "nofile" if lora is None else longlive / "longlive_base.pt"
+    job = Conversion(checkpoint=checkpoint, base="no/base", lora=None if lora is None else tmp_path / lora)
+    with pytest.raises(InputError, match=r"nofile.* cannot be read"):
+        convert(job, tmp_path / "out")
+
+
+def test_a_model_that_is_not_there_yet_names_the_command_that_makes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"no folder 'models/longlive' in .*streamt1 convert .* --out models/longlive"):
+        streamt1.load("models/longlive", "longlive", device="cpu")

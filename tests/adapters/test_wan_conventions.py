@@ -326,7 +326,10 @@ def test_the_bar_counts_the_steps_and_can_be_switched_off(
     latents(pipe)
     assert "4/4" in capsys.readouterr().err
     latents(pipe, SEARCH)
-    assert "/4" not in capsys.readouterr().err, "a search has its own display"
+    shown = capsys.readouterr().err
+    assert shown.startswith("chunk ")
+    assert "4/4" not in shown, "a search has a bar of its own, whatever its candidates do"
+    assert pipe._progress_bar_config == {"disable": False}
 
 
 # Arguments.

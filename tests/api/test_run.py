@@ -41,6 +41,20 @@ def test_counts_leave_out_the_seconds_and_can_be_added() -> None:
     assert (cost.candidates, cost.forwards, cost.readings) == (3, 3, 4)
 
 
+def test_a_reward_has_a_profile_of_its_own() -> None:
+    cost = Cost()
+    for _ in range(2):
+        with cost.judging("long.mine", 4):
+            pass
+    with pytest.raises(ZeroDivisionError), cost.judging("short.mine", 1):
+        raise ZeroDivisionError
+    assert cost.reward_profile["long.mine"]["readings"] == 8
+    cost.reward_profile["long.mine"]["seconds"] = 0.1
+    assert cost.judged()["long.mine"] == {"readings": 8, "seconds": 0.1, "ms_per_candidate": 12.5}
+    assert set(cost.judged()) == {"long.mine", "short.mine"}
+    assert "reward_profile" not in cost.counts()
+
+
 def test_the_chunks_to_come_begin_after_those_of_the_best_beam() -> None:
     made = run()
     assert [chunk.index for chunk in made.chunks()] == [0, 1, 2]
@@ -55,3 +69,9 @@ def test_a_search_counts_what_it_spends() -> None:
     assert (cost.candidates, cost.forwards, cost.latent_frames_decoded) == (16, 16, 48)
     assert cost.reward_calls == 9  # two horizons per chunk, and the survivors' whole videos
     assert set(cost.seconds) == {"generate", "decode", "reward", "commit"}
+
+
+def test_it_is_shown_in_a_line() -> None:
+    pipe = streamt1.wrap(ToyPipeline())
+    pipe("a prompt")
+    assert repr(pipe.last_run) == f"<Run: 'a prompt', seed 42, 4 of 4 chunks, {pipe.tree!r}>"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 
 import pytest
 
@@ -96,3 +97,56 @@ def test_a_record_of_a_version_without_stages_is_read() -> None:
 def test_ids_sort_in_the_order_of_the_search() -> None:
     ids = [node(chunk, ordinal).id for chunk in (0, 9, 10, 339) for ordinal in (0, 9, 10, 99)]
     assert ids == sorted(ids)
+
+
+# Shown in a prompt, a notebook, a table.
+
+
+@pytest.fixture
+def judged() -> Tree:
+    """Two chunks; in the second, one candidate was not judged."""
+    found = Tree(winner=("000.00", "001.01"))
+    for chunk, ordinal, score, fate in ((0, 0, 0.5, "kept"), (0, 1, 0.1, "pruned"), (1, 0, math.nan, "invalid")):
+        readings = {} if math.isnan(score) else {"long": {"a": Reading(score * 2, score)}}
+        found.add(node(chunk, ordinal, readings=readings, score=score, fate=fate, rank=None if ordinal else 0))
+    found.add(node(1, 1, "000.00", readings={"short": {"b": Reading(1.0, 1.0)}}, score=0.7, fate="kept", rank=0))
+    found.note("<b>odd</b>")
+    return found
+
+
+def test_it_is_shown_in_a_line(judged: Tree) -> None:
+    assert repr(judged) == "<Tree: 4 candidates in 2 chunks, winner 000.00 > 001.01, 1 note>"
+    assert repr(Tree()) == "<Tree: 0 candidates in 0 chunks>"
+    long = Tree(winner=tuple(f"{chunk:03d}.00" for chunk in range(40)))
+    assert repr(long) == "<Tree: 0 candidates in 0 chunks, winner 000.00 > 001.00 > ... > 038.00 > 039.00>"
+
+
+def test_a_notebook_shows_a_row_per_chunk_and_runs_nothing_of_a_note(judged: Tree) -> None:
+    shown = judged._repr_html_()
+    assert "<tr><td>0</td><td>2</td><td>0.500</td><td>0.300</td><td><b>000.00</b></td></tr>" in shown
+    assert shown.count("<tr>") == 3
+    assert "Note: &lt;b&gt;odd&lt;/b&gt;" in shown
+
+
+def test_rows_have_the_same_keys_and_plain_values(judged: Tree) -> None:
+    rows = judged.rows()
+    assert [row["id"] for row in rows] == [each.id for each in judged]
+    assert len({tuple(row) for row in rows}) == 1
+    assert [row["winner"] for row in rows] == [True, False, False, True]
+    assert (rows[0]["long/a"], rows[3]["short/b"]) == (1.0, 1.0)
+    assert math.isnan(rows[0]["short/b"])
+    assert Tree().rows() == []
+
+
+def test_the_table_is_a_data_frame_where_pandas_is_installed(judged: Tree) -> None:
+    pandas = pytest.importorskip("pandas")
+    table = judged.table()
+    assert isinstance(table, pandas.DataFrame)
+    assert table.loc["001.01", "score"] == 0.7
+    assert table.groupby("chunk")["score"].max().to_list() == [0.5, 0.7]
+    assert len(Tree().table()) == 0
+
+
+def test_the_table_is_rows_without_pandas(judged: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    assert repr(judged.table()) == repr(judged.rows())  # repr, because of NaN

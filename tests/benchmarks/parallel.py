@@ -54,7 +54,11 @@ def pipeline(case: Case) -> tuple[streamt1.StreamPipeline, dict[str, Any]]:
     small = {"num_attention_heads": 4, "attention_head_dim": 64, "num_layers": 6, "ffn_dim": 1024}
     size = {**SIZES, "small": Size(small, 96, 96, (64, 256))}[case.model]
     inner = build(size, "cpu", torch.float32)
-    options = [f"adapter.height={size.height}", f"adapter.width={size.width}", "rewards.long.basic={}"]
+    options = [
+        f"adapter.height={size.height}",
+        f"adapter.width={size.width}",
+        "rewards={replace: true, long: {basic: {}}}",
+    ]
     pipe = streamt1.wrap(inner, adapter="wan", overrides=[*search, *options])
     text = torch.randn((1, *size.text), generator=torch.Generator().manual_seed(0))
     return pipe, {"prompt_embeds": text, "num_frames": 12 * case.chunks - 3}

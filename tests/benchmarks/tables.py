@@ -76,9 +76,39 @@ def startup() -> str:
     return "\n".join(lines)
 
 
+def observers() -> str:
+    """What recording a run costs, by observer."""
+    found = report("observers_cpu")
+    known, before = found["machine"], report("observers_cpu_before")
+    shares = {row["name"]: row for row in before["rows"]}
+    lines = [
+        f"{known['device']}, {known['threads']} thread, torch {known['torch']}: {found['chunks']} chunks, "
+        f"{found['candidates']} candidates.",
+        "",
+        "| observer | waited, s | of the run | CPU s | of the run | before: waited | before: CPU |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in found["rows"]:
+        own = shares[row["name"]]
+        cells = [
+            f"{row['waited_s']:.2f}",
+            f"{row['waited_share']:.1%}",
+            f"{row['cpu_s']:.2f}",
+            f"{row['cpu_share']:.1%}",
+        ]
+        cells += [f"{own['waited_share']:.1%}", f"{own['cpu_share']:.1%}"]
+        lines.append(f"| {row['name']} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def filled(text: str) -> str:
     """The page with every block between its markers made anew."""
-    blocks = {**{name: table(name) for name in TABLES}, "speed": speed(), "startup": startup()}
+    blocks = {
+        **{name: table(name) for name in TABLES},
+        "speed": speed(),
+        "observers": observers(),
+        "startup": startup(),
+    }
     for name, block in blocks.items():
         pattern = rf"(<!-- {name} -->\n).*?(<!-- end -->)"
         text, count = re.subn(pattern, lambda m, block=block: f"{m[1]}{block}\n{m[2]}", text, flags=re.DOTALL)

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from streamt1_plugins import InputError
-from streamt1_plugins.cli.batch import folder_of, read_prompts, state_of
+from streamt1_plugins.cli.batch import read_prompts
+from streamt1_plugins.cli.batch_folders import folder_name
 from streamt1_plugins.runs.files import Claim
+from streamt1_plugins.runs.sheet import INDEX
 from tests.cli.calling import call, generate, one_line
 from tests.launching import CLI, launch, without_times
 from tests.toy import ToyAdapter
@@ -29,17 +31,19 @@ def prompts(tmp_path: Path) -> Path:
 
 
 def trees(out: Path) -> dict[str, object]:
-    return {path.name: without_times(json.loads((path / "tree.json").read_text())) for path in sorted(out.iterdir())}
+    folders = sorted(path for path in out.iterdir() if path.is_dir())
+    return {path.name: without_times(json.loads((path / "tree.json").read_text())) for path in folders}
 
 
 def test_every_prompt_of_a_file_gets_its_video_however_many_processes(prompts: Path, tmp_path: Path) -> None:
     command = ("generate", "--prompts", prompts, "--model", "toy", "--out")
     alone = launch(1, CLI, *command, tmp_path / "alone")
     assert alone.returncode == 0, alone.stderr
-    assert sorted(path.name for path in (tmp_path / "alone").iterdir()) == FOLDERS
+    assert sorted(path.name for path in (tmp_path / "alone").iterdir()) == sorted([*FOLDERS, INDEX])
     grouped = launch(4, CLI, *command, tmp_path / "grouped", "-o", "parallel={prompts: 2, candidates: 2}")
     assert grouped.returncode == 0, grouped.stderr
-    assert grouped.stdout.splitlines()[-1] == f"5 videos in {tmp_path / 'grouped'}"
+    assert grouped.stdout.splitlines()[-2] == f"5 videos in {tmp_path / 'grouped'}"
+    assert (tmp_path / "grouped" / INDEX).read_text().count('<li class="run"') == 5
     assert trees(tmp_path / "grouped") == trees(tmp_path / "alone")
     assert "still there at exit" not in grouped.stderr  # a thread of a connection could abort the process now and then
 
@@ -55,8 +59,6 @@ def test_running_again_makes_only_what_is_missing(prompts: Path, tmp_path: Path)
     again = launch(2, CLI, *command)
     assert again.returncode == 0, again.stderr
     assert trees(tmp_path / "out") == before
-    other = launch(1, CLI, *command, "--seed", 7)
-    assert "holds a run of another prompt or recipe" in other.stderr
 
 
 def test_every_prompt_has_a_wandb_run_of_its_own_with_its_own_page(
@@ -86,7 +88,7 @@ def test_what_another_batch_is_making_is_left_to_it(prompts: Path, tmp_path: Pat
     assert [(out / name / "video.mp4").exists() for name in FOLDERS] == [True, False, True, True, True]
 
 
-# Reading the file and the folders.
+# Reading the file.
 
 
 def test_a_file_has_a_prompt_per_line(prompts: Path) -> None:
@@ -102,57 +104,127 @@ def test_a_file_without_prompts_is_refused(tmp_path: Path, text: str | None, mes
         read_prompts(file)
 
 
-def test_a_folder_is_named_by_number_and_prompt(tmp_path: Path) -> None:
-    assert folder_of(tmp_path, 0, "A red/CIRCLE, moving!").name == "0001-a-red-circle-moving"
-    assert folder_of(tmp_path, 11, "?").name == "0012"
-
-
 @pytest.mark.parametrize("args", [("a prompt", "--prompts", "p.txt", "--out", "o"), ("--prompts", "p.txt")])
 def test_a_file_takes_the_place_of_the_prompt_and_needs_a_folder(args: tuple[str, ...]) -> None:
     assert "--prompts FILE takes the place of PROMPT" in one_line(call("generate", *args))
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A finished run."""
-    assert generate("--out", "run", "-q").exit_code == 0
-    return tmp_path / "run"
+# What a video of a batch is.
 
 
-def recorded(folder: Path) -> dict[str, Any]:
-    """The recipe in the journal."""
-    found: dict[str, Any] = json.loads((folder / "journal.jsonl").read_text().splitlines()[0])["recipe"]
-    return found
+def batch(*args: str, lines: str = "one\nthe second\n") -> Any:
+    Path("p.txt").write_text(lines)
+    done = call("generate", "--prompts", "p.txt", "--model", "toy", "--out", "out", *args)
+    assert done.exit_code == 0, done.output
+    return done
 
 
-def test_a_run_is_new_begun_or_done(folder: Path, tmp_path: Path) -> None:
-    recipe = recorded(folder)
-    assert state_of(tmp_path / "other", "a prompt", recipe) == "new"
-    assert state_of(folder, "a prompt", recipe) == "done"
-    journal = folder / "journal.jsonl"
-    journal.write_text("".join(journal.read_text().splitlines(keepends=True)[:-1]))
-    assert state_of(folder, "a prompt", recipe) == "begun"
+def made() -> dict[str, int]:
+    """When each video was written, by its folder."""
+    return {path.parent.name: path.stat().st_mtime_ns for path in Path("out").glob("*/video.mp4")}
 
 
-def test_observers_and_processes_may_differ(folder: Path) -> None:
-    recipe = {**recorded(folder), "observers": {"wandb": {}}, "parallel": {"candidates": 4}}
-    assert state_of(folder, "a prompt", recipe) == "done"
+def test_a_line_in_between_makes_one_video_more() -> None:
+    batch()
+    before = made()
+    done = batch(lines="new\n# comment\none\nbetween\nthe second\n")
+    assert done.stdout.count("(exists)") == 2
+    assert {name: when for name, when in made().items() if name in before} == before
+    assert len(made()) == 4
 
 
-@pytest.mark.parametrize(("prompt", "changes"), [("another", {}), ("a prompt", {"seed": 7})])
-def test_a_run_of_something_else_is_refused(folder: Path, prompt: str, changes: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match=r"holds a run of another prompt or recipe\. Choose another --out"):
-        state_of(folder, prompt, recorded(folder) | changes)
+def test_a_folder_is_found_wherever_its_line_is_now_and_whatever_it_is_called() -> None:
+    batch()
+    Path("out/0001-one").rename("out/mine")
+    before = made()
+    done = batch(lines="first\nthe second\none\n")
+    assert "[2/3] out/0002-the-second  (exists)" in done.stdout
+    assert "[3/3] out/mine  (exists)" in done.stdout
+    assert {name: when for name, when in made().items() if name in before} == before
+    assert set(made()) == {"mine", "0002-the-second", "0001-first"}
 
 
-def test_a_run_recorded_under_the_old_keys_is_the_same_recipe(folder: Path) -> None:
-    recipe, journal = recorded(folder), folder / "journal.jsonl"
-    lines = journal.read_text().splitlines(keepends=True)
-    started = json.loads(lines[0])
-    started["recipe"]["search"]["park"] = {"none": "device"}[started["recipe"]["search"].pop("offload")]
-    started["recipe"]["parallel"]["previews"] = started["recipe"]["parallel"].pop("thumbnails")
-    journal.write_text(json.dumps(started) + "\n" + "".join(lines[1:]))
-    assert state_of(folder, "a prompt", recipe) == "done"
+@pytest.mark.parametrize("args", [["--seed", "7"], ["-o", "search.top_k=3"], ["--num-frames", "33"]])
+def test_another_seed_recipe_or_length_is_another_video(args: list[str]) -> None:
+    batch()
+    before = made()
+    assert "(exists)" not in batch(*args).stdout
+    assert len(made()) == 4
+    assert {name: when for name, when in made().items() if name in before} == before
+    assert batch(*args).stdout.count("(exists)") == 2
+    assert batch().stdout.count("(exists)") == 2
+
+
+def test_what_decides_no_video_makes_none_again() -> None:
+    batch()
+    assert batch("-o", "description=mine", "-o", "placement.check=false").stdout.count("(exists)") == 2
+
+
+def test_a_prompt_that_stands_there_twice_is_made_once() -> None:
+    done = batch(lines="one\n\ntwo\none\n")
+    assert "p.txt, line 4 is the prompt of line 1, which is made once." in done.stderr
+    assert "2 videos in out" in done.stdout
+    assert len(made()) == 2
+
+
+def test_every_seed_of_every_prompt_has_a_folder_and_is_the_video_of_that_seed() -> None:
+    batch("--seeds", "3-4")
+    assert set(made()) == {
+        folder_name(n, prompt, seed) for n, prompt in ((1, "one"), (2, "the second")) for seed in (3, 4)
+    }
+    assert generate("--out", "alone", "--seed", "4", "-q").exit_code == 0
+    done = call("generate", "a prompt", "--model", "toy", "--seeds", "4", "5", "--out", "out")
+    assert done.exit_code == 0, done.output
+    winners = [
+        json.loads(Path(each, "tree.json").read_text())["nodes"][0]["seed"]
+        for each in ("alone", "out/0001-a-prompt-seed-4")
+    ]
+    assert winners[0] == winners[1]
+
+
+def test_one_prompt_with_several_seeds_needs_no_folder() -> None:
+    done = call("generate", "a prompt", "--model", "toy", "--seeds", "1,2")
+    assert done.exit_code == 0, done.output
+    (out,) = Path("runs").iterdir()
+    assert len([each for each in out.iterdir() if each.is_dir()]) == 2
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--seeds", "1", "2", "--seed", "3"], "--seeds names every seed"),
+        (["--seeds", "1", "-o", "seed=3"], "--seeds names every seed"),
+        (["--seeds", "x"], "'x' is neither a number nor a range"),
+        (["--seeds", "4-2"], "has to go up"),
+    ],
+)
+def test_seeds_that_make_no_sense_are_refused_at_once(args: list[str], message: str) -> None:
+    assert message in one_line(generate("--out", "out", *args))
+    assert not Path("out").exists()
+
+
+def test_progress_is_shown_inside_a_video() -> None:
+    done = batch()
+    assert "[1/2]  chunk 0  4 candidates" in done.stderr
+    assert "[2/2]  chunk 3  4 candidates" in done.stderr
+    assert "chunk" not in batch("--quiet", lines="three\n").stderr
+
+
+def test_the_index_leads_to_every_run_of_the_folder() -> None:
+    batch()
+    batch("--seed", "7", lines="<b>one</b>\n")
+    page = Path("out", INDEX).read_text()
+    names = ["0001-b-one-b", "0001-one", "0002-the-second"]
+    assert re.findall(r'href="([^"]*)/report.html"', page) == names
+    assert all(f'src="{name}/video.mp4"' in page for name in names)
+    assert "<b>one" not in page
+    assert page.count("&lt;b&gt;one&lt;/b&gt;") >= 1
+
+
+def test_programs_that_follow_a_run_call_it_by_its_folder() -> None:
+    pytest.importorskip("tensorboard")
+    batch("-o", "observers.trackers={name: tensorboard, folder: logs}")
+    assert {path.name for path in Path("logs").iterdir()} == {"0001-one", "0002-the-second"}
 
 
 # Prompts that cannot be made.
@@ -163,7 +235,7 @@ def test_a_prompt_that_fails_is_reported_with_its_line_and_the_others_are_made()
     done = call("generate", "--prompts", "p.txt", "--model", "toy", "--out", "out")
     assert done.exit_code == 3
     assert re.search(r"Error: p\.txt, line 4: character 2 is U\+001B .*The other prompts are made", done.stderr)
-    assert done.stdout.splitlines()[-1] == "3 videos in out"
+    assert done.stdout.splitlines()[-2:] == ["3 videos in out", "index   out/index.html"]
     made = sorted(path.name for path in Path("out").iterdir() if (path / "video.mp4").exists())
     assert [name[:11] for name in made] == ["0001-one", "0003-three", "0004-words-"]
     assert max(map(len, made)) <= 80
@@ -185,7 +257,7 @@ def test_a_run_that_fails_is_reported_and_the_others_are_made(monkeypatch: pytes
     assert done.exit_code == 3
     assert "Error: p.txt, line 1: The prompt is empty." in done.stderr
     assert "Error: p.txt, line 3: Making this video failed: RuntimeError: the pipeline broke" in done.stderr
-    assert done.stdout.splitlines()[-1] == "2 videos in out"
+    assert done.stdout.splitlines()[-2] == "2 videos in out"
 
 
 def test_where_no_prompt_can_be_used_nothing_is_loaded() -> None:

@@ -43,7 +43,7 @@ def test_the_plan_the_videos_and_the_files_are_printed(tmp_path: Path) -> None:
     done = compare(tmp_path, "plain", "beam")
     assert done.exit_code == 0, done.output
     assert "2 recipes x 2 prompts x 1 seed: 4 videos\n" in done.stderr
-    assert re.search(r"^4/4  beam  0\.\d{3}  \d\.\d s  b$", done.stderr, re.MULTILINE)
+    assert re.search(r"^4/4  beam  0\.\d{3}  (\d+ ms|\d\.\d s)  b$", done.stderr, re.MULTILINE)
     assert re.search(rf"^page    {re.escape(str(tmp_path / 'out' / PAGE))}$", done.stdout, re.MULTILINE)
     for name in (RESULTS, PAGE, "summary.json", "summary.md"):
         assert (tmp_path / "out" / name).stat().st_size
@@ -214,3 +214,23 @@ def test_recipes_of_different_models_are_refused(tmp_path: Path) -> None:
     done = compare(tmp_path, "plain", "longlive", model=None)
     assert done.exit_code == 2
     assert "The recipes name different models (models/longlive, tinyworld)" in done.stderr
+
+
+def test_videos_are_kept_within_a_limit(tmp_path: Path) -> None:
+    done = compare(tmp_path, "plain", "--videos-mb", "0")
+    assert done.exit_code == 0, done.output
+    assert "videos/" not in done.stdout
+    assert "2 prompts are few" in done.stdout
+    again = compare(tmp_path, "plain", "--seeds", "2")
+    assert "videos/)" in again.stdout
+    assert len(list((tmp_path / "out" / "videos").iterdir())) == 2
+    assert "2 prompts are few" in json.loads((tmp_path / "out" / "summary.json").read_text())["caution"]
+
+
+def test_videos_of_different_lengths_are_not_compared(tmp_path: Path) -> None:
+    done = compare(tmp_path, "plain", "30s")
+    assert done.exit_code == 2
+    assert "different sizes (num_frames: plain: the default, 30s: 477)" in done.stderr
+    assert "--num-frames" in done.stderr
+    assert not (tmp_path / "out").exists()
+    assert compare(tmp_path, "plain", "30s", "--num-frames", "21").exit_code == 0

@@ -15,6 +15,7 @@ from typing import Any
 import av
 import pytest
 import torch
+import yaml
 
 from streamt1_plugins import Chunk, hookimpl
 from streamt1_plugins.cli.generate import run_folder
@@ -241,7 +242,7 @@ def test_an_option_of_an_observer_acts_or_is_refused(
     observer: str, option: str, value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     used: list[Any] = []
-    monkeypatch.setattr(StreamPipeline, "complete", lambda pipe, run: used.append(pipe._observers))
+    monkeypatch.setattr(StreamPipeline, "complete", lambda pipe, run: used.append(pipe._observing.built))
     monkeypatch.setattr("streamt1_plugins.cli.generate.show_result", lambda *_: None)
     result = generate("-q", "--out", "o", "-o", f"observers.{observer}.{option}={value}")
     if result.exit_code == 2:
@@ -302,3 +303,18 @@ def test_a_tilde_in_out_is_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_
     assert generate("-q", "--out", "~/run").exit_code == 0
     assert (tmp_path / "home" / "run" / "video.mp4").exists()
     assert not Path("~").exists()
+
+
+def test_without_wandb_nothing_is_spent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    for args in (("--out", "out"), ("--seeds", "1,2", "--out", "out"), ("--dry-run", "--out", "out")):
+        message = one_line(generate("--wandb", "mine", *args))
+        assert "needs wandb: pip install 'streamt1-plugins[wandb]'" in message
+        assert not Path("out").exists()
+
+
+def test_sizes_of_the_command_line_are_part_of_the_recorded_recipe() -> None:
+    assert generate("--out", "run", "--num-frames", "33", "-q").exit_code == 0
+    assert yaml.safe_load(Path("run/recipe.yaml").read_text())["video"]["num_frames"] == 33
+    start = json.loads(Path("run/journal.jsonl").read_text().splitlines()[0])
+    assert (start["call"]["num_frames"], start["recipe_name"]) == (33, "stream-t1")

@@ -146,3 +146,20 @@ def test_what_is_accepted_prints_back_as_written() -> None:
     assert {name: yaml.safe_load(shown)[name] for name in words} == words
     Path("utf16.yaml").write_text("extends: plain\ndescription: größe\n", encoding="utf-16")
     assert "description: größe" in call("recipes", "show", "utf16.yaml").stdout
+
+
+def test_a_recipe_of_thirty_seconds_makes_thirty_seconds_unless_told_otherwise() -> None:
+    told = call("recipes", "validate", "30s").stdout
+    assert "40 chunks: 160 candidates" in told
+    assert "2 chunks: 8 candidates" in call("recipes", "validate", "30s", "--num-frames", "21").stdout
+    planned = json.loads(call("generate", "a red circle", "--recipe", "30s", "--dry-run", "--json").stdout)
+    assert planned["cost"].startswith("40 chunks")
+
+
+def test_keys_are_changed_for_every_command_that_reads_a_recipe() -> None:
+    wide = call("recipes", "validate", "plain", "stream-t1", "-o", "search.top_k=3", "-o", "video.num_frames=21")
+    assert "2 chunks: 6 candidates" in wide.stdout
+    assert "2 chunks: 12 candidates" in wide.stdout
+    assert yaml.safe_load(call("recipes", "show", "plain", "-o", "seed=7").stdout)["seed"] == 7
+    assert "search.top_k" not in call("recipes", "diff", "plain", "beam", "-o", "search.top_k=3").stdout
+    assert "'top_k'" in one_line(call("recipes", "validate", "plain", "-o", "search.topk=3"))

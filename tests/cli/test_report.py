@@ -27,3 +27,13 @@ def test_the_page_is_written_without_torch() -> None:
 
 def test_a_folder_without_a_run_is_named() -> None:
     assert "nowhere holds no run" in one_line(call("report", "nowhere"))
+
+
+def test_a_folder_of_runs_has_an_index() -> None:
+    for name in ("one", "two"):
+        generate("--out", f"runs/{name}", "-q")
+    assert call("report", "runs").stdout == "runs/index.html\n"
+    page = Path("runs/index.html").read_text()
+    assert 'href="one/report.html"' in page
+    assert 'href="two/report.html"' in page
+    assert "holds no run" in one_line(call("report", "runs", "--out", "page.html"))

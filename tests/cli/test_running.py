@@ -53,6 +53,7 @@ def test_a_run_that_ends_early_has_its_folder_printed(tmp_path: Path, capsys: py
     with pytest.raises(KeyboardInterrupt), kept(pipe, tmp_path):
         raise KeyboardInterrupt  # before there is anything to keep
     assert capsys.readouterr().err == ""
+    pipe.set_progress_bar_config(disable=True)
     with kept(pipe, tmp_path):
         pipe("a prompt")
     assert capsys.readouterr().err == ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
 from pathlib import Path
 
@@ -116,3 +117,45 @@ def test_a_page_without_matplotlib_names_the_extra(monkeypatch: pytest.MonkeyPat
     remove_matplotlib(monkeypatch)
     with pytest.raises(PluginError, match=re.escape("needs matplotlib: pip install 'streamt1-plugins[compare]'")):
         importlib.import_module("streamt1_plugins.compare.page")
+
+
+def test_videos_play_in_the_page_side_by_side_and_only_those_of_the_folder(tmp_path: Path) -> None:
+    list(run(comparison(), tmp_path))
+    rows = read(tmp_path)
+    html = render(rows, tmp_path, "short-only")
+    names = {row["video"] for row in rows}
+    assert set(re.findall(r'<video (?:data-)?src="([^"]*)"', html)) == names
+    assert html.count('class="both"') == html.count("<figure")
+    (tmp_path / rows[0]["video"]).unlink()
+    rows[1]["video"] = "../secret.mp4"
+    html = render(rows, tmp_path, "short-only")
+    assert set(re.findall(r'<video (?:data-)?src="([^"]*)"', html)) == {row["video"] for row in rows[2:]}
+    assert "no video kept" in html
+
+
+def test_the_page_shows_its_conditions_and_a_word_of_caution(tmp_path: Path) -> None:
+    list(run(comparison(), tmp_path))
+    text = " ".join(re.sub(r"<[^>]*>", " ", render(read(tmp_path), tmp_path, "short-only")).split())
+    assert "Model toy" in text
+    assert "12 frames of 2 x 2 at 8 per second: 1.5 s" in text
+    assert "streamt1-plugins" in text
+    assert "search.candidates 2 1" in text
+    assert "Caution. 2 prompts are few" in text
+    many = [row("plain", f"p{i}", 0.5) for i in range(20)]
+    assert "Caution" not in render(many, tmp_path / "other", "judge")
+
+
+def test_nothing_of_the_conditions_can_run_in_the_page(tmp_path: Path) -> None:
+    recorded = {
+        "judge": NASTY,
+        "model": NASTY,
+        "call": {NASTY: NASTY},
+        "recipes": {"plain": {NASTY: 1}, NASTY: {"k": NASTY}},
+    }
+    recorded["made_with"] = {"model": NASTY, "versions": [{NASTY: NASTY}], "descriptions": {NASTY: NASTY}}
+    (tmp_path / "comparison.json").write_text(json.dumps(recorded))
+    rows = [row("plain", "a", 0.5), row(NASTY, "a", 0.6, video=NASTY)]
+    html = render(rows, tmp_path, "judge")
+    assert NASTY.partition("{{")[0] not in html
+    assert html.count("<script>") == 1
+    assert html.count("{{ 7 * 7 }}") >= 8

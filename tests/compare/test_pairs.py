@@ -18,3 +18,8 @@ def test_the_pairs_that_gained_and_lost_most() -> None:
     assert [pair.base["prompt"] for pair in found.worst] == ["b", "g"]
     assert found.worst[0].gain == pytest.approx(-0.2)
     assert ("strip" in found.best[0].base, found.best[0].other["strip"]) == (False, "strips/c.jpg")
+
+
+def test_every_video_stands_in_the_line_of_its_prompt_and_seed() -> None:
+    rows = [row("plain", "b", 0.5), row("plain", "a", 0.5, seed=1), row("beam", "a", 0.6, seed=1)]
+    assert pairs.every(rows, ["plain", "beam"]) == [[rows[1], rows[2]], [rows[0], None]]

@@ -21,8 +21,8 @@ def test_the_plan_counts_recipes_prompts_and_seeds(capsys: pytest.CaptureFixture
 def test_every_row_is_a_line_and_markup_stays_text(capsys: pytest.CaptureFixture[str]) -> None:
     progress.show([row("plain", "a [red]cat[/red]", 0.5), row("beam", "b", None)], 2)
     assert capsys.readouterr().err.splitlines() == [
-        "1/2  plain  0.500  0.5 s  a [red]cat[/red]",
-        "2/2  beam  \N{EN DASH}  0.5 s  b",
+        "1/2  plain  0.500  500 ms  a [red]cat[/red]",
+        "2/2  beam  \N{EN DASH}  500 ms  b",
     ]
 
 

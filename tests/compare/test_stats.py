@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from streamt1_plugins.compare import stats
 from tests.compare.examples import row
@@ -37,3 +38,18 @@ def test_a_column_holds_the_rows_of_a_recipe_that_have_the_metric() -> None:
     assert found == {("a", 0): 0.5, ("a", 1): 0.6}
     assert stats.grouped(found) == {"a": [0.5, 0.6]}
     assert stats.column(rows, "plain", "jerk") == {}
+
+
+def test_a_word_of_caution_names_how_often_an_interval_of_so_few_holds() -> None:
+    assert stats.caution(stats.FEW) is None
+    assert "about 81 of 100 comparisons" in (stats.caution(4) or "")
+    assert "about 81 of 100 comparisons" in (stats.caution(5) or "")
+    assert (stats.caution(1) or "").startswith("One prompt shows nothing about others")
+
+
+def test_the_coverage_is_that_of_our_intervals() -> None:
+    rng, held = np.random.default_rng(0), 0
+    for _ in range(200):
+        found = stats.bootstrap({str(i): [value] for i, value in enumerate(rng.normal(size=4))})
+        held += found.low <= 0 <= found.high
+    assert held / 2 == pytest.approx(stats.COVERAGE[4], abs=8)

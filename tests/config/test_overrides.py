@@ -20,7 +20,7 @@ from streamt1_plugins.errors import RecipeError
         ["noise.sigma=0", "noise=other"],
         ["noise.sigma=0", "noise.name=other"],
         ["search.park=cpu", "search.offload=none"],
-        ["rewards.long.a.weight=2", "rewards.long={}"],
+        ["rewards.long.a.weight=2", "rewards.long={a: {}}"],
         ["search.batch=1", "search.batch=true"],
     ],
 )
@@ -39,6 +39,8 @@ def test_an_override_that_another_one_undoes_is_an_error(overrides: list[str]) -
         ["seed=1", "seed=1"],
         ["observers.video={}", "observers.video.crf=30"],
         ["rewards.long.a={}", "rewards.long.b={}"],
+        ["rewards.long.a.weight=2", "rewards.long={b: {}}"],
+        ["rewards.long.a={}", "rewards={window: 4, short: {b: {}}}"],
     ],
 )
 def test_overrides_may_add_to_each_other(overrides: list[str]) -> None:
@@ -62,6 +64,8 @@ def test_a_single_override_may_be_a_text() -> None:
         ("extends=plain", "`extends` belongs to a recipe file"),
         ("seed=&a 1", "anchors"),
         ("seed=1e400", "too large"),
+        ("rewards.long={}", "names no reward. To leave out rewards .* rewards.replace=true"),
+        ("rewards={}", "names no reward"),
         ("x=" + "y" * LONGEST, "characters; at most"),
         ("rewards.long.basic.weight=.inf", "rewards.long.basic.weight = inf"),
         ("rewards.long.basic.weight=inf", "weight = 'inf': Input should be a valid number"),
@@ -97,3 +101,25 @@ def test_an_option_and_an_override_may_not_differ() -> None:
     ):
         with pytest.raises(RecipeError, match=f"--{next(iter(options))} . and an override give"):
             refuse_double([override], **options)
+
+
+def test_a_single_text_is_one_override_and_none_is_none() -> None:
+    assert load("stream-t1", "search.top_k=3").search.top_k == 3
+    assert load("stream-t1", "description=a b, c").description == "a b, c"
+    assert load("stream-t1", None) == load("stream-t1")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ("search.top_k=3 search.candidates=2", r"Give a list: \['search.top_k=3', 'search.candidates=2'\]"),
+        ("search.top_k=3, noise=fresh", r"Give a list: \['search.top_k=3', 'noise=fresh'\]"),
+        ({"search.top_k": 3}, r"not a mapping\. Give a list: \['search.top_k=3'\]"),
+        (3, "a list of texts such as 'search.top_k=3', got 3"),
+        (["search.top_k=3", 3], "Override 3 is no text"),
+        ("search.top_k", "is not of the form key=value"),
+    ],
+)
+def test_what_is_no_list_of_texts_is_refused_with_what_to_write(overrides: Any, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        load("stream-t1", overrides)

@@ -58,6 +58,16 @@ def test_it_runs_on_the_bundled_model(path: Path) -> None:
     assert bool(build.rewards(completed)) == completed.search.is_wide
 
 
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_length_in_its_name_or_description_is_the_length_of_its_video(path: Path) -> None:
+    loaded = pipeline.resolve(path, "tinyworld") if path in GENERAL else pipeline.resolve(path)
+    promised = re.search(r"(\d+) ?s(econds)?\b", f"{path.stem} {loaded.description}")
+    frames = loaded.video.num_frames or loaded.adapter.options["num_frames"]
+    if promised:
+        assert round(frames / 16) == int(promised[1])
+    assert promised or path.stem != "30s"
+
+
 def flat(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in data.items():
@@ -66,7 +76,14 @@ def flat(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-DIFFERENCES = {"noise.seeds", "memory.history", "sinks.sink_precision", "rewards.decode", "rewards.pixels"}
+DIFFERENCES = {
+    "noise.seeds",
+    "memory.history",
+    "sinks.sink_precision",
+    "rewards.decode",
+    "rewards.pixels",
+    "rewards.replace",
+}
 
 
 def test_stream_t1_differs_from_the_release_only_where_comments_say_so() -> None:

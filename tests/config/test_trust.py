@@ -39,6 +39,7 @@ def test_an_override_is_the_users_word(tmp_path: Path) -> None:
     assert not mine.origin.covers(WHERE)
     assert mine.origin.covers(("observers", "wandb"))
     assert not load(shared, ["rewards.short={flicker: {where: 'http://mine:1'}}"]).origin.covers(WHERE)
+    assert load(shared, ["rewards={short: {basic: {}}, window: 3}"]).origin.covers(WHERE)
     assert load(shared, ["seed=3"]).origin.covers(WHERE)
 
 
@@ -49,6 +50,7 @@ def test_what_a_file_extends_is_from_a_file_too(tmp_path: Path, monkeypatch: pyt
     assert load({"extends": "base.yaml", "seed": 3}).origin.covers(WHERE)
     own = {"extends": "base.yaml", "rewards": {"short": {"flicker": {"where": "http://mine:1"}}}}
     assert not load(own).origin.covers((*WHERE[:-1],))
+    assert load({"extends": "base.yaml", "rewards": {"short": {}}}).origin.covers(WHERE)  # it is still the file's
     (tmp_path / "beam").write_text(SHARED)  # a file with the name of a shipped recipe
     assert load({"extends": "beam"}).origin.covers(WHERE)
 

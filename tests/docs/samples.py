@@ -23,7 +23,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"<!-- (slow )?sample(?:: (.*?))? -->\n```console\n(.*?)```", re.DOTALL)
-NUMBER = re.compile(r"(\d+\.\d+)( s\b)?")
+NUMBER = re.compile(r"(\d+\.\d+)( m?s\b)?")
 
 
 @dataclass(frozen=True)

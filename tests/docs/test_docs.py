@@ -23,11 +23,12 @@ from streamt1_plugins.config import load as recipe
 from streamt1_plugins.config.rewards import RewardPart
 from streamt1_plugins.config.schema import Recipe
 from streamt1_plugins.errors import InputError
-from streamt1_plugins.plugins import build
 from streamt1_plugins.plugins.discovery import Discovery
+from streamt1_plugins.plugins.given import POLICY_SECTIONS
 from streamt1_plugins.plugins.implementations import TRACE
 from streamt1_plugins.policies.memory import feedback, route
 from streamt1_plugins.policies.scoring import hybrid
+from tests.docs.test_author_pages import ONE_FILE, SCRIPT
 from tests.third_party.fresh import fresh_discovery
 from tests.toy import ToyPipeline
 
@@ -69,7 +70,8 @@ def my_plugin(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The module that all examples of docs/hooks.md make together."""
     module = ModuleType("my_plugin")
     monkeypatch.setitem(sys.modules, "my_plugin", module)
-    exec("\n".join(blocks(TEXTS["hooks.md"])), vars(module))
+    own = [each for each in blocks(TEXTS["hooks.md"]) if not each.startswith((SCRIPT, ONE_FILE))]
+    exec("\n".join(own), vars(module))
     return module
 
 
@@ -99,8 +101,8 @@ def test_the_examples_run(
     assert [len(pipe.tree.chunk(i)) for i in range(4)] == [4, 8, 8, 8]
     assert pipe.run.beams[0].history.memory == ("discard", "discard", "append", "discard")
     assert len({node.parent for node in pipe.tree.chunk(3) if node.fate == "kept"}) == 2
-    assert len(pipe._observers["stills"].frames) == len(pipe.tree)
-    assert len(pipe._observers["margins"].values) == 4
+    assert len(pipe._observing.built["stills"].frames) == len(pipe.tree)
+    assert len(pipe._observing.built["margins"].values) == 4
     assert "4 chunks, well" in caplog.messages
     asked = " ".join(message for message in caplog.messages if " calls " in message)
     assert all(f"{name} calls" in asked for name in HOOKS if "register" not in name and "commands" not in name)
@@ -130,7 +132,7 @@ def keys(model: type[BaseModel], prefix: str = "") -> dict[str, Any]:
 def policy_options() -> dict[str, Any]:
     """Options of the built-in policies with their defaults."""
     tables = Discovery().policies
-    entries = [(kind, entry) for kind in build.POLICY_SECTIONS for entry in tables[kind].values()]
+    entries = [(kind, entry) for kind in POLICY_SECTIONS for entry in tables[kind].values()]
     return {f"{kind}.{field.name}": field.default for kind, entry in entries for field in fields(entry.load())}
 
 
@@ -146,8 +148,15 @@ def test_every_calibration_is_documented() -> None:
     assert all(f"`{name}`" in TEXTS["recipes.md"] for name in names)
 
 
+def test_the_recipe_of_the_team_page_is_that_of_its_samples() -> None:
+    (text,) = re.findall(r"```yaml\n(.*?)```", TEXTS["teams.md"], flags=re.DOTALL)
+    written = set(re.findall(r"sample: printf '(.*?)' > ours", TEXTS["teams.md"]))
+    assert {each.encode().decode("unicode_escape") for each in written} == {text.partition("\n")[2]}
+    assert recipe.load(recipe.yaml12.read(text, "the example")).search.top_k == 3
+
+
 def test_the_recipe_example_is_valid() -> None:
-    (text,) = re.findall(r"```yaml\n(.*?)```", TEXTS["recipes.md"], flags=re.DOTALL)
+    text, _ = re.findall(r"```yaml\n(.*?)```", TEXTS["recipes.md"], flags=re.DOTALL)
     loaded = recipe.load(recipe.yaml12.read(text, "the example"))
     assert (loaded.search.candidates, loaded.memory.name, list(loaded.rewards.long)) == (
         4,
@@ -166,10 +175,10 @@ def test_the_documented_overrides_work_together() -> None:
 def test_the_differences_from_the_release_are_documented() -> None:
     ours, theirs = (recipe.load(name) for name in ("stream-t1", "stream-t1-paper"))
     rows = re.findall(r"^\| `([\w.]+)` \| `(\w+)` \| `(\w+)` \|", TEXTS["recipes.md"], flags=re.MULTILINE)
-    assert len(rows) == 5
+    assert len(rows) == 6
     for key, paper, recommended in rows:
         name, _, option = key.partition(".")
-        values = [_option(getattr(each, name), option) for each in (theirs, ours)]
+        values = [str(_option(getattr(each, name), option)).lower() for each in (theirs, ours)]
         assert values == [paper, recommended]
 
 

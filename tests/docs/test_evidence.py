@@ -7,6 +7,7 @@ from pathlib import Path
 
 from streamt1_plugins.compare import table
 from streamt1_plugins.compare.run import read
+from streamt1_plugins.config.load import load
 
 EVIDENCE = Path(__file__).parents[2] / "docs" / "evidence"
 
@@ -24,17 +25,32 @@ def test_the_readme_quotes_the_committed_evidence() -> None:
     assert f"At 30 seconds `stream-t1` scores {scores[0]} and `plain` {scores[1]}." in readme
 
 
-def test_the_evidence_quotes_what_the_units_were_measured_to_do() -> None:
+def test_the_evidence_quotes_the_probe() -> None:
     text = " ".join((EVIDENCE / "README.md").read_text(encoding="utf-8").split())
-    found = json.loads((EVIDENCE / "units.json").read_text(encoding="utf-8"))
-    assert max(row["initial_noise"] for row in found["noise"]) < 0.000001
-    for plan, route, pattern in (
-        ("recommended", "ema", "({:.3f} and {:.3f})"),
-        ("ema_decay 0.9", "ema", "at 0.9 it is {:.2f} and {:.2f}"),
-        ("recommended", "append", "({:.2f} and {:.2f} of that distance)"),
-    ):
-        effects = [row["effect"] for row in found["memory"] if (row["plan"], row["route"]) == (plan, route)]
-        assert pattern.format(*sorted(effects)) in text
-    counts = {route: sum(row[route] for row in found["routes"]) for route in ("append", "ema", "discard")}
-    told = "{append} of {total} decisions were to append, {ema} to merge and {discard} to discard"
-    assert told.format(**counts, total=sum(counts.values())) in text
+    found = json.loads((EVIDENCE / "probe" / "summary.json").read_text(encoding="utf-8"))
+    assert found["shares"]["later"]["initial"]["mean"] < 0.0001
+    assert found["shares"]["first"]["initial"]["mean"] < 0.000000001
+    effects = {name: each["effect"]["mean"] for name, each in found["routes"].items()}
+    assert f"by {effects['ema 0.999']:.3f} of the distance between two candidates" in text
+    assert f"at 0.9 it is {effects['ema 0.9']:.2f}, at 0.5 {effects['ema 0.5']:.2f}" in text
+    assert f"Appending moves it by {effects['append']:.2f}" in text
+
+
+def test_the_evidence_quotes_what_following_the_advice_gained_and_it_was_as_predicted() -> None:
+    text = " ".join((EVIDENCE / "README.md").read_text(encoding="utf-8").split())
+    found = json.loads((EVIDENCE / "probe" / "result.json").read_text(encoding="utf-8"))
+    for name, reward in found["rewards"].items():
+        assert f"| `{name}` | {' | '.join(map(interval, reward.values()))} |" in text
+        assert reward["measured"]["low"] <= reward["predicted"]["mean"] <= reward["measured"]["high"]
+    for gain in found["judge"].values():
+        assert interval(gain) in text
+    assert found["judge"]["advised over default"]["high"] >= 0
+
+
+def interval(found: dict[str, float]) -> str:
+    return f"{found['mean']:+.3f} [{found['low']:+.3f}, {found['high']:+.3f}]"
+
+
+def test_the_advice_in_the_evidence_is_a_recipe() -> None:
+    advised = load(EVIDENCE / "probe" / "advice.yaml")
+    assert (advised.search.candidates, advised.search.top_k) == (4, 1)

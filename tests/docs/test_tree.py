@@ -15,6 +15,7 @@ from streamt1_plugins.runs import journal
 from streamt1_plugins.runs.observers.record import record_to
 from streamt1_plugins.runs.observers.scalars import chunk_scalars
 from streamt1_plugins.runs.observers.wandb import Wandb
+from streamt1_plugins.runs.way_on import command_line
 from tests.toy import ToyPipeline
 
 PAGE = Path(__file__).parents[2] / "docs" / "tree.md"
@@ -63,7 +64,7 @@ def test_the_sample_of_an_interruption_is_what_is_printed(tmp_path: Path, caplog
         if index == 2:
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt), command_line():
         streamt1.wrap(ToyPipeline(), observers=record_to(tmp_path / "run"))("a prompt", chunks=7, on_chunk_end=stop)
     (printed,) = [text for text in caplog.messages if text.startswith("Stopped")]
     assert f"^C{printed}".replace(str(tmp_path / "run"), "runs/circle") in TEXT
@@ -95,7 +96,7 @@ def test_every_option_of_wandb_is_documented() -> None:
 def example(mark: str) -> dict[str, Any]:
     """The names that a Python example of the page defines."""
     (code,) = [block for block in re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL) if mark in block]
-    names: dict[str, Any] = {}
+    names: dict[str, Any] = {"pipe": streamt1.wrap(ToyPipeline())}
     exec(compile(code, str(PAGE), "exec"), names)
     return names
 

@@ -32,7 +32,11 @@ BOTH = "rewards.long.bright={}"
 def run_with(reward: streamt1.Reward, *overrides: str, horizon: str = "short") -> streamt1.StreamPipeline:
     """A run of the toy in which `reward` counts on one horizon, as `mine`; the toy's own reward on the other one."""
     other = "long" if horizon == "short" else "short"
-    named = [f"rewards.{horizon}.mine={{}}", *([] if overrides else [f"rewards.{other}.bright={{}}"])]
+    named = [
+        "rewards.replace=true",
+        f"rewards.{horizon}.mine={{}}",
+        *([] if overrides else [f"rewards.{other}.bright={{}}"]),
+    ]
     pipe = streamt1.wrap(ToyPipeline(), "stream-t1", overrides=[*named, *overrides], rewards={"mine": reward})
     pipe("a prompt")
     return pipe

@@ -21,7 +21,7 @@ class Dear(Bright):
 
 
 def run(*overrides: str, dear: streamt1.Reward | None = None) -> tuple[streamt1.StreamPipeline, list[Any]]:
-    settings = ("rewards.short={bright: {}}", "rewards.long={dear: {stage: 2}}", "search.candidates=4")
+    settings = ("rewards={replace: true, short: {bright: {}}, long: {dear: {stage: 2}}}", "search.candidates=4")
     reward = dear or Dear()
     pipe = streamt1.wrap(ToyPipeline(), "stream-t1", overrides=[*settings, *overrides], rewards={"dear": reward})
     pipe("a prompt")
@@ -96,7 +96,7 @@ def test_equal_candidates_go_on_in_their_order() -> None:
 
     pipe = streamt1.wrap(
         ToyPipeline(),
-        overrides=["rewards.short={even: {}}", "rewards.long={bright: {stage: 2}}"],
+        overrides=["rewards={replace: true, short: {even: {}}, long: {bright: {stage: 2}}}"],
         rewards={"even": Indifferent()},
     )
     pipe("a prompt")

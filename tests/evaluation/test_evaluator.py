@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 import streamt1_plugins as streamt1
+from streamt1_plugins import RewardOutput
+from streamt1_plugins.api.shared_frames import once
 from streamt1_plugins.errors import RecipeError
 from streamt1_plugins.evaluation.calibration import calibrate
 from streamt1_plugins.testing import RewardContract
-from tests.toy import ToyPipeline
+from tests.runs.shared import recorded
+from tests.toy import Bright, ToyPipeline
 
 # What a reward is shown.
 
@@ -150,3 +155,32 @@ def test_a_misshapen_frame_score_is_named() -> None:
             return frames.mean()
 
     assert "score_frames returned shape ()" in (run_with(Odd()).tree.chunk(0)[0].problem or "")
+
+
+def test_rewards_that_make_the_same_of_the_same_frames_make_it_once() -> None:
+    made: list[int] = []
+
+    def brightness(frames: torch.Tensor) -> torch.Tensor:
+        made.append(len(frames))
+        return frames.mean((1, 2, 3))
+
+    class Sharing(Bright):
+        def score(self, inp: Any) -> RewardOutput:
+            rows = [once(inp.video[row], "brightness", brightness).mean() for row in range(len(inp.prompts))]
+            return RewardOutput(torch.stack(rows))
+
+    rewards = {"first": Sharing(), "second": Sharing()}
+    overrides = [f"rewards.short.{name}={{}}" for name in rewards]
+    pipe = streamt1.wrap(ToyPipeline(), "stream-t1", overrides=overrides, rewards=rewards)
+    pipe("a prompt", chunks=3)
+    assert len(made) == 4 * 3
+    for node in pipe.tree:
+        assert node.readings["short"]["first"].raw == node.readings["short"]["second"].raw
+
+
+def test_the_summary_has_a_line_per_reward(tmp_path: Path) -> None:
+    recorded(tmp_path, chunks=3)
+    found = json.loads((tmp_path / "summary.json").read_text())["reward_profile"]
+    assert {name: spent["readings"] for name, spent in found.items()} == {"short.bright": 12, "long.bright": 14}
+    assert all(spent["ms_per_candidate"] >= 0 for spent in found.values())
+    assert "Reward long bright" in (tmp_path / "report.html").read_text(encoding="utf-8")

@@ -66,18 +66,18 @@ def logged(*overrides: str, runs: int = 1) -> list[str]:
     return reward.log
 
 
-def test_a_reward_is_loaded_once_and_reset_before_every_run() -> None:
-    scores = ["score 4", "score 4"]
-    assert logged(runs=2) == ["load cpu", "reset", *scores, "reset", *scores]
+def test_a_reward_is_loaded_once_and_reset_before_and_after_every_run() -> None:
+    each = ["reset", "score 4", "score 4", "reset"]
+    assert logged(runs=2) == ["load cpu", *each, *each]
 
 
 def test_a_reward_can_leave_the_device_between_chunks() -> None:
     each = ["load cpu", "score 4", "unload"]
-    assert logged("rewards.short.mine.offload=true") == ["reset", *each, *each]
+    assert logged("rewards.short.mine.offload=true") == ["reset", *each, *each, "reset"]
 
 
 def test_a_reward_can_be_freed_when_a_run_ends() -> None:
-    each = ["load cpu", "reset", "score 4", "score 4", "unload"]
+    each = ["load cpu", "reset", "score 4", "score 4", "reset", "unload"]
     assert logged("rewards.short.mine.unload=true", runs=2) == [*each, *each]
 
 

@@ -19,7 +19,7 @@ from streamt1_plugins.config.schema import Recipe
 from streamt1_plugins.evaluation.evaluator import Evaluator
 from streamt1_plugins.evaluation.pool import RewardPool
 from streamt1_plugins.plugins import build
-from streamt1_plugins.plugins.build import Given
+from streamt1_plugins.plugins.given import Given
 from streamt1_plugins.plugins.run_hooks import RunHooks
 from streamt1_plugins.search.loop import Search
 from tests.golden.replay import Case, adapter_of, call_of, load, paths, pipeline_of

@@ -270,7 +270,9 @@ TEXTS = {
     "observer": {
         **{(name, "path"): "write" for name in ("folder", "journal", "report", "video")},
         ("trackers", "name"): "upload",
+        ("console", "label"): "text",
         ("trackers", "run"): "text",
+        ("trackers", "title"): "text",
         ("trackers", "folder"): "write",
         ("wandb", "project"): "upload",
         ("wandb", "entity"): "upload",

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from streamt1_plugins import InputError, PluginError, RecipeError, hookimpl
+from streamt1_plugins.evaluation.remote import check
+from streamt1_plugins.plugins.acting import agreed
 from streamt1_plugins.plugins.build import refuse_single_places
-from streamt1_plugins.plugins.check import LONGEST, Checked, readable
+from streamt1_plugins.plugins.check import LONGEST, Checked, elsewhere, readable
 from streamt1_plugins.plugins.resolve import resolve
 from streamt1_plugins.runs.observers.record import record_to
 from tests.toy import Bright
@@ -72,6 +74,33 @@ def test_the_interpreter_of_a_reward_has_to_be_there(tmp_path: Path) -> None:
     for python in ("/no/such/python", tmp_path / "file", tmp_path, "no-such-program"):
         with pytest.raises(RecipeError, match=r"rewards\.long\.bright\.where: '.*' is no program"):
             checked(where.format(python), model="toy")
+
+
+FOREIGN = "extends: stream-t1\nrewards: {long: {bright: {where: {python: %s}, options: {%s}}}}\n"
+
+
+def foreign(tmp_path: Path, options: str = "", python: str = sys.executable) -> Any:
+    """A recipe file with a reward in another interpreter."""
+    (tmp_path / "recipe.yaml").write_text(FOREIGN % (python, options), encoding="utf-8")
+    return resolve(tmp_path / "recipe.yaml", "toy")
+
+
+def test_a_place_that_a_file_names_is_not_started_unless_the_user_agrees(tmp_path: Path) -> None:
+    (line,) = elsewhere(foreign(tmp_path))
+    assert line == "not checked without --trust: rewards.long.bright, which runs elsewhere"
+    with pytest.raises(
+        RecipeError, match=r"no option 'call'\. Did you mean 'calls'\?.*installed here; check the other"
+    ):
+        elsewhere(foreign(tmp_path, "call: []"))
+
+
+def test_a_place_that_the_user_agrees_to_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setattr(check, "check_place", lambda *args: seen.append(args[0]))
+    assert elsewhere(agreed(foreign(tmp_path), True)) == []
+    assert elsewhere(resolve("stream-t1", "toy", overrides=["rewards.long.other.where=http://127.0.0.1:1"])) == []
+    assert elsewhere(resolve("stream-t1", "toy")) == []
+    assert seen == ["bright", "other"]
 
 
 @pytest.mark.parametrize("url", ["http://[", "http://", "http://a b", "ftp://x", "http://x:0", "http://x:99999"])

@@ -233,6 +233,9 @@ def test_wrappers_compose_around_the_one_answer() -> None:
 class Twin:
     """Equal to every other one: pluggy alone would refuse the second."""
 
+    @hookimpl
+    def streamt1_run_started(self) -> None: ...
+
 
 def test_equal_parts_may_stand_side_by_side() -> None:
     assert run(observers={"a": Twin(), "b": Twin()}).tree.winner

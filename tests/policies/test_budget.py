@@ -51,7 +51,7 @@ def run(*overrides: str, observers: Any = None, **width: Any) -> streamt1.Stream
 
 def scripted(**script: Any) -> tuple[str, ...]:
     options = ", ".join(f"{name}: {list(value)}" for name, value in script.items())
-    return "rewards.short={}", f"rewards.long={{scripted: {{options: {{{options}}}}}}}", "search.top_k=1"
+    return "rewards.replace=true", f"rewards.long={{scripted: {{options: {{{options}}}}}}}", "search.top_k=1"
 
 
 def widths(pipe: streamt1.StreamPipeline) -> list[int]:

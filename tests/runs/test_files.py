@@ -269,3 +269,44 @@ def test_on_a_disk_without_locks_the_run_goes_ahead(
     monkeypatch.setattr("filelock.FileLock.acquire", unsupported)
     Claim(tmp_path).release()
     assert "without file locks" in caplog.text
+
+
+# Folders of a new run.
+
+
+@pytest.mark.parametrize("name", ["README.md", "video.mp4", "src"])
+def test_a_folder_with_other_files_is_not_taken(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, impatient: None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).mkdir() if name == "src" else (tmp_path / name).write_text("mine")
+    with pytest.raises(OutputError, match=rf"The folder \. holds other files \({name}\).* such as runs/first"):
+        streamt1.wrap(ToyPipeline(), observers=record_to("."))("a prompt")
+    assert {path.name for path in tmp_path.iterdir()} == {name}
+
+
+def test_hidden_files_and_an_empty_folder_are_no_reason(tmp_path: Path) -> None:
+    (tmp_path / ".DS_Store").write_text("")
+    streamt1.wrap(ToyPipeline(), observers=record_to(tmp_path))("a prompt")
+    assert (tmp_path / "recipe.yaml").exists()
+
+
+class Logging:
+    """Writes into the run folder when a run starts."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @streamt1.hookimpl
+    def streamt1_run_started(self) -> None:
+        self.folder.mkdir(exist_ok=True)
+        (self.folder / "log.txt").write_text("started")
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_what_observers_of_the_run_write_there_is_no_reason_either(first: bool, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    logging, recording = {"logging": Logging(folder)}, record_to(folder)
+    observers = {**logging, **recording} if first else {**recording, **logging}
+    streamt1.wrap(ToyPipeline(), observers=observers)("a prompt")
+    assert {"log.txt", "recipe.yaml", "journal.jsonl"} <= {path.name for path in folder.iterdir()}

@@ -17,6 +17,7 @@ from streamt1_plugins.errors import OutputError
 from streamt1_plugins.runs import files
 from streamt1_plugins.runs.journal import JournalFile
 from streamt1_plugins.runs.observers.record import record_to
+from streamt1_plugins.runs.way_on import resume_with
 from tests.launching import without_times
 from tests.toy import ToyPipeline, ToySession
 
@@ -90,8 +91,8 @@ def test_the_error_names_all_that_failed_and_resume_once_and_resume_makes_it(
     message = str(found.value)
     for name, words in NAMES.items():
         assert (words.format(folder) in message) == (name in names), message
-    assert message.count("--resume") == 1
-    assert message.endswith(f"{files.WAY_ON}{folder}")
+    assert message.count("streamt1_plugins.resume(") == 1
+    assert message.endswith(f"{files.WAY_ON}{resume_with(folder)}")
     monkeypatch.undo()
     streamt1.resume(folder, ToyPipeline())
     assert (folder / "video.mp4").read_bytes() == video
@@ -110,7 +111,7 @@ def test_without_a_checkpoint_no_resume_is_promised(disk: Disk, tmp_path: Path) 
     disk.fill(("video.mp4",), chunk=1)
     with pytest.raises(OutputError, match=r"the video .* could not be written: No space left on device") as found:
         streamt1.wrap(ToyPipeline(), observers=observers)("a prompt")
-    assert "--resume" not in str(found.value)
+    assert "resume(" not in str(found.value)
 
 
 def limited(size: int, work: Callable[[], None]) -> None:
@@ -128,7 +129,7 @@ def limited(size: int, work: Callable[[], None]) -> None:
 @pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="needs limits of POSIX")
 def test_a_real_limit_of_the_system_loses_nothing_either(tmp_path: Path) -> None:
     tree, video = whole(tmp_path / "whole")
-    with pytest.raises(OutputError, match=r"File too large.*--resume"):
+    with pytest.raises(OutputError, match=r"File too large.*streamt1_plugins\.resume\("):
         limited(8192, lambda: made(tmp_path / "run") and None)
     streamt1.resume(tmp_path / "run", ToyPipeline())
     assert (tmp_path / "run" / "video.mp4").read_bytes() == video

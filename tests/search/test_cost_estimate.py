@@ -79,7 +79,7 @@ EARLY = ("early.steps=1", "search.candidates=4")
         ("early.steps=4", "search.candidates=4"),
         ("early.steps=6", "search.candidates=4"),
         (*EARLY, "rewards.keep=0.3", TWO_STAGES),
-        (*EARLY, "rewards.decode=cold", "rewards.window=2", TWO_STAGES, "rewards.short={}"),
+        (*EARLY, "rewards.decode=cold", "rewards.window=2", TWO_STAGES, "rewards.replace=true"),
         (*EARLY, "rewards.decode=cold", "rewards.window=2", "rewards.long.bright.stage=2"),
         (*EARLY, "search.offload=recompute", "search.top_k=1"),
         ("early.steps=1", "search.candidates=1", "search.top_k=4"),

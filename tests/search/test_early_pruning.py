@@ -251,7 +251,9 @@ def test_where_no_preview_can_be_judged_everybody_is_finished() -> None:
 
 def test_a_reward_that_is_left_out_judges_no_preview() -> None:
     on_error = "{ordinals: [0], how: raise}"
-    pipe = run("early.steps=2", "rewards.long={}", f"rewards.short={{picky: {{on_error: skip, options: {on_error}}}}}")
+    pipe = run(
+        "early.steps=2", "rewards.replace=true", f"rewards.short={{picky: {{on_error: skip, options: {on_error}}}}}"
+    )
     assert all(node.is_finished for node in pipe.tree.chunk(1))
     assert any("no preview could be judged" in note for note in pipe.tree.notes)
 

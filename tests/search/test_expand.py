@@ -125,3 +125,16 @@ def test_the_first_process_decides_the_width() -> None:
     run.beams = (streamt1.Beam(run.session.root()),)
     expander = Expander(run, pipe.search(run).hooks, Offload(run), Second())
     assert len(expander.branches(streamt1.Chunk(0, 4))) == 3
+
+
+class Shared:
+    @streamt1.hookimpl
+    def streamt1_propose_noise(self, run: Any, beam: Any, count: int) -> list[streamt1.Proposal]:
+        generator = torch.Generator().manual_seed(1)
+        return [streamt1.Proposal(i, run.session.draw(beam.history, generator), generator) for i in range(count)]
+
+
+def test_proposals_that_share_a_generator_are_refused() -> None:
+    pipe = streamt1.wrap(ToyPipeline(), policies={"noise": Shared()})
+    with pytest.raises(PluginError, match="share a generator, so a candidate would depend on those made before it"):
+        pipe("a prompt")

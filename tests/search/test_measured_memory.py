@@ -77,7 +77,7 @@ def test_rewards_count_with_what_they_declare() -> None:
     class Large(Bright):
         weights_mb = 3.0
 
-    pipe = streamt1.load("tinyworld", rewards={"large": Large()})
+    pipe = streamt1.load("tinyworld", overrides=["rewards.replace=true"], rewards={"large": Large()})
     run = pipe.begin(PROMPT, num_frames=21)
     assert measured(pipe.search(run), pipe.pipe).rewards == 3_000_000, "one object on two horizons"
     run.session.close()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,11 +10,7 @@ import torch
 
 from streamt1_plugins.api.adapter import Decoded, Draft
 from streamt1_plugins.testing import AdapterContract
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "third_party" / "streamt1_example_adapter"))
-
-from streamt1_example_adapter.adapter import RollingAdapter, RollingSession
-from streamt1_example_adapter.pipeline import RollingPipeline
+from tests.third_party.rolling import RollingAdapter, RollingPipeline, RollingSession
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable
 from dataclasses import make_dataclass, replace
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,12 +15,7 @@ from streamt1_plugins import hookimpl
 from streamt1_plugins.api.adapter import Capabilities, Decoded, Draft, Footprint, History, Outline
 from streamt1_plugins.plugins.discovery import discovery
 from streamt1_plugins.testing import AdapterContract, AdapterFeatures
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "third_party" / "streamt1_example_adapter"))
-
-from streamt1_example_adapter import CAPABILITIES
-from streamt1_example_adapter.adapter import RollingAdapter, RollingSession
-from streamt1_example_adapter.pipeline import RollingPipeline
+from tests.third_party.rolling import CAPABILITIES, RollingAdapter, RollingPipeline, RollingSession
 
 SEARCH, EARLY = "test_a_search_gives_a_tree", "test_early_pruning_finishes_the_best"
 COST, OFFLOADED = "test_the_cost_is_estimated", "test_offloaded_states_give_the_same_search"

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 class OnChunkEnd:
     """Calls ``callback(pipe, chunk_index, callback_kwargs)`` after every chunk.
 
-    `callback_kwargs` holds `latents` and `frames` of this chunk in the best branch, the `nodes` of its candidates, and
-    the `run`. Its return value is ignored: the search owns its tensors. ``pipe._interrupt = True``, set at any time
-    during the call, ends the search after the current chunk, as in diffusers; the video then has the chunks so far.
+    `callback_kwargs` holds `best`, the chunk's best candidate, and its `latents` and `frames`; the `nodes` of all its
+    candidates in the order they were made; and the `run`. Its return value is ignored: the search owns its tensors.
+    ``pipe._interrupt = True``, set at any time during the call, ends the search after the current chunk, as in
+    diffusers; the video then has the chunks so far.
     """
 
     pipe: Any
@@ -29,10 +30,11 @@ class OnChunkEnd:
 
     @hookimpl
     def streamt1_chunk_selected(self, run: Run, chunk: Chunk) -> None:
-        best = run.beams[0].history
+        best = run.beams[0]
         given = {
-            "latents": best.latents[-1],
-            "frames": best.frames[-1],
+            "best": best.path[-1],
+            "latents": best.history.latents[-1],
+            "frames": best.history.frames[-1],
             "nodes": run.tree.chunk(chunk.index),
             "run": run,
         }

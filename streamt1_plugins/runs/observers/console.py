@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
@@ -31,10 +31,11 @@ if TYPE_CHECKING:
 class Console:
     """Shows progress on standard error: a bar in a terminal, one line per chunk elsewhere.
 
-    plain: lines in a terminal too.
+    plain: lines in a terminal too. label: what stands before the progress, where a command makes several videos.
     """
 
     plain: bool = False
+    label: str = field(default="", metadata={"acts": "text"})
 
     def __post_init__(self) -> None:
         self._terminal = Terminal(file=_StandardError())
@@ -49,13 +50,13 @@ class Console:
             self._has_shown_threads = True
             self._print(threads_line(run.threads))
         if self._terminal.is_terminal and not self.plain:
-            self._bar = _Bar(run, self._terminal)
+            self._bar = _Bar(run, self._terminal, self.label)
             self._bar.start()
 
     @hookimpl
     def streamt1_chunk_selected(self, run: Run, chunk: Chunk) -> None:
         if self._bar is None:
-            self._print(chunk_line(chunk, run.tree))
+            self._print(f"{self.label}  {chunk_line(chunk, run.tree)}" if self.label else chunk_line(chunk, run.tree))
         else:
             self._bar.chunk_done(chunk)
         self._print_new(run.tree.notes)
@@ -85,12 +86,12 @@ class _StandardError:
         return self
 
     def write(self, text: str) -> int:
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError, AttributeError):  # a program without a console has no standard error
             return int(_behind_a_bar(sys.stderr).write(text))
         return 0
 
     def flush(self) -> None:
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError, AttributeError):
             _behind_a_bar(sys.stderr).flush()
 
     def __getattr__(self, name: str) -> Any:
@@ -104,12 +105,13 @@ def _behind_a_bar(stream: Any) -> Any:
 class _Bar(Progress):
     """Advances within a chunk as well: candidates of a large model take minutes, and none has an event."""
 
-    def __init__(self, run: Run, terminal: Terminal) -> None:
+    def __init__(self, run: Run, terminal: Terminal, label: str = "") -> None:
         self._run = run
         self._done, self._before = run.beams[0].history.index, run.cost.candidates
         super().__init__(
+            *([TextColumn("{task.fields[label]}", markup=False)] if label else ()),
             TextColumn("{task.fields[done]}/{task.total:.0f} chunks"),
-            BarColumn(bar_width=20),
+            BarColumn(bar_width=10 if label else 20),
             TextColumn("{task.fields[candidates]} candidates  best {task.fields[best]}"),
             TimeElapsedColumn(),
             TextColumn("eta"),
@@ -118,7 +120,8 @@ class _Bar(Progress):
             transient=True,
             speed_estimate_period=3600.0,
         )
-        self.add_task("", total=run.session.num_chunks, done=self._done, candidates=0, best="-")
+        label, done = one_line(label), self._done
+        self.add_task("", total=run.session.num_chunks, done=done, candidates=0, best="-", label=label)
 
     def chunk_done(self, chunk: Chunk) -> None:
         """The chunk's candidates are judged and its survivors committed."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from textwrap import indent
+from typing import TYPE_CHECKING, Any
 
 from streamt1_plugins.api.hookspecs import hookimpl
+from streamt1_plugins.api.tree import Tree, node_record
 from streamt1_plugins.runs import journal
 from streamt1_plugins.runs.events import RunEvents
 from streamt1_plugins.runs.files import RECIPE as RECIPE  # their readers look for them here
@@ -18,6 +20,7 @@ from streamt1_plugins.runs.recorded import RecordedRun
 if TYPE_CHECKING:
     from streamt1_plugins.api.candidate import Candidate
     from streamt1_plugins.api.run import Run
+    from streamt1_plugins.api.types import Node
     from streamt1_plugins.runs.journal import Event
 
 
@@ -37,10 +40,11 @@ class Folder:
         self._made: RunEvents | None = None
         self._events: list[Event] = []
         self._damage: list[str] = []
+        self._texts: dict[str, tuple[Node, str]] = {}
 
-    @hookimpl
+    @hookimpl(tryfirst=True)  # before another observer writes to the folder, which has to be empty
     def streamt1_run_started(self, run: Run) -> None:
-        folder = Path(self.path)
+        folder, self._texts = Path(self.path), {}
         self._claim = Claim(folder, None if self.append else RECIPE, owner=run)
         if not (folder / RECIPE).exists():
             with writing(f"The run folder {folder} cannot be used"):
@@ -64,7 +68,7 @@ class Folder:
             return
         self._events += self._made.committed()
         with warned(f"{Path(self.path) / TREE} was not updated"):  # space may be back before the end
-            self._write_tree()
+            write_atomically(Path(self.path) / TREE, self._tree_so_far(self._made.run.tree))
 
     @hookimpl
     def streamt1_run_finished(self, error: BaseException | None) -> None:
@@ -79,9 +83,28 @@ class Folder:
         finally:
             if self._claim is not None:
                 self._claim.release()
-            self._claim = None
+            self._claim, self._texts = None, {}
+
+    def _tree_so_far(self, tree: Tree) -> str:
+        """The text of the tree. That of a node is made once: a long run has thousands of them."""
+        self._texts = {
+            name: old if (old := self._texts.get(name)) and old[0] is node else (node, _indented(node_record(node)))
+            for name, node in tree.nodes.items()
+        }
+        rest = to_json(replace(tree, nodes={}).to_dict())
+        nodes = ",\n".join(text for _, text in self._texts.values())
+        return f"{rest.removesuffix(NO_NODES)}[\n{nodes}\n  ]\n}}\n" if nodes else rest
 
     def _write_tree(self) -> RecordedRun:
         recorded = RecordedRun(Path(self.path), self._events, self._damage)
         write_atomically(recorded.folder / TREE, to_json(recorded.tree().to_dict()))
         return recorded
+
+
+NO_NODES = "[]\n}\n"
+"""How the JSON of a tree without nodes ends."""
+
+
+def _indented(record: dict[str, Any]) -> str:
+    """The record of a node as it stands in tree.json."""
+    return indent(to_json(record).rstrip(), " " * 4)

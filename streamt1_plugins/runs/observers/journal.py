@@ -13,6 +13,7 @@ from streamt1_plugins.runs.checkpoint import CheckpointFiles
 from streamt1_plugins.runs.events import RunEvents
 from streamt1_plugins.runs.files import Claim, finishing, warned, writing
 from streamt1_plugins.runs.journal import JOURNAL, JournalFile
+from streamt1_plugins.runs.way_on import resume_with
 
 if TYPE_CHECKING:
     from streamt1_plugins.api.candidate import Candidate
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from streamt1_plugins.runs.journal import Event
 
 log = logging.getLogger("streamt1")
+
+SEARCHED_AGAIN = "this chunk would be searched again after an interruption"
 
 
 @dataclass(eq=False)
@@ -42,7 +45,7 @@ class Journal:
         self._file: JournalFile | None = None
         self._made: RunEvents | None = None
 
-    @hookimpl
+    @hookimpl(tryfirst=True)  # before another observer writes to the folder, which has to be empty
     def streamt1_run_started(self, run: Run) -> None:
         path = Path(self.path) / JOURNAL
         self._claim = Claim(path.parent, None if self.append else JOURNAL, owner=run)
@@ -54,6 +57,8 @@ class Journal:
                 raise OutputError(f"Another process has continued the run in {self.path} meanwhile: resume it again.")
             for event in made.resumed() if exists else made.started():
                 self._add(made, event)
+            self._file.sync()
+        self._flush()
         self._made = made
 
     @hookimpl
@@ -65,12 +70,16 @@ class Journal:
 
     @hookimpl(trylast=True)
     def streamt1_chunk_selected(self) -> None:
-        """Write the line and the checkpoint of the chunk that was just committed, if any."""
+        """Write the line and the checkpoint of the chunk that was just committed, if any.
+
+        When it returns, a killed process loses neither. That a power cut loses neither is left to the background.
+        """
         if self._made is None or self._file is None:
             return
         for event in self._made.committed():
             with warned(f"The journal in {self.path} was not updated"):
                 self._add(self._made, event)
+        self._made.run.background.submit(f"Flushing the record in {self.path}", self._flush, urgent=True)
 
     @hookimpl
     def streamt1_run_finished(self, error: BaseException | None) -> None:
@@ -78,11 +87,13 @@ class Journal:
             self.streamt1_chunk_selected()  # an interruption between a chunk's commit and its line
             made, self._made = self._made, None
             if made is not None and self._file is not None:  # else the run ended before it started
+                made.run.background.wait()
+                self._flush()
                 with finishing(f"The journal in {self.path} could not be finished", Path(self.path)):
                     self._file.add(made.finished(error), sync=True)
                 if self.state and error is not None:
                     stopped = f"Stopped after {made.chunks} of {made.run.session.num_chunks} chunks."
-                    log.warning("%s Resume with: streamt1 generate --resume %s", stopped, self.path)
+                    log.warning("%s Resume with: %s", stopped, resume_with(self.path))
         finally:
             if self._file is not None:
                 self._file.close()
@@ -101,7 +112,16 @@ class Journal:
         if self.state and event["event"] == "chunk" and event["chunk"] == beams[0].history.index - 1 and beams[0].path:
             saved = self._checkpoints.of(beams, made.run.call["generator"])
             event = {**event, "checkpoint": saved.digest}
-        self._file.add(event, sync=event["event"] != "candidate")
+        self._file.add(event)
         if saved is not None:
-            with warned(f"{self.path}: this chunk would be searched again after an interruption"):
+            with warned(f"{self.path}: {SEARCHED_AGAIN}"):
                 self._checkpoints.save(saved, beams)
+
+    def _flush(self) -> None:
+        """Bring the lines to the disk, and then the newest checkpoint."""
+        if self._file is None:
+            return
+        with warned(f"The journal in {self.path} was not updated"):
+            self._file.sync()
+        with warned(f"{self.path}: {SEARCHED_AGAIN}"):
+            self._checkpoints.settle()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,9 +14,11 @@ from streamt1_plugins.api.hookspecs import hookimpl
 from streamt1_plugins.runs.files import MEGABYTE, finishing, warned
 from streamt1_plugins.runs.journal import JOURNAL
 from streamt1_plugins.runs.report import PAGE, write_page
-from streamt1_plugins.runs.report.strips import StripKeeper
+from streamt1_plugins.runs.report.strips import StripKeeper, on_host
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from streamt1_plugins.api.candidate import Candidate
     from streamt1_plugins.api.run import Run
 
@@ -48,15 +51,21 @@ class ReportPage:
             self._keeper = StripKeeper(Path(self.path), int(self.media_mb * MEGABYTE / BASE64), expected)
 
     @hookimpl
-    def streamt1_candidate_scored(self, candidate: Candidate) -> None:
+    def streamt1_candidate_scored(self, run: Run, candidate: Candidate) -> None:
+        if self._began and len(candidate.decoded.frames):  # else another process has them
+            draw = partial(self._draw, candidate.id, on_host(candidate.decoded.frames))
+            run.background.submit(f"Drawing the film strip of {candidate.id}", draw)
+
+    def _draw(self, name: str, frames: Tensor) -> None:
         keeper, self._keeper = self._keeper, None  # until it has worked
         with warned("No more pictures for the page of this run"):
-            if keeper is not None and len(candidate.decoded.frames):  # else another process has them
-                keeper.keep(candidate.id, candidate.decoded.frames)
+            if keeper is not None:
+                keeper.keep(name, frames)
             self._keeper = keeper
 
     @hookimpl
-    def streamt1_run_finished(self) -> None:
+    def streamt1_run_finished(self, run: Run) -> None:
+        run.background.wait()  # for the strips
         began, self._began = self._began, False
         if not began:
             return

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamt1_plugins.api.types import HORIZONS
 from streamt1_plugins.errors import InputError, PluginError, StreamT1Error, foreign_code
+from streamt1_plugins.runs.events import recordable
 from streamt1_plugins.runs.report.memory import routes_of, sink_count, timeline
 
 if TYPE_CHECKING:
@@ -23,6 +24,31 @@ if TYPE_CHECKING:
 log = logging.getLogger("streamt1")
 
 
+def run_config(run: Run) -> dict[str, Any]:
+    """What a run is made with: its recipe, with the sizes that the call replaced, and the call itself."""
+    recipe, call = run.recipe.model_dump(mode="json"), recordable(run.call)[0]
+    sizes = {name: call[name] for name in recipe["video"] if call.get(name) is not None}
+    recipe["video"] |= sizes
+    recipe["adapter"] |= {name: size for name, size in sizes.items() if name in recipe["adapter"]}
+    return {
+        **recipe,
+        "recipe_name": run.recipe.origin.name,
+        "prompt": run.prompt,
+        "seed": run.seed,
+        "chunks": run.session.num_chunks,
+        "call": {name: value for name, value in call.items() if name != "prompt"},
+    }
+
+
+def made_video(run: Run) -> dict[str, Any]:
+    """The frames that the best branch has, their size and rate; empty before its first chunk."""
+    chunks = run.beams[0].history.frames if run.beams else ()
+    if not chunks:
+        return {}
+    height, width = chunks[0].shape[-2:]
+    return {"num_frames": sum(map(len, chunks)), "height": height, "width": width, "fps": run.session.fps}
+
+
 class Dashboard:
     """Base of observers that log a run to another program, and must not cost the run.
 
@@ -32,18 +58,32 @@ class Dashboard:
 
     def __post_init__(self) -> None:
         self._log: Any = None
+        self._failed: Any = None
         self._clock = perf_counter()
 
     @contextmanager
-    def _guarded(self, program: str, *, failed: bool = True) -> Iterator[None]:
-        """A context for code of `program`. `failed`: how to mark the log where it fails."""
+    def _guarded(self, program: str, *, failed: bool = True, finish: bool = True) -> Iterator[None]:
+        """A context for code of `program`. `failed`: how to mark the log where it fails.
+
+        `finish`: whether to finish the log at once; a background job leaves that to `_finish_failed`.
+        """
         try:
             with foreign_code(program):
                 yield
         except (PluginError, InputError) as error:
             log.warning("%s. The run continues without it.", str(error).rstrip("."))
+            if not finish:
+                self._failed, self._log = self._log, None
+                return
             with suppress(StreamT1Error), foreign_code(program):  # the first failure is the one to name
                 self._finish(failed=failed)
+
+    def _finish_failed(self, program: str) -> None:
+        """Finish the log that failed in a background job, if one did: programs end where they were started."""
+        if self._failed is not None:
+            self._log, self._failed = self._failed, None
+            with suppress(StreamT1Error), foreign_code(program):
+                self._finish(failed=True)
 
     def _finish(self, *, failed: bool) -> None:
         """End what takes the numbers, if anything does; once, even where that fails."""

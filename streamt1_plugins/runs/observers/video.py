@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 from io import BytesIO
 from itertools import chain
 from pathlib import Path
@@ -12,20 +14,22 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import av
 import numpy
 from av.codec.codec import UnknownCodecError
+from av.video.reformatter import Colorspace, VideoReformatter
 from pydantic import Field
 
 from streamt1_plugins.api.hookspecs import hookimpl
 from streamt1_plugins.runs.files import TREE, check_writable, finishing, remove_unfinished, write_atomically
-from streamt1_plugins.runs.report.strips import to_bytes
+from streamt1_plugins.runs.report.strips import on_host, to_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator, Sequence
 
     from torch import Tensor
 
     from streamt1_plugins.api.run import Run
 
 SMALLEST_SIDE = 256
+BT709 = Colorspace.ITU709
 Scale = Literal["auto"] | Annotated[int, Field(ge=1)]
 """How many pixels a side of a pixel becomes; `auto` for at least `SMALLEST_SIDE` on the short side."""
 
@@ -45,15 +49,31 @@ class Video:
 
     def __post_init__(self) -> None:
         self._began = False
+        self._early: _Early | None = None
 
     @hookimpl(trylast=True)  # after the observers that refuse a folder in use
-    def streamt1_run_started(self) -> None:
+    def streamt1_run_started(self, run: Run) -> None:
         check_writable(Path(self.path).parent)
         self._began = True
+        if run.session.capabilities.decode != "blended":  # which revises frames of earlier chunks
+            self._early = _Early(Encoder(run.session.fps, crf=self.crf, scale=self.scale))
+
+    @hookimpl
+    def streamt1_chunk_selected(self, run: Run) -> None:
+        """Encode in the background what all branches share: it stays in the video."""
+        early, chunks = self._early, run.beams[0].history.frames
+        if early is None:
+            return
+        for index in range(len(early.chunks), len(chunks)):
+            if any(beam.history.frames[index] is not chunks[index] for beam in run.beams):
+                break
+            early.chunks.append(chunks[index])
+            run.background.submit("Encoding the video", partial(early.encode, on_host(chunks[index])))
 
     @hookimpl
     def streamt1_run_finished(self, run: Run) -> None:
-        began, self._began = self._began, False
+        run.background.wait()
+        (began, self._began), (early, self._early) = (self._began, False), (self._early, None)
         chunks = run.beams[0].history.frames if run.beams else ()
         if not chunks or not began:
             return
@@ -63,7 +83,30 @@ class Video:
         with finishing(f"The tree is kept {kept}, but the video {path} could not be written", path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)
             remove_unfinished(path.parent)
-            write_video(chain.from_iterable(chunks), path, run.session.fps, crf=self.crf, scale=self.scale)
+            if early is not None and early.begins(chunks):
+                write_atomically(path, early.encoder.finished(chain.from_iterable(chunks[len(early.chunks) :])))
+            else:
+                write_video(chain.from_iterable(chunks), path, run.session.fps, crf=self.crf, scale=self.scale)
+
+
+@dataclass
+class _Early:
+    """The beginning of a video, encoded during the run: the frames of `chunks`."""
+
+    encoder: Encoder
+    chunks: list[Tensor] = field(default_factory=list)
+    is_whole: bool = True
+
+    def encode(self, frames: Tensor) -> None:
+        try:
+            self.encoder.add(frames)
+        except OSError:  # encoding all of it at the end reports why, or works
+            self.is_whole = False
+
+    def begins(self, chunks: Sequence[Tensor]) -> bool:
+        """Whether a video of these chunks begins with what was encoded."""
+        shared = zip(self.chunks, chunks, strict=False)
+        return self.is_whole and len(self.chunks) <= len(chunks) and all(one is other for one, other in shared)
 
 
 def write_video(frames: Iterable[Tensor], path: Path, fps: float, *, crf: int = 18, scale: Scale = "auto") -> None:
@@ -76,21 +119,48 @@ def write_video(frames: Iterable[Tensor], path: Path, fps: float, *, crf: int = 
 
 def encode_video(frames: Iterable[Tensor], fps: float, *, crf: int = 18, scale: Scale = "auto") -> bytes:
     """The bytes of an MP4 file. Raises `OSError` when the codec is missing or fails."""
-    buffer = BytesIO()
-    try:
-        with av.open(buffer, "w", format="mp4") as container:
-            stream: Any = None
+    return Encoder(fps, crf=crf, scale=scale).finished(frames)
+
+
+class Encoder:
+    """Makes an MP4 file of frames that come bit by bit. Methods raise `OSError` when the codec is missing or fails."""
+
+    def __init__(self, fps: float, *, crf: int = 18, scale: Scale = "auto") -> None:
+        self._fps, self._crf, self._scale = fps, crf, scale
+        self._file = BytesIO()
+        self._container: Any = None
+        self._stream: Any = None
+        self._converter = VideoReformatter()  # one for all frames: each is costly to set up
+
+    def add(self, frames: Iterable[Tensor]) -> None:
+        """Encode frames ``[3, H, W]`` in ``[0, 1]``, the next ones of the video."""
+        with _codec():
             for frame in frames:
-                pixels = to_pixels(frame, scale)
-                stream = stream or _add_stream(container, pixels.shape[:2], fps, crf)
+                pixels = to_pixels(frame, self._scale)
+                if self._stream is None:
+                    self._container = av.open(self._file, "w", format="mp4")
+                    self._stream = _add_stream(self._container, pixels.shape[:2], self._fps, self._crf)
                 picture = av.VideoFrame.from_ndarray(numpy.ascontiguousarray(pixels), format="rgb24")
-                container.mux(stream.encode(picture.reformat(format="yuv420p", dst_colorspace="ITU709")))
-            if stream is None:
-                raise ValueError("There are no frames to encode.")
-            container.mux(stream.encode(None))
+                picture = self._converter.reformat(picture, format="yuv420p", dst_colorspace=BT709)
+                self._container.mux(self._stream.encode(picture))
+
+    def finished(self, frames: Iterable[Tensor] = ()) -> bytes:
+        """The bytes of the file, after these last frames. Raises `ValueError` where it has none."""
+        self.add(frames)
+        if self._stream is None:
+            raise ValueError("There are no frames to encode.")
+        with _codec():
+            self._container.mux(self._stream.encode(None))
+            self._container.close()
+        return self._file.getvalue()
+
+
+@contextmanager
+def _codec() -> Iterator[None]:
+    try:
+        yield
     except (av.FFmpegError, UnknownCodecError) as error:
         raise OSError(f"the H.264 encoder failed ({error})") from error
-    return buffer.getvalue()
 
 
 def to_pixels(frame: Tensor, scale: Scale = "auto") -> numpy.ndarray[Any, Any]:

@@ -103,13 +103,17 @@ def lengths(recorded: RecordedRun) -> dict[int, float]:
 
 
 def costs(recorded: RecordedRun, tree: Tree) -> dict[str, Any]:
-    """Counts, and seconds by stage with their share of the sum. `remark`: what they do not include."""
+    """Counts, seconds by stage with their share of the sum, and milliseconds per candidate of each reward.
+
+    `remark`: what the counts do not include.
+    """
     cost = recorded.cost()
     spent = {_STAGES.get(name, name.capitalize()): value for name, value in cost.seconds.items()}
     total = sum(spent.values()) or 1.0
     return {
         "counts": list(_counts(cost, tree)),
         "stages": [(label, value, value / total) for label, value in spent.items()],
+        "rewards": [(name.replace(".", " ", 1), each["ms_per_candidate"]) for name, each in cost.judged().items()],
         "remark": _branched(tree, cost.candidates) if tree.picked else _unfinished(recorded, tree),
     }
 

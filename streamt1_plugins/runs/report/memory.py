@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
-from streamt1_plugins.api.routed_memory import RoutedMemory, evict, remember
+from streamt1_plugins.api.routed_memory import Further, RoutedMemory, evict, paired, remember, replaced
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,11 +36,18 @@ def routes_of(path: Sequence[Node]) -> list[MemoryRoute | None]:
 
 def timeline(routes: Sequence[MemoryRoute | None], plan: MemoryPlan) -> list[Held]:
     """What chunk 0, 1, ... could look back to, sinks first. `routes`: of the chunks of one path, oldest first."""
+    further: dict[MemoryRoute, Further[Slot]] = {
+        "replace": replaced,
+        "ema_pair": partial(paired, folds=(_folded, _folded)),
+    }
     memory: RoutedMemory[Slot] = RoutedMemory()
     held: list[Held] = [()]
     for index, route in enumerate(routes[:-1]):
-        memory = evict(remember(memory, Slot(index, route=route), plan), plan, _folded)
-        sinks = [replace(each, kind="sink" if each.chunk < plan.sink_chunks else "append") for each in memory.sinks]
+        memory = evict(remember(memory, Slot(index, route=route), plan), plan, _folded, further)
+        sinks = [
+            replace(each, kind="sink" if place < plan.sink_chunks else "append")
+            for place, each in enumerate(memory.sinks)
+        ]
         held.append((*sinks, *memory.window))
     return held
 

@@ -49,6 +49,11 @@ def fill(folder: Path, values: Mapping[str, Any], filters: Mapping[str, Any]) ->
     return html.encode("utf-8", "replace").decode("utf-8")  # a prompt in another encoding may hold lone surrogates
 
 
+def script_hash(script: str) -> str:
+    """What a page's security policy has to list for this script alone to run."""
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
 def context(recorded: RecordedRun) -> dict[str, Any]:
     """Every value the template fills in."""
     tree, script = recorded.tree(), (_HERE / "page.js").read_text(encoding="utf-8")
@@ -56,7 +61,7 @@ def context(recorded: RecordedRun) -> dict[str, Any]:
     return {
         "style": (_HERE / "page.css").read_text(encoding="utf-8"),
         "script": script,
-        "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        "script_hash": script_hash(script),
         "start": recorded.start,
         "recipe": recorded.recipe,
         "status": recorded.status,

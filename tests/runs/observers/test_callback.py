@@ -19,6 +19,9 @@ def test_it_is_called_after_every_chunk_with_what_was_made() -> None:
         assert given is pipe
         assert torch.equal(kwargs["frames"], kwargs["run"].beams[0].history.frames[index])
         assert kwargs["latents"].shape == (1, 2, 3, 2, 2)
+        assert kwargs["best"].rank == 0
+        assert kwargs["best"] == kwargs["run"].beams[0].path[-1]
+        assert kwargs["best"].score == max(node.score for node in kwargs["nodes"])
         seen.append((index, len(kwargs["nodes"])))
 
     pipe("a prompt", on_chunk_end=look)

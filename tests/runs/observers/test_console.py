@@ -38,11 +38,24 @@ def test_in_a_terminal_a_bar_shows_chunks_candidates_and_the_best_score(capsys: 
     assert "eta" in shown
 
 
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_a_label_stands_before_the_progress_of_one_of_several_videos(
+    is_terminal: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    console = Console(label="[3/40 {task}]")
+    console._terminal = Terminal(stderr=True, force_terminal=is_terminal, width=80)
+    run({"console": console})
+    lines = [line for line in capsys.readouterr().err.splitlines() if "4/4 chunks" in line or "chunk 3 " in line]
+    assert lines
+    assert all("[3/40 {task}]" in line for line in lines)
+
+
 def test_the_bar_of_a_resumed_run_starts_where_the_run_resumes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
         run({**record_to(tmp_path), "failing": Failing(1, KeyboardInterrupt())})
+    capsys.readouterr()
     console = Console()
     console._terminal = Terminal(stderr=True, force_terminal=True, width=120)
     streamt1.resume(tmp_path, ToyPipeline(), observers={"console": console})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from accelerate import PartialState
 
 import streamt1_plugins as streamt1
-from streamt1_plugins.errors import UnknownNameError
+from streamt1_plugins.errors import PluginError, UnknownNameError
 from streamt1_plugins.runs.observers.trackers import Trackers, own_folder
 from tests.toy import ToyPipeline
 
@@ -102,3 +103,25 @@ def test_a_tracker_that_fails_does_not_cost_the_run(tmp_path: Path, caplog: pyte
     pipe = run(folder=str(tmp_path / "file"))
     assert len(pipe.tree.winner) == 4
     assert sum("continues without it" in message for message in caplog.messages) == 1
+
+
+def test_a_titled_video_has_the_folder_of_that_name_which_a_resumed_one_continues(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    run(folder=str(tmp_path), title="0001-one")
+    run(folder=str(tmp_path), title="0001-one", append=True)
+    run(folder=str(tmp_path), title="0001-one")
+    run(folder=str(tmp_path), title="../../out of here")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["-..-out-of-here", "0001-one", "0001-one-2"]
+
+
+@pytest.mark.parametrize(
+    ("name", "install"), [("comet_ml", "pip install comet-ml"), ("tensorboard", "pip install tensorboard")]
+)
+def test_a_tracker_that_is_not_installed_is_refused_with_the_command(
+    name: str, install: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (name, "tensorboardX"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(PluginError, match=f"The tracker '{name}' needs {name}: {install}"):
+        streamt1.wrap(ToyPipeline(), overrides=[f"observers={{trackers: {{name: {name}}}}}"])
+    Trackers(name=name, append=True)  # a resumed run is worth more than its curves

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import resource
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import av
 import pytest
 import torch
 
 import streamt1_plugins as streamt1
+from streamt1_plugins import hookimpl
 from streamt1_plugins.errors import OutputError
 from streamt1_plugins.runs.observers.folder import Folder
-from streamt1_plugins.runs.observers.video import Video, encode_video, to_pixels, write_video
+from streamt1_plugins.runs.observers.video import Encoder, Video, encode_video, to_pixels, write_video
 from tests.runs.shared import Failing, run
 from tests.toy import ToyPipeline
 
@@ -132,3 +135,64 @@ def test_a_video_where_no_folder_can_be_is_refused_before_anything_is_generated(
 def test_no_frames_make_no_video() -> None:
     with pytest.raises(ValueError, match="no frames"):
         encode_video([], 16)
+
+
+def encoded_early(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Filled with the number of frames that were encoded before the run ended, job by job."""
+    found, real = list[int](), Encoder.add
+
+    def add(encoder: Encoder, frames: object) -> None:
+        if isinstance(frames, torch.Tensor):
+            found.append(len(frames))
+        real(encoder, frames)
+
+    monkeypatch.setattr(Encoder, "add", add)
+    return found
+
+
+@pytest.mark.parametrize("recipe", ["stream-t1", "plain", "best-of-n"])
+def test_what_all_branches_share_is_encoded_during_the_run_and_the_file_is_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: str
+) -> None:
+    early = encoded_early(monkeypatch)
+    pipe = run({"video": Video(str(tmp_path / "v.mp4"), crf=1)}, recipe=recipe, chunks=6)
+    best = torch.cat(pipe.run.beams[0].history.frames)
+    assert (tmp_path / "v.mp4").read_bytes() == encode_video(list(best), 8.0, crf=1)
+    expected = {"plain": [3] * 6, "best-of-n": []}
+    assert early == expected.get(recipe, early)
+
+
+def test_a_video_that_does_not_begin_with_what_was_encoded_is_encoded_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Switching:
+        """Another branch than all the others wins in the end."""
+
+        @hookimpl(tryfirst=True)
+        def streamt1_run_finished(self, run: Any) -> None:
+            history = run.beams[0].history
+            frames = tuple(1 - each for each in history.frames)
+            run.beams = (replace(run.beams[0], history=replace(history, frames=frames)),)
+
+    early = encoded_early(monkeypatch)
+    observers = {"switch": Switching(), "video": Video(str(tmp_path / "v.mp4"), crf=1)}
+    pipe = run(observers, recipe="plain", chunks=3)
+    assert early == [3, 3, 3]
+    best = torch.cat(pipe.run.beams[0].history.frames)
+    assert (tmp_path / "v.mp4").read_bytes() == encode_video(list(best), 8.0, crf=1)
+
+
+def test_an_encoder_that_fails_once_during_the_run_costs_no_video(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = Encoder.add, list[int]()
+
+    def add(encoder: Encoder, frames: object) -> None:
+        calls.append(1)
+        if len(calls) == 2:
+            raise OSError("no room for a moment")
+        real(encoder, frames)
+
+    monkeypatch.setattr(Encoder, "add", add)
+    pipe = run({"video": Video(str(tmp_path / "v.mp4"))}, recipe="plain", chunks=3)
+    assert len(read(tmp_path / "v.mp4")[0]) == sum(map(len, pipe.run.beams[0].history.frames))

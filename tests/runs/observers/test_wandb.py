@@ -6,6 +6,7 @@ import json
 import os
 import struct
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -17,6 +18,7 @@ import streamt1_plugins as streamt1
 from streamt1_plugins.errors import PluginError
 from streamt1_plugins.runs.observers.record import record_to
 from streamt1_plugins.runs.observers.wandb import ID_FILE, Wandb
+from streamt1_plugins.runs.observers.wandb_run import OwnRun
 from tests.toy import ToyPipeline
 
 wandb = pytest.importorskip("wandb")
@@ -158,6 +160,9 @@ def test_the_page_the_videos_the_recipe_and_the_result_are_there(tmp_path: Path)
     config = {item.key: json.loads(item.value_json) for item in started.config.update}
     assert (started.project, started.run_group) == ("test", "several")
     assert (config["prompt"], config["seed"], config["search"]["top_k"]) == ("a prompt", 42, 2)
+    assert (config["recipe_name"], config["call"]) == ("stream-t1", {})
+    (final,) = [row["video"] for row in rows if "video" in row]
+    assert media(tmp_path, final).read_bytes() == (tmp_path / "run" / "video.mp4").read_bytes()
     summary = {
         item.key or "/".join(item.nested_key): item.value_json
         for record in found
@@ -281,3 +286,74 @@ def test_wandb_is_not_imported_until_a_run_starts() -> None:
     code = "import sys, streamt1_plugins.runs.observers.wandb as w; w.Wandb(); sys.exit('wandb' in sys.modules)"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 0
+
+
+def test_tables_have_a_column_of_raw_readings_for_every_reward(tmp_path: Path) -> None:
+    pipe = run(tmp_path, "rewards.short.picky={options: {chunk: 1, ordinals: [0]}}", "rewards.long.bright={}")
+    rows = history(records(tmp_path))
+    (whole,) = [row["all_candidates"] for row in rows if "all_candidates" in row]
+    table = json.loads(media(tmp_path, whole).read_text())
+    assert {"short/picky", "long/bright"} <= set(table["columns"])
+    column = table["columns"].index("long/bright")
+    assert [line[column] for line in table["data"]] == pytest.approx(
+        [node.readings["long"]["bright"].raw for node in pipe.tree]
+    )
+
+
+def test_the_final_video_is_there_without_a_run_folder(tmp_path: Path) -> None:
+    streamt1.wrap(ToyPipeline(), observers={"wandb": Wandb(mode="offline", media_mb=0.05)})("a prompt")
+    (final,) = [row["video"] for row in history(records(tmp_path)) if "video" in row]
+    assert media(tmp_path, final).read_bytes()[4:8] == b"ftyp"
+
+
+def test_the_sizes_in_the_config_are_those_of_the_run(tmp_path: Path) -> None:
+    import torch
+
+    call = {"num_frames": 99, "generator": torch.Generator().manual_seed(1)}
+    wrapped = streamt1.wrap(ToyPipeline(), observers={"wandb": Wandb(mode="offline")})
+    wrapped("a prompt", **call)
+    updates = [item for record in records(tmp_path) for item in (*record.config.update, *record.run.config.update)]
+    first, *_, last = [json.loads(item.value_json) for item in updates if item.key == "video"]
+    assert first["num_frames"] == 99  # as called
+    assert (last["num_frames"], last["fps"]) == (12, 8.0)  # as made
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: Wandb(), lambda: streamt1.wrap(ToyPipeline(), overrides=["observers={wandb: {}}"])]
+)
+def test_without_wandb_nothing_starts_and_the_command_is_named(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(PluginError, match=r"needs wandb: pip install 'streamt1-plugins\[wandb\]'"):
+        make()
+
+
+def test_a_run_is_resumed_without_wandb_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "run"
+    streamt1.wrap(ToyPipeline(), observers=record_to(folder))("a prompt")
+    journal = folder / "journal.jsonl"
+    journal.write_text("".join(journal.read_text().splitlines(keepends=True)[:-1]))
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    streamt1.resume(folder, ToyPipeline(), observers={"wandb": Wandb(append=True)})
+    assert sum("continues without it" in message for message in caplog.messages) == 1
+
+
+def test_a_failure_beside_the_search_is_said_once_and_ends_the_log_where_it_was_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ConnectionError("the line is dead")
+
+    ended, real = list[tuple[bool, int]](), OwnRun.finish
+
+    def finish(own: OwnRun, code: int) -> None:
+        ended.append((threading.current_thread() is threading.main_thread(), code))
+        real(own, code)
+
+    monkeypatch.setattr("streamt1_plugins.runs.observers.wandb.encode_video", broken)
+    monkeypatch.setattr(OwnRun, "finish", finish)
+    pipe = run(tmp_path)
+    assert len(pipe.tree.winner) == 4
+    assert sum("the line is dead" in message for message in caplog.messages) == 1
+    assert ended == [(True, 1)]

@@ -77,7 +77,7 @@ def search(rank: int, victim: int, how: str, busy: bool) -> None:
         os._exit(3)
     reward = Deadly(how=how) if rank == victim and how != "generate" else Slow(busy=busy)
     overrides = ["parallel.candidates=2", f"parallel.timeout={TIMEOUT if how == 'stall' else 60}"]
-    overrides += ["rewards.short.bright={on_error: raise}", "rewards.long={}"]
+    overrides += ["rewards={replace: true, short: {bright: {on_error: raise}}}"]
     pipe = streamt1.wrap(ToyPipeline(), overrides=overrides, rewards={"bright": reward})
     try:
         pipe("a prompt", **({"fail_at": 1} if rank == victim and how == "generate" else {}))
@@ -119,7 +119,7 @@ def test_the_survivor_of_a_command_names_the_way_on(tmp_path: Path) -> None:
         discovery().rewards.add(replace(discovery().rewards["bright"], name="deadly", target=target))
         options = {"how": "kill"} if rank == 0 else {"busy": True}
         rewards = f"rewards.short={{deadly: {{on_error: raise, options: {json.dumps(options)}}}}}"
-        cli.app(["generate", "a prompt", "--model", "toy", "--out", "run", "-o", rewards, "-o", "rewards.long={}"])
+        cli.app(["generate", "a prompt", "--model", "toy", "--out", "run", "-o", rewards, "-o", "rewards.replace=true"])
 
     with launched(2, work, tmp_path) as pids:
         codes = end_as_a_launcher_does(pids)

@@ -1,0 +1,62 @@
+"""`streamt1 generate --dry-run`: the complete recipe, what it costs, and where the videos would go."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, NamedTuple
+
+from streamt1_plugins.cli import estimates
+from streamt1_plugins.cli.base import echo
+from streamt1_plugins.text.printable import one_line, printable_json
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from streamt1_plugins.cli.batch_folders import State
+    from streamt1_plugins.cli.running import Output
+    from streamt1_plugins.config.schema import Recipe
+
+TO_DO = {"new": "to make", "begun": "to finish", "done": "exists"}
+
+
+class Planned(NamedTuple):
+    """A video that a command would make: its prompt, seed and folder, and what is there already."""
+
+    prompt: str
+    seed: int
+    folder: Path
+    state: State
+
+
+def show_plan(output: Output, recipe: Recipe, videos: Sequence[Planned]) -> None:
+    """Print the plan: as a recipe and lines below it, as JSON, or with `quiet` the folders alone."""
+    if output.json:
+        echo(_as_json(recipe, videos), nl=False)
+    elif output.quiet:
+        for video in videos:
+            echo(video.folder)
+    else:
+        echo(recipe.to_yaml())
+        echo(f"cost    {estimates.cost(recipe)}{' for each video' if len(videos) > 1 else ''}")
+        echo(f"memory  {estimates.memory(recipe).removeprefix('memory ')}")
+        if len(videos) == 1:
+            echo(f"folder  {videos[0].folder}")
+        else:
+            _echo_videos(videos)
+
+
+def _echo_videos(videos: Sequence[Planned]) -> None:
+    counts = Counter(TO_DO[video.state] for video in videos)
+    listed = ", ".join(f"{counts[name]} {name}" for name in TO_DO.values() if counts[name])
+    echo(f"videos  {len(videos)}: {listed}")
+    for video in videos:
+        echo(f"        {TO_DO[video.state]:9}  {video.folder}  seed {video.seed}  {one_line(video.prompt)}")
+
+
+def _as_json(recipe: Recipe, videos: Sequence[Planned]) -> str:
+    from streamt1_plugins.runs.files import to_json
+
+    listed = [{**video._asdict(), "folder": str(video.folder)} for video in videos]
+    found = {"recipe": recipe.model_dump(mode="json"), "cost": estimates.cost(recipe)}
+    return printable_json(to_json({**found, "memory": estimates.memory(recipe), "videos": listed}))

@@ -1,0 +1,49 @@
+"""What a video of a complete recipe costs and what memory it takes, in words; no weights are loaded."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from streamt1_plugins.errors import foreign_code
+
+if TYPE_CHECKING:
+    from streamt1_plugins.config.schema import Recipe
+
+
+def cost(recipe: Recipe) -> str:
+    """The counters of a run in a line, in two where the width policy decides for itself."""
+    from streamt1_plugins.plugins import build
+    from streamt1_plugins.search.cost_estimate import describe
+
+    width = build.policies(recipe)["width"]
+    return describe(recipe, _adapter(recipe), build.rewards(recipe), recipe.video.num_frames, width)
+
+
+def memory(recipe: Recipe) -> str:
+    """The memory estimate in a line, or why there is none."""
+    from streamt1_plugins.api.adapter import HasFootprint
+    from streamt1_plugins.plugins import build
+    from streamt1_plugins.plugins.resolve import model_folder
+    from streamt1_plugins.policies.width import widest
+    from streamt1_plugins.search.memory_estimate import estimate, memory_plan, reward_bytes
+
+    adapter = _adapter(recipe)
+    if not isinstance(adapter, HasFootprint):
+        return f"memory not known: the adapter {recipe.adapter.name!r} has no estimate"
+    with foreign_code(f"The footprint of adapter {recipe.adapter.name!r}"):
+        each = adapter.footprint(model_folder(str(recipe.model)), memory_plan(recipe), recipe.video.num_frames)
+    if each is None:
+        return f"memory not known: {recipe.model!r} is not on this machine, or not all of it"
+    width = widest(build.policies(recipe)["width"], recipe.search)
+    return str(estimate(recipe.search, each, width, rewards=reward_bytes(build.rewards(recipe))))
+
+
+def _adapter(recipe: Recipe) -> Any:
+    """The adapter, whose own defaults are the sizes of the recipe's video: estimates take no more than a length."""
+    from streamt1_plugins.plugins import build
+
+    adapter = build.adapter(recipe)
+    known = build.options_of(adapter)
+    sizes = {name: size for name, size in recipe.video.given.items() if name in known}
+    return dataclasses.replace(adapter, **sizes) if sizes else adapter  # type: ignore[type-var]  # options: a dataclass
