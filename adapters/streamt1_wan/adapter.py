@@ -20,7 +20,6 @@ from streamt1_wan.keys import LORA_FILE
 from streamt1_wan.limits import limits_of
 from streamt1_wan.outline import outlined
 from streamt1_wan.request import Request, check_noise, check_size, count_chunks, parse, per_scene, warn_of_truncation
-from streamt1_wan.samplers import SamplerName
 
 if TYPE_CHECKING:
     import diffusers
@@ -78,7 +77,7 @@ class CausalWanAdapter:
     """
 
     chunk_frames: Positive = 3
-    sampler: SamplerName = "renoise"
+    sampler: Literal["renoise", "euler", "scheduler"] = "renoise"
     timesteps: Annotated[tuple[Timestep, ...], Field(min_length=1)] = (1000, 750, 500, 250)
     warp: bool = True
     steps: Annotated[tuple[Timestep, ...], Field(min_length=1)] | None = None

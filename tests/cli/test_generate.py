@@ -92,7 +92,7 @@ def test_a_quiet_command_prints_nothing_of_it(tmp_path: Path) -> None:
 
 
 def test_every_command_that_runs_a_model_takes_threads() -> None:
-    for command in ("generate", "compare", "replay", "serve-reward"):
+    for command in ("generate", "compare", "replay", "serve-reward", "probe"):
         assert "--threads" in call(command, "--help").stdout, command
 
 
