@@ -25,6 +25,7 @@ from streamt1_plugins.config import yaml12
 from streamt1_plugins.pipeline import StreamPipeline
 from streamt1_plugins.plugins.discovery import discovery
 from streamt1_plugins.process.threads import THREADS
+from streamt1_plugins.runs.observers import console
 from streamt1_plugins.runs.observers.console import threads_line
 from tests.cli.calling import RECORD, call, generate, one_line
 from tests.toy import ToySession, overflowing
@@ -67,12 +68,16 @@ def test_generate_leaves_a_run_folder_and_a_table(tmp_path: Path) -> None:
     assert "(4 of 4 done)" in result.stderr
 
 
-def test_the_threads_are_set_for_the_command_alone_and_printed_once(tmp_path: Path) -> None:
+def test_the_threads_are_set_for_the_command_alone_and_printed_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "_printed", set())
     before = torch.get_num_threads()
     result = generate("--out", "o", "--threads", "2")
     assert result.exit_code == 0, result.output
     assert result.stderr.splitlines()[:2] == [LOADING, threads_line(2)]
     assert result.stderr.count(threads_line(2)) == 1
+    assert threads_line(2) not in generate("--out", "p", "--threads", "2").stderr
     assert (torch.get_num_threads(), os.environ.get(THREADS)) == (before, None)
     assert generate("--threads", "0").exit_code == 2
 

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from streamt1_plugins.api.types import Chunk
 
 
+_printed: set[int] = set()
+"""The numbers of threads that this process has printed: once is enough, however many videos it makes."""
+
+
 @dataclass(eq=False)
 class Console:
     """Shows progress on standard error: a bar in a terminal, one line per chunk elsewhere.
@@ -41,13 +45,12 @@ class Console:
         self._terminal = Terminal(file=_StandardError())
         self._bar: _Bar | None = None
         self._noted = 0
-        self._has_shown_threads = False
 
     @hookimpl
     def streamt1_run_started(self, run: Run) -> None:
         self._noted = 0
-        if run.threads is not None and not self._has_shown_threads:
-            self._has_shown_threads = True
+        if run.threads is not None and run.threads not in _printed:
+            _printed.add(run.threads)
             self._print(threads_line(run.threads))
         if self._terminal.is_terminal and not self.plain:
             self._bar = _Bar(run, self._terminal, self.label)
