@@ -11,6 +11,7 @@ from .api.adapter import HasDraws as HasDraws
 from .api.adapter import HasFootprint as HasFootprint
 from .api.adapter import HasOutline as HasOutline
 from .api.adapter import HasOwnCall as HasOwnCall
+from .api.adapter import HasPreview as HasPreview
 from .api.adapter import HasThreads as HasThreads
 from .api.adapter import History as History
 from .api.adapter import MemoryPlan as MemoryPlan
@@ -19,6 +20,7 @@ from .api.adapter import OutlinedSession as OutlinedSession
 from .api.adapter import Session as Session
 from .api.candidate import Beam as Beam
 from .api.candidate import Candidate as Candidate
+from .api.candidate import Previews as Previews
 from .api.hookspecs import hookimpl as hookimpl
 from .api.image_reward import ImageReward as ImageReward
 from .api.noise import chunk_noise as chunk_noise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import torch
@@ -141,6 +141,26 @@ class SteppingSession(ToySession):
         return latents
 
 
+class PreviewingSession(SteppingSession):
+    """Has a preview decoder: its frames are rounder than those of `decode`, and follow from all chunks before.
+
+    `preview_problem` and `short_by` come from the call: why there is none, and how many frames are missing.
+    """
+
+    def __init__(self, call: dict[str, Any], capabilities: Capabilities, steps: tuple[int, ...]) -> None:
+        super().__init__(call, capabilities, steps)
+        self.preview_problem = call.get("preview_problem")
+        self._short_by = call.get("short_by", 0)
+
+    def preview(self, latents: torch.Tensor, state: Any) -> list[Decoded]:
+        self.calls["preview"] += len(latents)
+        before = state or 0.0
+        frames = (latents[:, :1].expand(-1, 3, -1, -1, -1).transpose(1, 2) + 0.2 * before + 1) / 2
+        frames = (8 * frames[:, self._short_by :]).round() / 8
+        means = latents.mean((1, 2, 3, 4)).tolist()
+        return [Decoded(each.clamp(0, 1), 0.5 * before + mean) for each, mean in zip(frames, means, strict=True)]
+
+
 @dataclass
 class ToyAdapter:
     gain: float = 1.0
@@ -179,6 +199,15 @@ class SteppingAdapter(ToyAdapter):
         chunks = 4 if num_frames is None else num_frames // 3
         steps = tuple(self.steps[min(index, len(self.steps) - 1)] for index in range(chunks))
         return Outline(steps, (0,) * chunks, latent_frames=3, steps=steps)
+
+
+@dataclass
+class PreviewingAdapter(SteppingAdapter):
+    def open(self, pipe: Any, call: dict[str, Any], memory: Any) -> PreviewingSession:
+        return PreviewingSession(call, ToyAdapter.open(self, pipe, call, memory).capabilities, self.steps)
+
+    def outline(self, num_frames: int | None = None) -> Outline:
+        return replace(super().outline(num_frames), previews=True)
 
 
 @dataclass
@@ -252,6 +281,7 @@ def streamt1_register_adapters(register: Any) -> None:
     )
     register("toy-steps", pipelines=(), target="tests.toy:SteppingAdapter", rewards=suggested)
     register("toy-one-thread", pipelines=(), target="tests.toy:OneThreadAdapter", rewards=suggested)
+    register("toy-previews", pipelines=(), target="tests.toy:PreviewingAdapter", rewards=suggested)
     register("toy-bare", pipelines=(), target="tests.toy:ToyAdapter")
 
 

@@ -21,6 +21,7 @@ CAPABILITIES = Capabilities(
     stochastic_steps=False,
     refusals={
         "early_pruning": "a chunk's steps run in one go, without an estimate of the clean chunk between two of them",
+        "previews": "no preview decoder is connected to its latents",
         "cost_estimate": "no outline of a call is computed; streamt1 recipes validate prints a formula per chunk",
         "memory_estimate": "nothing is computed from the files; a run on a GPU measures what it needs before it starts",
     },

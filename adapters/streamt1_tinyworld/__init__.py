@@ -36,6 +36,10 @@ def streamt1_register_rewards(register: RegisterReward) -> None:
     register("tinyworld-judge", target="streamt1_tinyworld.judging:TinyWorldJudge")
 
 
+PREVIEW = "preview.safetensors"
+"""The preview decoder's weights, in the model's folder."""
+
+
 def model_dir() -> str:
     """The folder of the packaged model."""
     return str(Path(__file__).parent / "model")

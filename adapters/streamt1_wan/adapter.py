@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -19,6 +19,7 @@ from streamt1_wan.footprint import Call, footprint
 from streamt1_wan.keys import LORA_FILE
 from streamt1_wan.limits import limits_of
 from streamt1_wan.outline import outlined
+from streamt1_wan.preview import NAMES, Preview, file_of, state_elements
 from streamt1_wan.request import Request, check_noise, check_size, count_chunks, parse, per_scene, warn_of_truncation
 
 if TYPE_CHECKING:
@@ -26,13 +27,14 @@ if TYPE_CHECKING:
     import torch
 
     from streamt1_plugins.api.adapter import Footprint, Outline
-    from streamt1_wan import given, processor, rope, samplers, schedule, session, support
+    from streamt1_wan import given, processor, rope, samplers, schedule, session, support, tiny_decoder
     from streamt1_wan import memory as memory_checks
 else:  # reading the options of a recipe needs none of these
     diffusers, torch = deferred("diffusers"), deferred("torch")
     given, processor, rope = (deferred(f"streamt1_wan.{name}") for name in ("given", "processor", "rope"))
     schedule, session, support = (deferred(f"streamt1_wan.{name}") for name in ("schedule", "session", "support"))
     samplers, memory_checks = deferred("streamt1_wan.samplers"), deferred("streamt1_wan.memory")
+    tiny_decoder = deferred("streamt1_wan.tiny_decoder")
 
 Positive = Annotated[int, Field(ge=1)]
 Timestep = Annotated[int, Field(ge=1, le=1000)]
@@ -74,6 +76,7 @@ class CausalWanAdapter:
     shared_prefix: candidates denoised together read one copy of the context: less memory, equal within rounding, not
     necessarily faster; uses PyTorch's own attention kernels whatever backend is set. dtype, vae_dtype: of the
     transformer and text encoder, and of the VAE, that `load` loads; float32 doubles the memory of the decoder.
+    preview: the file with the weights of the preview decoder; left out, `taew2_1.safetensors` in the model's folder.
     """
 
     chunk_frames: Positive = 3
@@ -95,6 +98,7 @@ class CausalWanAdapter:
     shared_prefix: bool = False
     dtype: Dtype = "bfloat16"
     vae_dtype: Dtype = "float32"
+    preview: str | None = field(default=None, metadata={"acts": "read"})
 
     def __post_init__(self) -> None:
         if any(low >= high for high, low in zip(self.timesteps, self.timesteps[1:], strict=False)):
@@ -161,7 +165,8 @@ class CausalWanAdapter:
             memory_checks.check_positions(memory, chunks, self.chunk_frames, transformer.config.rope_max_seq_len)
         options = processor.AttentionOptions(self.rms_norm, self.shared_prefix)
         table = rope.Rope.of(transformer.rope, (rows // patch[1], columns // patch[2]), texts[0].device)
-        return session.CausalWanSession(pipe, plan, table, processor.ContextAttention(transformer, options))
+        attention = processor.ContextAttention(transformer, options)
+        return session.CausalWanSession(pipe, plan, table, attention, self._preview(pipe.name_or_path, pipe))
 
     def outline(self, num_frames: int | None = None) -> Outline:
         """Transformer forwards of a call with Wan's VAE (four frames per latent frame); nothing is loaded.
@@ -170,9 +175,9 @@ class CausalWanAdapter:
         """
         request = parse({"prompt": "any", "num_frames": num_frames}, self._defaults())
         chunks = count_chunks(request, self.chunk_frames, LATENT_FRAME, sys.maxsize)
-        return outlined(
-            self._counts(None) or (len(self.timesteps),), 2 if request.is_guided else 1, chunks, self.chunk_frames
-        )
+        steps = self._counts(None) or (len(self.timesteps),)
+        found = outlined(steps, 2 if request.is_guided else 1, chunks, self.chunk_frames)
+        return replace(found, previews=self._preview(None).exists)
 
     def check(self, model: str, call: Mapping[str, Any]) -> None:
         """Raise `InputError` for a call that the model cannot make, as far as its configurations show."""
@@ -195,7 +200,10 @@ class CausalWanAdapter:
         chunks = count_chunks(request, self.chunk_frames, LATENT_FRAME, sys.maxsize)
         itemsizes = (ITEMSIZES[self.dtype], ITEMSIZES[self.vae_dtype])
         frames, size = self.chunk_frames, (request.height, request.width)
-        return footprint(model, Call(chunks, frames, size, 2 if request.is_guided else 1, itemsizes), memory)
+        found = footprint(model, Call(chunks, frames, size, 2 if request.is_guided else 1, itemsizes), memory)
+        if found is None or not self._preview(model).exists:
+            return found
+        return replace(found, preview=self._preview_state(size))
 
     def threads(self, pipe: Any, call: Mapping[str, Any]) -> int | None:
         """One where a forward pass is so short that threads wait for each other longer than they work."""
@@ -208,6 +216,16 @@ class CausalWanAdapter:
         with torch.no_grad():
             latents = given.encode(uncompiled(pipe.vae), frames, text.dtype).to(text.device)
         return tuple(chunk.contiguous() for chunk in torch.split(latents, self.chunk_frames, dim=2))
+
+    def _preview(self, folder: str | None, pipe: Any = None) -> Preview:
+        """The preview decoder for a model in a folder, which `pipe` was loaded from."""
+        file = file_of(self.preview, folder, NAMES)
+        return Preview(lambda: tiny_decoder.load_taehv(pipe, file), file)
+
+    def _preview_state(self, size: tuple[int, int]) -> int:
+        """Bytes of the preview decoder's state, in float32."""
+        rows, columns = (side // 8 for side in size)
+        return state_elements(rows, columns) * ITEMSIZES["float32"]
 
     def _defaults(self) -> dict[str, Any]:
         names = ("height", "width", "num_frames", "guidance_scale", "negative_prompt", "max_sequence_length")

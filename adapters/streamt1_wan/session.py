@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from streamt1_plugins.api.adapter import Decoded, MemoryPlan, Outline
     from streamt1_plugins.api.types import MemoryRoute
+    from streamt1_wan.preview import Preview
     from streamt1_wan.request import Request
     from streamt1_wan.rope import Rope
 
@@ -64,7 +65,8 @@ class Plan:
 
 
 class CausalWanSession:
-    """Implements `streamt1_plugins.api.adapter.Session`, and `HasDraft`, for a stock `WanPipeline` with causal weights.
+    """Implements `streamt1_plugins.api.adapter.Session`, `HasDraft` and `HasPreview`, for a stock `WanPipeline` with
+    causal weights.
 
     The transformer's self-attention is replaced during each forward pass and not longer, so a session that is never
     closed leaves no trace. `generate` and `decode` run the candidates they are given as one batch: given one at a time
@@ -78,7 +80,7 @@ class CausalWanSession:
 
     capabilities = CAPABILITIES
 
-    def __init__(self, pipe: Any, plan: Plan, rope: Rope, attention: ContextAttention) -> None:
+    def __init__(self, pipe: Any, plan: Plan, rope: Rope, attention: ContextAttention, preview: Preview) -> None:
         self.num_chunks = plan.num_chunks
         self.fps = plan.fps
         self.prompt = plan.request.prompt or ""
@@ -89,6 +91,7 @@ class CausalWanSession:
         self._plan = plan
         self._rope = rope
         self._attention: ContextAttention | None = attention
+        self._preview = preview
         steps = [len(self._schedule(History(index))) for index in range(len(plan.given), plan.num_chunks)]
         self._steps = Steps(pipe, plan.request, steps[0], sum(steps))
         self._own, self._own_scene = self._conditions(0), 0
@@ -159,6 +162,16 @@ class CausalWanSession:
         """Frames ``[T, 3, H, W]`` in ``[0, 1]`` and decoder state per candidate, continuing the history's decoder."""
         return decode_chunk(self._pipe.vae, latents, history.decoder)
 
+    @property
+    def preview_problem(self) -> str | None:
+        """Why there is no preview decoder, with the file to download; None where there is one."""
+        return self._preview.problem
+
+    @torch.no_grad()
+    def preview(self, latents: Tensor, state: Any) -> list[Decoded]:
+        """Frames of the preview decoder per candidate, continuing its own state."""
+        return self._preview(latents, state)
+
     @torch.no_grad()
     def commit(self, history: History, latents: Tensor, decoded: Decoded, route: MemoryRoute) -> History:
         """Append one survivor. A clean pass writes its context, except where no later chunk is denoised."""
@@ -182,6 +195,7 @@ class CausalWanSession:
         steps = [len(schedule) for schedule in self._plan.schedules]
         plan = self._plan
         found = outlined(steps, len(plan.text), self.num_chunks, plan.noise_shape[0])
+        found = replace(found, previews=self._preview.exists)
         return with_scenes(found, self.scenes, plan.memory, len(plan.text))
 
     def close(self) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from streamt1_plugins.api.types import MemoryRoute
 
 
-Feature = Literal["early_pruning", "cost_estimate", "memory_estimate"]
+Feature = Literal["early_pruning", "previews", "cost_estimate", "memory_estimate"]
 """What an adapter may lack: the parts of the protocol that are optional. All else works with every adapter."""
 
 FEATURES: tuple[Feature, ...] = get_args(Feature)
@@ -37,8 +37,8 @@ class Capabilities:
     `noise_stream`: whether the plain pipeline draws noise per chunk or once for the whole video.
     `stochastic_steps`: `generate` draws from the candidates' generators (noise inside the pipeline's own steps).
     `global_rng`: the pipeline touches torch's global generator.
-    `refusals`: why a feature cannot be offered, by feature: `early_pruning` needs `HasDraft`, `cost_estimate` needs
-    `HasOutline` and `OutlinedSession`, `memory_estimate` needs `HasFootprint`.
+    `refusals`: why a feature cannot be offered, by feature: `early_pruning` needs `HasDraft`, `previews` needs
+    `HasPreview`, `cost_estimate` needs `HasOutline` and `OutlinedSession`, `memory_estimate` needs `HasFootprint`.
     """
 
     max_batch: int | None
@@ -56,13 +56,15 @@ class Outline:
 
     `generate`: transformer forwards of one candidate. `commit`: those of one survivor's clean pass. `latent_frames`: of
     a chunk, which one candidate's decode makes frames of. `steps`: denoising steps, which share the forwards of a
-    candidate evenly; empty where sessions make no drafts (see `HasDraft`).
+    candidate evenly; empty where sessions make no drafts (see `HasDraft`). `previews`: whether sessions have a preview
+    decoder (see `HasPreview`).
     """
 
     generate: tuple[int, ...]
     commit: tuple[int, ...]
     latent_frames: int
     steps: tuple[int, ...] = ()
+    previews: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,8 @@ class Footprint:
 
     `weights`: of the whole pipeline. `memory`: of one beam when its memory is full. `reading`: what a forward pass
     makes of a memory to read it, once for all candidates. `latents`, `frames`, `state`: one candidate's chunk, and the
-    decoder state behind it. `chunks`: of the whole video.
+    decoder state behind it. `chunks`: of the whole video. `preview`: the preview decoder's state behind a candidate,
+    None where there is no such decoder.
     """
 
     weights: int
@@ -81,6 +84,7 @@ class Footprint:
     frames: int
     state: int
     chunks: int
+    preview: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +204,24 @@ class HasDraft(Protocol):
 
     def finish_drafts(self, history: History, drafts: Sequence[Draft], generators: Sequence[Generator]) -> Tensor:
         """The other steps of N drafts of one history, ``[N, C, F, h, w]``; not always those drafted together."""
+
+
+@runtime_checkable
+class HasPreview(Protocol):
+    """A session with a decoder that is much cheaper than `decode` and less exact. Optional: `rewards.decode: preview`
+    has rewards score its frames, and `decode` is called for survivors alone.
+    """
+
+    @property
+    def preview_problem(self) -> str | None:
+        """Why there is no preview decoder at the moment, with the file to download; None where there is one."""
+
+    def preview(self, latents: Tensor, state: Any) -> list[Decoded]:
+        """Frames of the next chunk of N candidates, as many and as large as `decode` gives, in ``[0, 1]``.
+
+        state: of the preview before, None at the start of the video. It is a value: a fork is a reference. Chunk by
+        chunk it gives what the whole video at once gives.
+        """
 
 
 class Adapter(Protocol):

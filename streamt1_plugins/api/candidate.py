@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from streamt1_plugins.api.types import Node
 
@@ -12,24 +12,29 @@ if TYPE_CHECKING:
 
     from streamt1_plugins.api.adapter import Decoded, History
 
-Location = Literal["here", "elsewhere", "offloaded", "dropped"]
+Location = Literal["here", "elsewhere", "offloaded", "dropped", "previewed"]
 """Where a candidate's tensors are.
 
 `here`: all of them are on this process's device. `elsewhere`: another process has them; `latents` has no frames and
 `decoded` holds thumbnails. `offloaded`: the decoder state is in CPU memory. `dropped`: the decoder state was given up;
-decoding the latents again gives the same one.
+decoding the latents again gives the same one. `previewed`: `decoded` holds the frames of the preview decoder; the
+latents were not decoded in full.
 """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate(Node):
-    """A beam's proposed next chunk, while it is being judged: a node, its tensors and where they are."""
+    """A beam's proposed next chunk, while it is being judged: a node, its tensors and where they are.
+
+    `preview`: the preview decoder's frames, where rewards score those.
+    """
 
     beam: Beam = field(repr=False, compare=False)
     noise: Tensor = field(repr=False, compare=False)
     latents: Tensor = field(repr=False, compare=False)
     decoded: Decoded = field(repr=False, compare=False)
     location: Location = field(default="here", repr=False, compare=False)
+    preview: Tensor | None = field(default=None, repr=False, compare=False)
 
     def node(self) -> Node:
         """The record of this candidate, without its tensors."""
@@ -37,17 +42,29 @@ class Candidate(Node):
 
 
 @dataclass(frozen=True, slots=True)
+class Previews:
+    """What the preview decoder made of a branch: `frames` of its newest chunks, as many as rewards score, and of the
+    `first` chunk, and the decoder's `state` behind the last one.
+    """
+
+    frames: tuple[Tensor, ...] = ()
+    first: Tensor | None = None
+    state: Any = None
+
+
+@dataclass(frozen=True, slots=True)
 class Beam:
     """A surviving branch: everything its next candidates need, shared and never changed.
 
     `path` holds the chosen node of every chunk so far, oldest first. `noise` is the noise of the last chunk after
-    mixing. `rank` is the place in the last selection, 0 = best.
+    mixing. `rank` is the place in the last selection, 0 = best. `previews` are there where rewards score previews.
     """
 
     history: History
     path: tuple[Node, ...] = ()
     noise: Tensor | None = None
     rank: int = 0
+    previews: Previews | None = None
 
     @property
     def last(self) -> Node | None:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 FrameKey = tuple[str, int]
 """(id of the candidate a frame belongs to, frame inside its chunk): in one run the same key means the same pixels.
 
-The frames of a preview, which early pruning judges, have ``.preview`` after the id.
+The frames of an unfinished candidate, which early pruning judges, have ``.preview`` after the id, and those of the
+preview decoder ``.tiny``.
 """
 
 

@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 
 @dataclass
 class Cost:
-    """What a run has spent: counts, and seconds by stage (`generate`, `decode`, `reward`, `commit`).
+    """What a run has spent: counts, and seconds by stage (`generate`, `preview`, `decode`, `reward`, `commit`).
 
-    `forwards`: transformer forwards, every row of a batch for itself. `readings`: verdicts of one reward on one
+    `forwards`: transformer forwards, every row of a batch for itself. `latent_frames_previewed`: those that the preview
+    decoder made frames of. `readings`: verdicts of one reward on one
     candidate; one call of a reward gives many. `readings_saved`: those that a cascade of rewards, or early pruning,
     made unnecessary. `reward_profile`: by horizon and name, as in `long.tinyalign`, how many `readings` this process
     took and in how many `seconds`.
@@ -33,6 +34,7 @@ class Cost:
     candidates: int = 0
     forwards: int = 0
     latent_frames_decoded: int = 0
+    latent_frames_previewed: int = 0
     reward_calls: int = 0
     readings: int = 0
     readings_saved: int = 0

@@ -107,7 +107,8 @@ class Node:
     `problem`: why the candidate is invalid. `ordinal` counts the candidates of one chunk over all beams; `parent` is
     the `id` of the node it continues, None in the first chunk. `rank` is the place among the survivors, 0 = best.
     `stage`: the stage of rewards after which it was pruned, None where all rewards judged it. With `EARLY` it was never
-    finished, and its readings are those of its preview.
+    finished, and its readings are those of its preview. `previewed`: its frames were the preview decoder's when it was
+    scored; those of a survivor were decoded in full afterwards.
     """
 
     chunk: int
@@ -124,6 +125,7 @@ class Node:
     rank: int | None = None
     problem: str | None = None
     stage: int | None = None
+    previewed: bool = False
     seconds: Annotated[float, PlainSerializer(lambda seconds: round(seconds, 4))] = 0.0
 
     @property

@@ -26,7 +26,7 @@ def memory(recipe: Recipe) -> str:
     from streamt1_plugins.plugins import build
     from streamt1_plugins.plugins.resolve import model_folder
     from streamt1_plugins.policies.width import widest
-    from streamt1_plugins.search.memory_estimate import estimate, memory_plan, reward_bytes
+    from streamt1_plugins.search.memory_estimate import memory_plan, of_recipe, reward_bytes
 
     adapter = _adapter(recipe)
     if not isinstance(adapter, HasFootprint):
@@ -36,7 +36,7 @@ def memory(recipe: Recipe) -> str:
     if each is None:
         return f"memory not known: {recipe.model!r} is not on this machine, or not all of it"
     width = widest(build.policies(recipe)["width"], recipe.search)
-    return str(estimate(recipe.search, each, width, rewards=reward_bytes(build.rewards(recipe))))
+    return str(of_recipe(recipe, each, width, rewards=reward_bytes(build.rewards(recipe))))
 
 
 def _adapter(recipe: Recipe) -> Any:

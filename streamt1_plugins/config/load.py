@@ -14,7 +14,7 @@ from streamt1_plugins.config import user_files, yaml12
 from streamt1_plugins.config.merge import merged
 from streamt1_plugins.config.plain import plain
 from streamt1_plugins.config.renamed import former, upgraded
-from streamt1_plugins.config.rewards import HORIZONS, FixedCalibration, RewardPart, RewardSettings
+from streamt1_plugins.config.rewards import HORIZONS, DecodeByHorizon, FixedCalibration, RewardPart, RewardSettings
 from streamt1_plugins.config.schema import Recipe
 from streamt1_plugins.config.trust import Origin, places
 from streamt1_plugins.errors import InputError, RecipeError, UnknownNameError, guess, shown, unknown_name
@@ -28,6 +28,9 @@ MAX_BYTES = 200_000
 
 SHOWN = 5
 """Mistakes in one message."""
+
+_ALTERNATIVES: dict[str, type[BaseModel]] = {each.__name__: each for each in (FixedCalibration, DecodeByHorizon)}
+"""Sections that stand where a single value may stand too."""
 
 WRITTEN_OUT = RewardSettings.model_fields.keys() - {"replace"}
 """The keys of `rewards` in the recipe.yaml of every run, also of versions that had no other."""
@@ -206,7 +209,8 @@ def _problems(error: ValidationError) -> Iterator[str]:
             known = _keys_beside(problem["loc"])
             yield f"unknown key {where!r}.{guess(str(problem['loc'][-1]), known)} Known: {', '.join(known)}."
         else:
-            yield f"{where} = {shown(problem['input'])}: {problem['msg']}{former(where)}"
+            message = problem["msg"].removeprefix("Value error, ")
+            yield f"{where} = {shown(problem['input'])}: {message}{former(where)}"
 
 
 def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
@@ -214,7 +218,7 @@ def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
     model: type[BaseModel] = Recipe
     for step in location[:-1]:
         field = model.model_fields.get(str(step))
-        kind = field.annotation if field else FixedCalibration if _is_alternative(step) else RewardPart
+        kind = field.annotation if field else _ALTERNATIVES.get(str(step), RewardPart)
         nested = (each for each in (kind, *get_args(kind)) if get_origin(each) is None and isinstance(each, type))
         model = next((each for each in nested if issubclass(each, BaseModel)), model)
     return list(model.model_fields)
@@ -222,4 +226,4 @@ def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
 
 def _is_alternative(step: int | str) -> bool:
     """Whether a step of an error's location is not a key: pydantic also names the alternative of a union it tried."""
-    return step == FixedCalibration.__name__ or str(step).startswith("literal[")
+    return step in _ALTERNATIVES or str(step).startswith("literal[")

@@ -6,7 +6,7 @@ import re
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 MOST = 10_000
 """The largest count in a recipe (candidates, chunks, steps); beyond it lies a slip of the keyboard."""
@@ -113,11 +113,30 @@ class RewardPart(Section):
         return self.calibration not in ("group", "rank")
 
 
+Decode = Literal["carried", "auto", "preview", "cold"]
+
+
+class DecodeByHorizon(Section):
+    """Which frames rewards score, by horizon; the values are those of `rewards.decode`."""
+
+    short: Decode = "carried"
+    long: Decode = "carried"
+
+
+AnyDecode = Annotated[
+    Annotated[Decode, Tag("literal[Decode]")] | Annotated[DecodeByHorizon, Tag("DecodeByHorizon")],
+    Discriminator(lambda value: "DecodeByHorizon" if isinstance(value, (dict, Section)) else "literal[Decode]"),
+]
+"""One of them for both horizons, or a section; an error is about the one that was meant."""
+
+
 class RewardSettings(Section):
     """The rewards of a run, and the frames that they score.
 
-    window: length of the long horizon in chunks. decode: `carried` scores the frames the video will contain; `cold`
-    decodes the chunk (short) and the window (long) from an empty decoder, as the authors' release does.
+    window: length of the long horizon in chunks. decode: `carried` scores the frames the video will contain; `preview`
+    scores those of the adapter's preview decoder, and only survivors are decoded in full; `auto` does so where there
+    is one; `cold` decodes the chunk (short) and the window (long) from an empty decoder, as the authors' release does;
+    or one of these per horizon.
     pixels: `float` as decoded, or `uint8` truncated to 8 bits as the release does.
     keep: the share of candidates a stage of rewards hands on to the next one, never fewer than `search.top_k`.
     replace: the rewards named here take the place of all others. Without it they are added to those of the recipe that
@@ -125,7 +144,7 @@ class RewardSettings(Section):
     """
 
     window: Count = 10
-    decode: Literal["carried", "cold"] = "carried"
+    decode: AnyDecode = "carried"
     pixels: Literal["float", "uint8"] = "float"
     keep: Annotated[float, Field(gt=0, le=1)] = 0.5
     replace: bool = False
@@ -135,3 +154,7 @@ class RewardSettings(Section):
     @property
     def are_named(self) -> bool:
         return bool(self.short or self.long)
+
+    def decode_of(self, horizon: Literal["short", "long"]) -> Decode:
+        """Which frames the rewards of a horizon score."""
+        return self.decode if isinstance(self.decode, str) else getattr(self.decode, horizon)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
 
 from streamt1_plugins.config import yaml12
 from streamt1_plugins.config.rewards import HORIZONS, MOST, Count, RewardSettings, Seconds, Section
 from streamt1_plugins.config.trust import Origin
 from streamt1_plugins.errors import RecipeError
+
+Kept = Annotated[float, Field(gt=0, le=1)]
 
 PARTS = ("adapter", "width", "noise", "scoring", "selection", "memory")
 """The sections that name one part each; its options stand beside the name."""
@@ -124,15 +126,45 @@ class MemoryPlan(Section):
     recall_gate: Annotated[float, Field(ge=-1, le=1)] = -1.0
 
 
+def _steps(value: Any) -> Any:
+    """A number of steps or a share of them, 0 for none. Raises `ValueError` for anything else."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or not 0 <= value <= MOST or (isinstance(value, float) and value >= 1):
+        raise ValueError(f"expected a whole number of steps from 0 to {MOST}, or a share of them below 1")
+    return value or 0
+
+
+def _keep(value: Any) -> Any:
+    """A share, or a list of them. Raises `ValueError` for anything else."""
+    shares = value if isinstance(value, (list, tuple)) and len(value) <= MOST else [value]
+    are_numbers = all(isinstance(each, (int, float)) and not isinstance(each, bool) for each in shares)
+    if not shares or not are_numbers or not all(0 < each <= 1 for each in shares):
+        raise ValueError("expected a share above 0 and at most 1, or a list of them, one per chunk")
+    return value
+
+
 class EarlySettings(Section):
     """Early pruning: the first stage of rewards judges a preview of every candidate, and only the best are finished.
 
-    steps: denoising steps before the preview, 0 for no early pruning; chunks of no more steps are made whole.
-    keep: the share of a chunk's candidates that is finished, never fewer than `search.top_k`.
+    steps: denoising steps before the preview, or a share of the chunk's steps below 1, at least one; 0 for no early
+    pruning. Chunks of no more steps are made whole. keep: the share of a chunk's candidates that is finished, never
+    fewer than `search.top_k`; of a list, one entry per chunk, the last one repeats.
     """
 
-    steps: Annotated[int, Field(ge=0, le=MOST)] = 0
-    keep: Annotated[float, Field(gt=0, le=1)] = 0.5
+    steps: Annotated[
+        Annotated[int, Field(ge=0, le=MOST)] | Annotated[float, Field(gt=0, lt=1)], BeforeValidator(_steps)
+    ] = 0
+    keep: Annotated[
+        Kept | Annotated[tuple[Kept, ...], Field(min_length=1, max_length=MOST, strict=False)], BeforeValidator(_keep)
+    ] = 0.5
+
+    def steps_of(self, steps: int) -> int:
+        """Steps before the preview of a chunk of `steps`; from `steps` on the chunk is made whole."""
+        return self.steps if isinstance(self.steps, int) else max(1, round(self.steps * steps))
+
+    def keep_in(self, chunk: int) -> float:
+        """The share that is finished in the chunk of this index."""
+        return self.keep[min(chunk, len(self.keep) - 1)] if isinstance(self.keep, tuple) else self.keep
 
 
 def cannot_draft(adapter: str | None, reason: str = "") -> RecipeError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import TYPE_CHECKING, TypeVar
@@ -16,8 +17,6 @@ from streamt1_plugins.evaluation.inputs import Frames, Inputs
 from streamt1_plugins.evaluation.thinning import thinned
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from streamt1_plugins.api.candidate import Candidate
     from streamt1_plugins.api.reward import RewardInput
     from streamt1_plugins.api.run import Run
@@ -25,6 +24,8 @@ if TYPE_CHECKING:
     from streamt1_plugins.evaluation.pool import BoundReward, RewardPool
 
 AnyNode = TypeVar("AnyNode", bound=Node)
+InFull = Callable[[Sequence["Candidate"]], list["Candidate"]]
+"""Decodes the candidates that can survive in full; see `search.previews`."""
 
 
 @dataclass
@@ -44,17 +45,21 @@ class Evaluator:
         return bool(self.pool.bound)
 
     @sharing()
-    def evaluate(self, candidates: Sequence[Candidate], score: Callable[[Candidate], float]) -> list[Candidate]:
+    def evaluate(
+        self, candidates: Sequence[Candidate], score: Callable[[Candidate], float], in_full: InFull = list
+    ) -> list[Candidate]:
         """The candidates with `readings`, `short` and `long`.
 
         Those that a reward failed on get a `problem`. Those that an early stage of rewards pruned, by `score`, get its
-        `stage` and no further readings.
+        `stage` and no further readings. Before a stage that scores frames decoded in full, previewed ones go `in_full`.
         """
         self.pool.serve(self.run)
-        here = [each for each in candidates if each.location != "elsewhere" and each.is_finished]
-        inputs, judged = Inputs(Frames(self.run), here), list(candidates)
+        judged, inputs = list(candidates), None
         stages = cascade.stages(self.pool.bound)
         for number, stage in enumerate(stages, 1):
+            if self._are_needed_in_full(stage, judged):
+                judged, inputs = in_full(judged), None
+            inputs = inputs or self._inputs([each for each in judged if each.is_finished])
             judged = self._without_vetoed(stage, self._stage(stage, judged, inputs))
             if number < len(stages):
                 scores = {each.ordinal: score(each) for each in judged if each.is_eligible}
@@ -64,17 +69,30 @@ class Evaluator:
         return judged
 
     @sharing()
-    def evaluate_previews(self, drafts: Sequence[Candidate]) -> list[Candidate]:
+    def evaluate_previews(self, drafts: Sequence[Candidate], in_full: InFull) -> list[Candidate]:
         """Unfinished candidates with the readings that the first stage of rewards takes of their previews.
 
         Previews are blurred in a way of their own, so they are calibrated among themselves alone, and vetoes, which are
         meant for finished frames, do not apply.
         """
         self.pool.serve(self.run)
-        here = [each for each in drafts if each.location != "elsewhere"]
-        judged = self._stage(cascade.stages(self.pool.bound)[0], drafts, Inputs(Frames(self.run), here, True))
+        first = cascade.stages(self.pool.bound)[0]
+        if self._are_needed_in_full(first, drafts):
+            drafts = in_full(drafts)
+        judged = self._stage(first, drafts, self._inputs(drafts, are_drafts=True))
         self.pool.offload()
         return judged
+
+    def _inputs(self, candidates: Sequence[Candidate], *, are_drafts: bool = False) -> Inputs:
+        """The inputs of those candidates whose frames this process has."""
+        here = [each for each in candidates if each.location != "elsewhere"]
+        return Inputs(Frames(self.run), here, are_drafts)
+
+    def _are_needed_in_full(self, stage: Sequence[BoundReward], candidates: Sequence[Candidate]) -> bool:
+        """Whether a stage of rewards scores frames of the carried decoder, and there are previews so far."""
+        horizons = {bound.horizon for bound in stage}
+        is_carried = any(self.run.recipe.rewards.decode_of(each) == "carried" for each in horizons)
+        return is_carried and any(each.previewed for each in candidates)
 
     @sharing()
     def evaluate_whole_videos(self) -> list[float]:

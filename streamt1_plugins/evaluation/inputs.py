@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from streamt1_plugins.api.reward import FrameKey
     from streamt1_plugins.api.run import Run
     from streamt1_plugins.api.types import Horizon
+    from streamt1_plugins.config.rewards import Decode
 
 
 def quantise(video: Tensor) -> Tensor:
@@ -33,15 +34,18 @@ class Frames:
 
     run: Run
 
-    @property
-    def are_cold(self) -> bool:
-        """Whether windows are decoded with an empty decoder (paper release) instead of the video's own."""
-        return self.run.recipe.rewards.decode == "cold"
+    def decode(self, horizon: Horizon) -> Decode:
+        """Which frames a horizon shows. A plain run has no previews: its candidate is decoded in any case."""
+        kind, has_previews = self.run.recipe.rewards.decode_of(horizon), self.run.beams[0].previews is not None
+        return "carried" if kind in ("preview", "auto") and not has_previews else kind
 
-    @property
-    def have_keys(self) -> bool:
+    def are_cold(self, horizon: Horizon) -> bool:
+        """Whether windows are decoded with an empty decoder (paper release) instead of the video's own."""
+        return self.decode(horizon) == "cold"
+
+    def have_keys(self, horizon: Horizon) -> bool:
         """Whether a frame key always means the same pixels: not when decoded anew, nor when later chunks revise it."""
-        return not self.are_cold and self.run.session.capabilities.decode != "blended"
+        return not self.are_cold(horizon) and self.run.session.capabilities.decode != "blended"
 
     def pixels(self, video: Tensor) -> Tensor:
         """Frames in float32 whatever the decoder works in, truncated to 8 bits where the recipe wants it."""
@@ -56,9 +60,9 @@ class Frames:
         return self.run.session.decode(root, torch.cat(list(latents), dim=2))[0].frames
 
     def whole_videos(self) -> RewardInput:
-        """The input of the surviving beams' whole videos, every frame of them to be judged."""
-        run, histories = self.run, [beam.history for beam in self.run.beams]
-        videos = torch.stack([self.cold(h.latents) if self.are_cold else torch.cat(h.frames) for h in histories])
+        """The input of the surviving beams' whole videos, every frame of them to be judged: those of the video."""
+        run, histories, are_cold = self.run, [beam.history for beam in self.run.beams], self.are_cold("long")
+        videos = torch.stack([self.cold(h.latents) if are_cold else torch.cat(h.frames) for h in histories])
         return RewardInput(
             video=self.pixels(videos),
             prompts=(run.prompt,) * len(run.beams),
@@ -67,7 +71,7 @@ class Frames:
             chunk_count=run.session.num_chunks,
             new_frames=slice(0, videos.shape[1]),
             anchor=_anchor(run.beams),
-            frame_ids=tuple(_keys(_counted(beam)) for beam in run.beams) if self.have_keys else (),
+            frame_ids=tuple(_keys(_counted(beam)) for beam in run.beams) if self.have_keys("long") else (),
         )
 
 
@@ -75,7 +79,7 @@ class Frames:
 class Inputs:
     """The inputs of one chunk's candidates. Each is made once, for all rewards that need it.
 
-    `are_drafts`: their frames are previews, which other frames will replace, and get keys of their own.
+    `are_drafts`: they are unfinished, so that other frames will replace theirs, and get keys of their own.
     """
 
     frames: Frames
@@ -88,7 +92,7 @@ class Inputs:
 
         `lead`: frames before the new chunk on the short horizon, as far as there are any.
         """
-        if horizon == "long" or self.frames.are_cold or not self._has_past:
+        if horizon == "long" or self.frames.are_cold(horizon) or not self._has_past:
             lead = 0
         key = (horizon, lead, every)
         if key not in self._made and every > 1:
@@ -111,9 +115,10 @@ class Inputs:
         return bool(self.candidates[0].beam.history.frames)
 
     def _make(self, horizon: Horizon) -> RewardInput:
-        run = self.frames.run
+        run, kind = self.frames.run, self.frames.decode(horizon)
         window = 1 if horizon == "short" else run.recipe.rewards.window
-        videos = torch.stack([self._video(candidate, window) for candidate in self.candidates])
+        videos = torch.stack([self._video(candidate, window, kind) for candidate in self.candidates])
+        has_keys, beams = self.frames.have_keys(horizon), [candidate.beam for candidate in self.candidates]
         new = min(len(self.candidates[0].decoded.frames), videos.shape[1])
         return RewardInput(
             video=self.frames.pixels(videos),
@@ -122,29 +127,30 @@ class Inputs:
             chunk=self.candidates[0].chunk,
             chunk_count=run.session.num_chunks,
             new_frames=slice(videos.shape[1] - new, videos.shape[1]),
-            anchor=_anchor([candidate.beam for candidate in self.candidates]) if self._has_past else None,
-            frame_ids=tuple(self._keys(c, window) for c in self.candidates) if self.frames.have_keys else (),
+            anchor=_anchor(beams, previewed=kind == "preview") if self._has_past else None,
+            frame_ids=tuple(self._keys(c, window, kind) for c in self.candidates) if has_keys else (),
         )
 
-    def _video(self, candidate: Candidate, window: int) -> Tensor:
+    def _video(self, candidate: Candidate, window: int, kind: Decode) -> Tensor:
         """The last `window` chunks of a candidate's branch, its own included."""
         history, before = candidate.beam.history, window - 1
-        if not self.frames.are_cold:
-            return torch.cat([*_tail(history.frames, before), candidate.decoded.frames])
+        if kind != "cold":
+            return torch.cat([*_tail(_past(candidate.beam, kind), before), _own(candidate, kind)])
         latents = [*_tail(history.latents, before), candidate.latents]
         self.frames.run.cost.latent_frames_decoded += sum(each.shape[2] for each in latents)
         return self.frames.cold(latents)
 
-    def _keys(self, candidate: Candidate, window: int) -> tuple[FrameKey, ...]:
-        name = candidate.id + ".preview" * self.are_drafts
-        return _keys([*_counted(candidate.beam), (name, len(candidate.decoded.frames))][-window:])
+    def _keys(self, candidate: Candidate, window: int, kind: Decode) -> tuple[FrameKey, ...]:
+        name, own = candidate.id + ".preview" * self.are_drafts, len(candidate.decoded.frames)
+        return _keys([*_counted(candidate.beam), (name, own)][-window:], kind)
 
     def _with_lead(self, lead: int) -> RewardInput:
         """The short horizon with the last frames of the chunk before; a chunk that is shorter gives what it has."""
         short, beams = self.of("short", 0, self.candidates), [candidate.beam for candidate in self.candidates]
-        before = torch.stack([beam.history.frames[-1][-lead:] for beam in beams])
+        kind = self.frames.decode("short")
+        before = torch.stack([_past(beam, kind)[-1][-lead:] for beam in beams])
         count = before.shape[1]
-        keys = [_keys(_counted(beam)[-1:])[-count:] for beam in beams] if short.frame_ids else []
+        keys = [_keys(_counted(beam)[-1:], kind)[-count:] for beam in beams] if short.frame_ids else []
         return replace(
             short,
             video=torch.cat([self.frames.pixels(before), short.video], dim=1),
@@ -157,8 +163,20 @@ def _tail(items: tuple[Tensor, ...], count: int) -> tuple[Tensor, ...]:
     return items[len(items) - min(count, len(items)) :]
 
 
-def _anchor(beams: Sequence[Beam]) -> Tensor:
-    return torch.stack([beam.history.frames[0] for beam in beams]).float()
+def _past(beam: Beam, kind: Decode) -> tuple[Tensor, ...]:
+    """Frames of the chunks before, as far as a window reaches: those of the video, or the previews of them."""
+    return beam.history.frames if kind != "preview" or beam.previews is None else beam.previews.frames
+
+
+def _own(candidate: Candidate, kind: Decode) -> Tensor:
+    """A candidate's frames of a kind."""
+    return candidate.preview if kind == "preview" and candidate.preview is not None else candidate.decoded.frames
+
+
+def _anchor(beams: Sequence[Beam], *, previewed: bool = False) -> Tensor:
+    """The first chunks, as previews where the frames beside them are."""
+    firsts = [beam.previews.first if previewed and beam.previews else beam.history.frames[0] for beam in beams]
+    return torch.stack([each for each in firsts if each is not None]).float()
 
 
 def _counted(beam: Beam) -> list[tuple[str, int]]:
@@ -168,5 +186,6 @@ def _counted(beam: Beam) -> list[tuple[str, int]]:
     return [(name, len(frames)) for name, frames in zip(names, beam.history.frames, strict=True)]
 
 
-def _keys(counted: Sequence[tuple[str, int]]) -> tuple[FrameKey, ...]:
-    return tuple((chunk, frame) for chunk, count in counted for frame in range(count))
+def _keys(counted: Sequence[tuple[str, int]], kind: Decode = "carried") -> tuple[FrameKey, ...]:
+    decoder = ".tiny" if kind == "preview" else ""
+    return tuple((chunk + decoder, frame) for chunk, count in counted for frame in range(count))

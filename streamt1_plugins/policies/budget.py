@@ -16,11 +16,12 @@ from streamt1_plugins.api.adapter import OutlinedSession
 from streamt1_plugins.api.hookspecs import hookimpl
 from streamt1_plugins.config.rewards import Count, Seconds
 from streamt1_plugins.errors import RecipeError
-from streamt1_plugins.policies.width import places
+from streamt1_plugins.policies.width import places, rest_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from streamt1_plugins.api.adapter import Outline
     from streamt1_plugins.api.candidate import Beam
     from streamt1_plugins.api.run import Run
     from streamt1_plugins.api.tree import Tree
@@ -144,20 +145,38 @@ class Account:
 
     def remaining(self, budget: Budget) -> RemainingBudget | None:
         """What is left of a budget; None where the price of a candidate is not known."""
-        return self.seconds(budget.seconds) if budget.seconds else self.forwards(budget.forwards or 0)
+        if budget.seconds:
+            return self.seconds(budget.seconds)
+        return self.forwards(budget.forwards or 0, budget.least)
 
-    def forwards(self, budget: int) -> RemainingBudget | None:
+    def forwards(self, budget: int, least: int = 1) -> RemainingBudget | None:
         """What is left of `budget` forwards, clean passes to come set aside.
 
-        Prices are those of the session's outline. Without one, a candidate costs what it has cost so far, clean passes
-        included.
+        Prices are those of the session's outline, less what early pruning saves at least. Without an outline, a
+        candidate costs what it has cost so far, clean passes included.
         """
         session, cost, index = self.run.session, self.run.cost, self.chunk.index
         if not isinstance(session, OutlinedSession):
             return self._at_mean_price(budget, cost.forwards)
         outline = session.outline()
         left = budget - cost.forwards - self.run.recipe.search.top_k * sum(outline.commit[index:])
-        return self._remaining(left, outline.generate[index:])
+        chunks = [self._price(outline, each, least) for each in range(index, len(outline.generate))]
+        return self._remaining(left - sum(fixed for _, fixed in chunks), [price for price, _ in chunks])
+
+    def _price(self, outline: Outline, chunk: int, least: int) -> tuple[float, float]:
+        """(forwards of each candidate of a chunk, forwards of the chunk besides), at or above what n of them take.
+
+        Of n candidates whose share is finished, it is a share of n rounded up, and never fewer than can survive.
+        """
+        recipe, beams = self.run.recipe, self._beams(chunk)
+        keep, saved = recipe.early.keep_in(chunk), rest_of(outline, chunk, recipe.early)
+        fixed = saved * max(1.0, recipe.search.top_k - keep * beams * least) if saved and keep < 1 else 0.0
+        return outline.generate[chunk] - saved * (1 - keep), fixed
+
+    def _beams(self, chunk: int) -> int:
+        """How many beams branch in a chunk, the empty video counted as all that it stands for."""
+        search = self.run.recipe.search
+        return sum(places(beam, search) for beam in self.run.beams) if chunk == self.chunk.index else search.top_k
 
     def seconds(self, budget: float) -> RemainingBudget | None:
         """What is left of `budget` seconds, at what a candidate has taken so far with everything around it."""
@@ -171,6 +190,5 @@ class Account:
 
     def _remaining(self, left: float, prices: Sequence[float]) -> RemainingBudget:
         """`prices`: of a candidate in this chunk and in each one after it."""
-        search = self.run.recipe.search
-        beams = sum(places(beam, search) for beam in self.run.beams)
-        return RemainingBudget(left, beams * prices[0], search.top_k * sum(prices[1:]))
+        top_k = self.run.recipe.search.top_k
+        return RemainingBudget(left, self._beams(self.chunk.index) * prices[0], top_k * sum(prices[1:]))

@@ -8,14 +8,23 @@ from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 from streamt1_plugins.api.hookspecs import hookimpl
 
 if TYPE_CHECKING:
+    from streamt1_plugins.api.adapter import Outline
     from streamt1_plugins.api.candidate import Beam
     from streamt1_plugins.api.run import Run
-    from streamt1_plugins.config.schema import SearchSettings
+    from streamt1_plugins.config.schema import EarlySettings, SearchSettings
 
 
 def places(beam: Beam, search: SearchSettings) -> int:
     """How many beams a beam stands for: the empty video for all of them, so that every chunk is equally wide."""
     return 1 if beam.path else search.top_k
+
+
+def rest_of(outline: Outline, chunk: int, early: EarlySettings) -> int:
+    """Forwards that a candidate saves where it is pruned early in a chunk: those of its other steps; 0 for none."""
+    if not early.steps or not outline.steps:
+        return 0
+    steps = outline.steps[chunk]
+    return outline.generate[chunk] * max(0, steps - early.steps_of(steps)) // steps
 
 
 @runtime_checkable

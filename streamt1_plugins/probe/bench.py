@@ -15,6 +15,7 @@ from streamt1_plugins.api.noise import chunk_noise
 from streamt1_plugins.api.types import Proposal
 from streamt1_plugins.search.expand import Branch
 from streamt1_plugins.search.out_of_memory import explained
+from streamt1_plugins.search.previews import settled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -103,6 +104,7 @@ def values(judged: Sequence[Candidate]) -> Values:
 def opened(pipe: StreamPipeline, prompt: str, seed: int, call: Mapping[str, Any]) -> Iterator[Bench]:
     """A bench for one prompt, with its rewards loaded; closed at the end."""
     run = pipe.begin(prompt=prompt, generator=torch.Generator().manual_seed(seed), **call)
+    run.recipe = settled(run.recipe, False)  # the frames of the video are what rewards are probed on
     try:
         search = pipe.search(run)
         with explained(run):

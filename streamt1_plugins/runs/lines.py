@@ -130,6 +130,7 @@ class Spent(TypedDict, total=False):
     candidates: Count
     forwards: Count
     latent_frames_decoded: Count
+    latent_frames_previewed: Count
     reward_calls: Count
     readings: Count
     readings_saved: Count
@@ -196,6 +197,7 @@ class Candidate(Line):
     rank: Annotated[int, Field(ge=0, lt=MAX_CANDIDATES)] | None
     problem: Text | None
     stage: Annotated[int, Field(ge=0, le=1000)] | None
+    previewed: NotRequired[bool]
     seconds: Seconds
 
 

@@ -6,11 +6,13 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from streamt1_plugins.api.adapter import HasOutline, Outline
+from streamt1_plugins.config.rewards import MOST
 from streamt1_plugins.config.schema import cannot_draft
 from streamt1_plugins.errors import foreign_code
 from streamt1_plugins.evaluation.calls import call_limit
 from streamt1_plugins.evaluation.cascade import passing, stages
-from streamt1_plugins.policies.width import Bounded
+from streamt1_plugins.policies.width import Bounded, rest_of
+from streamt1_plugins.search.previews import settled, wanted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from streamt1_plugins.evaluation.pool import BoundReward
 
 Rewards = tuple["BoundReward", ...]
+LATE = 10**9
+"""A chunk for which the last entry of a list counts."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +42,14 @@ class CostEstimate:
     latent_frames_decoded: int | None
     reward_calls: int
     readings: int
+    latent_frames_previewed: int = 0
 
     def __str__(self) -> str:
+        previewed = f", {self.latent_frames_previewed} previewed" if self.latent_frames_previewed else ""
         model = (
             "transformer forwards not known before the call"
             if self.forwards is None
-            else f"{self.forwards} transformer forwards, {self.latent_frames_decoded} latent frames decoded"
+            else f"{self.forwards} transformer forwards, {self.latent_frames_decoded} latent frames decoded{previewed}"
         )
         return (
             f"{self.chunks} chunks: {self.candidates} candidates, {model}, {self.reward_calls} reward calls "
@@ -81,7 +87,7 @@ def at_most(recipe: Recipe, rewards: Rewards, outline: Outline | int, width: obj
     """
     least, most = _bounds(recipe, width)
     if isinstance(outline, int):
-        steps = (recipe.early.steps + 1,) * outline  # any more than the early ones
+        steps = (MOST + 1,) * outline  # any more than the early ones
         high = estimate(most, rewards, Outline((0,) * outline, (0,) * outline, latent_frames=0, steps=steps))
         return replace(high, forwards=None, latent_frames_decoded=None)
     high, low = (estimate(each, rewards, outline) for each in (most, least))
@@ -100,11 +106,14 @@ def _bounds(recipe: Recipe, width: object) -> tuple[Recipe, Recipe]:
 
 
 def _per_chunk(recipe: Recipe, rewards: Rewards) -> str:
-    width, finished, kept = _width(recipe), _finished(recipe), recipe.search.top_k
+    recipe = settled(recipe, False)  # whether there are previews is not known
+    width, finished, kept, first = _width(recipe), _finished(recipe, LATE), recipe.search.top_k, recipe.early.steps
     early = width > finished
     previewed, evaluated = _preview_calls(recipe, rewards, early), _stage_calls(recipe, rewards, finished)
     calls, readings = (sum(each) for each in zip(previewed, evaluated, strict=True))
-    steps = f"{width * recipe.early.steps} + {finished} (S - {recipe.early.steps})" if early else f"{width} S"
+    taken, left = (f"{first:g} S", f"{1 - first:g} S") if first < 1 else (str(first), f"(S - {first})")
+    before = f"{width * first}" if first >= 1 else f"{width} * {taken}"
+    steps = f"{before} + {finished} {left}" if early else f"{width} S"
     return (
         f"per chunk: {width} candidates, {steps} + {kept} transformer forwards (S steps, and a clean pass for each "
         f"survivor where the model has one, but for the last chunk), {width * early + finished} chunks decoded, "
@@ -117,8 +126,9 @@ def estimate(recipe: Recipe, rewards: Rewards, outline: Outline) -> CostEstimate
 
     Raises `RecipeError` where the recipe wants early pruning and the adapter's sessions make no drafts.
     """
+    recipe = settled(recipe, outline.previews)
     width, chunks, early = _width(recipe), len(outline.generate), _pruned_early(recipe, outline)
-    finished = [_finished(recipe) if each else width for each in early]
+    finished = [_finished(recipe, index) if each else width for index, each in enumerate(early)]
     calls = [_preview_calls(recipe, rewards, each) for each in early]
     calls += [_stage_calls(recipe, rewards, count) for count in finished]
     calls += [_whole_video_calls(recipe, rewards)]
@@ -130,6 +140,7 @@ def estimate(recipe: Recipe, rewards: Rewards, outline: Outline) -> CostEstimate
         latent_frames_decoded=outline.latent_frames * decodes,
         reward_calls=sum(each for each, _ in calls),
         readings=sum(readings for _, readings in calls),
+        latent_frames_previewed=outline.latent_frames * sum(_previewed(recipe, *each) for each in enumerate(early)),
     )
 
 
@@ -137,41 +148,65 @@ def _width(recipe: Recipe) -> int:
     return recipe.search.candidates * recipe.search.top_k
 
 
-def _finished(recipe: Recipe) -> int:
+def _finished(recipe: Recipe, chunk: int) -> int:
     """Candidates of a chunk that are finished where they are pruned early."""
     width = _width(recipe)
     prunes = recipe.early.steps and recipe.rewards.are_named
-    return passing(recipe.early.keep, width, recipe.search) if prunes else width
+    return passing(recipe.early.keep_in(chunk), width, recipe.search) if prunes else width
 
 
 def _pruned_early(recipe: Recipe, outline: Outline) -> list[bool]:
     """Whether a chunk's candidates are pruned early, chunk by chunk."""
-    if _finished(recipe) == _width(recipe):
-        return [False] * len(outline.generate)
+    prunes = [_finished(recipe, index) < _width(recipe) for index in range(len(outline.generate))]
+    if not any(prunes):
+        return prunes
     if not outline.steps:
         raise cannot_draft(recipe.adapter.name)
-    return [steps > recipe.early.steps for steps in outline.steps]
+    return [each and steps > recipe.early.steps_of(steps) for each, steps in zip(prunes, outline.steps, strict=True)]
 
 
 def _denoising(recipe: Recipe, outline: Outline, early: Sequence[bool]) -> int:
     """Transformer forwards of all candidates; those pruned early take the first steps alone."""
     total = _width(recipe) * sum(outline.generate)
-    for forwards, steps, pruned in zip(outline.generate, outline.steps or early, early, strict=True):
-        saved = forwards * (steps - recipe.early.steps) // steps if pruned else 0
-        total -= saved * (_width(recipe) - _finished(recipe))
+    for index, pruned in enumerate(early):
+        if pruned:
+            total -= rest_of(outline, index, recipe.early) * (_width(recipe) - _finished(recipe, index))
     return total
+
+
+def _previewed(recipe: Recipe, index: int, early: bool) -> int:
+    """Chunks that the preview decoder makes frames of for a chunk of the video."""
+    if not wanted(recipe):
+        return 0
+    candidates = _finished(recipe, index) + _width(recipe) if early else _width(recipe)
+    return candidates + recipe.search.top_k  # survivors once more, for the state behind them
 
 
 def _decodes(recipe: Recipe, rewards: Rewards, index: int, early: bool) -> int:
     """Chunks decoded for a chunk of the video: candidates, previews, windows of a cold decode, survivors once more."""
-    finished, previews = (_finished(recipe), _width(recipe)) if early else (_width(recipe), 0)
-    again = recipe.search.top_k if recipe.search.offload == "recompute" else 0
-    if recipe.rewards.decode == "carried":
-        return finished + previews + again
+    finished, previews = (_finished(recipe, index), _width(recipe)) if early else (_width(recipe), 0)
     sizes: dict[Horizon, int] = {"short": 1, "long": min(recipe.rewards.window, index + 1)}
     every, first = (_horizons(some) for some in (stages(rewards), stages(rewards)[:1]))
-    cold = finished * sum(sizes[each] for each in every) + previews * sum(sizes[each] for each in first)
-    return finished + previews + again + cold
+    are_cold = {each for each in every if recipe.rewards.decode_of(each) == "cold"}
+    cold = sum(finished * sizes[each] + previews * sizes[each] * (each in first) for each in are_cold)
+    whole = _in_full(recipe, rewards, finished) if wanted(recipe) else finished
+    drafts = previews * _is_carried(recipe, first) if wanted(recipe) else previews
+    waits = recipe.search.offload == "recompute" and (whole > 0 or not wanted(recipe))
+    survivors = recipe.search.top_k if waits or whole == 0 else 0
+    return whole + drafts + survivors + cold
+
+
+def _in_full(recipe: Recipe, rewards: Rewards, left: int) -> int:
+    """Of `left` previewed candidates, those that reach a stage of rewards that scores frames decoded in full."""
+    for stage in stages(rewards):
+        if _is_carried(recipe, {bound.horizon for bound in stage}):
+            return left
+        left = passing(recipe.rewards.keep, left, recipe.search)
+    return 0
+
+
+def _is_carried(recipe: Recipe, horizons: set[Horizon]) -> bool:
+    return any(recipe.rewards.decode_of(each) == "carried" for each in horizons)
 
 
 def _horizons(some: Sequence[Sequence[BoundReward]]) -> set[Horizon]:

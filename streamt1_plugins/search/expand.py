@@ -20,6 +20,7 @@ from streamt1_plugins.api.types import Proposal, node_id
 from streamt1_plugins.api.workers import SingleProcess
 from streamt1_plugins.errors import PluginError
 from streamt1_plugins.search.out_of_memory import is_out_of_memory
+from streamt1_plugins.search.previews import problem_of
 from streamt1_plugins.search.thumbnails import Summary, summarize
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from streamt1_plugins.api.workers import Workers
     from streamt1_plugins.plugins.run_hooks import RunHooks
     from streamt1_plugins.search.offload import Offload
+    from streamt1_plugins.search.previews import PreviewScoring
 
 
 class Branch(NamedTuple):
@@ -55,26 +57,36 @@ class Branch(NamedTuple):
             **made,
         )
 
-    def placeholder(self, chunk: Chunk, summary: Summary) -> Candidate:
+    def placeholder(self, chunk: Chunk, summary: Summary, previewed: bool = False) -> Candidate:
         """The candidate where another process has its tensors."""
         decoded, nothing = Decoded(summary.frames.float() / 255), initial(self.proposal.noise)[:, :, :0]
         return self.candidate(
-            chunk, self.beam, latents=nothing, decoded=decoded, seconds=summary.seconds, location="elsewhere"
+            chunk,
+            self.beam,
+            latents=nothing,
+            decoded=decoded,
+            seconds=summary.seconds,
+            location="elsewhere",
+            previewed=previewed,
         )
 
 
 Step = Callable[["Chunk", "Beam", "Sequence[Branch]"], list[Candidate]]
-"""Makes decoded candidates of a batch of one beam's branches. The beam is the one on the device."""
+"""Makes decoded, or previewed, candidates of a batch of one beam's branches. The beam is the one on the device."""
 
 
 @dataclass
 class Expander:
-    """Makes the candidates of a run. `batch_limit`: how many at once fit into memory, None until it has run out."""
+    """Makes the candidates of a run. `batch_limit`: how many at once fit into memory, None until it has run out.
+
+    `previews`: None where candidates are decoded in full, whatever the recipe has rewards score.
+    """
 
     run: Run
     hooks: RunHooks
     offload: Offload
     workers: Workers
+    previews: PreviewScoring | None = None
     batch_limit: int | None = None
 
     def branches(self, chunk: Chunk) -> list[Branch]:
@@ -108,7 +120,7 @@ class Expander:
         return proposals
 
     def expand(self, chunk: Chunk, branches: Sequence[Branch], step: Step | None = None) -> list[Candidate]:
-        """Decoded candidates of the branches, made by `step` (default: `denoise`).
+        """Decoded, or previewed, candidates of the branches, made by `step` (default: `denoise`).
 
         Of those that other processes made there are thumbnails only (location `elsewhere`).
         """
@@ -128,10 +140,11 @@ class Expander:
         limits = (self.batch_limit, *(summary.batch_limit for summary in summaries))
         self.batch_limit = min((limit for limit in limits if limit is not None), default=None)
         pairs = zip(branches, summaries, strict=True)
-        return [made.get(branch.ordinal) or branch.placeholder(chunk, summary) for branch, summary in pairs]
+        previewed = self._previews is not None
+        return [made.get(branch.ordinal) or branch.placeholder(chunk, summary, previewed) for branch, summary in pairs]
 
     def denoise(self, chunk: Chunk, beam: Beam, batch: Sequence[Branch]) -> list[Candidate]:
-        """Denoise and decode branches of one beam together."""
+        """Denoise branches of one beam together, and decode or preview them."""
         self.set_status("generating", chunk, batch)
         made = self.decode(
             chunk, beam, batch, lambda: self.run.session.generate(beam.history, noise(batch), generators(batch))
@@ -143,18 +156,35 @@ class Expander:
         self, chunk: Chunk, beam: Beam, batch: Sequence[Branch], denoise: Callable[[], Tensor]
     ) -> list[Candidate]:
         """Candidates of a batch from the latents ``[N, C, F, h, w]`` that `denoise` returns."""
-        start, cost = perf_counter(), self.run.cost
+        start = perf_counter()
         with self.run.spending("generate"):
             latents = denoise()
-        with self.run.spending("decode"):
-            decoded = self.run.session.decode(beam.history, latents)
-        cost.latent_frames_decoded += int(latents.shape[0] * latents.shape[2])
+        shown = self._shown(beam, latents)
         seconds = (perf_counter() - start) / len(batch)
-        rows = zip(batch, torch.split(latents, 1), decoded, strict=True)
+        rows = zip(batch, torch.split(latents, 1), shown, strict=True)
         return [
-            branch.candidate(chunk, beam, latents=row, decoded=each, seconds=seconds, problem=problem_of(row, each))
+            branch.candidate(
+                chunk, beam, latents=row, seconds=seconds, problem=problem_of(row, each["decoded"]), **each
+            )
             for branch, row, each in rows
         ]
+
+    @property
+    def _previews(self) -> PreviewScoring | None:
+        return self.previews if self.previews is not None and self.previews.is_on else None
+
+    def _shown(self, beam: Beam, latents: Tensor) -> list[dict[str, Any]]:
+        """The fields of candidates that hold their frames: decoded in full, or those of the preview decoder."""
+        cost, count = self.run.cost, int(latents.shape[0] * latents.shape[2])
+        if self._previews is None:
+            with self.run.spending("decode"):
+                decoded = self.run.session.decode(beam.history, latents)
+            cost.latent_frames_decoded += count
+            return [{"decoded": each} for each in decoded]
+        previews = self._previews.made(beam.previews, latents)
+        cost.latent_frames_previewed += count
+        shared = {"previewed": True, "location": "previewed"}
+        return [{"decoded": Decoded(each.frames), "preview": each.frames, **shared} for each in previews]
 
     def set_status(self, activity: str, chunk: Chunk, batch: Sequence[Branch]) -> None:
         """Publish what is done to the candidates of a batch, for error messages of other processes."""
@@ -191,12 +221,6 @@ class Expander:
         )
         parts = [batch[start : start + half] for start in range(0, len(batch), half)]
         return [candidate for part in parts for candidate in self._within_memory(chunk, beam, part, step)]
-
-
-def problem_of(latents: Tensor, decoded: Decoded) -> str | None:
-    """Why no video can be made of a candidate: a model in too narrow a dtype overflows, and its frames are NaN."""
-    is_finite = bool(latents.isfinite().all() & decoded.frames.isfinite().all())
-    return None if is_finite else "The frames are not finite (NaN or infinity)."
 
 
 def noise(batch: Sequence[Branch]) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from streamt1_plugins.api.candidate import Beam, Candidate
@@ -15,6 +15,8 @@ from streamt1_plugins.search.early_pruning import EarlyPruning
 from streamt1_plugins.search.expand import Expander
 from streamt1_plugins.search.offload import Offload, released
 from streamt1_plugins.search.out_of_memory import explained
+from streamt1_plugins.search.previews import PreviewScoring
+from streamt1_plugins.search.previews import settle as settle_previews
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -44,8 +46,12 @@ class Search:
         return Offload(self.run)
 
     @cached_property
+    def previews(self) -> PreviewScoring:
+        return PreviewScoring(self.run, self.offload, self.workers)
+
+    @cached_property
     def expander(self) -> Expander:
-        return Expander(self.run, self.hooks, self.offload, self.workers)
+        return Expander(self.run, self.hooks, self.offload, self.workers, self.previews)
 
     def chunks(self) -> Generator[Chunk, None, None]:
         """Search, yielding each chunk after its survivors are committed to ``run.beams``, best first.
@@ -57,8 +63,10 @@ class Search:
             yield from stepwise(self._chunks(), self.run.threads)
 
     def _chunks(self) -> Generator[Chunk, None, None]:
-        run, early = self.run, EarlyPruning(self.expander, self.evaluator)
-        run.beams = tuple(map(self.offload.offload_beam, run.beams or (self._root(),)))
+        run, early = self.run, EarlyPruning(self.expander, self.evaluator, self.previews)
+        settle_previews(run, self.workers)
+        begun = map(self.previews.begun, run.beams or (self._root(),))
+        run.beams = tuple(map(self.offload.offload_beam, begun))
         self.hooks.run_started()
         for chunk in run.chunks():
             run.chunk = chunk
@@ -79,7 +87,8 @@ class Search:
         beam, session = candidate.beam, self.run.session
         with self.run.spending("commit"):
             history = session.commit(beam.history, candidate.latents, candidate.decoded, candidate.route or "discard")
-        return Beam(history, (*beam.path, candidate.node()), candidate.noise, candidate.rank or 0)
+        path, previews = (*beam.path, candidate.node()), self.previews.after(candidate)
+        return Beam(history, path, candidate.noise, candidate.rank or 0, previews)
 
     def _root(self) -> Beam:
         with self.run.spending("commit"):  # of the chunks that the call continues
@@ -89,7 +98,8 @@ class Search:
         """The candidates with readings, scores and routes."""
         if self.evaluator.has_rewards:
             with self.run.cost.timing("reward"):
-                candidates = self.evaluator.evaluate(candidates, lambda each: self.hooks.score(chunk, each))
+                score = partial(self.hooks.score, chunk)
+                candidates = self.evaluator.evaluate(candidates, score, self.previews.reached)
         return [self._judge(chunk, candidate) for candidate in candidates]
 
     def _judge(self, chunk: Chunk, candidate: Candidate) -> Candidate:
@@ -114,7 +124,12 @@ class Search:
 
     def _survivors(self, chunk: Chunk, candidates: list[Candidate]) -> tuple[list[Candidate], list[Candidate]]:
         """(kept, pruned), survivors best first; all of them enter the tree."""
-        settled = settle(candidates, self._select(chunk, candidates))
+        judged = {each.ordinal: each for each in candidates}
+        candidates, selected = self.previews.survivors(candidates, partial(self._select, chunk))
+        for each in candidates:
+            if each.problem != judged[each.ordinal].problem:  # found when it was decoded in full
+                self.hooks.candidate_scored(chunk, each)
+        settled = settle(candidates, selected)
         for candidate in settled:
             self.run.tree.add(candidate.node())
         kept = sorted((each for each in settled if each.rank is not None), key=lambda each: each.rank or 0)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from math import prod
 from typing import TYPE_CHECKING, Any
 
 import humanize
 
-from streamt1_plugins.api.adapter import Footprint, History, MemoryPlan, OutlinedSession, Session
+from streamt1_plugins.api.adapter import Footprint, HasPreview, History, MemoryPlan, OutlinedSession, Session
 from streamt1_plugins.api.routed_memory import capacity
 from streamt1_plugins.errors import PluginError, RecipeError, foreign_code
 from streamt1_plugins.policies.width import widest
 from streamt1_plugins.process.imports import deferred
 from streamt1_plugins.search.offload import map_leaves
+from streamt1_plugins.search.previews import kept_chunks, problem, scores_previews_alone, wanted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -74,7 +75,7 @@ class MemoryEstimate:
 def estimate(
     search: SearchSettings, each: Footprint, width: int, processes: int = 1, rewards: int = 0
 ) -> MemoryEstimate:
-    """The estimate for a search on one device.
+    """The estimate for a search on one device, all of whose candidates are decoded in full.
 
     each: what one beam, one candidate, one chunk takes. width: candidates per beam at most, which `processes` share.
     rewards: bytes of their weights.
@@ -90,6 +91,18 @@ def estimate(
         + search.top_k * each.chunks * (each.latents + each.frames),
         rewards=rewards,
     )
+
+
+def of_recipe(recipe: Recipe, each: Footprint, width: int, processes: int = 1, rewards: int = 0) -> MemoryEstimate:
+    """The estimate for the search of a recipe; where rewards score previews alone, only survivors have full states."""
+    search = recipe.search
+    found = estimate(search, each, width, processes, rewards)
+    if each.preview is None or not wanted(recipe):
+        return found
+    states = min(found.states, 2 * search.top_k * each.state) if scores_previews_alone(recipe) else found.states
+    previewed = search.top_k * min(each.chunks, kept_chunks(recipe) + 1) * each.frames
+    small = 2 * search.top_k * each.preview
+    return replace(found, states=states + small, frames=found.frames + previewed)
 
 
 def reward_bytes(rewards: Iterable[BoundReward]) -> int:
@@ -127,9 +140,9 @@ def check(search: Search, pipe: Any, width: object = None) -> None:
 
 def measured(search: Search, pipe: Any, width: object = None) -> MemoryEstimate:
     """The estimate for a loaded pipeline, besides its weights; what cannot be found out counts as nothing."""
-    run, settings = search.run, search.run.recipe.search
+    run, recipe = search.run, search.run.recipe
     each, rewards = footprint_of(run, pipe), reward_bytes(search.evaluator.pool.bound)
-    return estimate(settings, each, widest(width, settings), search.workers.size, rewards)
+    return of_recipe(recipe, each, widest(width, recipe.search), search.workers.size, rewards)
 
 
 def free_bytes(device: str) -> int | None:
@@ -149,6 +162,7 @@ def footprint_of(run: Run, pipe: Any) -> Footprint:
     small = noise.new_zeros((*noise.shape[:3], PROBE, PROBE), device=run.device, dtype=getattr(vae, "dtype", None))
     state, frames = _decoded(session, small) if is_measurable else (0, 0)
     scale = prod(noise.shape[3:]) / PROBE**2
+    has_previews = wanted(run.recipe) and problem(session) is None
     return Footprint(
         weights=0,
         memory=_beam_memory(session, run.recipe.sinks, pipe, noise.shape),
@@ -157,6 +171,7 @@ def footprint_of(run: Run, pipe: Any) -> Footprint:
         frames=int(scale * frames),
         state=int(scale * state),
         chunks=session.num_chunks,
+        preview=int(scale * _preview_state(session, small)) if has_previews else None,
     )
 
 
@@ -182,6 +197,15 @@ def _decoded(session: Session, small: Tensor) -> tuple[int, int]:
         return 0, 0
     later = tensor_bytes(both.frames) - tensor_bytes(first.frames)  # a first chunk may have fewer
     return tensor_bytes(first.state), later
+
+
+def _preview_state(session: Session, small: Tensor) -> int:
+    """Bytes of the preview decoder's state behind these latents; nothing where they cannot be decoded."""
+    try:
+        with foreign_code("Previewing a small picture"), torch.inference_mode():
+            return tensor_bytes(session.preview(small, None)[0].state) if isinstance(session, HasPreview) else 0
+    except PluginError:
+        return 0
 
 
 def tensor_bytes(item: Any) -> int:

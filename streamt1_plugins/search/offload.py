@@ -54,7 +54,7 @@ class Offload:
         if candidate.decoded.state is None or self._mode == "none":
             return candidate
         if self._mode == "recompute":
-            return released(candidate)
+            return _with_state(candidate, None, "dropped")
         return _with_state(candidate, map_leaves(candidate.decoded.state, self._out), "offloaded")
 
     def onload(self, candidate: Candidate) -> Candidate:
@@ -118,8 +118,9 @@ class Offload:
 
 
 def released(candidate: Candidate) -> Candidate:
-    """The candidate without its decoder state."""
-    return _with_state(candidate, None, "elsewhere" if candidate.location == "elsewhere" else "dropped")
+    """The candidate without its decoder state and its preview."""
+    is_decoded_here = candidate.location not in ("elsewhere", "previewed")
+    return _with_state(replace(candidate, preview=None), None, "dropped" if is_decoded_here else candidate.location)
 
 
 def _with_state(candidate: Candidate, state: Any, location: Any) -> Candidate:

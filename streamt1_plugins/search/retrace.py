@@ -117,5 +117,6 @@ def _proposals(search: Search, chunk: Chunk, beam: Beam, siblings: Siblings) -> 
 
 
 def _again(search: Search, chunk: Chunk, beam: Beam, node: Node, proposal: Proposal) -> Beam:
-    candidate = search.expander.denoise(chunk, beam, [Branch(node.ordinal, beam, proposal)])[0]
+    expander = replace(search.expander, previews=None)  # nothing is scored
+    candidate = expander.denoise(chunk, beam, [Branch(node.ordinal, beam, proposal)])[0]
     return search.commit(replace(candidate, **{item.name: getattr(node, item.name) for item in fields(Node)}))

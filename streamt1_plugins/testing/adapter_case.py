@@ -11,9 +11,10 @@ import torch
 
 from streamt1_plugins.api.adapter import MemoryPlan
 from streamt1_plugins.plugins.build import options_of
+from streamt1_plugins.search import previews
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from torch import Generator, Tensor
 
@@ -107,6 +108,14 @@ class AdapterCase:
     def part(self) -> dict[str, Any]:
         """The adapter as a recipe names it."""
         return {"name": self.name, **options_of(self.make_adapter())}
+
+    def preview_of(self, session: Any) -> Callable[[Tensor, Any], list[Decoded]]:
+        """A session's `preview`; skips a test where there is no preview decoder."""
+        problem = previews.problem(session)
+        if problem:
+            pytest.skip(f"there are no previews: {problem}")
+        found: Callable[[Tensor, Any], list[Decoded]] = session.preview
+        return found
 
     def needs_callbacks(self) -> None:
         """Skip a test where the pipeline's call takes no callback."""

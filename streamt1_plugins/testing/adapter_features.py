@@ -21,12 +21,13 @@ from streamt1_plugins.resuming import open_interrupted
 from streamt1_plugins.runs import journal
 from streamt1_plugins.runs.observers.journal import Journal
 from streamt1_plugins.runs.report import PAGE
-from streamt1_plugins.search import memory_estimate, offload
+from streamt1_plugins.search import memory_estimate, offload, previews
 from streamt1_plugins.search.cost_estimate import estimate
 from streamt1_plugins.testing.adapter_case import check_output, check_same
 from streamt1_plugins.testing.searches import (
     NARROW,
     PLAIN,
+    PREVIEWED,
     PRUNED_EARLY,
     UNSEEN,
     Interrupted,
@@ -210,8 +211,52 @@ class AdapterFeatures(SearchCase):
         for rank, run in enumerate(self.shared(search)):
             check_run(run, expected.run, f"early pruning in process {rank} of 2")
 
+    def test_previews_are_scored_and_survivors_decoded(self) -> None:
+        """Interrupted, shared and replayed alike; without a preview decoder it is the search as it was, with a note."""
+        if self._lacks_previews():
+            return
+        found = self.searched(*PREVIEWED)
+        tree, cost, frames = found.run.tree, found.run.cost, found.run.beams[0].history.frames
+        assert all(node.previewed for node in tree)
+        made = [found.run.beams[0].history.latents[node.chunk].shape[2] for node in tree]
+        kept = [found.run.beams[0].history.latents[node.chunk].shape[2] for node in tree if node.fate == "kept"]
+        assert (cost.latent_frames_previewed, cost.latent_frames_decoded) == (sum(made) + sum(kept), sum(kept))
+        with explained("the replayed winner"):
+            check_same(streamt1.regenerate(found.folder, pipe=self.pipe, **self.call())[0], found.video)
+        winner = tree.winner[-1]
+        assert not torch.equal(frames[-1].cpu(), found.kept.frames[winner].cpu()), "the video has a preview's frames"
+        self.check_resumed(*PREVIEWED)
+
+    def test_previews_are_shared(self) -> None:
+        if self._lacks_previews():
+            return
+        settings = (*PREVIEWED, *(PRUNED_EARLY if self.supports("early_pruning", HasDraft) else ()))
+        expected = self.searched(*settings)
+
+        def search(pipe: Any, workers: Workers) -> Any:
+            wrapped = self.wrapped(*settings, pipe=pipe)
+            wrapped.workers = workers
+            wrapped(**self.call_of())
+            return wrapped.last_run
+
+        for rank, run in enumerate(self.shared(search)):
+            check_run(run, expected.run, f"preview scoring in process {rank} of 2")
+
+    def _lacks_previews(self) -> bool:
+        """Whether there is no preview decoder; then checks that the search falls back, and that one note has why."""
+        with self.session() as session:
+            problem = previews.problem(session)
+        if problem is None:
+            return False
+        found, expected = self.searched(*PREVIEWED), self.searched()
+        check_nodes(found.run.tree, expected.run.tree, "the search without a preview decoder")
+        assert [note for note in found.run.tree.notes if problem in note] == [previews.FALLBACK.format(problem)]
+        return True
+
     @pytest.mark.parametrize(
-        "recipe", [(), PRUNED_EARLY, (*NARROW, "search.offload=recompute")], ids=["search", "early", "offload"]
+        "recipe",
+        [(), PRUNED_EARLY, (*NARROW, "search.offload=recompute"), PREVIEWED],
+        ids=["search", "early", "offload", "previews"],
     )
     def test_the_cost_is_estimated(self, recipe: tuple[str, ...]) -> None:
         if not self.supports("cost_estimate", OutlinedSession):

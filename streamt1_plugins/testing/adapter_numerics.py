@@ -18,7 +18,7 @@ from streamt1_plugins.testing.adapter_case import (
     grown,
     seeded,
 )
-from streamt1_plugins.testing.state import tensors_in
+from streamt1_plugins.testing.state import tensor_bytes, tensors_in
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -141,6 +141,44 @@ class AdapterNumerics(AdapterCase):
                     check_same(session.decode(root, latents)[0].frames, frames)
             else:
                 pytest.skip("chunks of a blended decoder are not those of a cold decode")
+
+    def test_previews_are_like_the_frames(self) -> None:
+        """As many and as large, in [0, 1], and chunk by chunk those of the whole video at once."""
+        with self.session() as session:
+            preview = self.preview_of(session)
+            history, state, frames, sizes = session.root(), None, [], []
+            for index in range(history.index):
+                state = preview(history.latents[index], state)[0].state
+            for index in range(history.index, session.num_chunks):
+                latents, decoded = candidate(session, history, index)
+                shown = preview(latents, state)[0]
+                assert shown.frames.shape == decoded.frames.shape, "previews are not of the frames' shape"
+                assert bool((shown.frames >= 0).all() and (shown.frames <= 1).all()), "previews have to be in [0, 1]"
+                history, state = session.commit(history, latents, decoded, "discard"), shown.state
+                frames.append(shown.frames)
+                sizes.append(tensor_bytes(state))
+            whole = preview(torch.cat(history.latents, dim=2), None)[0].frames
+            self.check_close(torch.cat(frames), whole[-len(torch.cat(frames)) :], "previews chunk by chunk")
+            assert len(set(sizes)) == 1, f"the state of the previews grows with the video, in bytes: {sizes}"
+
+    def test_previews_fork_by_reference(self) -> None:
+        """Candidates together are those one at a time, and leave the state that they continue alone."""
+        with self.session() as session:
+            preview, history, state = self.preview_of(session), session.root(), None
+            for index in range(2):
+                latents, decoded = candidate(session, history, index)
+                state = preview(latents, state)[0].state
+                history = session.commit(history, latents, decoded, "discard")
+            before = [tensor.clone() for tensor in tensors_in(state)]
+            latents = torch.cat([candidate(session, history, seed)[0] for seed in range(3)])
+            together = preview(latents, state)
+            for row, shown in enumerate(together):
+                alone = preview(latents[row : row + 1], state)[0]
+                self.check_close(shown.frames, alone.frames, f"the preview of candidate {row} of 3")
+                for tensor in tensors_in(shown.state):
+                    own = tensor.numel() * tensor.element_size()
+                    assert tensor.untyped_storage().nbytes() <= own, "a state keeps a larger tensor"
+            assert all(map(torch.equal, before, tensors_in(state))), "a preview changed the state it continues"
 
     def test_host_callbacks_are_called(self) -> None:
         steps: dict[bool, list[tuple[bool, int, float]]] = {True: [], False: []}

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 PLAIN = ("search.candidates=1", "search.top_k=1")
 NARROW = ("search.top_k=1",)
+PREVIEWED = ("rewards.decode=preview",)
 PRUNED_EARLY = ("search.top_k=1", "search.candidates=4", "early.steps=1")
 PLENTY = 10**15  # bytes
 
@@ -112,7 +113,7 @@ class SearchCase(AdapterCase):
             "extends": "stream-t1",
             "adapter": self.part(),
             "search": {"candidates": 2, "top_k": 2},
-            "rewards": {"replace": True, "short": {"basic": {}}, "long": {"basic": {}}},
+            "rewards": {"replace": True, "short": {"basic": {}}, "long": {"basic": {}}, "decode": "carried"},
         }
         return streamt1.wrap(self.pipe if pipe is None else pipe, recipe, overrides=overrides, observers=observers)
 

@@ -2,6 +2,9 @@
 
     python tests/benchmarks/causal_wan.py --size mid --out docs/evidence/causal_wan_cpu.json
     python tests/benchmarks/causal_wan.py --size 1.3b --device cuda --out docs/evidence/causal_wan_gpu.json
+    python tests/benchmarks/causal_wan.py --size mid --rows previews --out docs/evidence/previews_wan_cpu.json
+    python tests/benchmarks/causal_wan.py --size 1.3b --device cuda --rows previews --out previews_1.3b.json
+    python tests/benchmarks/causal_wan.py --size 14b --device cuda --rows previews --out previews_14b.json
 
 One process, the same weights, and every row makes the same chunk: the first one with a full memory. All rows take turns
 within a round, so that a busy machine slows them all; times are medians over the rounds, ratios medians of the ratios
@@ -23,17 +26,20 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import diffusers
 import torch
 from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler, WanPipeline, WanTransformer3DModel
 from naive import NaiveSearch
+from safetensors.torch import save_file
 
 from streamt1_plugins.api.adapter import Decoded, MemoryPlan
 from streamt1_wan.adapter import CausalWanAdapter
 from streamt1_wan.rope import Rope
 from streamt1_wan.schedule import listed
+from streamt1_wan.tiny_decoder import TinyDecoder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -58,6 +64,12 @@ SIZES = {
     "mid": Size(
         {"num_attention_heads": 8, "attention_head_dim": 64, "num_layers": 8, "ffn_dim": 2048}, 240, 208, (64, 512)
     ),
+    "14b": Size(
+        {"num_attention_heads": 40, "attention_head_dim": 128, "num_layers": 40, "ffn_dim": 13824},
+        480,
+        832,
+        (512, 4096),
+    ),
     "1.3b": Size(
         {"num_attention_heads": 12, "attention_head_dim": 128, "num_layers": 30, "ffn_dim": 8960}, 480, 832, (512, 4096)
     ),
@@ -66,7 +78,11 @@ SIZES = {
 
 @dataclass(frozen=True)
 class Case:
-    """One row: N candidates, how many per forward; `decode` them, and keep their decoder states or `recompute` one."""
+    """One row: N candidates, how many per forward; `decode` them, and keep their decoder states or `recompute` one.
+
+    preview: decode all with the preview decoder, and the survivor in full. early: do so after that many steps, and
+    finish half of them, which are previewed once more.
+    """
 
     name: str
     candidates: int = 1
@@ -76,6 +92,8 @@ class Case:
     recompute: bool = False
     at: int = SETTLED
     naive: bool = False
+    preview: bool = False
+    early: int = 0
 
 
 def build(size: Size, device: str, dtype: torch.dtype) -> WanPipeline:
@@ -101,6 +119,7 @@ class Bench:
     pipe: WanPipeline
     size: Size
     text: torch.Tensor
+    weights: Path | None = None  # of the preview decoder
     histories: dict[int, History] = field(default_factory=dict)
 
     @property
@@ -109,7 +128,9 @@ class Bench:
 
     @contextmanager
     def session(self, *, shared: bool = False) -> Iterator[Any]:
-        adapter = CausalWanAdapter(height=self.size.height, width=self.size.width, shared_prefix=shared)
+        preview = None if self.weights is None else str(self.weights)
+        size = {"height": self.size.height, "width": self.size.width}
+        adapter = CausalWanAdapter(**size, shared_prefix=shared, preview=preview)
         # one chunk more than is ever made, so that no measured commit is the cheap last one
         call = {"prompt_embeds": self.text, "num_frames": 4 * 3 * (max(LATE) + 2) - 3}
         opened = adapter.open(self.pipe, call, MemoryPlan())
@@ -133,8 +154,10 @@ class Bench:
         if case.naive:
             return self.run_naive(case)
         with self.session(shared=case.shared) as session:
-            start = self.histories[case.at]
-            seconds, memory = timed(lambda: one_chunk(session, start, case), self.device)
+            start, make = self.histories[case.at], previewed_chunk if case.preview else one_chunk
+            if case.preview:
+                session.preview(start.latents[-1], None)  # reads the weights
+            seconds, memory = timed(lambda: make(session, start, case), self.device)
             return seconds, session.forwards, memory
 
     def run_naive(self, case: Case) -> tuple[float, int, float]:
@@ -180,6 +203,28 @@ def one_chunk(session: Any, history: History, case: Case) -> History:
     if case.recompute:
         decoded_once = session.decode(history, chosen)[0]
     return session.commit(history, chosen, decoded_once, "discard")
+
+
+def previewed_chunk(session: Any, history: History, case: Case) -> History:
+    """All candidates of one parent with their previews, then the full decode and the clean pass of the survivor."""
+    generators = [torch.Generator().manual_seed(i) for i in range(case.candidates)]
+    state = session.preview(history.latents[-1], None)[0].state
+    noises = [session.draw(history, generator) for generator in generators]
+    shown: list[torch.Tensor] = []
+    if case.early:
+        drafts = [session.draft(history, *each, case.early)[0] for each in pairs(noises, generators)]
+        shown = [session.preview(draft.latents, state)[0].frames for draft in drafts]
+        half = range(-(-case.candidates // 2))
+        made = [session.finish_drafts(history, [drafts[i]], [generators[i]]) for i in half]
+    else:
+        made = [session.generate(history, *each) for each in pairs(noises, generators)]
+    shown += [session.preview(latents, state)[0].frames for latents in made]
+    session.preview(made[0], state)  # for the state behind the survivor
+    return session.commit(history, made[0], session.decode(history, made[0])[0], "discard")
+
+
+def pairs(noises: list[torch.Tensor], generators: list[torch.Generator]) -> Iterator[tuple[Any, list[Any]]]:
+    return ((noise, [generator]) for noise, generator in zip(noises, generators, strict=True))
 
 
 def timed(work: Callable[[], Any], device: str) -> tuple[float, float]:
@@ -241,25 +286,49 @@ def cases() -> list[Case]:
     ]
 
 
+def preview_cases() -> list[Case]:
+    """Preview scoring and early pruning against full decoding, one survivor."""
+    widths = (4, 8, 16)
+    return [
+        Case("plain, decoded", decode=True),
+        *(Case(f"N={n}, decoded", n, decode=True) for n in widths),
+        *(Case(f"N={n}, previews", n, decode=True, preview=True) for n in widths),
+        *(Case(f"N={n}, previews, half pruned after 1 step", n, decode=True, preview=True, early=1) for n in widths),
+    ]
+
+
+def preview_weights(folder: str) -> Path:
+    """A file with random weights in the layout of the public preview decoder: its cost does not depend on them."""
+    torch.manual_seed(0)
+    file = Path(folder) / "taew2_1.safetensors"
+    save_file(TinyDecoder().half().state_dict(), file)
+    return file
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", choices=SIZES, default="mid")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rows", choices=("all", "previews"), default="all")
+    parser.add_argument("--widths", type=int, nargs="*", default=(1, 2, 4, 8, 16), help="of the rows to measure")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
     size, dtype = SIZES[options.size], torch.bfloat16 if options.device == "cuda" else torch.float32
     text = torch.randn((1, *size.text), device=options.device, dtype=dtype)
-    bench = Bench(build(size, options.device, dtype), size, text)
-    bench.settle(max(LATE))
-    bench.run(Case("warm-up", decode=True))
-    samples: dict[Case, list[tuple[float, int, float]]] = {case: [] for case in cases()}
-    for number in range(options.rounds):
-        for case, found in samples.items():
-            found.append(bench.run(case))
-            sys.stderr.write(f"round {number + 1}: {case.name}: {1000 * found[-1][0]:.0f} ms\n")
-        write(options, samples)  # after every round, so that an interrupted run loses little
+    are_previews = options.rows == "previews"
+    chosen = [case for case in (preview_cases() if are_previews else cases()) if case.candidates in options.widths]
+    with TemporaryDirectory() as folder:
+        bench = Bench(build(size, options.device, dtype), size, text, preview_weights(folder))
+        bench.settle(SETTLED if are_previews else max(LATE))
+        bench.run(Case("warm-up", decode=True))
+        samples: dict[Case, list[tuple[float, int, float]]] = {case: [] for case in chosen}
+        for number in range(options.rounds):
+            for case, found in samples.items():
+                found.append(bench.run(case))
+                sys.stderr.write(f"round {number + 1}: {case.name}: {1000 * found[-1][0]:.0f} ms\n")
+            write(options, samples)  # after every round, so that an interrupted run loses little
 
 
 def write(options: argparse.Namespace, samples: dict[Case, list[tuple[float, int, float]]]) -> None:
@@ -275,7 +344,7 @@ def write(options: argparse.Namespace, samples: dict[Case, list[tuple[float, int
 
 
 def row(case: Case, found: list[tuple[float, int, float]], plain: list[tuple[float, int, float]]) -> dict[str, Any]:
-    times = [seconds for seconds, _, _ in found]
+    times, memory = [seconds for seconds, _, _ in found], statistics.median(each for _, _, each in found)
     ratios = [mine / (case.candidates * theirs[0]) for mine, theirs in zip(times, plain, strict=True)]
     return {
         "name": case.name,
@@ -283,8 +352,10 @@ def row(case: Case, found: list[tuple[float, int, float]], plain: list[tuple[flo
         "ms_per_chunk": round(1000 * statistics.median(times), 1),
         "ms": [round(1000 * seconds, 1) for seconds in times],
         "forwards_per_chunk": found[-1][1],
-        "peak_gib": round(statistics.median(memory for _, _, memory in found), 3),
+        "peak_gib": round(memory, 3),
         "time_over_n_plain": round(statistics.median(ratios), 3),
+        "time_over_plain": round(case.candidates * statistics.median(ratios), 3),
+        "memory_over_plain": round(memory / statistics.median(each for _, _, each in plain), 3),
     }
 
 

@@ -35,7 +35,7 @@ from streamt1_plugins.resuming import open_interrupted
 from streamt1_plugins.runs.observers.record import record_to
 from streamt1_plugins.search.cost_estimate import describe, estimate
 from tests.test_resuming import StopAfter, plain
-from tests.toy import ToyPipeline
+from tests.toy import SteppingAdapter, SteppingSession, ToyPipeline
 
 CHUNKS = 6
 PRICED = "adapter.prices=[5, 2]"
@@ -139,6 +139,31 @@ def test_what_is_not_needed_early_is_spent_later(budget: int) -> None:
     assert cost_of(pipe, 1) < budget < cost_of(pipe, 6)
     one_more = 2 * 2  # a candidate for each of two beams
     assert budget - one_more < pipe.last_run.cost.forwards <= budget
+
+
+@pytest.mark.parametrize("budget", [150, 200, 260, 330])
+@pytest.mark.parametrize(
+    "early",
+    [("early.steps=1",), ("early.steps=0.25", "early.keep=[0.75, 0.4]"), ("early.steps=2", "early.keep=0.3")],
+    ids=str,
+)
+def test_a_budget_buys_more_candidates_where_they_are_pruned_early(
+    monkeypatch: pytest.MonkeyPatch, budget: int, early: tuple[str, ...]
+) -> None:
+    outline = SteppingAdapter().outline(3 * CHUNKS)
+    monkeypatch.setattr(SteppingSession, "outline", lambda self: outline, raising=False)
+
+    def spent(*overrides: str) -> tuple[int, int]:
+        named = f"width={{name: budget, forwards: {budget}, agree: 0, drift: 1000}}"
+        settings = (named, "search.candidates=8", *overrides)
+        pipe = streamt1.wrap(ToyPipeline(), "stream-t1", adapter="toy-steps", overrides=settings)
+        pipe("a prompt", chunks=CHUNKS)
+        return pipe.last_run.cost.forwards, len(pipe.tree)
+
+    whole, pruned = spent(), spent(*early)
+    assert max(whole[0], pruned[0]) <= budget
+    assert pruned[1] > whole[1]
+    assert pruned[0] > 0.7 * budget
 
 
 def test_a_generous_budget_stops_at_the_most() -> None:

@@ -275,9 +275,38 @@ def test_an_adapter_without_drafts_is_refused_by_name() -> None:
     streamt1.wrap(ToyPipeline(), "plain", overrides=["early.steps=2", *narrow])("a prompt")
 
 
+@pytest.mark.parametrize(("share", "first", "later"), [(0.5, 3, 2), (0.1, 1, 1), (0.7, 4, 3), (0.9, 5, None)])
+def test_a_share_of_the_steps_is_rounded_and_at_least_one(share: float, first: int, later: int | None) -> None:
+    """Of six steps in the first chunk and four in the others; a chunk of which nothing is left is made whole."""
+    pipe = run(f"early.steps={share}")
+    costs = [8 * first + 4 * (6 - first), *[8 * 4 if later is None else 8 * later + 4 * (4 - later)] * 5]
+    assert pipe.last_run.cost.forwards == sum(costs)
+    assert [sum(not node.is_finished for node in pipe.tree.chunk(i)) for i in (0, 1)] == [4, 4 if later else 0]
+
+
+def test_a_number_of_steps_is_the_same_as_its_share() -> None:
+    assert nodes(run("early.steps=0.5", "adapter.steps=[4]")) == nodes(run("early.steps=2", "adapter.steps=[4]"))
+
+
+def test_more_may_be_finished_in_the_first_chunk() -> None:
+    pipe = run("early.steps=2", "early.keep=[1, 0.75, 0.5]")
+    assert [sum(node.is_finished for node in pipe.tree.chunk(index)) for index in range(6)] == [8, 6, 4, 4, 4, 4]
+    assert nodes(run("early.steps=2", "early.keep=[0.5]")) == nodes(run("early.steps=2"))
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
-    [("early.steps=-1", "steps"), ("early.keep=0", "keep"), ("early.keep=1.1", "keep"), ("early.step=1", "'steps'")],
+    [
+        ("early.steps=-1", "steps"),
+        ("early.steps=1.0", "steps"),
+        ("early.steps=true", "steps"),
+        ("early.steps=-0.5", "steps"),
+        ("early.keep=0", "keep"),
+        ("early.keep=1.1", "keep"),
+        ("early.keep=[]", "keep"),
+        ("early.keep=[0.5, 0]", "keep"),
+        ("early.step=1", "'steps'"),
+    ],
 )
 def test_settings_that_make_no_sense_are_refused(override: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message):

@@ -34,7 +34,7 @@ def counted(item: Any) -> int:
 
 def test_what_was_counted_is_what_a_run_takes() -> None:
     """Decoder state and frames to the byte, although a smaller picture was decoded; memory as an upper bound."""
-    pipe = load("search.candidates=3", "search.top_k=2")
+    pipe = load("search.candidates=3", "search.top_k=2", "rewards.decode=carried")
     run = pipe.begin(PROMPT, num_frames=45)
     found = measured(pipe.search(run), pipe.pipe)
     for _ in pipe.steps(run):
@@ -45,6 +45,20 @@ def test_what_was_counted_is_what_a_run_takes() -> None:
     assert found.states == (6 + 2) * counted(history.decoder)
     assert found.frames == (6 + 2 * chunks) * history.frames[1].nbytes + (2 * 6 + 2 * chunks) * latents
     assert 0 < counted(history.memory) <= found.memory // 2 <= 3 * counted(history.memory)
+
+
+def test_with_previews_survivors_alone_have_decoder_states() -> None:
+    pipe = load("search.candidates=3", "search.top_k=2", "rewards.decode=preview", "rewards.window=2")
+    run = pipe.begin(PROMPT, num_frames=33)
+    found = measured(pipe.search(run), pipe.pipe)
+    for _ in pipe.steps(run):
+        pass
+    beam = run.beams[0]
+    run.session.close()
+    shown = 2 * (run.session.num_chunks + 2) + 6  # of the beams with their previews, and of the candidates
+    assert found.states == 2 * 2 * counted(beam.history.decoder) + 2 * 2 * counted(beam.previews.state)
+    assert found.frames - shown * beam.history.frames[1].nbytes == (2 * 6 + 2 * 3) * beam.history.latents[1].nbytes
+    assert counted(beam.previews.frames) + counted(beam.previews.first) <= 2 * beam.history.frames[1].nbytes
 
 
 def test_guidance_keeps_the_context_of_both_conditions() -> None:

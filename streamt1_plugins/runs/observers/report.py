@@ -17,6 +17,8 @@ from streamt1_plugins.runs.report import PAGE, write_page
 from streamt1_plugins.runs.report.strips import StripKeeper, on_host
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
     from streamt1_plugins.api.candidate import Candidate
@@ -52,9 +54,23 @@ class ReportPage:
 
     @hookimpl
     def streamt1_candidate_scored(self, run: Run, candidate: Candidate) -> None:
-        if self._began and len(candidate.decoded.frames):  # else another process has them
-            draw = partial(self._draw, candidate.id, on_host(candidate.decoded.frames))
-            run.background.submit(f"Drawing the film strip of {candidate.id}", draw)
+        if not candidate.previewed:
+            self._submit(run, candidate.id, candidate.decoded.frames)
+
+    @hookimpl
+    def streamt1_chunk_selected(self, run: Run, pruned: Sequence[Candidate]) -> None:
+        """Draw candidates that were scored by previews: survivors have the frames of the video only now."""
+        for beam in run.beams:
+            if beam.path[-1].previewed:
+                self._submit(run, beam.path[-1].id, beam.history.frames[-1])
+        for candidate in pruned:
+            if candidate.previewed:
+                self._submit(run, candidate.id, candidate.decoded.frames)
+
+    def _submit(self, run: Run, name: str, frames: Tensor) -> None:
+        if self._began and len(frames):  # else another process has them
+            draw = partial(self._draw, name, on_host(frames))
+            run.background.submit(f"Drawing the film strip of {name}", draw)
 
     def _draw(self, name: str, frames: Tensor) -> None:
         keeper, self._keeper = self._keeper, None  # until it has worked

@@ -25,6 +25,7 @@ _COUNTS = {
     "candidates": "Candidates generated",
     "forwards": "Forward passes",
     "latent_frames_decoded": "Latent frames decoded",
+    "latent_frames_previewed": "Latent frames previewed",
     "reward_calls": "Reward calls",
     "readings": "Readings of rewards",
     "readings_saved": "Readings saved by pruning",
