@@ -12,6 +12,7 @@ from .api.adapter import HasFootprint as HasFootprint
 from .api.adapter import HasOutline as HasOutline
 from .api.adapter import HasOwnCall as HasOwnCall
 from .api.adapter import HasPreview as HasPreview
+from .api.adapter import HasThreads as HasThreads
 from .api.adapter import History as History
 from .api.adapter import MemoryPlan as MemoryPlan
 from .api.adapter import Outline as Outline
@@ -29,6 +30,7 @@ from .api.register import RegisterPolicy as RegisterPolicy
 from .api.register import RegisterReward as RegisterReward
 from .api.register import Rewards as Rewards
 from .api.register import Target as Target
+from .api.register import Vocabulary as Vocabulary
 from .api.reward import FrameKey as FrameKey
 from .api.reward import Reward as Reward
 from .api.reward import RewardInput as RewardInput
@@ -64,6 +66,7 @@ from .policies.noise import fresh_seed as fresh_seed
 from .probe.measure import ProbeOptions as ProbeOptions
 from .probe.run import Probed as Probed
 from .probe.run import probe_model as probe_model
+from .process.imports import deferred as deferred
 from .replay import branch as branch
 from .replay import regenerate as regenerate
 from .resuming import resume as resume

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from streamt1_plugins import own_call, prompts
-from streamt1_plugins.api.adapter import HasOutline, HasOwnCall, OutlinedSession
+from streamt1_plugins.api.adapter import HasOutline, HasOwnCall, HasThreads, OutlinedSession
 from streamt1_plugins.api.run import Cost, Run
 from streamt1_plugins.api.tree import Tree
 from streamt1_plugins.api.workers import SingleProcess
 from streamt1_plugins.config import load as recipes
 from streamt1_plugins.config.schema import PARTS, Recipe
+from streamt1_plugins.config.vocabulary import unknown_words
 from streamt1_plugins.errors import (
     InputError,
     ReadOnlyError,
@@ -30,11 +31,13 @@ from streamt1_plugins.own_call import OWN_ARGUMENTS, OwnSignature
 from streamt1_plugins.plugins import build
 from streamt1_plugins.plugins.acting import agreed
 from streamt1_plugins.plugins.check import readable
+from streamt1_plugins.plugins.discovery import discovery
 from streamt1_plugins.plugins.given import FIXED, NOTHING_GIVEN, Given, check_scalars
 from streamt1_plugins.plugins.observing import Observing
 from streamt1_plugins.plugins.resolve import completed, model_folder, resolve, resolve_adapter
 from streamt1_plugins.plugins.run_hooks import RunHooks, decides
-from streamt1_plugins.process import placement, progress
+from streamt1_plugins.process import placement, progress, threads
+from streamt1_plugins.process.imports import uncollected
 from streamt1_plugins.runs.observers.callback import OnChunkEnd
 from streamt1_plugins.runs.way_on import is_command
 from streamt1_plugins.search import cost_estimate, early_pruning, memory_estimate
@@ -127,7 +130,8 @@ def load(  # noqa: PLR0913  as `wrap`, and the device
     resolved = resolve(loaded, model, adapter=adapter, given=given)
     folder = model_folder(str(resolved.model))
     loading = f"Loading the model {resolved.model!r} with adapter {resolved.adapter.name!r}"
-    with torch.random.fork_rng(devices=[]), foreign_code(loading):  # new modules draw their first weights
+    # New modules draw their first weights, and loading imports what the model's classes need.
+    with torch.random.fork_rng(devices=[]), uncollected(), foreign_code(loading):
         pipe = build.adapter(resolved).load(folder)
     placement.place(pipe, resolved.placement, where)
     return StreamPipeline(pipe, resolved, observers or {}, given)
@@ -412,7 +416,8 @@ class StreamPipeline:
             memory_estimate.check(search, self.pipe, self._policies["width"])
             if not run.is_plain or is_command():
                 stack.enter_context(progress.silenced(self.pipe))
-            self._rewards.start(run)
+            with threads.limited(run.threads):
+                self._rewards.start(run)
             stack.push(lambda kind, error, trace: self._rewards.finish(error))
             for chunk in stack.enter_context(closing(search.chunks())):
                 self._heed_interrupt(run)
@@ -436,7 +441,9 @@ class StreamPipeline:
             self._stopping = False
             if getattr(self.pipe, "_interrupt", False):
                 self.pipe._interrupt = False
-            session = self._adapter.open(self.pipe, given, self.recipe.sinks)
+            count = self._thread_count(given)
+            with threads.limited(count):
+                session = self._adapter.open(self.pipe, given, self.recipe.sinks)
             if (
                 self._is_observed(given | ours)
                 and own_call.is_global(generator)
@@ -445,16 +452,18 @@ class StreamPipeline:
                 # A record has one seed, and these steps draw from other generators too.
                 session.close()
                 generator = given["generator"] = torch.Generator().manual_seed(own_call.drawn_seed())
-                session = self._adapter.open(self.pipe, given, self.recipe.sinks)
+                with threads.limited(count):
+                    session = self._adapter.open(self.pipe, given, self.recipe.sinks)
             hold.release_with(session)
             seed = generator.initial_seed()
             recipe = self.recipe.model_copy(update={"seed": seed})
             run = Run(recipe, session, Tree(), session.prompt, seed, call={**given, **ours}, device=self._device())
-            run.cost, run.released = Cost(forwards=session.forwards), hold.release
+            run.cost, run.released, run.threads = Cost(forwards=session.forwards), hold.release, count
             self._own_tree, vars(self)["run"] = None, run
             stack.pop_all()
         if unknown:
             run.tree.note(UNSEEDED)
+        self._warn_of_unknown_words(session.prompt)
         return run
 
     def _named(self, args: Sequence[Any], call: Mapping[str, Any]) -> dict[str, Any]:
@@ -525,7 +534,7 @@ class StreamPipeline:
         with self._lock.acquire("a call of this pipeline (which has to return first)"):
             self._stopping, vars(self)["run"], self._own_tree = False, None, Tree()
             self._own_tree.note(OWN.format(reason=reason))
-            with own_call.explained(given, refusal):
+            with threads.limited(self._thread_count(given)), own_call.explained(given, refusal):
                 output, remarks = own_call.passed_on(self.pipe, self._adapter.own_call(self.pipe, given))
             for remark in remarks:
                 self._own_tree.note(remark)
@@ -548,6 +557,19 @@ class StreamPipeline:
         else:
             observers = self._observing.progress(self.pipe) | self._observing.of(run, run.prompt) | callback
         return RunHooks(run, (policies | observers).items())
+
+    def _warn_of_unknown_words(self, prompt: str) -> None:
+        entry = discovery().adapters.get(str(self.recipe.adapter.name))
+        if entry is not None and entry.vocabulary and (remark := unknown_words(prompt, entry.vocabulary)):
+            log.warning("%s", remark)
+
+    def _thread_count(self, call: Mapping[str, Any]) -> int | None:
+        """The CPU threads of a call, None for those that there are."""
+        declared = None
+        if isinstance(self._adapter, HasThreads) and placement.is_cpu(self._device()):
+            with foreign_code(f"The threads of adapter {self.recipe.adapter.name!r}"):
+                declared = self._adapter.threads(self.pipe, call)
+        return threads.chosen(self.recipe.placement.threads, declared)
 
     def _device(self) -> str:
         return str(getattr(self.pipe, "_execution_device", None) or getattr(self.pipe, "device", "cpu"))

@@ -231,6 +231,7 @@ SINGLE: dict[str, Callable[[Path], Any]] = {
     "fresh_seed": lambda folder: streamt1.fresh_seed(torch.Generator()),
     "chunk_noise": lambda folder: _drawn(),
     "read_prompts": lambda folder: _read(folder),
+    "deferred": lambda folder: streamt1.deferred("json").dumps({}),
 }
 
 PLUGIN = """

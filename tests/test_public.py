@@ -52,7 +52,7 @@ def test_every_class_an_author_meets_is_exported(module: object) -> None:
 
 
 def test_the_type_aliases_are_exported() -> None:
-    aliases = {"Fate", "FrameKey", "Horizon", "MemoryRoute", "PolicyKind", "Rewards", "Target"}
+    aliases = {"Fate", "FrameKey", "Horizon", "MemoryRoute", "PolicyKind", "Rewards", "Target", "Vocabulary"}
     assert aliases <= set(streamt1_plugins.__all__)
 
 

@@ -183,6 +183,12 @@ class ToyAdapter:
 
 
 @dataclass
+class OneThreadAdapter(ToyAdapter):
+    def threads(self, pipe: Any, call: dict[str, Any]) -> int | None:
+        return 1
+
+
+@dataclass
 class SteppingAdapter(ToyAdapter):
     steps: tuple[int, ...] = (6, 4)
 
@@ -274,6 +280,7 @@ def streamt1_register_adapters(register: Any) -> None:
         "toy", pipelines=("ToyPipeline",), target="tests.toy:ToyAdapter", model="tests.toy:folder", rewards=suggested
     )
     register("toy-steps", pipelines=(), target="tests.toy:SteppingAdapter", rewards=suggested)
+    register("toy-one-thread", pipelines=(), target="tests.toy:OneThreadAdapter", rewards=suggested)
     register("toy-previews", pipelines=(), target="tests.toy:PreviewingAdapter", rewards=suggested)
     register("toy-bare", pipelines=(), target="tests.toy:ToyAdapter")
 

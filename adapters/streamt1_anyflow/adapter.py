@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import torch
-from diffusers import AnyFlowFARPipeline, AnyFlowFARTransformer3DModel, AutoencoderKLWan
 from pydantic import Field
 
-from streamt1_anyflow.session import AnyFlowSession, Plan
 from streamt1_plugins.api.adapter import MemoryPlan
 from streamt1_plugins.errors import InputError, UnsupportedPipelineError
+from streamt1_plugins.process.imports import deferred
 from streamt1_seams import (
     PROPOSED,
     arguments,
@@ -24,6 +22,14 @@ from streamt1_seams import (
     refuse_tiling,
     uncompiled,
 )
+
+if TYPE_CHECKING:
+    import diffusers
+    import torch
+
+    from streamt1_anyflow import session
+else:  # reading the options of a recipe needs none of these
+    diffusers, torch, session = deferred("diffusers"), deferred("torch"), deferred("streamt1_anyflow.session")
 
 Positive = Annotated[int, Field(ge=1)]
 
@@ -51,15 +57,14 @@ class AnyFlowAdapter:
     fps: Annotated[float, Field(gt=0)] = 16.0
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
 
-    def load(self, model: str) -> AnyFlowFARPipeline:
+    def load(self, model: str) -> diffusers.AnyFlowFARPipeline:
         """Load a diffusers folder or hub id. Raises what `from_pretrained` raises for a missing model."""
         check_folder(model)
         dtypes = {"default": getattr(torch, self.dtype), "vae": torch.float32}
-        pipe: AnyFlowFARPipeline = AnyFlowFARPipeline.from_pretrained(model, dtype=dtypes)
+        pipe: diffusers.AnyFlowFARPipeline = diffusers.AnyFlowFARPipeline.from_pretrained(model, dtype=dtypes)
         return pipe
 
-    @torch.no_grad()
-    def open(self, pipe: Any, call: Mapping[str, Any], memory: MemoryPlan) -> AnyFlowSession:
+    def open(self, pipe: Any, call: Mapping[str, Any], memory: MemoryPlan) -> session.AnyFlowSession:
         """A session for one call, with the text and the video to continue encoded. `memory` is ignored: nothing leaves.
 
         Raises `UnsupportedPipelineError` for an unsupported pipeline and `InputError` for unusable arguments.
@@ -67,9 +72,11 @@ class AnyFlowAdapter:
         check_pipeline(pipe)
         values = arguments(pipe, call, UNUSABLE, self._defaults())
         partition = _partition(pipe, values)
-        context = _context(pipe, values)
-        chunks = () if context is None else torch.split(context, _given(partition, context.shape[2]), dim=2)
-        return AnyFlowSession(pipe, Plan(values, partition, _text(pipe, values), chunks, self.fps))
+        with torch.no_grad():
+            context = _context(pipe, values)
+            chunks = () if context is None else torch.split(context, _given(partition, context.shape[2]), dim=2)
+            plan = session.Plan(values, partition, _text(pipe, values), chunks, self.fps)
+            return session.AnyFlowSession(pipe, plan)
 
     def own_call(self, pipe: Any, call: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments for the pipeline's own call, which makes the same video without a search."""
@@ -84,15 +91,15 @@ class AnyFlowAdapter:
 def check_pipeline(pipe: Any) -> None:
     """Raise `UnsupportedPipelineError` unless `pipe` is an AnyFlow-FAR pipeline in a supported state."""
     check_kind(pipe)
-    check_component(pipe, "transformer", AnyFlowFARTransformer3DModel)
-    check_component(pipe, "vae", AutoencoderKLWan)
+    check_component(pipe, "transformer", diffusers.AnyFlowFARTransformer3DModel)
+    check_component(pipe, "vae", diffusers.AutoencoderKLWan)
     refuse_context_parallelism(pipe.transformer)
     refuse_tiling(pipe.vae)
 
 
 def check_kind(pipe: Any) -> None:
     """Raise `UnsupportedPipelineError` unless `pipe` is an AnyFlow-FAR pipeline."""
-    if not isinstance(pipe, AnyFlowFARPipeline):
+    if not isinstance(pipe, diffusers.AnyFlowFARPipeline):
         raise UnsupportedPipelineError(
             f"The adapter 'anyflow' drives diffusers' AnyFlowFARPipeline, got {type(pipe).__name__}."
         )

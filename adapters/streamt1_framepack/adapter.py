@@ -4,16 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import torch
-from diffusers import HunyuanVideoFramepackPipeline, HunyuanVideoFramepackTransformer3DModel
 from pydantic import Field
 
 from streamt1_framepack.request import check_kind, check_pipeline, parse
-from streamt1_framepack.session import FramepackSession
 from streamt1_plugins.api.adapter import MemoryPlan
-from streamt1_seams import InterruptSeam, check_folder
+from streamt1_plugins.process.imports import deferred
+from streamt1_seams import check_folder
+
+if TYPE_CHECKING:
+    import diffusers
+    import torch
+
+    import streamt1_seams as seams
+    from streamt1_framepack import session
+else:  # reading the options of a recipe needs none of these
+    diffusers, torch = deferred("diffusers"), deferred("torch")
+    seams, session = deferred("streamt1_seams"), deferred("streamt1_framepack.session")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,18 +50,18 @@ class FramepackAdapter:
         dtype = getattr(torch, self.dtype)
         if self.base is None:
             check_folder(model)
-            return HunyuanVideoFramepackPipeline.from_pretrained(model, dtype=dtype)
+            return diffusers.HunyuanVideoFramepackPipeline.from_pretrained(model, dtype=dtype)
         from transformers import SiglipImageProcessor, SiglipVisionModel
 
-        return HunyuanVideoFramepackPipeline.from_pretrained(
+        return diffusers.HunyuanVideoFramepackPipeline.from_pretrained(
             self.base,
-            transformer=HunyuanVideoFramepackTransformer3DModel.from_pretrained(model, dtype=dtype),
+            transformer=diffusers.HunyuanVideoFramepackTransformer3DModel.from_pretrained(model, dtype=dtype),
             image_encoder=SiglipVisionModel.from_pretrained(self.vision, subfolder="image_encoder", dtype=dtype),
             feature_extractor=SiglipImageProcessor.from_pretrained(self.vision, subfolder="feature_extractor"),
             dtype=dtype,
         )
 
-    def open(self, pipe: Any, call: Mapping[str, Any], memory: MemoryPlan) -> FramepackSession:
+    def open(self, pipe: Any, call: Mapping[str, Any], memory: MemoryPlan) -> session.FramepackSession:
         """A session for one call, with text and image encoded; `memory` is ignored.
 
         Raises `UnsupportedPipelineError` for an unsupported pipeline and `InputError` for unusable arguments.
@@ -61,8 +69,8 @@ class FramepackAdapter:
         check_pipeline(pipe)
         request = parse(pipe, {**self.call, **call})
         once = ("encode_prompt", "encode_image", "prepare_image_latents")
-        seam = InterruptSeam(pipe, request, once=once, embeddings=("prompt_embeds",))
-        return FramepackSession(pipe, request, seam, self.fps)
+        seam = seams.InterruptSeam(pipe, request, once=once, embeddings=("prompt_embeds",))
+        return session.FramepackSession(pipe, request, seam, self.fps)
 
     def own_call(self, pipe: Any, call: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments for the pipeline's own call, which makes the same video without a search."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from diffusers import HunyuanVideoFramepackPipeline
-
 from streamt1_plugins.errors import InputError, UnsupportedPipelineError
 from streamt1_seams import check_call, check_single, refuse_context_parallelism, refuse_step_cache
 
@@ -29,6 +27,8 @@ def check_pipeline(pipe: Any) -> None:
 
 def check_kind(pipe: Any) -> None:
     """Raise `UnsupportedPipelineError` unless `pipe` is a FramePack pipeline."""
+    from diffusers import HunyuanVideoFramepackPipeline
+
     if not isinstance(pipe, HunyuanVideoFramepackPipeline):
         raise UnsupportedPipelineError(
             f"The adapter 'framepack' drives HunyuanVideoFramepackPipeline, got {type(pipe).__name__}. "

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import torch
-from diffusers import AutoencoderKLWan, DiffusionPipeline, HeliosPipeline, HeliosPyramidPipeline
 from pydantic import Field
 
-from streamt1_helios.condition import Condition, condition
-from streamt1_helios.session import HeliosSession, Plan
 from streamt1_plugins.api.adapter import MemoryPlan
 from streamt1_plugins.errors import InputError, UnsupportedPipelineError
+from streamt1_plugins.process.imports import deferred
 from streamt1_seams import PROPOSED, arguments, check_component, check_folder, given, refuse_step_cache
+
+if TYPE_CHECKING:
+    import diffusers
+    import torch
+
+    from streamt1_helios import condition, session
+else:  # reading the options of a recipe needs none of these
+    diffusers, torch = deferred("diffusers"), deferred("torch")
+    condition, session = deferred("streamt1_helios.condition"), deferred("streamt1_helios.session")
 
 Positive = Annotated[int, Field(ge=1)]
 
@@ -49,15 +55,14 @@ class HeliosAdapter:
     fps: Annotated[float, Field(gt=0)] = 24.0
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
 
-    def load(self, model: str) -> DiffusionPipeline:
+    def load(self, model: str) -> diffusers.DiffusionPipeline:
         """Load a diffusers folder or hub id. Raises what `from_pretrained` raises for a missing model."""
         check_folder(model)
         dtypes = {"default": getattr(torch, self.dtype), "vae": torch.float32}
-        pipe: DiffusionPipeline = DiffusionPipeline.from_pretrained(model, dtype=dtypes)
+        pipe: diffusers.DiffusionPipeline = diffusers.DiffusionPipeline.from_pretrained(model, dtype=dtypes)
         return pipe
 
-    @torch.no_grad()
-    def open(self, pipe: Any, call: Mapping[str, Any], memory: MemoryPlan) -> HeliosSession:
+    def open(self, pipe: Any, call: Mapping[str, Any], memory: MemoryPlan) -> session.HeliosSession:
         """A session for one call, with text, image or video encoded. `memory` is ignored: there is no KV cache.
 
         The model reads earlier latents instead, and the first frame is its built-in sink.
@@ -68,9 +73,10 @@ class HeliosAdapter:
         check_pipeline(pipe)
         values = arguments(pipe, call, UNUSABLE, self._defaults())
         _check_history(values)
-        prompt, negative = _text(pipe, values)
-        plan = Plan(call=values, prompt=prompt, negative=negative, condition=_condition(pipe, values), fps=self.fps)
-        return HeliosSession(pipe, plan)
+        with torch.no_grad():
+            (prompt, negative), start = _text(pipe, values), _condition(pipe, values)
+            plan = session.Plan(call=values, prompt=prompt, negative=negative, condition=start, fps=self.fps)
+            return session.HeliosSession(pipe, plan)
 
     def own_call(self, pipe: Any, call: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments for the pipeline's own call, which makes the same video without a search."""
@@ -85,13 +91,13 @@ class HeliosAdapter:
 def check_pipeline(pipe: Any) -> None:
     """Raise `UnsupportedPipelineError` unless `pipe` is a Helios pipeline in a supported state."""
     check_kind(pipe)
-    check_component(pipe, "vae", AutoencoderKLWan)
+    check_component(pipe, "vae", diffusers.AutoencoderKLWan)
     refuse_step_cache(pipe.transformer)
 
 
 def check_kind(pipe: Any) -> None:
     """Raise `UnsupportedPipelineError` unless `pipe` is a Helios pipeline."""
-    if not isinstance(pipe, (HeliosPipeline, HeliosPyramidPipeline)):
+    if not isinstance(pipe, (diffusers.HeliosPipeline, diffusers.HeliosPyramidPipeline)):
         raise UnsupportedPipelineError(
             "The adapter 'helios' drives diffusers' HeliosPipeline and HeliosPyramidPipeline, got "
             f"{type(pipe).__name__}."
@@ -120,8 +126,8 @@ def _text(pipe: Any, values: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Ten
     return prompt, negative
 
 
-def _condition(pipe: Any, values: Mapping[str, Any]) -> Condition:
+def _condition(pipe: Any, values: Mapping[str, Any]) -> condition.Condition:
     try:
-        return condition(pipe, values)
+        return condition.condition(pipe, values)
     except ValueError as error:  # images and videos the pipeline cannot use
         raise InputError(str(error)) from error

@@ -2,47 +2,9 @@
 
 from __future__ import annotations
 
-from streamt1_seams.arguments import PROPOSED, arguments, check_call, check_single, check_text_encoder, given
-from streamt1_seams.callbacks import HostCallback
-from streamt1_seams.interrupt import InterruptSeam, Window
-from streamt1_seams.models import check_finite, check_folder, explain_missing
-from streamt1_seams.modules import (
-    check_component,
-    own,
-    refuse_context_parallelism,
-    refuse_step_cache,
-    refuse_tiling,
-    shadowed,
-    uncompiled,
-    unless_global,
-)
-from streamt1_seams.session import appended, postprocessed
-from streamt1_seams.wan_vae import DecoderState, decode_chunk, denormalised
+from lazy_loader import attach_stub
 
-__all__ = [
-    "PROPOSED",
-    "DecoderState",
-    "HostCallback",
-    "InterruptSeam",
-    "Window",
-    "appended",
-    "arguments",
-    "check_call",
-    "check_component",
-    "check_finite",
-    "check_folder",
-    "check_single",
-    "check_text_encoder",
-    "decode_chunk",
-    "denormalised",
-    "explain_missing",
-    "given",
-    "own",
-    "postprocessed",
-    "refuse_context_parallelism",
-    "refuse_step_cache",
-    "refuse_tiling",
-    "shadowed",
-    "uncompiled",
-    "unless_global",
-]
+# On first use: an adapter's module is imported to read its options, which takes neither torch nor diffusers.
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)
+
+from streamt1_seams.arguments import arguments as arguments  # noqa: E402  its module has the same name, and would win

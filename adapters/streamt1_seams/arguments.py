@@ -5,12 +5,15 @@ from __future__ import annotations
 from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from streamt1_plugins.errors import InputError, UnsupportedPipelineError, guess
+from streamt1_plugins.process.imports import deferred
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    import torch
+else:
+    torch = deferred("torch")
 
 OUTPUT_TYPES = ("np", "pil", "pt", "latent")
 

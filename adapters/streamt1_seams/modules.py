@@ -5,12 +5,15 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-import torch
-
 from streamt1_plugins.errors import UnsupportedPipelineError
+from streamt1_plugins.process.imports import deferred
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    import torch
+else:
+    torch = deferred("torch")
 
 T = TypeVar("T")
 

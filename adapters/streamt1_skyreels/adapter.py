@@ -5,26 +5,29 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal
-
-import torch
-from diffusers import (
-    SkyReelsV2DiffusionForcingImageToVideoPipeline,
-    SkyReelsV2DiffusionForcingPipeline,
-    SkyReelsV2DiffusionForcingVideoToVideoPipeline,
-)
+from typing import TYPE_CHECKING, Any, Literal
 
 from streamt1_plugins.api.adapter import MemoryPlan
-from streamt1_seams import InterruptSeam, check_folder
+from streamt1_plugins.process.imports import deferred
+from streamt1_seams import check_folder
 from streamt1_skyreels.request import check_kind, check_pipeline, check_windows, parse
-from streamt1_skyreels.session import SkyReelsSession
-from streamt1_skyreels.state import kept_block_size
+
+if TYPE_CHECKING:
+    import diffusers
+    import torch
+
+    import streamt1_seams as seams
+    from streamt1_skyreels import session, state
+else:  # reading the options of a recipe needs none of these
+    diffusers, torch, seams = deferred("diffusers"), deferred("torch"), deferred("streamt1_seams")
+    session, state = deferred("streamt1_skyreels.session"), deferred("streamt1_skyreels.state")
 
 TASKS = {
-    "t2v": SkyReelsV2DiffusionForcingPipeline,
-    "i2v": SkyReelsV2DiffusionForcingImageToVideoPipeline,
-    "v2v": SkyReelsV2DiffusionForcingVideoToVideoPipeline,
+    "t2v": "SkyReelsV2DiffusionForcingPipeline",
+    "i2v": "SkyReelsV2DiffusionForcingImageToVideoPipeline",
+    "v2v": "SkyReelsV2DiffusionForcingVideoToVideoPipeline",
 }
+"""The classes of diffusers by task."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,20 +51,25 @@ class SkyReelsAdapter:
         """Load a diffusers folder or hub id. Raises what `from_pretrained` raises for a missing model."""
         check_folder(model)
         dtypes = {"default": getattr(torch, self.dtype), "vae": torch.float32}
-        return TASKS[self.task].from_pretrained(model, dtype=dtypes)
+        return getattr(diffusers, TASKS[self.task]).from_pretrained(model, dtype=dtypes)
 
-    def open(self, pipe: Any, call: Mapping[str, Any], memory: MemoryPlan) -> SkyReelsSession:
+    def open(self, pipe: Any, call: Mapping[str, Any], memory: MemoryPlan) -> session.SkyReelsSession:
         """A session for one call, with text, image or video encoded; `memory` is ignored.
 
         Raises `UnsupportedPipelineError` for an unsupported pipeline and `InputError` for unusable arguments.
         """
-        check_pipeline(pipe, tuple(TASKS.values()))
+        check_pipeline(pipe, _kinds())
         request = parse(pipe, {**self.call, **call})
-        seam = InterruptSeam(pipe, request, once=("encode_prompt",), around=partial(kept_block_size, pipe.transformer))
+        around = partial(state.kept_block_size, pipe.transformer)
+        seam = seams.InterruptSeam(pipe, request, once=("encode_prompt",), around=around)
         check_windows(request, seam.windows)
-        return SkyReelsSession(pipe, request, seam)
+        return session.SkyReelsSession(pipe, request, seam)
 
     def own_call(self, pipe: Any, call: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments for the pipeline's own call, which makes the same video without a search."""
-        check_kind(pipe, tuple(TASKS.values()))
+        check_kind(pipe, _kinds())
         return {**self.call, **call}
+
+
+def _kinds() -> tuple[type, ...]:
+    return tuple(getattr(diffusers, name) for name in TASKS.values())

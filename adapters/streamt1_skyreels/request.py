@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import torch
-from diffusers import AutoencoderKLWan
-
 from streamt1_plugins.errors import InputError, UnsupportedPipelineError
+from streamt1_plugins.process.imports import deferred
 from streamt1_seams import (
     check_call,
     check_component,
@@ -21,7 +19,12 @@ from streamt1_seams import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    import diffusers
+    import torch
+
     from streamt1_seams import Window
+else:
+    diffusers, torch = deferred("diffusers"), deferred("torch")
 
 REFUSED = {
     "latents": "noise is drawn, or proposed by the noise policy, window by window; pass `generator` to fix it",
@@ -33,7 +36,7 @@ REFUSED = {
 def check_pipeline(pipe: Any, kinds: tuple[Any, ...]) -> None:
     """Raise `UnsupportedPipelineError` unless `pipe` is one of `kinds` in a supported state."""
     check_kind(pipe, kinds)
-    check_component(pipe, "vae", AutoencoderKLWan)
+    check_component(pipe, "vae", diffusers.AutoencoderKLWan)
     refuse_tiling(pipe.vae)
     refuse_context_parallelism(pipe.transformer)
     refuse_step_cache(pipe.transformer)

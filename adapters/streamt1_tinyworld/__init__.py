@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from streamt1_plugins.api.hookspecs import hookimpl
+from streamt1_tinyworld.world import VOCABULARY
 from streamt1_wan import CAPABILITIES
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ def streamt1_register_adapters(register: RegisterAdapter) -> None:
             "short": {"basic": {"calibration": "running"}},
             "long": {"tinyalign": {"calibration": "running"}},
         },
+        vocabulary=VOCABULARY,
     )
 
 
@@ -32,6 +34,10 @@ def streamt1_register_adapters(register: RegisterAdapter) -> None:
 def streamt1_register_rewards(register: RegisterReward) -> None:
     """Declare the ground truth as a judge for comparisons."""
     register("tinyworld-judge", target="streamt1_tinyworld.judging:TinyWorldJudge")
+
+
+PREVIEW = "preview.safetensors"
+"""The preview decoder's weights, in the model's folder."""
 
 
 def model_dir() -> str:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import torch
 from pydantic import Field
 
-from streamt1_tinyworld import model_dir
-from streamt1_tinyworld.preview import FILE, LATENTS, load
-from streamt1_wan.adapter import CausalWanAdapter, Positive, Timestep
-from streamt1_wan.preview import Preview, file_of
+from streamt1_plugins.process.imports import deferred
+from streamt1_tinyworld import PREVIEW, model_dir
+from streamt1_wan.adapter import ITEMSIZES, CausalWanAdapter, Positive, Timestep
+from streamt1_wan.preview import LATENTS, Preview, file_of
 
 if TYPE_CHECKING:
     from streamt1_plugins.api.adapter import Outline
+    from streamt1_tinyworld import preview as decoder
+else:  # reading the options of a recipe needs no torch
+    decoder = deferred("streamt1_tinyworld.preview")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +38,8 @@ class TinyWorldAdapter(CausalWanAdapter):
         return replace(super().outline(num_frames), previews=self._preview(model_dir()).exists)
 
     def _preview(self, folder: str | None, pipe: Any = None) -> Preview:
-        file = file_of(self.preview, folder, (FILE,))
-        return Preview(partial(load, pipe, file), file)
+        file = file_of(self.preview, folder, (PREVIEW,))
+        return Preview(lambda: decoder.load(pipe, file), file)
 
     def _preview_state(self, size: tuple[int, int]) -> int:
-        return LATENTS * (size[0] // 8) * (size[1] // 8) * torch.float32.itemsize
+        return LATENTS * (size[0] // 8) * (size[1] // 8) * ITEMSIZES["float32"]

@@ -11,13 +11,18 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
-
+from streamt1_plugins.process.imports import deferred
 from streamt1_tinyworld.scene import cover
 from streamt1_tinyworld.world import BACKGROUNDS, COLOURS, DIRECTIONS, SHAPES, SIZE, Spec, Thing, parse
+
+if TYPE_CHECKING:
+    import torch
+    import torch.nn.functional as F
+    from torch import Tensor
+else:
+    torch, F = deferred("torch"), deferred("torch.nn.functional")
 
 FIRST_CHUNK, CHUNK = 9, 12  # frames
 CONTRAST = 45.0  # RGB distance (0..255) below which a pixel is background
@@ -71,10 +76,13 @@ class _Track:
     hidden: Tensor  # [T] bool: it touches another thing, or did so shortly before or after
 
 
-@torch.no_grad()
 def judge(frames: Tensor, prompt_or_spec: str | Spec) -> Verdict:
     """The verdict on frames [T, 3, 64, 64] in 0..1; attributes that the prompt leaves open do not count."""
-    spec = parse(prompt_or_spec) if isinstance(prompt_or_spec, str) else prompt_or_spec
+    with torch.no_grad():
+        return _judged(frames, parse(prompt_or_spec) if isinstance(prompt_or_spec, str) else prompt_or_spec)
+
+
+def _judged(frames: Tensor, spec: Spec) -> Verdict:
     pixels = frames.float().clamp(0, 1) * 255
     background = pixels.flatten(2).median(2).values
     tracks = _follow(pixels, background, spec)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
-
-import torch
+from typing import TYPE_CHECKING, ClassVar
 
 from streamt1_plugins.api.reward import Reward, RewardInput, RewardOutput
 from streamt1_plugins.api.types import Horizon
 from streamt1_plugins.errors import InputError
+from streamt1_plugins.process.imports import deferred
 from streamt1_tinyworld.judge import Verdict, judge
 from streamt1_tinyworld.world import parse
+
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = deferred("torch")
 
 PARTS = (
     "background",

@@ -12,13 +12,14 @@ from torch import Tensor, nn
 from streamt1_plugins.api.adapter import Decoded
 from streamt1_plugins.api.weights import read_weights
 from streamt1_plugins.errors import InputError
+from streamt1_tinyworld import PREVIEW
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from streamt1_wan.preview import Decode
 
-FILE = "preview.safetensors"
+
 LATENTS, SCALE = 16, 4  # channels of a latent frame; video frames of one
 
 
@@ -58,12 +59,12 @@ class PreviewDecoder(nn.Module):
 def load(pipe: Any, file: Path | None) -> Decode:
     """The decoder of a pipeline, with the weights of a file. Raises `InputError` where they are missing, or others."""
     if file is None:
-        raise InputError(f"the file {FILE} with the preview decoder's weights is missing in the model's folder")
+        raise InputError(f"the file {PREVIEW} with the preview decoder's weights is missing in the model's folder")
     decoder = PreviewDecoder()
     try:
         decoder.load_state_dict({name: value.float() for name, value in read_weights(file).items()})
     except (RuntimeError, AttributeError) as error:
-        raise InputError(f"{file} has not the layout of the bundled model's {FILE}") from error
+        raise InputError(f"{file} has not the layout of the bundled model's {PREVIEW}") from error
     return partial(decoded, decoder.eval().requires_grad_(False).to(pipe._execution_device))
 
 

@@ -6,10 +6,9 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
+from streamt1_plugins.process.imports import deferred
 from streamt1_tinyworld.world import (
     BACKGROUNDS,
     COLOURS,
@@ -22,6 +21,12 @@ from streamt1_tinyworld.world import (
     Spec,
     Thing,
 )
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    torch = deferred("torch")
 
 # Corners, tip and notch radius, angle of the first tip. The outline is n mirrored sectors, each bounded by the line
 # from a tip to the notch half a sector further; a circle is a polygon with many corners.

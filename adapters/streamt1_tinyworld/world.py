@@ -50,6 +50,17 @@ FILLERS = frozenset(
     ["a", "an", "the", "is", "and", "on", "over", "moving", "gliding", "going", "moves", "background", "shape", "thing"]
 )
 WORDS = (*sorted(FILLERS), *SYNONYMS, *dict.fromkeys((*COLOURS, *BACKGROUNDS, *SHAPES, *MOTIONS, *SPEEDS)))
+VOCABULARY = MappingProxyType(
+    {
+        "shapes": SHAPES,
+        "colours": tuple(COLOURS),
+        "backgrounds": tuple(BACKGROUNDS),
+        "motions": MOTIONS,
+        "speeds": tuple(SPEEDS),
+        "other words": (*SYNONYMS, *sorted(FILLERS)),
+    }
+)
+"""All words by kind, for people."""
 
 
 @dataclass(frozen=True)

@@ -5,36 +5,36 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import torch
-from diffusers import WanPipeline
 from pydantic import Field
 
 from streamt1_plugins.api.adapter import MemoryPlan
 from streamt1_plugins.api.scenes import check_scenes
 from streamt1_plugins.errors import InputError, RecipeError
+from streamt1_plugins.process.imports import deferred
 from streamt1_seams import check_finite, check_folder, check_text_encoder, explain_missing, uncompiled
-from streamt1_wan import tiny_decoder
 from streamt1_wan.footprint import Call, footprint
-from streamt1_wan.given import encode, given_frames
+from streamt1_wan.keys import LORA_FILE
 from streamt1_wan.limits import limits_of
-from streamt1_wan.lora import LORA_FILE
-from streamt1_wan.memory import check_positions
 from streamt1_wan.outline import outlined
-from streamt1_wan.preview import NAMES, Preview, file_of, load_taehv
-from streamt1_wan.processor import AttentionOptions, ContextAttention, RmsNorm
+from streamt1_wan.preview import NAMES, Preview, file_of, state_elements
 from streamt1_wan.request import Request, check_noise, check_size, count_chunks, parse, per_scene, warn_of_truncation
-from streamt1_wan.rope import Rope
-from streamt1_wan.samplers import SamplerName, check_scheduler, prepared, sampler_of
-from streamt1_wan.schedule import Schedule, listed, uniform
-from streamt1_wan.session import CausalWanSession, Plan
-from streamt1_wan.support import check_pipeline
 
 if TYPE_CHECKING:
+    import diffusers
+    import torch
+
     from streamt1_plugins.api.adapter import Footprint, Outline
+    from streamt1_wan import given, processor, rope, samplers, schedule, session, support, tiny_decoder
+    from streamt1_wan import memory as memory_checks
+else:  # reading the options of a recipe needs none of these
+    diffusers, torch = deferred("diffusers"), deferred("torch")
+    given, processor, rope = (deferred(f"streamt1_wan.{name}") for name in ("given", "processor", "rope"))
+    schedule, session, support = (deferred(f"streamt1_wan.{name}") for name in ("schedule", "session", "support"))
+    samplers, memory_checks = deferred("streamt1_wan.samplers"), deferred("streamt1_wan.memory")
+    tiny_decoder = deferred("streamt1_wan.tiny_decoder")
 
 Positive = Annotated[int, Field(ge=1)]
 Timestep = Annotated[int, Field(ge=1, le=1000)]
@@ -47,6 +47,11 @@ MISSING = (
     "the weights."
 )
 Dtype = Literal["float32", "bfloat16", "float16"]
+SHORT = 5e11
+"""Weights of the transformer times the pixels of a chunk's latent frames: a forward pass of about 4 GFLOP."""
+
+ITEMSIZES = {"float32": 4, "bfloat16": 2, "float16": 2}
+"""Bytes of a number, by dtype."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +80,7 @@ class CausalWanAdapter:
     """
 
     chunk_frames: Positive = 3
-    sampler: SamplerName = "renoise"
+    sampler: Literal["renoise", "euler", "scheduler"] = "renoise"
     timesteps: Annotated[tuple[Timestep, ...], Field(min_length=1)] = (1000, 750, 500, 250)
     warp: bool = True
     steps: Annotated[tuple[Timestep, ...], Field(min_length=1)] | None = None
@@ -89,7 +94,7 @@ class CausalWanAdapter:
     max_sequence_length: Positive = 512
     fps: Annotated[float, Field(gt=0)] = 16.0
     positions: Literal["absolute", "relative"] = "absolute"
-    rms_norm: RmsNorm = "stock"
+    rms_norm: Literal["stock", "official"] = "stock"
     shared_prefix: bool = False
     dtype: Dtype = "bfloat16"
     vae_dtype: Dtype = "float32"
@@ -111,7 +116,7 @@ class CausalWanAdapter:
                     f"levels from `pipe.scheduler`. Leave `{name}` out, or choose `sampler: euler`."
                 )
 
-    def load(self, model: str) -> WanPipeline:
+    def load(self, model: str) -> diffusers.WanPipeline:
         """Load a diffusers folder or hub id, with the LoRA that `streamt1 convert --unmerged` leaves in a folder.
 
         Raises `InputError` or `UnsupportedPipelineError` for a folder that is no such model, whose weights are not
@@ -120,34 +125,35 @@ class CausalWanAdapter:
         check_folder(model, "WanTransformer3DModel", remedy=CONVERT)
         dtypes = {"default": getattr(torch, self.dtype), "vae": getattr(torch, self.vae_dtype)}
         with explain_missing(model, MISSING.format(model)):
-            pipe: WanPipeline = WanPipeline.from_pretrained(model, dtype=dtypes)
+            pipe: diffusers.WanPipeline = diffusers.WanPipeline.from_pretrained(model, dtype=dtypes)
         if (Path(model) / LORA_FILE).is_file():
             pipe.load_lora_weights(model)
         for component in ("transformer", "vae"):
             check_finite(getattr(pipe, component), f"The {component} of {model}")
         return pipe
 
-    def open(self, pipe: Any, call: Mapping[str, Any], memory: MemoryPlan) -> CausalWanSession:
+    def open(self, pipe: Any, call: Mapping[str, Any], memory: MemoryPlan) -> session.CausalWanSession:
         """A session for one call, with the text encoded.
 
         Raises `UnsupportedPipelineError` for an unsupported pipeline and `InputError` for unusable arguments.
         """
-        check_pipeline(pipe)
+        support.check_pipeline(pipe)
         request = parse(call, self._defaults())
         chunks = self._chunks(pipe, request)
-        frames = given_frames(request, self.chunk_frames, pipe.vae_scale_factor_temporal)
+        frames = given.given_frames(request, self.chunk_frames, pipe.vae_scale_factor_temporal)
         transformer = uncompiled(pipe.transformer)
         scale, patch = pipe.vae_scale_factor_spatial, transformer.config.patch_size
         rows, columns = request.height // scale, request.width // scale
         check_noise(request, (1, transformer.config.in_channels, chunks * self.chunk_frames, rows, columns))
         check_scenes(request.schedule, chunks)
-        texts = tuple(encode_text(pipe, each) for each in per_scene(request))
-        plan = Plan(
+        with torch.no_grad():
+            texts = tuple(encode_text(pipe, each) for each in per_scene(request))
+        plan = session.Plan(
             request=request,
             memory=memory,
             texts=texts,
             schedules=self._schedules(pipe, texts[0].device, request.num_inference_steps),
-            sampler=sampler_of(self.sampler, pipe),
+            sampler=samplers.sampler_of(self.sampler, pipe),
             noise_shape=(self.chunk_frames, transformer.config.in_channels, rows, columns),
             context_timestep=torch.tensor(self.context_noise, device=texts[0].device),
             num_chunks=chunks,
@@ -156,12 +162,11 @@ class CausalWanAdapter:
             relative=self.positions == "relative",
         )
         if self.positions == "relative":
-            check_positions(memory, chunks, self.chunk_frames, transformer.config.rope_max_seq_len)
-        options = AttentionOptions(self.rms_norm, self.shared_prefix)
-        rope = Rope.of(transformer.rope, (rows // patch[1], columns // patch[2]), texts[0].device)
-        return CausalWanSession(
-            pipe, plan, rope, ContextAttention(transformer, options), self._preview(pipe.name_or_path, pipe)
-        )
+            memory_checks.check_positions(memory, chunks, self.chunk_frames, transformer.config.rope_max_seq_len)
+        options = processor.AttentionOptions(self.rms_norm, self.shared_prefix)
+        table = rope.Rope.of(transformer.rope, (rows // patch[1], columns // patch[2]), texts[0].device)
+        attention = processor.ContextAttention(transformer, options)
+        return session.CausalWanSession(pipe, plan, table, attention, self._preview(pipe.name_or_path, pipe))
 
     def outline(self, num_frames: int | None = None) -> Outline:
         """Transformer forwards of a call with Wan's VAE (four frames per latent frame); nothing is loaded.
@@ -193,28 +198,34 @@ class CausalWanAdapter:
         """
         request = parse({"prompt": "any", "num_frames": num_frames}, self._defaults())
         chunks = count_chunks(request, self.chunk_frames, LATENT_FRAME, sys.maxsize)
-        dtypes = (getattr(torch, self.dtype), getattr(torch, self.vae_dtype))
+        itemsizes = (ITEMSIZES[self.dtype], ITEMSIZES[self.vae_dtype])
         frames, size = self.chunk_frames, (request.height, request.width)
-        found = footprint(model, Call(chunks, frames, size, 2 if request.is_guided else 1, dtypes), memory)
+        found = footprint(model, Call(chunks, frames, size, 2 if request.is_guided else 1, itemsizes), memory)
         if found is None or not self._preview(model).exists:
             return found
         return replace(found, preview=self._preview_state(size))
 
-    @torch.no_grad()
+    def threads(self, pipe: Any, call: Mapping[str, Any]) -> int | None:
+        """One where a forward pass is so short that threads wait for each other longer than they work."""
+        numbers = sum(parameter.numel() for parameter in uncompiled(pipe.transformer).parameters())
+        pixels = (call.get("height") or self.height) * (call.get("width") or self.width)
+        return 1 if numbers * self.chunk_frames * pixels < SHORT else None
+
     def _encoded(self, pipe: Any, frames: torch.Tensor, text: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The given frames as chunks of latents."""
-        latents = encode(uncompiled(pipe.vae), frames, text.dtype).to(text.device)
+        with torch.no_grad():
+            latents = given.encode(uncompiled(pipe.vae), frames, text.dtype).to(text.device)
         return tuple(chunk.contiguous() for chunk in torch.split(latents, self.chunk_frames, dim=2))
 
     def _preview(self, folder: str | None, pipe: Any = None) -> Preview:
         """The preview decoder for a model in a folder, which `pipe` was loaded from."""
         file = file_of(self.preview, folder, NAMES)
-        return Preview(partial(load_taehv, pipe, file), file)
+        return Preview(lambda: tiny_decoder.load_taehv(pipe, file), file)
 
     def _preview_state(self, size: tuple[int, int]) -> int:
         """Bytes of the preview decoder's state, in float32."""
         rows, columns = (side // 8 for side in size)
-        return tiny_decoder.state_elements(rows, columns) * torch.float32.itemsize
+        return state_elements(rows, columns) * ITEMSIZES["float32"]
 
     def _defaults(self) -> dict[str, Any]:
         names = ("height", "width", "num_frames", "guidance_scale", "negative_prompt", "max_sequence_length")
@@ -239,20 +250,19 @@ class CausalWanAdapter:
             return None if listed_too else (steps,)
         return self.steps or (SCHEDULER_STEPS if self.sampler == "scheduler" else None)
 
-    def _schedules(self, pipe: Any, device: torch.device, steps: int | None) -> tuple[Schedule, ...]:
+    def _schedules(self, pipe: Any, device: torch.device, steps: int | None) -> tuple[schedule.Schedule, ...]:
         """The schedules of chunks; the last one repeats."""
         counts = self._counts(steps)
         if counts is None:
-            found = [listed(self.timesteps, self.shift, warp=self.warp)]
+            found = [schedule.listed(self.timesteps, self.shift, warp=self.warp)]
         elif self.sampler == "scheduler":
-            check_scheduler(pipe.scheduler)
-            found = [prepared(pipe.scheduler, count, device)[1] for count in counts]
+            samplers.check_scheduler(pipe.scheduler)
+            found = [samplers.prepared(pipe.scheduler, count, device)[1] for count in counts]
         else:
-            found = [uniform(count, self.shift) for count in counts]
-        return tuple(Schedule(each.timesteps.to(device), each.sigmas.to(device)) for each in found)
+            found = [schedule.uniform(count, self.shift) for count in counts]
+        return tuple(schedule.Schedule(each.timesteps.to(device), each.sigmas.to(device)) for each in found)
 
 
-@torch.no_grad()
 def encode_text(pipe: Any, request: Request) -> torch.Tensor:
     """Text embeddings ``[conditions, tokens, text_dim]``: the prompt and, with guidance, the negative prompt."""
     needs_encoder = request.prompt_embeds is None or (request.is_guided and request.negative_prompt_embeds is None)

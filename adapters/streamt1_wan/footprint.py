@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from itertools import pairwise
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-from diffusers import AutoencoderKLWan
 from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
 
 from streamt1_plugins.api.adapter import Footprint
 from streamt1_plugins.api.routed_memory import capacity
 from streamt1_plugins.api.weights import check_file
-from streamt1_seams import decode_chunk
-from streamt1_wan.lora import LORA_FILE
+from streamt1_wan.keys import LORA_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -25,21 +23,24 @@ if TYPE_CHECKING:
     from streamt1_plugins.api.adapter import MemoryPlan
 
 INDEX = "model_index.json"
+FLOAT32 = 4
+"""Bytes of a number in float32."""
+
 STEMS = ("diffusion_pytorch_model", "model")
 """How diffusers and transformers call the weights of a component."""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What a call depends on. `size`: (height, width) in pixels. `conditions`: 2 with guidance. `dtypes`: of the
-    transformer and text encoder, and of the VAE.
+    """What a call depends on. `size`: (height, width) in pixels. `conditions`: 2 with guidance. `itemsizes`:
+    bytes of a number in the transformer and text encoder, and in the VAE.
     """
 
     chunks: int
     chunk_frames: int
     size: tuple[int, int]
     conditions: int
-    dtypes: tuple[torch.dtype, torch.dtype]
+    itemsizes: tuple[int, int]
 
 
 def footprint(model: str, call: Call, plan: MemoryPlan) -> Footprint | None:
@@ -47,25 +48,24 @@ def footprint(model: str, call: Call, plan: MemoryPlan) -> Footprint | None:
     folder = folder_of(model)
     if folder is None:
         return None
-    dtype, vae_dtype = call.dtypes
-    total = weights(folder, {"transformer": dtype.itemsize, "text_encoder": dtype.itemsize, "vae": vae_dtype.itemsize})
-    transformer, configured = (config_of(folder, component) for component in ("transformer", "vae"))
-    if total is None or transformer is None or configured is None:
+    itemsize, vae_itemsize = call.itemsizes
+    total = weights(folder, {"transformer": itemsize, "text_encoder": itemsize, "vae": vae_itemsize})
+    transformer, vae = (config_of(folder, component) for component in ("transformer", "vae"))
+    if total is None or transformer is None or vae is None:
         return None
-    vae = shapes_of(configured)
-    scale = vae.config.scale_factor_spatial
+    scale = vae.get("scale_factor_spatial", 8)
     shape = (1, transformer["in_channels"], call.chunk_frames, *(side // scale for side in call.size))
     block = block_elements(transformer, shape, call.conditions)
     sinks, window = capacity(plan, call.chunks)
     read = sinks if plan.recall_chunks is None else min(sinks, plan.sink_chunks + plan.recall_chunks)
     # A sink with chunks folded in is kept in float32, and any sink may be one.
-    sink_size = torch.float32.itemsize if plan.sink_precision == "float32" else dtype.itemsize
-    state, frames = (count * vae_dtype.itemsize for count in decoded(vae, shape))
+    sink_size = FLOAT32 if plan.sink_precision == "float32" else itemsize
+    state, frames = (count * vae_itemsize for count in decoded(vae, shape))
     return Footprint(
         weights=total,
-        memory=block * (sinks * sink_size + window * dtype.itemsize),
-        reading=block * dtype.itemsize * (read + window + 1),  # with room for the current chunk
-        latents=prod(shape) * dtype.itemsize,
+        memory=block * (sinks * sink_size + window * itemsize),
+        reading=block * itemsize * (read + window + 1),  # with room for the current chunk
+        latents=prod(shape) * itemsize,
         frames=frames,
         state=state,
         chunks=call.chunks,
@@ -131,16 +131,23 @@ def block_elements(transformer: Mapping[str, Any], shape: tuple[int, ...], condi
     return int(2 * transformer["num_layers"] * conditions * tokens * width)
 
 
-def shapes_of(config: Mapping[str, Any]) -> Any:
-    """A VAE on the meta device, which has shapes and nothing else."""
-    with torch.device("meta"):
-        return AutoencoderKLWan.from_config(dict(config))
+def decoded(vae: Mapping[str, Any], shape: tuple[int, ...]) -> tuple[int, int]:
+    """Numbers in (decoder state, frames) of one candidate after a chunk that is not the first: that one has fewer.
 
-
-@torch.no_grad()
-def decoded(vae: Any, shape: tuple[int, ...]) -> tuple[int, int]:
-    """Numbers in (decoder state, frames) of one candidate after a chunk that is not the first: that one has fewer."""
-    latents = torch.empty(shape, device="meta")
-    (first,) = decode_chunk(vae, latents, None)
-    (later,) = decode_chunk(vae, latents, first.state)
-    return sum(entry.numel() for entry in later.state if isinstance(entry, torch.Tensor)), later.frames.numel()
+    Every causal convolution of the decoder keeps the last two frames of its input. `vae` is the configuration of an
+    `AutoencoderKLWan`; `shape` is that of the latents, ``[1, C, F, h, w]``.
+    """
+    _, latent_channels, frames, *size = shape
+    multipliers = [*reversed(vae.get("dim_mult", (1, 2, 4, 4)))]
+    base = vae.get("decoder_base_dim") or vae.get("base_dim", 96)
+    widths = [base * factor for factor in (multipliers[0], *multipliers)]
+    twice = [*reversed(vae.get("temperal_downsample", (False, True, True)))]
+    area = prod(size)
+    kept = area * (latent_channels + 4 * widths[0])  # the first convolution, and the two residual blocks after it
+    for index, (given, width) in enumerate(pairwise(widths)):
+        narrowed = given // 2 if index and not vae.get("is_residual") else given
+        kept += area * (narrowed + width * (2 * vae.get("num_res_blocks", 2) + 1))
+        if index < len(twice):  # the last block does not enlarge
+            kept += area * width * twice[index]
+            frames, area = frames * (1 + twice[index]), area * 4
+    return 2 * (kept + area * widths[-1]), frames * area * vae.get("out_channels", 3)

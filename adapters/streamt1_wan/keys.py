@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 
+LORA_FILE = "pytorch_lora_weights.safetensors"
+"""Where diffusers keeps a LoRA beside a pipeline; `CausalWanAdapter.load` applies it when it is there."""
+
 _WHOLE = {
     "text_embedding.0": "condition_embedder.text_embedder.linear_1",
     "text_embedding.2": "condition_embedder.text_embedder.linear_2",

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY, LORA_WEIGHT_NAME_SAFE
+from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY
 from peft import LoraConfig
 from peft.utils.other import get_pattern_key
 
@@ -24,14 +24,13 @@ from streamt1_plugins.api.weights import check_values, find_weights, header_of, 
 from streamt1_plugins.errors import InputError
 from streamt1_wan.architecture import nearest
 from streamt1_wan.checkpoint import is_diffusers_layout, load, without_wrappers
+from streamt1_wan.keys import LORA_FILE as LORA_FILE
 from streamt1_wan.keys import diffusers_key, dotted
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 ENTRY = "generator_lora"
-LORA_FILE = LORA_WEIGHT_NAME_SAFE
-"""Where diffusers keeps a LoRA beside a pipeline; `CausalWanAdapter.load` applies it when it is there."""
 CONFIG_FILE = "adapter_config.json"
 """Where peft keeps alpha."""
 

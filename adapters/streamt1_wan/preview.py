@@ -4,26 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from streamt1_plugins.api.adapter import Decoded
-from streamt1_plugins.api.weights import read_weights
 from streamt1_plugins.errors import InputError
-from streamt1_wan.tiny_decoder import LATENTS, SCALE, from_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from streamt1_wan.tiny_decoder import TinyDecoder
+    from streamt1_plugins.api.adapter import Decoded
+
+LATENTS, SCALE = 16, 4  # channels of a latent frame; video frames of one
+WIDTHS = (256, 128, 64, 64)
+"""The channels of the stages of taew2_1."""
 
 NAMES = ("taew2_1.safetensors", "taew2_1.pth")
 DOWNLOAD = "https://github.com/madebyollin/taehv/raw/main/safetensors/taew2_1.safetensors (22.6 MB, MIT license)"
 
-Decode = Callable[["Tensor", Any], list[Decoded]]
+Decode = Callable[["Tensor", Any], "list[Decoded]"]
 """Frames and states of N candidates' latents after one state, None at the start of the video."""
 
 
@@ -66,27 +65,6 @@ def file_of(option: str | None, folder: str | None, names: tuple[str, ...]) -> P
     return next((file for file in beside if file.is_file()), None)
 
 
-def load_taehv(pipe: Any, file: Path | None) -> Decode:
-    """The decoder with the weights `taew2_1`. Raises `InputError` where they are missing, others, or do not fit."""
-    if (pipe.vae.config.z_dim, pipe.vae_scale_factor_spatial, pipe.vae_scale_factor_temporal) != (LATENTS, 8, SCALE):
-        raise InputError("the preview decoder taew2_1 is for the latents of Wan 2.1, and the model's VAE has others")
-    if file is None:
-        raise InputError(
-            f"the weights of the preview decoder are missing: download {DOWNLOAD} to the model's folder, or name the "
-            "file with adapter.preview"
-        )
-    try:
-        decoder = from_weights(read_weights(file))
-    except InputError as error:
-        raise InputError(f"{error} The preview decoder is {DOWNLOAD}") from error
-    except RuntimeError as error:
-        raise InputError(f"{file} has not the layout of taew2_1: download {DOWNLOAD}") from error
-    device = pipe._execution_device
-    dtype = torch.float32 if torch.device(device).type == "cpu" else torch.float16
-    return partial(decoded, decoder.to(device, dtype))
-
-
-def decoded(decoder: TinyDecoder, latents: Tensor, state: Any) -> list[Decoded]:
-    """Previews of N candidates, one at a time: the same bits whatever their number."""
-    weight = next(decoder.parameters())
-    return [Decoded(*decoder(row, state)) for row in torch.split(latents.to(weight), 1)]
+def state_elements(rows: int, columns: int) -> int:
+    """Numbers in a state of taew2_1, for latents of this size."""
+    return sum(3 * WIDTHS[stage] * rows * columns * 4**stage for stage in range(3))

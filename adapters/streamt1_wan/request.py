@@ -8,26 +8,26 @@ from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from diffusers import WanPipeline
-from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
-from diffusers.pipelines.wan.pipeline_wan import prompt_clean
 
 from streamt1_plugins.api.scenes import Scene, scenes_of
 from streamt1_plugins.errors import InputError, guess
+from streamt1_plugins.process.imports import deferred
 from streamt1_seams.arguments import OUTPUT_TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    import diffusers.callbacks as diffusers_callbacks
+    import torch
     from torch import Generator, Tensor
+else:  # lengths and sizes are checked without them
+    torch, diffusers_callbacks = deferred("torch"), deferred("diffusers.callbacks")
 
 UNUSABLE = {"guidance_scale_2": "it belongs to a second transformer, and causal models are made of one"}
 """Arguments of `WanPipeline` that it, too, refuses with one transformer, and why."""
 
 WHOLE = ("height", "width", "num_frames", "max_sequence_length", "num_videos_per_prompt", "num_inference_steps")
 TENSORS = ("prompt_embeds", "negative_prompt_embeds", "latents")
-CALLBACK_TENSORS = tuple(WanPipeline._callback_tensor_inputs)
 log = logging.getLogger("streamt1")
 
 
@@ -35,7 +35,8 @@ log = logging.getLogger("streamt1")
 class Request:
     """One checked call. Sizes in pixels and pixel frames; embeddings ``[1, tokens, text_dim]``.
 
-    `generator` is the plain pipeline's noise stream; it may live on the CPU while the model does not. `latents` is the
+    `generator` is the plain pipeline's noise stream, None for a new one; it may live on the CPU while the model does
+    not. `latents` is the
     initial noise of the whole video, for a run without a search. `num_inference_steps` counts a chunk's denoising
     steps; None takes the adapter's schedule. `image` or `video` is what the video begins with, see
     `streamt1_wan.given`; `num_frames` counts it too. `schedule`: the scenes, where the prompt changes.
@@ -46,7 +47,7 @@ class Request:
     num_frames: int
     max_sequence_length: int
     guidance_scale: float
-    generator: Generator
+    generator: Generator | None = None
     prompt: str | None = None
     negative_prompt: str | None = None
     prompt_embeds: Tensor | None = None
@@ -79,16 +80,22 @@ def parse(call: Mapping[str, Any], defaults: Mapping[str, Any]) -> Request:
         given["prompt"] = given["schedule"][0].prompt if given["schedule"] else given["prompt"]
     given |= {name: _only(given[name]) for name in ("generator", *TENSORS) if name in given}
     callback = given.get("callback_on_step_end")
-    if isinstance(callback, (PipelineCallback, MultiPipelineCallbacks)):
+    if callback is not None and _lists_tensors(callback):
         given["callback_on_step_end_tensor_inputs"] = callback.tensor_inputs
     if "negative_prompt_embeds" not in given and given["negative_prompt"] is None:
         given["negative_prompt"] = defaults["negative_prompt"]
-    values = {**defaults, "generator": torch.Generator().manual_seed(0), **given}
+    values = {**defaults, **given}
     _check_types(values)
     request = Request(**{name: _plain_number(value) for name, value in values.items()})
     _check_text(request)
     _check_choices(request)
     return request
+
+
+def _lists_tensors(callback: Any) -> bool:
+    """Whether a callback is one of diffusers' own, which have a list of the tensors that they read."""
+    kinds = diffusers_callbacks.PipelineCallback, diffusers_callbacks.MultiPipelineCallbacks
+    return isinstance(callback, kinds)
 
 
 def _check_names(given: Mapping[str, Any]) -> None:
@@ -123,19 +130,25 @@ def _plain_number(value: Any) -> Any:
 
 
 def _check_types(values: Mapping[str, Any]) -> None:
-    expected: dict[str, tuple[type, str]] = {
-        **dict.fromkeys(WHOLE, (Integral, "of type int")),
-        "guidance_scale": (Real, "a number"),
-        "generator": (torch.Generator, "of type Generator"),
-        **dict.fromkeys(TENSORS, (torch.Tensor, "of type Tensor")),
-    }
-    for name, (kind, wanted) in expected.items():
+    for name in ("guidance_scale", *WHOLE, "generator", *TENSORS):
         value = values.get(name)
-        if value is not None and (isinstance(value, (bool, np.bool_)) or not isinstance(value, kind)):
+        if value is None:
+            continue
+        kind, wanted = _expected(name)
+        if isinstance(value, (bool, np.bool_)) or not isinstance(value, kind):
             raise InputError(f"`{name}` has to be {wanted}, got {type(value).__name__}: {value!r}.")
     callback = values.get("callback_on_step_end")
     if callback is not None and not callable(callback):
         raise InputError(f"`callback_on_step_end` has to be a function, got {type(callback).__name__}: {callback!r}.")
+
+
+def _expected(name: str) -> tuple[type, str]:
+    """The type of an argument, and how an error calls it."""
+    if name in WHOLE:
+        return Integral, "of type int"
+    if name == "guidance_scale":
+        return Real, "a number"
+    return (torch.Generator, "of type Generator") if name == "generator" else (torch.Tensor, "of type Tensor")
 
 
 def _check_text(request: Request) -> None:
@@ -163,11 +176,18 @@ def _check_choices(request: Request) -> None:
         value = getattr(request, name)
         if value is not None and value < 1:
             raise InputError(f"`{name}` has to be at least 1, got {value}.")
-    unknown = sorted(set(request.callback_on_step_end_tensor_inputs) - set(CALLBACK_TENSORS))
-    if unknown:
+    if set(request.callback_on_step_end_tensor_inputs) != {"latents"}:
+        _check_callback_tensors(request.callback_on_step_end_tensor_inputs)
+
+
+def _check_callback_tensors(names: Sequence[str]) -> None:
+    from diffusers import WanPipeline
+
+    known = tuple(WanPipeline._callback_tensor_inputs)
+    for name in sorted(set(names) - set(known)):
         raise InputError(
-            f"`callback_on_step_end_tensor_inputs` has {unknown[0]!r}, which is none of {', '.join(CALLBACK_TENSORS)}."
-            f"{guess(unknown[0], CALLBACK_TENSORS)}"
+            f"`callback_on_step_end_tensor_inputs` has {name!r}, which is none of {', '.join(known)}."
+            f"{guess(name, known)}"
         )
 
 
@@ -225,6 +245,8 @@ def warn_of_truncation(request: Request, tokenizer: Any) -> None:
         text = getattr(request, name)
         if text is None:
             continue
+        from diffusers.pipelines.wan.pipeline_wan import prompt_clean
+
         tokens = len(tokenizer(prompt_clean(text)).input_ids)
         if tokens > request.max_sequence_length:
             log.warning(

@@ -85,7 +85,7 @@ class CausalWanSession:
         self.fps = plan.fps
         self.prompt = plan.request.prompt or ""
         self.scenes = plan.request.schedule
-        self.generator: Generator = plan.request.generator
+        self.generator: Generator = plan.request.generator or torch.Generator().manual_seed(0)
         self.forwards = 0
         self._pipe = pipe
         self._plan = plan

@@ -7,17 +7,24 @@ the VAE. The decoder is a chain of plain convolutions; its only memory is the la
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from streamt1_plugins.api.adapter import Decoded
+from streamt1_plugins.api.weights import read_weights
+from streamt1_plugins.errors import InputError
+from streamt1_wan.preview import DOWNLOAD, LATENTS, SCALE, WIDTHS
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
-LATENTS, SCALE = 16, 4
-WIDTHS = (256, 128, 64, 64)
+    from streamt1_wan.preview import Decode
+
 GROWTH = (1, 2, 2)  # how many frames each stage makes of one
 
 
@@ -111,11 +118,6 @@ class TinyDecoder(nn.Module):
         return x
 
 
-def state_elements(rows: int, columns: int) -> int:
-    """Numbers in a state, for latents of this size."""
-    return sum(3 * WIDTHS[stage] * rows * columns * 4**stage for stage in range(3))
-
-
 def _stages() -> Iterator[nn.Module]:
     for (width, following), growth in zip(pairwise(WIDTHS), GROWTH, strict=True):
         yield from (Remember(width) for _ in range(3))
@@ -129,3 +131,30 @@ def from_weights(tensors: Mapping[str, Tensor]) -> TinyDecoder:
     decoder = TinyDecoder()
     decoder.load_state_dict({name: value for name, value in tensors.items() if name.startswith("decoder.")})
     return decoder.eval().requires_grad_(False)
+
+
+def load_taehv(pipe: Any, file: Path | None) -> Decode:
+    """The decoder with the weights `taew2_1`. Raises `InputError` where they are missing, others, or do not fit."""
+    found = (pipe.vae.config.z_dim, pipe.vae_scale_factor_spatial, pipe.vae_scale_factor_temporal)
+    if found != (LATENTS, 8, SCALE):
+        raise InputError("the preview decoder taew2_1 is for the latents of Wan 2.1, and the model's VAE has others")
+    if file is None:
+        raise InputError(
+            f"the weights of the preview decoder are missing: download {DOWNLOAD} to the model's folder, or name the "
+            "file with adapter.preview"
+        )
+    try:
+        decoder = from_weights(read_weights(file))
+    except InputError as error:
+        raise InputError(f"{error} The preview decoder is {DOWNLOAD}") from error
+    except RuntimeError as error:
+        raise InputError(f"{file} has not the layout of taew2_1: download {DOWNLOAD}") from error
+    device = pipe._execution_device
+    dtype = torch.float32 if torch.device(device).type == "cpu" else torch.float16
+    return partial(decoded, decoder.to(device, dtype))
+
+
+def decoded(decoder: TinyDecoder, latents: Tensor, state: Any) -> list[Decoded]:
+    """Previews of N candidates, one at a time: the same bits whatever their number."""
+    weight = next(decoder.parameters())
+    return [Decoded(*decoder(row, state)) for row in torch.split(latents.to(weight), 1)]

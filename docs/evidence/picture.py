@@ -1,6 +1,6 @@
-"""The picture in the README: the same prompts and seed without and with the search, every tenth frame.
+"""The pictures in the README: what its command makes, without and with the search, moving and as a strip.
 
-python docs/evidence/picture.py docs/images/readme.png
+python docs/evidence/picture.py docs/images        # readme.webp and readme.png
 """
 
 from __future__ import annotations
@@ -14,34 +14,79 @@ from PIL import Image, ImageDraw, ImageFont
 
 import streamt1_plugins as streamt1
 
-PROMPTS = (
-    "a white star moving up quickly and a red square moving up quickly on a black background",
-    "a red circle moving right on a blue background",
-)
-SEED, SCALE, STEP, MARGIN = 3, 2, 10, 24
+PROMPT = "a green circle bouncing and a red star bouncing on a white background"
+RECIPES = ("plain", "stream-t1")
+STEP, MARGIN, GAP = 10, 24, 8  # frames between two of the strip; pixels for a caption, and between two videos
+SCALE, LARGE, FPS = 2, 4, 8
+FONT = ImageFont.load_default(15)
 
 
-def strip(pipe: streamt1.StreamPipeline, prompt: str) -> Image.Image:
-    frames = pipe(prompt, generator=torch.Generator().manual_seed(SEED)).frames[0][::STEP]
-    row = np.concatenate([np.pad(frame, ((0, 0), (0, 1), (0, 0)), constant_values=1) for frame in frames], axis=1)
-    picture = Image.fromarray((row * 255).round().astype(np.uint8))
-    return picture.resize((picture.width * SCALE, picture.height * SCALE), Image.Resampling.NEAREST)
-
-
-def main(out: Path) -> None:
+def videos() -> dict[str, np.ndarray]:
+    """The frames of the command's video by recipe, ``[T, H, W, 3]`` of 8 bits; the seed is that of the recipes."""
     plain = streamt1.load(recipe="plain")
-    searched = streamt1.wrap(plain.pipe, "stream-t1", adapter="tinyworld")
-    rows = []
-    for prompt in PROMPTS:
-        rows += [(f"plain: {prompt}", strip(plain, prompt)), (f"stream-t1: {prompt}", strip(searched, prompt))]
-    width, height = rows[0][1].width, sum(picture.height + MARGIN for _, picture in rows)
+    found = {}
+    for name in RECIPES:
+        pipe = streamt1.wrap(plain.pipe, name, adapter="tinyworld")
+        generator = torch.Generator().manual_seed(pipe.recipe.seed)
+        frames = pipe(PROMPT, generator=generator).frames[0]
+        found[name] = (frames * 255).round().astype(np.uint8)
+    return found
+
+
+def enlarged(frame: np.ndarray, scale: int) -> Image.Image:
+    picture = Image.fromarray(frame)
+    return picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)
+
+
+def strip(frames: np.ndarray) -> Image.Image:
+    """Every tenth frame side by side."""
+    return enlarged(
+        np.concatenate([np.pad(each, ((0, 0), (0, 1), (0, 0)), constant_values=255) for each in frames], 1), SCALE
+    )
+
+
+def stacked(rows: dict[str, Image.Image]) -> Image.Image:
+    """A caption and a strip for each recipe."""
+    width, height = (max(each.width for each in rows.values()), sum(each.height + MARGIN for each in rows.values()))
     page = Image.new("RGB", (width, height), "white")
-    draw, font, top = ImageDraw.Draw(page), ImageFont.load_default(15), 0
-    for text, picture in rows:
-        draw.text((4, top + 3), text, fill="black", font=font)
+    draw, top = ImageDraw.Draw(page), 0
+    for text, picture in rows.items():
+        draw.text((4, top + 3), text, fill="black", font=FONT)
         page.paste(picture, (0, top + MARGIN))
         top += picture.height + MARGIN
-    page.save(out, optimize=True)
+    return page
+
+
+def beside(pictures: dict[str, Image.Image]) -> Image.Image:
+    """A frame of both videos side by side, each below its name."""
+    size = next(iter(pictures.values())).width
+    page = Image.new("RGB", (2 * size + GAP, size + MARGIN), "white")
+    draw = ImageDraw.Draw(page)
+    for column, (text, picture) in enumerate(pictures.items()):
+        left = column * (size + GAP)
+        draw.text((left + 4, 3), text, fill="black", font=FONT)
+        page.paste(picture, (left, MARGIN))
+    return page
+
+
+def main(folder: Path) -> None:
+    found = videos()
+    rows = {f"{name}: {PROMPT}": strip(frames[::STEP]) for name, frames in found.items()}
+    stacked(rows).save(folder / "readme.png", optimize=True)
+    step = 16 // FPS
+    moving = [
+        beside({name: enlarged(frame, LARGE) for name, frame in zip(found, frames, strict=True)})
+        for frames in zip(*(each[::step] for each in found.values()), strict=True)
+    ]
+    moving[0].save(
+        folder / "readme.webp",
+        save_all=True,
+        append_images=moving[1:],
+        duration=1000 // FPS,
+        loop=0,
+        quality=75,
+        method=6,
+    )
 
 
 if __name__ == "__main__":

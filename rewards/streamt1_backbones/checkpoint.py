@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
-
 from streamt1_plugins.api.weights import is_finite, read_weights
 from streamt1_plugins.errors import InputError, PluginError
+from streamt1_plugins.process.imports import deferred
 
 if TYPE_CHECKING:
     from collections.abc import Collection
     from pathlib import Path
 
+    import torch
     from torch import Tensor, nn
+else:
+    torch = deferred("torch")
 
 State = dict[str, "Tensor"]
 SHOWN = 5  # keys listed in an error; the others are only counted

@@ -8,15 +8,18 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
-import torch
 from pydantic import Field
-from torch.nn.functional import cosine_similarity
 
 from streamt1_backbones.feature_cache import FeatureCache
 from streamt1_plugins.api.reward import Reward, RewardInput, RewardOutput
+from streamt1_plugins.process.imports import deferred
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
+    from torch.nn import functional
+else:
+    torch, functional = deferred("torch"), deferred("torch.nn.functional")
 
 Weight = Annotated[float, Field(ge=0)]
 ANCHORS = 4
@@ -34,11 +37,11 @@ def consistency(features: Tensor, reference: Tensor | None) -> tuple[Tensor, Ten
     one = 1 + features[0].mean() * 0  # keeps NaN
     if len(features) > 1:
         first = features[0] if reference is None else reference.float()
-        to_first = cosine_similarity(features[1:], first[None], dim=1).clamp(min=0).mean()
-        return to_first, cosine_similarity(features[1:], features[:-1], dim=1).clamp(min=0).mean()
+        to_first = functional.cosine_similarity(features[1:], first[None], dim=1).clamp(min=0).mean()
+        return to_first, functional.cosine_similarity(features[1:], features[:-1], dim=1).clamp(min=0).mean()
     if reference is None:
         return one, one
-    return cosine_similarity(features[0], reference.float(), dim=0).clamp(min=0), one
+    return functional.cosine_similarity(features[0], reference.float(), dim=0).clamp(min=0), one
 
 
 @dataclass(kw_only=True)

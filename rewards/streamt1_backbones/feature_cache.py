@@ -5,16 +5,18 @@ from __future__ import annotations
 from itertools import accumulate, groupby
 from typing import TYPE_CHECKING
 
-import torch
-
 from streamt1_plugins.api.image_reward import MEBIBYTE, TensorCache
+from streamt1_plugins.process.imports import deferred
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import torch
     from torch import Tensor
 
     from streamt1_plugins.api.reward import FrameKey
+else:
+    torch = deferred("torch")
 
 
 class FeatureCache:

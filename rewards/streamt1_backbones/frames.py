@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-import torch
-from torch import Tensor
-from torch.nn.functional import interpolate, pad
+from typing import TYPE_CHECKING, Literal
 
 from streamt1_plugins.api.shared_frames import once
+from streamt1_plugins.process.imports import deferred
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+    from torch.nn import functional
+else:
+    torch, functional = deferred("torch"), deferred("torch.nn.functional")
+
 
 Filter = Literal["bilinear", "bicubic"]
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -24,7 +29,8 @@ def resize(frames: Tensor, size: tuple[int, int], kind: Filter = "bicubic", *, a
         return frames.float()
 
     def resized(frames: Tensor) -> Tensor:
-        return interpolate(frames.float(), size, mode=kind, antialias=antialias, align_corners=False).clamp(0, 1)
+        enlarged = functional.interpolate(frames.float(), size, mode=kind, antialias=antialias, align_corners=False)
+        return enlarged.clamp(0, 1)
 
     return once(frames, ("resize", size, kind, antialias), resized)
 
@@ -54,7 +60,7 @@ def letterbox(frames: Tensor, side: int) -> Tensor:
     scale = side / max(height, width)
     fitted = resize(frames, (max(1, round(height * scale)), max(1, round(width * scale))))
     rows, columns = side - fitted.shape[-2], side - fitted.shape[-1]
-    return pad(fitted, (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2))
+    return functional.pad(fitted, (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2))
 
 
 def normalise(frames: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from streamt1_backbones.frames import CLIP_MEAN, CLIP_STD, normalise, resize, to_levels
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 PATCH = 14  # pixels, height and width of a patch
 MERGE = 2  # patches in each direction that become one token

@@ -12,19 +12,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-
 from streamt1_backbones.checkpoint import State, check_finite, check_keys
 from streamt1_backbones.patches import MERGE, PATCH, patchify
 from streamt1_backbones.sources import fetching, find_file, quiet, torch_dtype
 from streamt1_plugins.errors import PluginError
+from streamt1_plugins.process.imports import deferred
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import torch
     from torch import Tensor, nn
 
     from streamt1_backbones.sources import DType
+else:
+    torch = deferred("torch")
 
 EMBEDDING = "model.embed_tokens.weight"
 Medium = Literal["image", "video"]

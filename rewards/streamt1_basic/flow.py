@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import cv2
 import numpy as np
-import torch
 from pydantic import Field
 
 from streamt1_basic.metrics import falling
 from streamt1_plugins.api.reward import Reward, RewardInput, RewardOutput
+from streamt1_plugins.process.imports import deferred
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
+else:
+    torch = deferred("torch")
 
 SIDE = 256  # pixels of the shorter side of the frames: half the time of 480 without visible loss
 

@@ -7,10 +7,17 @@ measured by itself, so the batch has no influence. NaN pixels give NaN.
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-from torch.nn import functional
+from streamt1_plugins.process.imports import deferred
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+    from torch.nn import functional
+else:
+    torch, functional = deferred("torch"), deferred("torch.nn.functional")
+
 
 from streamt1_plugins.api.shared_frames import once
 

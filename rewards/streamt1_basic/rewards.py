@@ -12,15 +12,19 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from streamt1_basic import metrics
 from streamt1_plugins.api.reward import Reward, RewardInput, RewardOutput
+from streamt1_plugins.process.imports import deferred
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    import torch
+    from torch import Tensor
+else:
+    torch = deferred("torch")
 
 LEAD = 4  # frames before the new ones that are used: enough to measure the motion up to the boundary
 Positive = Annotated[float, Field(gt=0)]

@@ -5,20 +5,22 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-from torch.nn.functional import normalize
-
 from streamt1_backbones.checkpoint import check_finite, check_keys, read_state
 from streamt1_backbones.frames import CLIP_MEAN, CLIP_STD, centre_crop, letterbox, normalise, short_side
 from streamt1_backbones.shared import Shared, Source
 from streamt1_backbones.sources import fetching, find_file, quiet, torch_dtype
 from streamt1_clip.openclip import from_open_clip
 from streamt1_plugins.api.shared_frames import once
+from streamt1_plugins.process.imports import deferred
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import torch
     from torch import Tensor
+    from torch.nn import functional
+else:
+    torch, functional = deferred("torch"), deferred("torch.nn.functional")
 
 Fit = Literal["crop", "crop-aliased", "letterbox"]
 """`crop`: the middle square; `crop-aliased`: without antialiasing, as in VBench; `letterbox`: with black borders."""
@@ -54,7 +56,7 @@ class Clip:
         else:
             square = centre_crop(short_side(frames, self._side, antialias=fit == "crop"), self._side)
         pixels = normalise(square, CLIP_MEAN, CLIP_STD).to(self.model.dtype)
-        return normalize(pooled(self.model.get_image_features(pixel_values=pixels)).float(), dim=-1)
+        return functional.normalize(pooled(self.model.get_image_features(pixel_values=pixels)).float(), dim=-1)
 
     def texts(self, texts: Sequence[str]) -> Tensor:
         """Embeddings of prompts, which are truncated to the text length of the model."""
@@ -65,7 +67,7 @@ class Clip:
         features = pooled(
             self.model.get_text_features(input_ids=coded["input_ids"], attention_mask=coded["attention_mask"])
         )
-        return normalize(features.float(), dim=-1)[[distinct.index(text) for text in texts]]
+        return functional.normalize(features.float(), dim=-1)[[distinct.index(text) for text in texts]]
 
 
 def pooled(output: Any) -> Tensor:

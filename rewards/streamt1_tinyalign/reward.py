@@ -8,20 +8,24 @@ from itertools import accumulate, groupby, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
-import torch
 from pydantic import Field
-from torch import Tensor
-from torch.nn.functional import interpolate, normalize
 
 from streamt1_plugins.api.image_reward import MEBIBYTE, TensorCache
 from streamt1_plugins.api.reward import Reward, RewardInput, RewardOutput
 from streamt1_plugins.errors import PluginError
+from streamt1_plugins.process.imports import deferred
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
+    import torch
+    from torch import Tensor
+    from torch.nn import functional
+
     from streamt1_plugins.api.reward import FrameKey
     from streamt1_tinyalign.model import TinyAlign as DualEncoder
+else:
+    torch, functional = deferred("torch"), deferred("torch.nn.functional")
 
 SIDE = 64  # height and width of the training clips in pixels
 WEIGHTS = Path(__file__).parent / "weights"
@@ -77,7 +81,7 @@ class TinyAlign(Reward):
         """The cosine ``[1]`` of one candidate, made without the others."""
         video, keys = inp.video[row : row + 1], inp.frame_ids[row] if inp.frame_ids else ()
         seen = self._seen(model, video, keys) if keys else frame_vectors(model, video)
-        clip = normalize(model.video.pooled(seen), dim=-1)
+        clip = functional.normalize(model.video.pooled(seen), dim=-1)
         return (clip * self._text(model, inp.prompts[row])).sum(-1).float()
 
     def _seen(self, model: DualEncoder, video: Tensor, keys: tuple[FrameKey, ...]) -> Tensor:
@@ -119,5 +123,7 @@ def at_world_size(video: Tensor) -> Tensor:
     count, frames, channels, height, width = video.shape
     if (height, width) == (SIDE, SIDE):
         return video.float()
-    flat = interpolate(video.flatten(0, 1).float(), (SIDE, SIDE), mode="bilinear", antialias=True, align_corners=False)
+    flat = functional.interpolate(
+        video.flatten(0, 1).float(), (SIDE, SIDE), mode="bilinear", antialias=True, align_corners=False
+    )
     return flat.clamp(0, 1).view(count, frames, channels, SIDE, SIDE)

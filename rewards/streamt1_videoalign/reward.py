@@ -11,7 +11,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-import torch
 from pydantic import Field
 
 from streamt1_backbones.checkpoint import load_strictly, merge_lora, read_state, split
@@ -21,11 +20,15 @@ from streamt1_backbones.sources import DType, fill, find_file, text_constants
 from streamt1_plugins.api.image_reward import MEBIBYTE, TensorCache
 from streamt1_plugins.api.reward import FrameKey, Reward, RewardInput, RewardOutput
 from streamt1_plugins.errors import PluginError
+from streamt1_plugins.process.imports import deferred
 from streamt1_videoalign.sampling import anchored, chunk_lengths, trained
 from streamt1_videoalign.settings import DIMENSIONS, Settings, read_settings
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
+else:
+    torch = deferred("torch")
 
 TOKENS = tuple(f"<|{name}_reward|>" for name in DIMENSIONS)
 TEXT = "DETAILED_PROMPT_WITH_SPECIAL_TOKEN"

@@ -5,12 +5,16 @@ from __future__ import annotations
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-import torch
+from streamt1_plugins.process.imports import deferred
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import torch
+
     from streamt1_plugins.api.reward import RewardInput
+else:
+    torch = deferred("torch")
 
 FEWEST, MOST = 4, 768
 

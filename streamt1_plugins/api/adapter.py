@@ -286,6 +286,17 @@ class HasCheck(Protocol):
 
 
 @runtime_checkable
+class HasThreads(Protocol):
+    """An adapter that can also give the CPU threads that a call gains from. Optional: without it none are limited."""
+
+    def threads(self, pipe: Any, call: Mapping[str, Any]) -> int | None:
+        """The most CPU threads that make a call quicker which runs on the CPU, None for as many as there are.
+
+        A model of a few million weights is quickest on one thread.
+        """
+
+
+@runtime_checkable
 class OutlinedSession(Protocol):
     """A session that can also give the forwards of its call. Optional: a budget of forwards plans with it."""
 

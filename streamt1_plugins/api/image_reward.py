@@ -9,17 +9,20 @@ from functools import cached_property
 from itertools import groupby
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TypeVar
 
-import torch
 from cachetools import LRUCache
 from pydantic import Field
 
 from streamt1_plugins.api.reward import Reward, RewardInput, RewardOutput, as_slice
 from streamt1_plugins.errors import PluginError
+from streamt1_plugins.process.imports import deferred
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
+    import torch
     from torch import Tensor
+else:
+    torch = deferred("torch")
 
 MEBIBYTE = 2**20
 ENTRY = 256  # bytes an entry costs besides its numbers

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
-
 from streamt1_plugins.api.adapter import HasDraws
+from streamt1_plugins.process.imports import deferred
 
 if TYPE_CHECKING:
+    import torch
     from torch import Generator, Tensor
 
     from streamt1_plugins.api.adapter import History, Session
+else:
+    torch = deferred("torch")
 
 ONE_DRAW = 5
 """Axes of noise that is a single draw, ``[N, C, F, h, w]``; more draws add an axis, ``[N, D, C, F, h, w]``."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 
 Rewards = Mapping[str, Mapping[str, Mapping[str, Any]]]
 """Rewards as in a recipe: {"short": {name: {...}}, "long": {...}}."""
+
+Vocabulary = Mapping[str, Sequence[str]]
+"""The words that a model knows, by kind: {"shapes": ("circle", "square"), ...}."""
 
 PolicyKind = Literal["width", "noise", "scoring", "selection", "memory", "observer"]
 """The sections of a recipe that a policy is registered for."""
@@ -22,7 +25,7 @@ Target = str | type[Any]
 class RegisterAdapter(Protocol):
     """Callback of `streamt1_register_adapters`."""
 
-    def __call__(
+    def __call__(  # noqa: PLR0913  every argument but two has a default, and a name
         self,
         name: str,
         *,
@@ -32,13 +35,15 @@ class RegisterAdapter(Protocol):
         explicit: str | None = None,
         rewards: Rewards | None = None,
         capabilities: Capabilities | None = None,
+        vocabulary: Vocabulary | None = None,
     ) -> None:
         """Register an adapter for `pipelines`, the names of the classes that it drives.
 
         `model`: "module:function" that returns the bundled model's folder. `explicit`: why the class alone does not
         decide that this adapter fits; the user then has to name it.
         `rewards`: as in a recipe's `rewards`, {"short": {name: {...}}, "long": {...}}; recipes add their own to them.
-        `capabilities`: those of its ordinary session, for `streamt1 plugins`.
+        `capabilities`: those of its ordinary session, for `streamt1 plugins`. `vocabulary`: the words that the model
+        knows, by kind, where they are few: a prompt with other words gets a warning that lists them.
         """
 
 

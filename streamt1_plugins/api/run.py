@@ -90,8 +90,8 @@ class Run:
 
     Hooks read it; only the search changes `beams` (best first), `chunk` and `cost`, and adds to `tree`. `call` holds
     the arguments as the caller gave them and the generator behind `seed`. Setting `stop` ends the search after the
-    current chunk, as if it were the last. `background` does what a hook need not wait for; all of it is done before the
-    end of the run is announced.
+    current chunk, as if it were the last. `threads`: the CPU threads that it works with, None for the process's own.
+    `background` does what a hook need not wait for; all of it is done before the end of the run is announced.
     """
 
     recipe: Recipe
@@ -105,6 +105,7 @@ class Run:
     call: Mapping[str, Any] = field(default_factory=dict)
     device: str = "cpu"
     stop: bool = False
+    threads: int | None = None
     background: Background = field(default_factory=Background, repr=False)
     released: Callable[[], None] = field(default=lambda: None, repr=False)
 

@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 
 from streamt1_plugins.config.user_files import user_path
 from streamt1_plugins.errors import StreamT1Error
+from streamt1_plugins.process.threads import THREADS
 from streamt1_plugins.runs.way_on import command_line
 from streamt1_plugins.text.printable import one_line, printable
 from streamt1_plugins.text.terminal import Console
@@ -28,6 +29,21 @@ Trust = Annotated[
     bool,
     typer.Option(
         "--trust", help="Agree to the programs, addresses and paths that the recipe file or the run folder names."
+    ),
+]
+
+
+def _set_threads(value: int | None) -> int | None:
+    """Set the number of threads here, and in the processes that this one starts."""
+    if value is not None:
+        os.environ[THREADS] = str(value)
+    return value
+
+
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        min=1, metavar="N", help="CPU threads. Default: as many as the model gains from.", callback=_set_threads
     ),
 ]
 

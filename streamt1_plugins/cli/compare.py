@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streamt1_plugins.cli.base import SOME_FAILED, Trust, complain, echo, takes
+from streamt1_plugins.cli.base import SOME_FAILED, Threads, Trust, complain, echo, takes
 from streamt1_plugins.cli.batch import report_problems
 from streamt1_plugins.config.overrides import refuse_double
 from streamt1_plugins.config.prompt_file import prompt_lines
@@ -49,6 +49,7 @@ class CompareOptions:
     ] = None
     num_frames: Annotated[int | None, typer.Option(help="Frames per video. Default: the adapter's.")] = None
     device: Annotated[str | None, typer.Option(help="Where to run. Default: cuda where there is one, else cpu.")] = None
+    threads: Threads = None
     match: Annotated[
         Match | None, typer.Option(help="Widen the recipes that search towards the forwards of the most expensive one.")
     ] = None
@@ -68,11 +69,13 @@ class CompareOptions:
 @takes(CompareOptions)
 def compare(options: CompareOptions) -> None:
     """Compare recipes on the same prompts and seeds, with paired 95 % bootstrap intervals."""
-    from streamt1_plugins.cli.running import quiet_libraries, stoppable
-    from streamt1_plugins.compare import page, progress, run, table  # first: `page` needs matplotlib
-    from streamt1_plugins.compare.comparison import Comparison
+    from streamt1_plugins.cli.running import importing, quiet_libraries, stoppable
 
-    quiet_libraries()
+    with importing():
+        from streamt1_plugins.compare import page, progress, run, table  # first: `page` needs matplotlib
+        from streamt1_plugins.compare.comparison import Comparison
+
+        quiet_libraries()
     pipelines = run.Pipelines(options.model, options.device)
     comparison = Comparison(
         recipes=_recipes(options),

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from streamt1_plugins.cli.base import SOME_FAILED, Trust, debug_everywhere, takes
+from streamt1_plugins.cli.base import SOME_FAILED, Threads, Trust, debug_everywhere, takes
 from streamt1_plugins.cli.batch import Batch, items, report_problems
 from streamt1_plugins.cli.batch_folders import NAME_LENGTH, words_of
 from streamt1_plugins.cli.dry_run import Planned, show_plan
 from streamt1_plugins.cli.launched import as_one_process, check_processes
-from streamt1_plugins.cli.running import check_usable, console_of, kept, loading, show_result, stoppable
+from streamt1_plugins.cli.running import check_usable, console_of, kept, loading, show_result, starting, stoppable
 from streamt1_plugins.cli.seeds import seeds_of
 from streamt1_plugins.config.overrides import refuse_double
 from streamt1_plugins.config.prompt_file import PromptLine, prompt_lines
@@ -35,7 +35,14 @@ if TYPE_CHECKING:
 class GenerateOptions:
     """The command line of `streamt1 generate`."""
 
-    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What the video shows.", show_default=False)] = ""
+    prompt: Annotated[
+        str,
+        typer.Argument(
+            metavar="PROMPT",
+            help="What the video shows. The bundled model knows few words: see streamt1 plugins.",
+            show_default=False,
+        ),
+    ] = ""
     recipe: Annotated[str, typer.Option("--recipe", "-r", help="A shipped recipe or a YAML file.")] = "stream-t1"
     override: Annotated[
         list[str] | None,
@@ -61,6 +68,7 @@ class GenerateOptions:
         typer.Option(metavar="N...", help="A video for each of these seeds, in a run folder each: 1 2 3, or 0-7."),
     ] = None
     device: Annotated[str | None, typer.Option(help="Where to run. Default: cuda where there is one, else cpu.")] = None
+    threads: Threads = None
     out: Annotated[Path | None, typer.Option(help="The run folder, new or empty. Default: runs/TIME-PROMPT.")] = None
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Resume an interrupted run instead.")] = None
     prompts: Annotated[
@@ -93,6 +101,7 @@ class GenerateOptions:
 @takes(GenerateOptions)
 def generate(options: GenerateOptions) -> None:
     """Generate a video for PROMPT: search it chunk by chunk with the recipe, and keep everything in a run folder."""
+    starting(options)
     failed = 0
     with as_one_process(options.device) as world:
         check_processes(options.processes)
@@ -304,5 +313,5 @@ def _observed(recipe: Recipe, out: Path, *, several: bool = False) -> Recipe:
 _NEW_RUNS_ONLY = {
     field.name: field.default
     for field in fields(GenerateOptions)
-    if field.name not in {"prompt", "device", "resume", "processes", "trust", "quiet", "json", "debug"}
+    if field.name not in {"prompt", "device", "threads", "resume", "processes", "trust", "quiet", "json", "debug"}
 }

@@ -73,6 +73,11 @@ def offers(found: Discovery) -> dict[str, list[dict[str, Any]]]:
             for entry in found.adapters.values()
             if entry.capabilities
         ],
+        "vocabularies": [
+            {"adapter": entry.name, "kind": kind, "words": list(words)}
+            for entry in found.adapters.values()
+            for kind, words in (entry.vocabulary or {}).items()
+        ],
         "refusals": [
             {"adapter": entry.name, "feature": feature.replace("_", " "), "reason": reason}
             for entry in found.adapters.values()

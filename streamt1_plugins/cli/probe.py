@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streamt1_plugins.cli.base import SOME_FAILED, Trust, complain, echo, takes
+from streamt1_plugins.cli.base import SOME_FAILED, Threads, Trust, complain, echo, for_the_command, takes
 from streamt1_plugins.cli.batch import report_problems
 from streamt1_plugins.config.overrides import refuse_double
 from streamt1_plugins.config.prompt_file import prompt_lines
@@ -47,6 +47,7 @@ class ProbeCommand:
     chunks: Annotated[int, typer.Option(help="Chunks per video, more where the memory window needs them.")] = 6
     seed: Annotated[int, typer.Option(min=0, help="Root of every random number.")] = 0
     device: Annotated[str | None, typer.Option(help="Where to run. Default: cuda where there is one, else cpu.")] = None
+    threads: Threads = None
     trust: Trust = False
     json: Annotated[bool, typer.Option("--json", help="Print only the summary, as JSON.")] = False
 
@@ -119,8 +120,10 @@ def _opened(
     from streamt1_plugins.config.load import names
     from streamt1_plugins.pipeline import load
     from streamt1_plugins.probe.run import Probe, searching
+    from streamt1_plugins.process.threads import limited
 
     pipe = load(options.model, recipe, adapter=options.adapter, device=options.device, trust=True)
+    for_the_command(limited(pipe._thread_count(call)))  # a probe works on sessions, without runs that set them
     base = options.recipe if options.recipe in names() and not options.override else None
     return Probe(searching(pipe), prompts, call, measured, options.seed, base)
 

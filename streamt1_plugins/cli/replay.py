@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from streamt1_plugins.cli.base import Trust, echo, takes
-from streamt1_plugins.cli.running import VIDEO, console_of, kept, loading, show_result
+from streamt1_plugins.cli.base import Threads, Trust, echo, takes
+from streamt1_plugins.cli.running import VIDEO, console_of, kept, loading, show_result, starting
 from streamt1_plugins.errors import InputError
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ class ReplayOptions:
         ),
     ] = None
     device: Annotated[str | None, typer.Option(help="Where to run. Default: where the run was made.")] = None
+    threads: Threads = None
     trust: Trust = False
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the path of the video.")] = False
     json: Annotated[bool, typer.Option("--json", help="Print only the summary of a new run, as JSON.")] = False
@@ -41,6 +42,7 @@ class ReplayOptions:
 @takes(ReplayOptions)
 def replay(options: ReplayOptions) -> None:
     """Make the winner of RUN again from its seeds, at the cost of the plain pipeline, or continue any node of it."""
+    starting(options)
     if options.node and options.continue_from:
         raise InputError("Give either --node, which replays, or --continue-from, which starts a new search there.")
     from streamt1_plugins.runs.recorded import RecordedRun

@@ -24,6 +24,7 @@ from streamt1_plugins.evaluation.remote.process import PATIENCE
 from streamt1_plugins.evaluation.remote.wire import offer, shared_token
 from streamt1_plugins.plugins import build
 from streamt1_plugins.plugins.discovery import discovery
+from streamt1_plugins.process import threads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -64,7 +65,11 @@ def reward_server(
     checked(device, "device")
     reward = build.instance(discovery().rewards[name], options, "option")
     offered = offer(name, reward, max_mb * 2**20)
-    with loggers_kept("uvicorn"), closing(RewardServer(address, reward, offered, device, shared_token())) as server:
+    with (
+        threads.limited(threads.given()),
+        loggers_kept("uvicorn"),
+        closing(RewardServer(address, reward, offered, device, shared_token())) as server,
+    ):
         with foreign_code(f"Loading reward {name!r}"):
             reward.load(device)
         try:

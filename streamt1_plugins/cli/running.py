@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Protocol
+
+from rich.live import Live
+from rich.spinner import Spinner
 
 from streamt1_plugins.cli.base import echo, for_the_command, terminal
 from streamt1_plugins.errors import OutputError, StreamT1Error, foreign_code
+from streamt1_plugins.process.imports import uncollected
 from streamt1_plugins.search.distributed.signals import on_ending
 from streamt1_plugins.text.printable import printable_json
+from streamt1_plugins.text.terminal import Console
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +28,7 @@ if TYPE_CHECKING:
     from streamt1_plugins.pipeline import StreamPipeline
 
 VIDEO = "video.mp4"
+LOADING = "Loading the model ..."
 
 
 class Output(Protocol):
@@ -35,26 +43,66 @@ class Output(Protocol):
 
 def console_of(output: Output) -> dict[str, object]:
     """The observer that shows progress; none where the command is quiet."""
-    from streamt1_plugins.runs.observers.console import Console
+    from streamt1_plugins.runs.observers.console import Console as Progress
 
-    return {} if output.quiet else {"console": Console()}
+    return {} if output.quiet else {"console": Progress()}
+
+
+_shown: ContextVar[Live | None] = ContextVar("shown", default=None)
+"""What a terminal shows until the model is loaded."""
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """Show on a terminal that libraries are imported, by a command that prints all else as it goes."""
+    console = Console(stderr=True)
+    with uncollected(), console.status("Loading the libraries") if console.is_terminal else nullcontext():
+        yield
+
+
+def starting(output: Output) -> None:
+    """Show on a terminal at once that the command works; `loading` takes it away again."""
+    console = Console(stderr=True)
+    if console.is_terminal and _is_heard(output):
+        for_the_command(_showing(Live(Spinner("dots", "Checking the recipe"), console=console, transient=True)))
+
+
+@contextmanager
+def _showing(live: Live) -> Iterator[None]:
+    token = _shown.set(live)
+    try:
+        live.start(refresh=True)
+        yield
+    finally:
+        live.stop()
+        _shown.reset(token)
+
+
+def _is_heard(output: Output) -> bool:
+    """Whether a command prints progress, and this process is the one of its launch that does."""
+    return not output.quiet and not output.json and os.environ.get("RANK", "0") == "0"
 
 
 @contextmanager
 def loading(output: Output) -> Iterator[None]:
-    """Show that a model is being loaded."""
-    from streamt1_plugins.text.terminal import Console
-
-    quiet_libraries()
-    console = Console(stderr=True)
-    show = console.is_terminal and not output.quiet
-    with console.status("Loading the model") if show else nullcontext():
+    """Show that a model is being loaded: importing torch and the model's libraries takes seconds."""
+    live = _shown.get()
+    if live is not None:
+        live.update(Spinner("dots", "Loading the model"), refresh=True)
+    elif _is_heard(output):
+        echo(LOADING, err=True)
+    try:
+        quiet_libraries()
         yield
+    finally:
+        if live is not None:
+            live.stop()
 
 
 def quiet_libraries() -> None:
     """Switch off the libraries' bars for loading a folder, which would break into ours; downloads keep theirs."""
-    for_the_command(_without_bars())
+    with uncollected():  # of what it imports
+        for_the_command(_without_bars())
 
 
 @contextmanager

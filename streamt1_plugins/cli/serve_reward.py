@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from streamt1_plugins.cli.base import echo, takes
+from streamt1_plugins.cli.base import Threads, echo, takes
 from streamt1_plugins.config import yaml12
 from streamt1_plugins.errors import RecipeError
 
@@ -32,6 +32,7 @@ class ServeOptions:
         typer.Option(metavar="NAME", help="Another name under which clients call this machine. May be repeated."),
     ] = None
     device: Annotated[str | None, typer.Option(help="Default: cuda where there is one, else cpu.")] = None
+    threads: Threads = None
     max_mb: Annotated[int, typer.Option(min=1, help="The largest accepted request, in MiB.")] = 1024
 
 

@@ -23,6 +23,7 @@ from streamt1_plugins.plugins.discovery import discovery
 from streamt1_plugins.plugins.resolve import resolve
 from streamt1_plugins.process.placement import chosen, place
 from streamt1_plugins.process.state import process_kept
+from streamt1_plugins.process.threads import limited
 from streamt1_plugins.runs.files import write_atomically
 from streamt1_plugins.runs.report import strips
 
@@ -103,8 +104,10 @@ def run(
                 with foreign_code("This video"):
                     row = {"recipe": label, "prompt": prompt, "seed": seed}
                     row |= generated(pipe, prompt, seed, comparison.call)
-                    frames = torch.cat(pipe.last_run.beams[0].history.frames)
-                    row["judge"] = scores(judge, frames, prompt, pipe.last_run.session, f"Judge {comparison.judge!r}")
+                    made, source = pipe.last_run, f"Judge {comparison.judge!r}"
+                    frames = torch.cat(made.beams[0].history.frames)
+                    with limited(made.threads):
+                        row["judge"] = scores(judge, frames, prompt, made.session, source)
             except StreamT1Error as error:
                 if failed is None:
                     raise

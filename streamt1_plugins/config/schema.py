@@ -194,15 +194,17 @@ class ParallelSettings(Section):
 
 
 class PlacementSettings(Section):
-    """CPU offload of a model that the command line loads; nothing here changes a result.
+    """CPU offload of a model that the command line loads, and CPU threads; nothing here changes a result.
 
     offload: components of the pipeline whose weights stay in CPU memory and come to the device when they run. check:
-    whether a run that cannot fit into the GPU's free memory is refused before it starts. Rewards have devices of their
-    own, see `rewards`.
+    whether a run that cannot fit into the GPU's free memory is refused before it starts. threads: CPU threads of a run;
+    left out, as many as the adapter declares that the model gains from. Other threads may round otherwise. Rewards have
+    devices of their own, see `rewards`.
     """
 
     offload: Annotated[tuple[str, ...], Field(strict=False)] = ()
     check: bool = True
+    threads: Count | None = None
 
 
 class VideoSettings(Section):

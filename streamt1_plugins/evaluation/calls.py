@@ -6,20 +6,23 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-import torch
-
 from streamt1_plugins.api.image_reward import ImageReward
 from streamt1_plugins.api.shared_frames import admit
 from streamt1_plugins.errors import ContractError, PluginError, UnreachableError, foreign_code, message_of
 from streamt1_plugins.evaluation.outputs import scores_of
 from streamt1_plugins.evaluation.pool import note_changes
 from streamt1_plugins.evaluation.purity import purity_check
+from streamt1_plugins.process.imports import deferred
 
 if TYPE_CHECKING:
+    import torch
+
     from streamt1_plugins.api.reward import Reward, RewardInput
     from streamt1_plugins.api.run import Run
     from streamt1_plugins.config.schema import SearchSettings
     from streamt1_plugins.evaluation.pool import BoundReward, RewardPool
+else:
+    torch = deferred("torch")
 
 
 class Verdict(NamedTuple):

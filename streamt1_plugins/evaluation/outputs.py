@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import math
-
-import torch
+from typing import TYPE_CHECKING
 
 from streamt1_plugins.api.reward import RewardOutput
 from streamt1_plugins.errors import PluginError, shown
+from streamt1_plugins.process.imports import deferred
+
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = deferred("torch")
 
 
 def scores_of(output: object, source: str, count: int) -> list[float]:

@@ -6,18 +6,20 @@ from contextlib import contextmanager
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
-import torch
-
 from streamt1_plugins.errors import ContractError
+from streamt1_plugins.process.imports import deferred
 from streamt1_plugins.process.state import process_kept
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import torch
     from torch import Tensor
 
     from streamt1_plugins.api.reward import RewardInput
     from streamt1_plugins.process.state import Changes
+else:
+    torch = deferred("torch")
 
 SAMPLE = 4096  # numbers compared where torch does not count changes
 

@@ -91,6 +91,7 @@ def _problems_of_adapter(entry: AdapterEntry) -> Iterator[str]:
         ),
         "rewards": (entry.rewards, _is_suggestion(entry.rewards), "{'short': {name: {...}}, 'long': {...}}"),
         "capabilities": (entry.capabilities, _is_capabilities(entry.capabilities), "`Capabilities`"),
+        "vocabulary": (entry.vocabulary, _is_vocabulary(entry.vocabulary), "{'shapes': ('circle', ...), ...}"),
     }
     for key, (value, is_right, form) in forms.items():
         if not is_right:
@@ -101,6 +102,14 @@ def _is_suggestion(rewards: object) -> bool:
     return rewards is None or (
         isinstance(rewards, Mapping)
         and all(horizon in HORIZONS and isinstance(named, Mapping) for horizon, named in rewards.items())
+    )
+
+
+def _is_vocabulary(words: object) -> bool:
+    return words is None or (
+        isinstance(words, Mapping)
+        and all(isinstance(kind, str) and isinstance(known, tuple | list) for kind, known in words.items())
+        and all(isinstance(word, str) for known in words.values() for word in known)
     )
 
 

@@ -7,13 +7,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from streamt1_plugins.errors import VALUE, PluginError, brief, foreign_code, message_of, unknown_name
+from streamt1_plugins.process.imports import uncollected
 from streamt1_plugins.process.state import process_kept
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from streamt1_plugins.api.adapter import Capabilities
-    from streamt1_plugins.api.register import Rewards, Target
+    from streamt1_plugins.api.register import Rewards, Target, Vocabulary
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,7 @@ class AdapterEntry(Entry):
     explicit: str | None = None
     rewards: Rewards | None = None
     capabilities: Capabilities | None = None
+    vocabulary: Vocabulary | None = None
 
 
 E = TypeVar("E", bound=Entry)
@@ -56,7 +58,7 @@ def load_target(target: Target, what: str, extra: str | None = None) -> Any:
         return target
     module, _, attribute = target.partition(":")
     try:
-        with process_kept(), foreign_code(f"Importing {module!r} for {what}", passes=ImportError):
+        with process_kept(), uncollected(), foreign_code(f"Importing {module!r} for {what}", passes=ImportError):
             found = import_module(module)
     except ImportError as error:
         hint = f" Install it with: pip install {extra!r}." if extra else ""

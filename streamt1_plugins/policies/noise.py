@@ -7,7 +7,6 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import torch
 from pydantic import Field
 
 from streamt1_plugins.api.hookspecs import hookimpl
@@ -15,15 +14,19 @@ from streamt1_plugins.api.noise import chunk_noise, draws_of
 from streamt1_plugins.api.types import Proposal
 from streamt1_plugins.config.rewards import Device
 from streamt1_plugins.errors import RecipeError
+from streamt1_plugins.process.imports import deferred
 from streamt1_plugins.process.placement import checked
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from streamt1_plugins.api.adapter import Session
     from streamt1_plugins.api.candidate import Beam
     from streamt1_plugins.api.run import Run
     from streamt1_plugins.api.types import Chunk
+else:
+    torch = deferred("torch")
 
 
 Draws = Literal["initial", "all"]

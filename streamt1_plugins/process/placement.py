@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from streamt1_plugins.errors import InputError, UnsupportedPipelineError, foreign_code, guess, unknown_name
+from streamt1_plugins.process.imports import deferred
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    import torch
+
     from streamt1_plugins.config.schema import PlacementSettings, Recipe
     from streamt1_plugins.errors import StreamT1Error
+else:
+    torch = deferred("torch")
 
 AUTO = "auto"
 ENCODERS = ("text_encoder", "image_encoder")

@@ -19,14 +19,13 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import TYPE_CHECKING, Annotated, Any
 
-import torch
 from pydantic import Field, Json, TypeAdapter, ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load, save
 from typing_extensions import NotRequired, TypedDict
 
 from streamt1_plugins.api.candidate import Beam
 from streamt1_plugins.errors import InputError, OutputError
+from streamt1_plugins.process.imports import deferred
 from streamt1_plugins.runs.files import STATE as STATE  # its readers look for it here
 from streamt1_plugins.runs.files import check_plain, flush, read_file, write_atomically
 from streamt1_plugins.runs.lines import MAX_CHUNKS, Digest, Id
@@ -35,10 +34,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    import safetensors.torch as safetensors_torch
+    import torch
     from torch import Generator, Tensor
 
     from streamt1_plugins.api.adapter import Session
     from streamt1_plugins.api.tree import Tree
+else:
+    torch, safetensors_torch = deferred("torch"), deferred("safetensors.torch")
 
 HEAD, NEXT = "head", "next"
 SCHEMA = 1
@@ -255,7 +258,7 @@ def _holds(path: Path, digest: str) -> bool:
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     content = read_file(path, MAX_BYTES)
     try:
-        tensors = load(content)
+        tensors = safetensors_torch.load(content)
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     # A damaged header may name any type and any shape.
     except (SafetensorError, ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
@@ -269,4 +272,4 @@ def _file(state: Path, name: str) -> Path:
 
 def _write(path: Path, tensors: Mapping[str, Tensor], facts: dict[str, str] | None = None) -> None:
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_atomically(path, save(plain, facts))
+    write_atomically(path, safetensors_torch.save(plain, facts))

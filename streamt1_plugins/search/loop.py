@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from streamt1_plugins.api.candidate import Beam, Candidate
 from streamt1_plugins.errors import PluginError
+from streamt1_plugins.process.threads import stepwise
 from streamt1_plugins.search.early_pruning import EarlyPruning
 from streamt1_plugins.search.expand import Expander
 from streamt1_plugins.search.offload import Offload, released
@@ -59,7 +60,7 @@ class Search:
         not even one candidate at a time fits.
         """
         with explained(self.run):
-            yield from self._chunks()
+            yield from stepwise(self._chunks(), self.run.threads)
 
     def _chunks(self) -> Generator[Chunk, None, None]:
         run, early = self.run, EarlyPruning(self.expander, self.evaluator, self.previews)

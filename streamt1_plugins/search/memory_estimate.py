@@ -7,24 +7,27 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 import humanize
-import torch
 
 from streamt1_plugins.api.adapter import Footprint, HasPreview, History, MemoryPlan, OutlinedSession, Session
 from streamt1_plugins.api.routed_memory import capacity
 from streamt1_plugins.errors import PluginError, RecipeError, foreign_code
 from streamt1_plugins.policies.width import widest
+from streamt1_plugins.process.imports import deferred
 from streamt1_plugins.search.offload import map_leaves
 from streamt1_plugins.search.previews import kept_chunks, problem, scores_previews_alone, wanted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    import torch
     from torch import Tensor
 
     from streamt1_plugins.api.run import Run
     from streamt1_plugins.config.schema import Recipe, SearchSettings
     from streamt1_plugins.evaluation.pool import BoundReward
     from streamt1_plugins.search.loop import Search
+else:
+    torch = deferred("torch")
 
 MEGABYTE = 10**6
 PROBE = 4  # latent pixels a side: a decoder's state grows with the area, so a small picture is enough to measure it

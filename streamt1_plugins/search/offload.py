@@ -15,17 +15,21 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import optree
-from torch import Tensor
-from torch.utils.weak import WeakIdKeyDictionary
+
+from streamt1_plugins.process.imports import deferred
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from torch import device
+    import torch
+    import torch.utils.weak as torch_weak
+    from torch import Tensor, device
 
     from streamt1_plugins.api.adapter import Decoded
     from streamt1_plugins.api.candidate import Beam, Candidate
     from streamt1_plugins.api.run import Run
+else:
+    torch, torch_weak = deferred("torch"), deferred("torch.utils.weak")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,7 +45,7 @@ class Offload:
     """Moves what waits in a run off the device and back; with ``search.offload: none`` it does nothing."""
 
     run: Run
-    _sent: Any = field(default_factory=WeakIdKeyDictionary)
+    _sent: Any = field(default_factory=lambda: torch_weak.WeakIdKeyDictionary())
     _last: tuple[Beam, Beam] | None = None
 
     def offload(self, candidate: Candidate, beam: Beam) -> Candidate:
@@ -99,7 +103,7 @@ class Offload:
         return replace(beam, history=replace(history, memory=memory, decoder=decoder))
 
     def _out(self, leaf: Any) -> Any:
-        if not isinstance(leaf, Tensor) or is_host(leaf):
+        if not isinstance(leaf, torch.Tensor) or is_host(leaf):
             return leaf
         if leaf not in self._sent:
             self._sent[leaf] = Offloaded(leaf.to("cpu"), leaf.device)

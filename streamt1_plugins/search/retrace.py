@@ -12,6 +12,7 @@ from streamt1_plugins.api.candidate import Beam
 from streamt1_plugins.api.types import Node
 from streamt1_plugins.config.rewards import MOST
 from streamt1_plugins.errors import InputError
+from streamt1_plugins.process.threads import limited
 from streamt1_plugins.search.expand import Branch
 
 if TYPE_CHECKING:
@@ -30,6 +31,11 @@ def retrace(search: Search, tree: Tree, paths: Sequence[Sequence[Node]]) -> None
     Bit-equal to the recorded run where candidates were denoised one at a time (``search.batch: 1``). Raises
     `InputError` when the recipe or seed is not the one the paths were recorded with.
     """
+    with limited(search.run.threads):
+        _retrace(search, tree, paths)
+
+
+def _retrace(search: Search, tree: Tree, paths: Sequence[Sequence[Node]]) -> None:
     run = search.run
     made: dict[str | None, Beam] = {None: Beam(run.session.root())}
     run.beams = (made[None],)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
 
+import streamt1_plugins as streamt1
 from streamt1_plugins.api.adapter import MemoryPlan
 from streamt1_tinyworld import model_dir
 from streamt1_tinyworld.adapter import TinyWorldAdapter
@@ -60,6 +61,16 @@ def test_the_prompt_matters(pipe: WanPipeline) -> None:
     blue, _ = sample(pipe, num_frames=9)
     white, _ = sample(pipe, num_frames=9, prompt="a red circle moving right slowly on a white background")
     assert blue[..., 2].mean() - blue[..., 0].mean() > white[..., 2].mean() - white[..., 0].mean() + 0.1
+
+
+def test_words_it_does_not_know_get_a_warning(pipe: WanPipeline, caplog: pytest.LogCaptureFixture) -> None:
+    wrapped = streamt1.wrap(pipe, "plain", adapter="tinyworld")
+    wrapped.begin("a red circle moving right", num_frames=9).close()
+    assert not caplog.records
+    wrapped.begin("a dog on the moon", num_frames=9).close()
+    (record,) = caplog.records
+    assert "does not know the words 'dog', 'moon'" in record.getMessage()
+    assert "shapes: circle, square, triangle, star" in record.getMessage()
 
 
 def test_options_are_validated() -> None:

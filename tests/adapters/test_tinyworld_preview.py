@@ -12,9 +12,9 @@ from safetensors.torch import save_file
 
 import streamt1_plugins as streamt1
 from streamt1_plugins.api.adapter import HasPreview
-from streamt1_tinyworld import model_dir
+from streamt1_tinyworld import PREVIEW, model_dir
 from streamt1_tinyworld.adapter import TinyWorldAdapter
-from streamt1_tinyworld.preview import FILE, PreviewDecoder
+from streamt1_tinyworld.preview import PreviewDecoder
 from streamt1_tinyworld.training.preview import Pairs, train
 
 PROMPT = "a red circle moving right on a blue background"
@@ -31,7 +31,7 @@ def opened(pipe: Any, adapter: TinyWorldAdapter | None = None) -> Any:
 
 
 def test_the_shipped_file_is_small() -> None:
-    assert (Path(model_dir()) / FILE).stat().st_size <= 200_000
+    assert (Path(model_dir()) / PREVIEW).stat().st_size <= 200_000
     assert sum(weight.numel() for weight in PreviewDecoder().parameters()) < 100_000
 
 
@@ -59,10 +59,10 @@ def test_a_model_without_the_file_has_no_previews(tmp_path: Path, pipe: Any, kin
     problem = opened(pipe, TinyWorldAdapter(preview=str(file))).preview_problem
     if kind == "elsewhere":  # a copy of the model without the decoder
         folder = tmp_path / "model"
-        shutil.copytree(model_dir(), folder, ignore=shutil.ignore_patterns(FILE))
+        shutil.copytree(model_dir(), folder, ignore=shutil.ignore_patterns(PREVIEW))
         problem = opened(TinyWorldAdapter().load(str(folder))).preview_problem
     assert problem is not None
-    assert (FILE if kind == "elsewhere" else str(file)) in problem
+    assert (PREVIEW if kind == "elsewhere" else str(file)) in problem
 
 
 def test_training_gives_a_decoder_of_the_shipped_layout() -> None:

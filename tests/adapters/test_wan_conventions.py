@@ -327,7 +327,7 @@ def test_the_bar_counts_the_steps_and_can_be_switched_off(
     assert "4/4" in capsys.readouterr().err
     latents(pipe, SEARCH)
     shown = capsys.readouterr().err
-    assert shown.startswith("chunk ")
+    assert any(line.startswith("chunk ") for line in shown.splitlines())
     assert "4/4" not in shown, "a search has a bar of its own, whatever its candidates do"
     assert pipe._progress_bar_config == {"disable": False}
 

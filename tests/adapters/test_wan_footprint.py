@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import AutoencoderKLWan
 from safetensors.torch import save_file
 
 import streamt1_plugins as streamt1
@@ -15,9 +16,10 @@ from streamt1_plugins.api.adapter import Footprint, MemoryPlan
 from streamt1_plugins.plugins.resolve import model_folder
 from streamt1_plugins.search.memory_estimate import memory_plan
 from streamt1_plugins.search.offload import map_leaves
+from streamt1_seams import decode_chunk
 from streamt1_tinyworld.adapter import TinyWorldAdapter
 from streamt1_wan.adapter import CausalWanAdapter
-from streamt1_wan.footprint import block_elements, decoded, elements, folder_of, shapes_of, weights
+from streamt1_wan.footprint import block_elements, decoded, elements, folder_of, weights
 
 PROMPT = "a red circle moving right on a blue background"
 MODEL = model_folder("tinyworld")
@@ -98,8 +100,44 @@ def test_sizes_of_the_real_model_are_those_of_its_page() -> None:
     """In GiB, at 480 x 832 in bfloat16: a chunk of keys and values, and a decoder state."""
     shape = (1, 16, 3, 60, 104)
     assert 2 * block_elements(WAN, shape, 1) / 2**30 == pytest.approx(0.80, abs=0.005)
-    assert 2 * decoded(shapes_of({}), shape)[0] / 2**30 == pytest.approx(1.76, abs=0.005)
+    assert 2 * decoded({}, shape)[0] / 2**30 == pytest.approx(1.76, abs=0.005)
     assert block_elements(WAN, shape, 2) == 2 * block_elements(WAN, shape, 1)
+
+
+WAN_2_2 = {
+    "base_dim": 160,
+    "decoder_base_dim": 256,
+    "z_dim": 48,
+    "in_channels": 12,
+    "out_channels": 12,
+    "is_residual": True,
+    "patch_size": 2,
+    "scale_factor_spatial": 16,
+    "latents_mean": [0.0] * 48,
+    "latents_std": [1.0] * 48,
+}
+SMALL = {"base_dim": 8, "z_dim": 4, "latents_mean": [0.0] * 4, "latents_std": [1.0] * 4}
+
+
+@pytest.mark.parametrize(
+    ("config", "shape"),
+    [
+        ({}, (1, 16, 3, 6, 10)),
+        ({}, (1, 16, 1, 6, 10)),
+        (WAN_2_2, (1, 48, 2, 4, 6)),
+        (SMALL | {"dim_mult": [1, 2], "num_res_blocks": 1, "temperal_downsample": [True]}, (1, 4, 2, 4, 4)),
+        (SMALL | {"dim_mult": [1, 2, 2], "temperal_downsample": [True, False]}, (1, 4, 2, 4, 4)),
+    ],
+    ids=["Wan 2.1", "a latent frame a chunk", "Wan 2.2", "two levels", "twice as many frames in one block"],
+)
+def test_the_decoders_state_is_that_of_the_real_decoder(config: dict[str, Any], shape: tuple[int, ...]) -> None:
+    with torch.device("meta"):
+        vae = AutoencoderKLWan.from_config(config)
+    with torch.no_grad():
+        (first,) = decode_chunk(vae, torch.empty(shape, device="meta"), None)
+        (later,) = decode_chunk(vae, torch.empty(shape, device="meta"), first.state)
+    state = sum(entry.numel() for entry in later.state if isinstance(entry, torch.Tensor))
+    assert decoded(config, shape) == (state, later.frames.numel())
 
 
 def test_sharded_weights_and_a_lora_count(tmp_path: Path) -> None:

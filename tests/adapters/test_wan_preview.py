@@ -14,8 +14,8 @@ from streamt1_plugins.search.previews import FALLBACK
 from streamt1_plugins.testing import AdapterNumerics
 from streamt1_plugins.testing.state import tensor_bytes
 from streamt1_wan.adapter import CausalWanAdapter
-from streamt1_wan.preview import DOWNLOAD, NAMES, decoded, file_of
-from streamt1_wan.tiny_decoder import TinyDecoder, from_weights, state_elements
+from streamt1_wan.preview import DOWNLOAD, NAMES, file_of, state_elements
+from streamt1_wan.tiny_decoder import TinyDecoder, decoded, from_weights
 from tests.adapters.test_contract_wan import CausalWan
 from tests.adapters.tiny import seeded, tiny_pipeline, tiny_vae
 

@@ -62,6 +62,20 @@ def speed() -> str:
     return "\n".join(lines)
 
 
+def startup() -> str:
+    """CPU seconds of starting the command line, before and now."""
+    found = report("startup_cpu")
+    versions = ", ".join(f"{name} {number}" for name, number in found["versions"].items())
+    cores, rounds = found["machine"]["cores"], found["rounds"]
+    lines = [f"{cores} CPU cores, {versions}, the cheapest of {rounds} rounds.", ""]
+    lines += ["| CPU s | before | now |", "|---|---|---|"]
+    rows = {f"`streamt1 {name}`": ("commands", name) for name in found["commands"]}
+    rows |= {f"`streamt1 generate`, 2 chunks, until {name}": ("run", name) for name in found["run"]}
+    for label, (part, name) in rows.items():
+        lines.append(f"| {label} | {found['before'][part][name]:.2f} | {found[part][name]:.2f} |")
+    return "\n".join(lines)
+
+
 def previews() -> str:
     """Cost and quality of preview scoring on the bundled model."""
     found = report("previews")["summary"]
@@ -161,6 +175,7 @@ def filled(text: str) -> str:
         "speed": speed(),
         "previews": previews(),
         "observers": observers(),
+        "startup": startup(),
     }
     blocks |= {
         "previews_wan_cpu": preview_rows("previews_wan_cpu"),

@@ -7,6 +7,7 @@ from typing import Any
 from typer.testing import CliRunner
 
 from streamt1_plugins.cli import main as cli
+from streamt1_plugins.cli.running import LOADING
 
 RECORD = sorted(
     ["journal.jsonl", "recipe.yaml", "report.html", "state", "strips", "summary.json", "tree.json", "video.mp4"]
@@ -26,6 +27,6 @@ def one_line(result: Any) -> str:
     """The message of a user error: one line on standard error, no traceback, exit code 2."""
     assert result.exit_code == 2, result.output
     assert result.stdout == ""
-    lines = result.stderr.splitlines()
+    lines = [line for line in result.stderr.splitlines() if line != LOADING]
     assert len(lines) == 1, result.stderr
     return lines[0]

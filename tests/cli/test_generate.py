@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -13,14 +14,19 @@ from typing import Any
 
 import av
 import pytest
+import torch
 import yaml
 
 from streamt1_plugins import Chunk, hookimpl
 from streamt1_plugins.cli.generate import run_folder
+from streamt1_plugins.cli.running import LOADING
 from streamt1_plugins.config import load as recipe
 from streamt1_plugins.config import yaml12
 from streamt1_plugins.pipeline import StreamPipeline
 from streamt1_plugins.plugins.discovery import discovery
+from streamt1_plugins.process.threads import THREADS
+from streamt1_plugins.runs.observers import console
+from streamt1_plugins.runs.observers.console import threads_line
 from tests.cli.calling import RECORD, call, generate, one_line
 from tests.toy import ToySession, overflowing
 
@@ -60,6 +66,39 @@ def test_generate_leaves_a_run_folder_and_a_table(tmp_path: Path) -> None:
     assert "video   o/video.mp4" in result.stdout
     assert "chunk 3 " in result.stderr
     assert "(4 of 4 done)" in result.stderr
+
+
+def test_the_threads_are_set_for_the_command_alone_and_printed_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "_printed", set())
+    before = torch.get_num_threads()
+    result = generate("--out", "o", "--threads", "2")
+    assert result.exit_code == 0, result.output
+    assert result.stderr.splitlines()[:2] == [LOADING, threads_line(2)]
+    assert result.stderr.count(threads_line(2)) == 1
+    assert threads_line(2) not in generate("--out", "p", "--threads", "2").stderr
+    assert (torch.get_num_threads(), os.environ.get(THREADS)) == (before, None)
+    assert generate("--threads", "0").exit_code == 2
+
+
+def test_a_terminal_shows_at_once_that_a_command_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    shown = generate("--out", "o", "--recipe", "nothing").stderr
+    assert 0 <= shown.find("Checking the recipe") < shown.find("Error: Unknown recipe")
+    monkeypatch.setattr(StreamPipeline, "__call__", lambda pipe, prompt: sys.stderr.write("called"))
+    shown = generate("--out", "o").stderr
+    assert shown.find("Checking the recipe") < shown.find("Loading the model") < shown.find("called")
+    assert LOADING not in shown
+
+
+def test_a_quiet_command_prints_nothing_of_it(tmp_path: Path) -> None:
+    assert generate("--out", "o", "--threads", "2", "--quiet").stderr == ""
+
+
+def test_every_command_that_runs_a_model_takes_threads() -> None:
+    for command in ("generate", "compare", "replay", "serve-reward", "probe"):
+        assert "--threads" in call(command, "--help").stdout, command
 
 
 @pytest.mark.parametrize(("chunks", "code"), [((1,), 0), ((0, 1, 2, 3), 2)])

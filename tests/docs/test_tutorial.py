@@ -11,10 +11,17 @@ import pytest
 from typer.testing import CliRunner
 
 from streamt1_plugins.cli.main import app
+from streamt1_tinyworld.world import VOCABULARY, WORDS
 
 TEXT = (Path(__file__).parents[2] / "docs" / "tutorial.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"```bash\nstreamt1 (.*?)\n```", TEXT)
 LOADED, REWARD = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
+
+
+def test_the_words_of_the_bundled_model_are_listed() -> None:
+    rows = [f"| {kind} | {', '.join(words)} |" for kind, words in VOCABULARY.items()]
+    assert "\n".join(["<!-- vocabulary -->", "| | |", "|---|---|", *rows, "<!-- end -->"]) in TEXT
+    assert {word for words in VOCABULARY.values() for word in words} == set(WORDS)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -67,6 +67,39 @@ def test_recipes_are_read_and_checked_without_torch() -> None:
     assert loaded_by("from streamt1_plugins.config import load; load.load('stream-t1')", HEAVY[:3]) == []
 
 
+COMMANDS = (
+    ["recipes", "validate", *sorted(each.stem for each in (ROOT / "recipes").glob("*.yaml"))],
+    ["recipes", "diff", "stream-t1-paper", "beam"],
+    ["plugins", "--details"],
+)
+READING = f"""
+import sys
+from typer.testing import CliRunner
+from streamt1_plugins.cli.main import app
+for command in {COMMANDS!r}:
+    assert CliRunner().invoke(app, command).exit_code == 0, command
+print(*(set({HEAVY[:3]!r}) & set(sys.modules)))
+"""
+ENTRIES = f"""
+import sys
+from streamt1_plugins.plugins.discovery import discovery
+for table in discovery().tables:
+    for entry in table.values():
+        if entry.origin == "streamt1-plugins":
+            entry.load()
+print(*(set({HEAVY[:3]!r}) & set(sys.modules)))
+"""
+
+
+def test_options_and_declarations_are_read_without_torch() -> None:
+    """Every shipped recipe is checked, compared and costed, every reward is listed."""
+    assert python(READING).split() == []
+
+
+def test_every_shipped_part_can_be_looked_at_without_torch() -> None:
+    assert python(ENTRIES).split() == []
+
+
 def test_the_import_contracts_hold() -> None:
     pytest.importorskip("importlinter")
     command = [Path(sysconfig.get_path("scripts")) / "lint-imports", "--no-cache"]

@@ -61,6 +61,9 @@ def test_what_is_no_target_is_refused(target: Any) -> None:
         ("adapters", {"pipelines": (), "explicit": True}, "explicit=True; expected a text"),
         ("adapters", {"pipelines": (), "rewards": {"short": ["a"]}}, "rewards=.*; expected {'short': {name"),
         ("adapters", {"pipelines": (), "rewards": {"medium": {}}}, "rewards=.*; expected"),
+        ("adapters", {"pipelines": (), "vocabulary": ("cat",)}, "vocabulary=.*; expected {'shapes': .'circle'"),
+        ("adapters", {"pipelines": (), "vocabulary": {"things": "cat"}}, "vocabulary=.*; expected"),
+        ("adapters", {"pipelines": (), "vocabulary": {"things": (5,)}}, "vocabulary=.*; expected"),
         ("adapters", {"pipelines": (), "capabilities": {}}, "capabilities={}; expected `Capabilities`"),
     ],
 )

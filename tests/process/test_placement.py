@@ -148,6 +148,7 @@ NO_MODEL = {
     "chunk_noise": "draws noise",
     "fresh_seed": "makes a number",
     "read_prompts": "reads a text file",
+    "deferred": "imports a module",
 }
 
 

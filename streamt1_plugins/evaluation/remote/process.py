@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from streamt1_plugins.config.user_files import user_path
 from streamt1_plugins.errors import UnreachableError, brief
 from streamt1_plugins.evaluation.remote.wire import TOKEN
+from streamt1_plugins.process import threads
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,7 +46,7 @@ class ServerProcess:
             device,
         ]
         command += ["--options", json.dumps(dict(options)), "--port-file", str(port)]
-        env = {**os.environ, TOKEN: self.token}
+        env = {**os.environ, **threads.environment(), TOKEN: self.token}
         try:
             with log.open("wb") as out:
                 self.popen = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=out, stderr=out, env=env)

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from streamt1_plugins.api.types import Chunk
 
 
+_printed: set[int] = set()
+"""The numbers of threads that this process has printed: once is enough, however many videos it makes."""
+
+
 @dataclass(eq=False)
 class Console:
     """Shows progress on standard error: a bar in a terminal, one line per chunk elsewhere.
@@ -45,6 +49,9 @@ class Console:
     @hookimpl
     def streamt1_run_started(self, run: Run) -> None:
         self._noted = 0
+        if run.threads is not None and run.threads not in _printed:
+            _printed.add(run.threads)
+            self._print(threads_line(run.threads))
         if self._terminal.is_terminal and not self.plain:
             self._bar = _Bar(run, self._terminal, self.label)
             self._bar.start()
@@ -142,6 +149,11 @@ def chunk_line(chunk: Chunk, tree: Tree) -> str:
         f"chunk {chunk.index}  {counted(len(nodes), 'candidate')}  best {best}  mean {mean}  "
         f"kept {kept}  {seconds:.1f} s  ({chunk.index + 1} of {chunk.count} done)"
     )
+
+
+def threads_line(count: int) -> str:
+    """How many CPU threads a run works with, and where that is set."""
+    return f"Using {counted(count, 'CPU thread')} (another number: --threads N, or placement.threads)"
 
 
 def counted(number: int, noun: str) -> str:
