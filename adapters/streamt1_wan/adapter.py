@@ -15,7 +15,7 @@ from streamt1_plugins.api.scenes import check_scenes
 from streamt1_plugins.errors import InputError, RecipeError
 from streamt1_plugins.process.imports import deferred
 from streamt1_seams import check_finite, check_folder, check_text_encoder, explain_missing, uncompiled
-from streamt1_wan.footprint import Call, footprint
+from streamt1_wan.footprint import Call, folder_of, footprint
 from streamt1_wan.keys import LORA_FILE
 from streamt1_wan.limits import limits_of
 from streamt1_wan.outline import outlined
@@ -201,7 +201,7 @@ class CausalWanAdapter:
         itemsizes = (ITEMSIZES[self.dtype], ITEMSIZES[self.vae_dtype])
         frames, size = self.chunk_frames, (request.height, request.width)
         found = footprint(model, Call(chunks, frames, size, 2 if request.is_guided else 1, itemsizes), memory)
-        if found is None or not self._preview(model).exists:
+        if found is None or not self._preview(str(folder_of(model))).exists:
             return found
         return replace(found, preview=self._preview_state(size))
 

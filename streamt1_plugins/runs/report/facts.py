@@ -123,7 +123,11 @@ def _counts(cost: Cost, tree: Tree) -> Iterator[tuple[str, str]]:
     """(label, count); nothing about rewards where none was called."""
     judged = sum(bool(node.readings) for node in tree)
     for name, label in _COUNTS.items():
-        if cost.reward_calls or judged or (not name.startswith("read") and name != "reward_calls"):
+        is_of_previews, is_of_rewards = (
+            name == "latent_frames_previewed",
+            name.startswith("read") or name == "reward_calls",
+        )
+        if (getattr(cost, name) or not is_of_previews) and (cost.reward_calls or judged or not is_of_rewards):
             yield label, count(getattr(cost, name))
     if judged:
         yield "Candidates with a reading", f"{count(judged)} of {count(len(tree))}"
