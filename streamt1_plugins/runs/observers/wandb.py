@@ -94,10 +94,11 @@ class Wandb(Dashboard):
     def streamt1_candidate_scored(self, run: Run, candidate: Candidate) -> None:
         """Keep a small picture: the frames are gone when the chunk is over."""
         self._finish_failed("wandb")
-        frames = candidate.decoded.frames
+        self._draw(run, candidate.id, candidate.decoded.frames)
+
+    def _draw(self, run: Run, name: str, frames: Tensor) -> None:
         if self._log is not None and len(frames):  # else another process has them
-            keep = partial(self._keep_strip, candidate.id, on_host(frames))
-            run.background.submit("Drawing a strip for wandb", keep)
+            run.background.submit("Drawing a strip for wandb", partial(self._keep_strip, name, on_host(frames)))
 
     def _keep_strip(self, name: str, frames: Tensor) -> None:
         if self._log is None or self._left <= 0:
@@ -112,6 +113,9 @@ class Wandb(Dashboard):
         self._finish_failed("wandb")
         if self._log is None:
             return
+        for beam in run.beams:
+            if beam.path[-1].previewed:  # until now its strip was a preview
+                self._draw(run, beam.path[-1].id, beam.history.frames[-1])
         with self._guarded("wandb"):
             best = run.beams[0]
             numbers = {**chunk_scalars(run, chunk), "seconds": self._lap()}
