@@ -74,6 +74,10 @@ class Kept:
 class Silent:
     """An observer that does nothing, in the place of one that draws the page or encodes the video."""
 
+    @hookimpl
+    def streamt1_run_started(self) -> None:
+        """Nothing."""
+
 
 UNSEEN = dict.fromkeys(("folder", "report", "video"), Silent())
 """The journal alone is enough to resume, replay and branch."""

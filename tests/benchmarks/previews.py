@@ -37,7 +37,7 @@ CARRIED = "rewards.decode=carried"
 
 def settings() -> dict[str, tuple[str, ...]]:
     """The overrides of `stream-t1` by name: 4, 8 and 16 candidates a chunk, and one survivor for the last ones."""
-    found: dict[str, tuple[str, ...]] = {"plain": ("search.candidates=1", "search.top_k=1", "rewards.short={}")}
+    found: dict[str, tuple[str, ...]] = {"plain": ("search.candidates=1", "search.top_k=1")}
     for candidates, top_k in ((2, 2), (4, 2), (8, 2), (4, 1), (8, 1)):
         size = (f"search.candidates={candidates}", f"search.top_k={top_k}")
         name = f"{candidates}x{top_k}"

@@ -110,7 +110,7 @@ def test_a_frame_key_always_means_the_same_pixels() -> None:
 def test_the_window_and_the_first_chunk_are_previews() -> None:
     """The long horizon compares like with like; the state of the preview decoder goes from chunk to chunk."""
     reward = Bright()
-    pipe = run(ON, "rewards.window=3", "rewards.short={}", "rewards.long={bright: {}}", rewards={"bright": reward})
+    pipe = run(ON, "rewards.window=3", "rewards.replace=true", "rewards.long={bright: {}}", rewards={"bright": reward})
     history, session = pipe.last_run.beams[0].history, pipe.last_run.session
     shown, state = [], None
     for latents in history.latents:
@@ -127,7 +127,7 @@ def test_the_window_and_the_first_chunk_are_previews() -> None:
 
 
 def test_the_previews_of_a_beam_do_not_grow() -> None:
-    for settings, count in (("rewards.window=3",), 2), (("rewards.window=3", "rewards.short={bright: {}}"), 1):
+    for settings, count in (("rewards.window=3",), 2), (("rewards.window=3", "rewards.replace=true", "rewards.short={bright: {}}"), 1):
         pipe = run(ON, *settings)
         assert [len(beam.previews.frames) for beam in pipe.last_run.beams] == [count] * 2
 
@@ -360,5 +360,5 @@ def test_the_default_takes_previews_where_there_are_some() -> None:
 
 
 def test_a_reward_of_one_horizon_decides_whether_there_are_previews() -> None:
-    pipe = run("rewards.decode={long: preview}", "rewards.long={}", rewards={"short-only": ShortOnly()})
+    pipe = run("rewards.decode={long: preview}", "rewards.replace=true", "rewards.short.short-only={}", rewards={"short-only": ShortOnly()})
     assert pipe.last_run.session.calls["preview"] == 0
