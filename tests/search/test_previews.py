@@ -127,7 +127,10 @@ def test_the_window_and_the_first_chunk_are_previews() -> None:
 
 
 def test_the_previews_of_a_beam_do_not_grow() -> None:
-    for settings, count in (("rewards.window=3",), 2), (("rewards.window=3", "rewards.replace=true", "rewards.short={bright: {}}"), 1):
+    for settings, count in (
+        (("rewards.window=3",), 2),
+        (("rewards.window=3", "rewards.replace=true", "rewards.short={bright: {}}"), 1),
+    ):
         pipe = run(ON, *settings)
         assert [len(beam.previews.frames) for beam in pipe.last_run.beams] == [count] * 2
 
@@ -360,5 +363,10 @@ def test_the_default_takes_previews_where_there_are_some() -> None:
 
 
 def test_a_reward_of_one_horizon_decides_whether_there_are_previews() -> None:
-    pipe = run("rewards.decode={long: preview}", "rewards.replace=true", "rewards.short.short-only={}", rewards={"short-only": ShortOnly()})
+    pipe = run(
+        "rewards.decode={long: preview}",
+        "rewards.replace=true",
+        "rewards.short.short-only={}",
+        rewards={"short-only": ShortOnly()},
+    )
     assert pipe.last_run.session.calls["preview"] == 0
