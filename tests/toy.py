@@ -10,6 +10,7 @@ import torch
 
 from streamt1_plugins import Capabilities, Decoded, Draft, History, Outline, Reward, RewardOutput, hookimpl
 from streamt1_plugins.api.routed_memory import FURTHER, PAPER
+from streamt1_plugins.api.scenes import scenes_of
 from streamt1_plugins.errors import InputError
 
 SHAPE = (1, 2, 3, 2, 2)  # [N, C, F, h, w]
@@ -30,6 +31,7 @@ class ToySession:
         self.num_chunks = call.get("chunks", 4)
         self.fps = 8.0
         self.prompt = call["prompt"]
+        self.scenes = scenes_of(call.get("schedule") or [], self.prompt)
         self.forwards = 0
         self.calls: Counter[str] = Counter()
         self.routes: list[str] = []

@@ -98,7 +98,7 @@ class CausalWanAdapter:
     shared_prefix: bool = False
     dtype: Dtype = "bfloat16"
     vae_dtype: Dtype = "float32"
-    preview: str | None = field(default=None, metadata={"acts": "read"})
+    preview: str | None = None
 
     def __post_init__(self) -> None:
         if any(low >= high for high, low in zip(self.timesteps, self.timesteps[1:], strict=False)):

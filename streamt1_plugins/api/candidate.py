@@ -44,7 +44,7 @@ class Candidate(Node):
 @dataclass(frozen=True, slots=True)
 class Previews:
     """What the preview decoder made of a branch: `frames` of its newest chunks, as many as rewards score, and of the
-    `first` chunk, and the decoder's `state` behind the last one.
+    `first` chunk of the scene, and the decoder's `state` behind the last one.
     """
 
     frames: tuple[Tensor, ...] = ()

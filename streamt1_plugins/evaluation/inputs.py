@@ -9,6 +9,7 @@ import torch
 
 from streamt1_plugins.api.adapter import History
 from streamt1_plugins.api.reward import RewardInput
+from streamt1_plugins.api.scenes import scene_at
 from streamt1_plugins.evaluation.thinning import thinned
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from streamt1_plugins.api.candidate import Beam, Candidate
     from streamt1_plugins.api.reward import FrameKey
     from streamt1_plugins.api.run import Run
+    from streamt1_plugins.api.scenes import Scene
     from streamt1_plugins.api.types import Horizon
     from streamt1_plugins.config.rewards import Decode
 
@@ -60,18 +62,23 @@ class Frames:
         return self.run.session.decode(root, torch.cat(list(latents), dim=2))[0].frames
 
     def whole_videos(self) -> RewardInput:
-        """The input of the surviving beams' whole videos, every frame of them to be judged: those of the video."""
+        """The input of the surviving beams' whole videos, every frame of them to be judged: those of the video.
+
+        Where the prompt changed, of its last scene.
+        """
         run, histories, are_cold = self.run, [beam.history for beam in self.run.beams], self.are_cold("long")
-        videos = torch.stack([self.cold(h.latents) if are_cold else torch.cat(h.frames) for h in histories])
+        scene = scene_at(run.session, histories[0].index - 1)
+        parts = [(h.latents if are_cold else h.frames)[scene.chunk :] for h in histories]
+        videos = torch.stack([self.cold(part) if are_cold else torch.cat(part) for part in parts])
         return RewardInput(
             video=self.pixels(videos),
-            prompts=(run.prompt,) * len(run.beams),
+            prompts=(scene.prompt,) * len(run.beams),
             fps=run.session.fps,
             chunk=histories[0].index - 1,
             chunk_count=run.session.num_chunks,
             new_frames=slice(0, videos.shape[1]),
-            anchor=_anchor(run.beams),
-            frame_ids=tuple(_keys(_counted(beam)) for beam in run.beams) if self.have_keys("long") else (),
+            anchor=_anchor(run.beams, scene),
+            frame_ids=tuple(_keys(_counted(b)[scene.chunk :]) for b in run.beams) if self.have_keys("long") else (),
         )
 
 
@@ -110,24 +117,33 @@ class Inputs:
         return max(0, sum(map(len, frames)) - inp.video.shape[1])
 
     @property
+    def _scene(self) -> Scene:
+        """The scene of this chunk; what was before it is another video to rewards."""
+        return scene_at(self.frames.run.session, self._chunk)
+
+    @property
+    def _chunk(self) -> int:
+        return self.candidates[0].beam.history.index
+
+    @property
     def _has_past(self) -> bool:
-        """Whether frames come before this chunk: generated ones, or those that the call continues."""
-        return bool(self.candidates[0].beam.history.frames)
+        """Whether frames come before this chunk in its scene: generated ones, or those that the call continues."""
+        return bool(self.candidates[0].beam.history.frames) and self._chunk > self._scene.chunk
 
     def _make(self, horizon: Horizon) -> RewardInput:
         run, kind = self.frames.run, self.frames.decode(horizon)
-        window = 1 if horizon == "short" else run.recipe.rewards.window
+        window = 1 if horizon == "short" else min(run.recipe.rewards.window, self._chunk - self._scene.chunk + 1)
         videos = torch.stack([self._video(candidate, window, kind) for candidate in self.candidates])
         has_keys, beams = self.frames.have_keys(horizon), [candidate.beam for candidate in self.candidates]
         new = min(len(self.candidates[0].decoded.frames), videos.shape[1])
         return RewardInput(
             video=self.frames.pixels(videos),
-            prompts=(run.prompt,) * len(self.candidates),
+            prompts=(self._scene.prompt,) * len(self.candidates),
             fps=run.session.fps,
             chunk=self.candidates[0].chunk,
             chunk_count=run.session.num_chunks,
             new_frames=slice(videos.shape[1] - new, videos.shape[1]),
-            anchor=_anchor(beams, previewed=kind == "preview") if self._has_past else None,
+            anchor=_anchor(beams, self._scene, previewed=kind == "preview") if self._has_past else None,
             frame_ids=tuple(self._keys(c, window, kind) for c in self.candidates) if has_keys else (),
         )
 
@@ -173,9 +189,10 @@ def _own(candidate: Candidate, kind: Decode) -> Tensor:
     return candidate.preview if kind == "preview" and candidate.preview is not None else candidate.decoded.frames
 
 
-def _anchor(beams: Sequence[Beam], *, previewed: bool = False) -> Tensor:
-    """The first chunks, as previews where the frames beside them are."""
-    firsts = [beam.previews.first if previewed and beam.previews else beam.history.frames[0] for beam in beams]
+def _anchor(beams: Sequence[Beam], scene: Scene, *, previewed: bool = False) -> Tensor:
+    """The first chunks of the scene, as previews where the frames beside them are."""
+    first = scene.chunk
+    firsts = [beam.previews.first if previewed and beam.previews else beam.history.frames[first] for beam in beams]
     return torch.stack([each for each in firsts if each is not None]).float()
 
 

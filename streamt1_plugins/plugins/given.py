@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from streamt1_plugins.config.schema import Recipe
 from streamt1_plugins.errors import InputError, PluginError, foreign_code, guess, shown
 from streamt1_plugins.plugins.implementations import has_hooks, implements
 
@@ -125,6 +124,8 @@ def check_scalars(adapter: Any, trust: Any) -> None:
     """Raise `InputError` for an adapter that is no name, and for a consent that is neither yes, no nor a recipe."""
     if not isinstance(adapter, str | None):
         raise InputError(f'`adapter` is the name of a registered adapter, such as "wan", got {shown(adapter)}.')
+    from streamt1_plugins.config.schema import Recipe  # here, because reward workers read no recipes
+
     if not isinstance(trust, bool | Recipe):
         raise InputError(f"`trust` is True, False or a recipe that names what is agreed to, got {shown(trust)}.")
 

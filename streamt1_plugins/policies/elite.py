@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from streamt1_plugins.api.hookspecs import hookimpl
@@ -33,7 +33,7 @@ class Elite:
 
     by: Literal["short", "long", "score"] = "short"
     margin: float = 0.0
-    otherwise: str = "discard"
+    otherwise: str = field(default="discard", metadata={"acts": "text"})
 
     @property
     def routes(self) -> frozenset[MemoryRoute]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -72,7 +72,7 @@ class FixedRoute:
     route: one of those that the adapter's memory has, see `streamt1 plugins`.
     """
 
-    route: str = "discard"
+    route: str = field(default="discard", metadata={"acts": "text"})
 
     @property
     def routes(self) -> frozenset[MemoryRoute]:

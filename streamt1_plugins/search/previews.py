@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from streamt1_plugins.api.adapter import Decoded, HasPreview
 from streamt1_plugins.api.candidate import Previews
+from streamt1_plugins.api.scenes import scene_at
 from streamt1_plugins.api.types import HORIZONS
 from streamt1_plugins.config.rewards import DecodeByHorizon
 from streamt1_plugins.errors import PluginError
@@ -104,8 +105,8 @@ class PreviewScoring:
         if not self.is_on or beam.previews is not None:
             return beam
         previews = Previews()
-        for latents in beam.history.latents:
-            previews = self._grown(previews, self.made(previews, latents)[0])
+        for chunk, latents in enumerate(beam.history.latents):
+            previews = self._grown(previews, self.made(previews, latents)[0], chunk)
         return replace(beam, previews=previews)
 
     def made(self, previews: Previews | None, latents: Tensor) -> list[Decoded]:
@@ -124,7 +125,7 @@ class PreviewScoring:
         if before is None:
             return None
         self.run.cost.latent_frames_previewed += int(candidate.latents.shape[2])
-        return self._grown(before, self.made(before, candidate.latents)[0])
+        return self._grown(before, self.made(before, candidate.latents)[0], candidate.beam.history.index)
 
     def reached(self, candidates: Sequence[Candidate]) -> list[Candidate]:
         """The candidates, those that can survive decoded in full: rewards are about to score such frames."""
@@ -184,8 +185,9 @@ class PreviewScoring:
         problem = candidate.problem or problem_of(candidate.latents, decoded)
         return replace(candidate, decoded=decoded, location="here", problem=problem)
 
-    def _grown(self, before: Previews, made: Decoded) -> Previews:
-        """The previews one chunk later; of the frames those that the next chunk's rewards score."""
+    def _grown(self, before: Previews, made: Decoded, chunk: int) -> Previews:
+        """The previews with those of a chunk; of the frames those that the next chunk's rewards score."""
         frames = made.frames.clone()  # a row of a batch would keep all of it
         kept = (*before.frames, frames)[-kept_chunks(self.run.recipe) :]
-        return Previews(kept, frames if before.first is None else before.first, made.state)
+        is_first = before.first is None or scene_at(self.run.session, chunk).chunk == chunk
+        return Previews(kept, frames if is_first else before.first, made.state)

@@ -76,7 +76,7 @@ class Silent:
 
     @hookimpl
     def streamt1_run_started(self) -> None:
-        """Nothing: an observer needs a hook."""
+        """Nothing."""
 
 
 UNSEEN = dict.fromkeys(("folder", "report", "video"), Silent())

@@ -28,7 +28,7 @@ def probe(*args: str, model: str = "toy", prompts: str = "a\n# comment\nb\na\n")
 def test_it_measures_prints_the_reasons_and_writes_every_file() -> None:
     done = probe()
     assert done.exit_code == 0, done.output
-    assert re.search(r"^2 prompts; 4 candidates per chunk\n1/2  \S+ m?s  about \S+ m?s left  a\n2/2  ", done.stderr)
+    assert re.search(r"\n2 prompts; 4 candidates per chunk\n1/2  \S+ m?s  about \S+ m?s left  a\n2/2  ", done.stderr)
     assert [line for line in done.stdout.splitlines() if line and line[0] != " "][:3] == [
         "candidates",
         "noise",

@@ -118,3 +118,20 @@ def test_whole_videos_come_with_their_keys_and_are_judged_whole() -> None:
 def beams(pipe: streamt1.StreamPipeline) -> list[Any]:
     """The survivors in the order in which their whole videos were judged."""
     return sorted(pipe.run.beams, key=lambda beam: beam.rank)
+
+
+def test_rewards_judge_each_scene_by_its_own_prompt_and_frames() -> None:
+    seen = {"in_short": Bright(), "in_long": Bright()}
+    named = ("rewards.short.in_short={}", "rewards.long.in_long={}", "rewards.window=3", "rewards.replace=true")
+    pipe = streamt1.wrap(ToyPipeline(), "stream-t1", overrides=named, rewards=seen)
+    pipe("sun", schedule=[{"chunk": 2, "prompt": "rain"}])
+    for horizon in ("in_short", "in_long"):
+        chunks = seen[horizon].calls[:4]
+        assert [inp.prompts[0] for inp in chunks] == ["sun", "sun", "rain", "rain"]
+        assert [inp.anchor is None for inp in chunks] == [True, False, True, False]
+    assert [inp.video.shape[1] for inp in seen["in_long"].calls] == [3, 6, 3, 6, 6]
+    last, whole = seen["in_long"].calls[3:]
+    assert whole.prompts[0] == "rain"
+    assert torch.equal(whole.anchor[0], whole.video[0, :3])
+    for inp in (last, whole):
+        assert {ids[0][0].split(".")[0] for ids in inp.frame_ids} == {"002"}

@@ -253,9 +253,10 @@ TEXTS = {
         ("framepack", "vision"): "by value",
         ("framepack", "call"): "by value",
         ("skyreels", "call"): "by value",
-        ("tinyworld", "negative_prompt"): "text",
-        ("wan", "negative_prompt"): "text",
+        **{(name, "negative_prompt"): "text" for name in ("tinyworld", "wan")},
+        **{(name, "preview"): "by value" for name in ("tinyworld", "wan")},
     },
+    "memory": {("elite", "otherwise"): "text", ("fixed", "route"): "text"},
     "reward": {
         **{(name, "model"): "by value" for name in ("clipscore", "pickscore", "hpsv2", "laion-aesthetic", "hpsv3")},
         **{(name, "model"): "by value" for name in ("background-consistency", "subject-consistency", "videoalign")},

@@ -48,7 +48,7 @@ def test_events_of_version_0_1_are_whole(event: dict[str, Any]) -> None:
         (CANDIDATE, "parent", "000.00", "one of the chunk before"),
         (CANDIDATE, "score", float("inf"), "finite"),
         (CANDIDATE, "rewards", {"short": {"bright": 1.0}}, "valid dictionary"),
-        (CANDIDATE, "route", "elsewhere", "'discard'"),
+        (CANDIDATE, "route", "else where!", "match pattern"),
         (CHUNK, "kept", ["003.00"], "ids of chunk 0"),
         (CHUNK, "cost", {"candidates": "many"}, "valid integer"),
         (CHUNK, "notes", "a note", "valid list"),
