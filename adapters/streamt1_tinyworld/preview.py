@@ -60,9 +60,10 @@ def load(pipe: Any, file: Path | None) -> Decode:
     """The decoder of a pipeline, with the weights of a file. Raises `InputError` where they are missing, or others."""
     if file is None:
         raise InputError(f"the file {PREVIEW} with the preview decoder's weights is missing in the model's folder")
-    decoder = PreviewDecoder()
+    with torch.device("meta"):  # random initial weights would be drawn from the caller's generator
+        decoder = PreviewDecoder()
     try:
-        decoder.load_state_dict({name: value.float() for name, value in read_weights(file).items()})
+        decoder.load_state_dict({name: value.float() for name, value in read_weights(file).items()}, assign=True)
     except (RuntimeError, AttributeError) as error:
         raise InputError(f"{file} has not the layout of the bundled model's {PREVIEW}") from error
     return partial(decoded, decoder.eval().requires_grad_(False).to(pipe._execution_device))

@@ -128,8 +128,10 @@ def _stages() -> Iterator[nn.Module]:
 
 def from_weights(tensors: Mapping[str, Tensor]) -> TinyDecoder:
     """The decoder with published weights, those of the encoder ignored. Raises `RuntimeError` for another layout."""
-    decoder = TinyDecoder()
-    decoder.load_state_dict({name: value for name, value in tensors.items() if name.startswith("decoder.")})
+    with torch.device("meta"):  # random initial weights would be drawn from the caller's generator
+        decoder = TinyDecoder()
+    own = {name: value for name, value in tensors.items() if name.startswith("decoder.")}
+    decoder.load_state_dict(own, assign=True)
     return decoder.eval().requires_grad_(False)
 
 

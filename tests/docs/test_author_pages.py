@@ -93,7 +93,7 @@ def test_objects_take_part_without_a_plugin(my_plugin: ModuleType) -> None:
     exec(block("hooks", SCRIPT), scope)
     scope["pipe"]("a red circle", num_frames=21)
     tree = scope["pipe"].tree
-    assert {*tree.nodes} == {*scope["pipe"]._observers["stills"].frames}
+    assert {*tree.nodes} == {*scope["pipe"]._observing.built["stills"].frames}
     assert all({"redness", "basic"} <= set(node.readings["short"]) for node in tree)
     assert len({node.parent for node in tree.kept(1)}) == 2
 
