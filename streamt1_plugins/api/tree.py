@@ -156,8 +156,9 @@ def _ends(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def node_record(node: Node) -> dict[str, Any]:
-    """One candidate as plain data: what tree.json and the journal hold."""
-    return {"id": node.id, **_NODES.dump_python(node, by_alias=True)}
+    """One candidate as plain data: what tree.json and the journal hold. `previewed` is there where it is true."""
+    record = {"id": node.id, **_NODES.dump_python(node, by_alias=True)}
+    return record if node.previewed else {name: value for name, value in record.items() if name != "previewed"}
 
 
 def node_of(record: Mapping[str, Any], weights: Mapping[tuple[str, str], float]) -> Node:

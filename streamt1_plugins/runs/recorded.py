@@ -171,7 +171,7 @@ class RecordedRun:
             "error": self.error,
             "winner": {"path": path, "score": self.score, "whole_video": self.whole_video},
             "seconds": {"wall": round(self.seconds, 3)} | stages,
-            "cost": spent.counts(),
+            "cost": {name: n for name, n in spent.counts().items() if n or name != "latent_frames_previewed"},
             **({"reward_profile": spent.judged()} if spent.reward_profile else {}),  # older journals have none
             "notes": self.notes,
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -76,7 +77,8 @@ def test_the_record_is_plain_json_without_nan(tree: Tree) -> None:
 def test_the_record_holds_every_field_of_a_node() -> None:
     renamed = {"readings": "rewards"}
     fields = {renamed.get(name, name) for name in Node.__dataclass_fields__}
-    assert set(node_record(node(0, 0))) == fields | {"id"}
+    assert set(node_record(replace(node(0, 0), previewed=True))) == fields | {"id"}
+    assert set(node_record(node(0, 0))) == fields - {"previewed"} | {"id"}
 
 
 def test_a_node_comes_back_from_its_record_as_json_holds_it() -> None:

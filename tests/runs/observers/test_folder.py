@@ -22,7 +22,7 @@ from tests.toy import ToyPipeline
 def test_the_folder_holds_the_complete_recipe_tree_and_summary(tmp_path: Path) -> None:
     out = tmp_path / "runs" / "one"
     pipe = run({"folder": Folder(str(out))}, "search.candidates=3", "seed=7")
-    assert recipe.load(out / "recipe.yaml") == pipe.recipe
+    assert recipe.load(out / "recipe.yaml") == pipe.last_run.recipe
     assert json.loads((out / "tree.json").read_text()) == json.loads(to_json(pipe.tree.to_dict()))
     found = json.loads((out / "summary.json").read_text())
     assert found["prompt"] == "a prompt"
