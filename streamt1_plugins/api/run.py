@@ -133,11 +133,17 @@ class Run:
     @contextmanager
     def spending(self, stage: str) -> Iterator[None]:
         """Count the time and the session's transformer forwards spent inside as part of the search."""
-        before = self.session.forwards
         try:
-            with self.cost.timing(stage):
+            with self.cost.timing(stage), self.counting():
                 yield
         except StopIteration as error:  # it would end the search's generators instead of the run
             raise PluginError(f"The adapter's session failed in {stage}: {described(error)}") from None
+
+    @contextmanager
+    def counting(self) -> Iterator[None]:
+        """Count the session's transformer forwards spent inside as part of the search."""
+        before = self.session.forwards
+        try:
+            yield
         finally:
             self.cost.forwards += self.session.forwards - before
