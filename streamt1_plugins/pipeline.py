@@ -414,6 +414,7 @@ class StreamPipeline:
             _check_same(search)
             early_pruning.check(run.recipe, run.session)
             denoiser.check(run, self._rewards.bound)
+            run.predictions = denoiser.predictions(run.recipe, self._rewards.bound)
             memory_estimate.check(search, self.pipe, self._policies["width"])
             if not run.is_plain or is_command():
                 stack.enter_context(progress.silenced(self.pipe))

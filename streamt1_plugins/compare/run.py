@@ -128,6 +128,8 @@ def checker(comparison: Comparison) -> Callable[[str], None]:
     write all videos to one place.
     """
     judge = build.instance(discovery().rewards[comparison.judge], {}, "judge")
+    if judge.denoiser_calls():
+        raise InputError(f"{comparison.judge!r} judges with the model that made a video, so it cannot compare videos.")
     recipes = {label: resolve(recipe, comparison.model) for label, recipe in comparison.recipes.items()}
     if len(models := {(recipe.model, recipe.adapter.name) for recipe in recipes.values()}) > 1:
         raise InputError(

@@ -13,6 +13,7 @@ import torch
 
 from streamt1_plugins.api.adapter import CanPredict
 from streamt1_plugins.errors import PluginError, foreign_code
+from streamt1_plugins.evaluation.cascade import stages
 from streamt1_plugins.plugins.resolve import cannot_predict
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from streamt1_plugins.api.adapter import Session
     from streamt1_plugins.api.candidate import Beam, Candidate
     from streamt1_plugins.api.run import Run
+    from streamt1_plugins.config.schema import Recipe
     from streamt1_plugins.evaluation.pool import BoundReward
     from streamt1_plugins.search.offload import Offload
 
@@ -41,6 +43,13 @@ def check(run: Run, rewards: Iterable[BoundReward]) -> None:
         for bound in rewards:
             if bound.denoiser_calls:
                 raise cannot_predict(bound, run.recipe.adapter.name, problem)
+
+
+def predictions(recipe: Recipe, rewards: Iterable[BoundReward]) -> int:
+    """The most predictions that the rewards take for one candidate: a preview has those of the first stage besides."""
+    first, *others = stages(rewards) or [[]]
+    calls = [sum(bound.denoiser_calls for bound in stage) for stage in (first, *others)]
+    return sum(calls) + (calls[0] if recipe.early.steps else 0)
 
 
 def seed_of(run_seed: int, chunk: int, draw: int) -> int:
