@@ -168,9 +168,7 @@ class PredictingSession(PricedSession):
 
     prediction_problem = None
 
-    def predict(
-        self, history: History, noisy: torch.Tensor, sigma: float, *, prompted: bool = True
-    ) -> torch.Tensor:
+    def predict(self, history: History, noisy: torch.Tensor, sigma: float, *, prompted: bool = True) -> torch.Tensor:
         self.calls["predict"] += 1
         self.forwards += len(noisy)
         past = history.latents[-1].mean() if history.latents else torch.zeros(())

@@ -27,7 +27,7 @@ else:
 
 Level = Annotated[float, Field(gt=0, le=1)]
 
-STILL = 0.1
+STILL = 0.3
 """Motion, in standard deviations of a latent per latent frame, that counts as much as noise in the latents does."""
 NOTHING = 1.0
 """The error of a prediction that leaves all the noise in."""
@@ -63,7 +63,7 @@ def weighted(values: Tensor, moving: Tensor) -> Tensor:
 
 @dataclass
 class SelfScore(Reward):
-    """How much better the video model predicts the newest chunk with its prompt than without; above 0 the prompt helps.
+    """How much better the video model predicts the newest chunk with its prompt than without one.
 
     ``mean over levels and draws of weighted(e_without - e_with, m)``: `e` is the squared error of the flow predicted for
     the chunk, noised to a level sigma, and `m` the motion of its latents. levels: the noise levels. draws: draws of

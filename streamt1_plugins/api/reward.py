@@ -25,12 +25,16 @@ preview decoder ``.tiny``.
 class Denoiser(Protocol):
     """The video model, for a reward that judges the newest chunk of N candidates with it (`Reward.denoiser_calls`).
 
-    latents: ``[N, C, F, h, w]`` float32, their chunks. before: ``[N, C, 1, h, w]``, the latent frame in front of each,
-    None where the video begins. All on the model's device, and not to be changed in place.
+    Tensors are on the model's device; none of them may be changed in place.
     """
 
-    latents: Tensor
-    before: Tensor | None
+    @property
+    def latents(self) -> Tensor:
+        """The candidates' chunks, ``[N, C, F, h, w]`` float32."""
+
+    @property
+    def before(self) -> Tensor | None:
+        """The latent frame in front of each chunk, ``[N, C, 1, h, w]``; None where the video begins."""
 
     def noise(self, draw: int) -> Tensor:
         """Standard normal noise ``[N, C, F, h, w]``, the same for every candidate.

@@ -90,8 +90,8 @@ class Run:
 
     Hooks read it; only the search changes `beams` (best first), `chunk` and `cost`, and adds to `tree`. `call` holds
     the arguments as the caller gave them and the generator behind `seed`. Setting `stop` ends the search after the
-    current chunk, as if it were the last. `predictions`: the most transformer forwards that rewards which judge with the
-    video model spend on one candidate. `threads`: the CPU threads that it works with, None for the process's own.
+    current chunk, as if it were the last. `predictions`: the most forwards that rewards which judge with the video
+    model spend on one candidate. `threads`: the CPU threads that it works with, None for the process's own.
     `background` does what a hook need not wait for; all of it is done before the end of the run is announced.
     """
 

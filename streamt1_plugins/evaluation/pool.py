@@ -47,7 +47,9 @@ class BoundReward:
         with foreign_code(f"Reading denoiser_calls of reward {self.name!r}"):
             calls = self.reward.denoiser_calls()
         if not isinstance(calls, int) or calls < 0:
-            raise PluginError(f"Reward {self.name!r}: denoiser_calls() gave {shown(calls)}, expected a number of calls.")
+            raise PluginError(
+                f"Reward {self.name!r}: denoiser_calls() gave {shown(calls)}, expected a number of calls."
+            )
         return calls
 
     def device(self, default: str) -> str:

@@ -184,7 +184,10 @@ class AdapterNumerics(AdapterCase):
     def test_predictions_are_flows_of_given_latents(self) -> None:
         """At every noise level finite, repeatable and a forward each; nothing else changes."""
         with self.session() as session:
-            predict, parent, other = self.predict_of(session), *(grown(session, session.root(), seed) for seed in (0, 5))
+            predict, parent, other = (
+                self.predict_of(session),
+                *(grown(session, session.root(), seed) for seed in (0, 5)),
+            )
             before, streams = [tensor.clone() for tensor in tensors_in(parent)], random_states(session)
             expected = candidate(session, parent, 1)[0]
             noise = torch.randn(expected.shape, generator=seeded(9)).to(expected)

@@ -109,7 +109,7 @@ def test_one_chunk_left_out_leaves_the_reward_out_of_the_final_choice(monkeypatc
     assert all("predicted" not in node.readings["long"] for node in pipe.tree.chunk(1))
     assert all("predicted" in node.readings["long"] for node in pipe.tree.chunk(2))
     assert pipe.tree.final.keys() == {beam.path[-1].id for beam in pipe.last_run.beams}
-    with pytest.raises(PluginError, match="predict.* of adapter .toy-predicts. failed: .*no luck"):
+    with pytest.raises(PluginError, match=r"predict\(\) of adapter .toy-predicts. failed: .*no luck"):
         run("rewards={replace: true, long: {predicted: {on_error: raise}}}")
 
 
