@@ -63,13 +63,13 @@ def weighted(values: Tensor, moving: Tensor) -> Tensor:
 
 @dataclass
 class SelfScore(Reward):
-    """How much better the video model predicts the newest chunk with its prompt than without one.
+    """How much better the video model predicts the newest chunk with its prompt than without.
 
-    ``mean over levels and draws of weighted(e_without - e_with, m)``: `e` is the squared error of the flow predicted for
-    the chunk, noised to a level sigma, and `m` the motion of its latents. levels: the noise levels. draws: draws of
-    noise at each level, the same for all candidates of a chunk. against: `no_prompt`, or `nothing`, which is the
-    published score: 1 takes the place of `e_without`. Costs levels x draws x 2 transformer forwards (x 1 for `nothing`)
-    per candidate, and no download.
+    ``mean over levels and draws of weighted(e_without - e_with, m)``: `e` is the squared error of the flow predicted
+    for the chunk, noised to a level sigma, and `m` the motion of its latents. levels: the noise levels. draws: draws of
+    noise at each level, the same for all candidates of a chunk. against: `no_prompt`, or `nothing` for the published
+    idea, where 1 takes the place of `e_without`. Costs levels x draws x 2 transformer forwards per candidate, x 1 for
+    `nothing`, and no download.
     """
 
     needs_prompt: ClassVar[bool] = True

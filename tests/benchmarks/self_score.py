@@ -3,9 +3,9 @@
 python tests/benchmarks/self_score.py docs/evidence/prompts_5s.txt docs/evidence/self_score/ranks.json
 
 Every third prompt with two things, three chunks of each. Eight candidates per chunk and one beam, which the self-score
-selects. Each reward's readings are compared with the score of the judge for the video so far: Spearman's rank correlation within a chunk, and how much of what the best of
-the eight would gain over their mean the reward's choice gains. Chunks whose candidates are all alike to the judge are
-left out. The settings of the reward were chosen on other prompts.
+selects. Each reward's readings are compared with the score of the judge for the video so far: Spearman's rank
+correlation within a chunk, and which share of the gain of the best of the eight over their mean its choice has. Chunks
+whose candidates are all alike to the judge are left out. The settings of the reward were chosen on other prompts.
 """
 
 from __future__ import annotations
