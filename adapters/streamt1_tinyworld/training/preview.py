@@ -104,7 +104,7 @@ def main() -> None:
     file = options.out / "pairs.safetensors"
     if not file.exists():
         made = make_pairs(load(options.model, torch.device("cpu")), options.clips, options.seed)
-        save_file({"latents": made.latents, "frames": made.frames}, file)
+        save_file({name: value.contiguous() for name, value in vars(made).items()}, file)
     pairs = Pairs(**load_file(file))
     log.info("%d clips", len(pairs.latents))
     decoder = train(pairs, options.steps, options.batch, options.seed)
