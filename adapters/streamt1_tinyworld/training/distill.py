@@ -41,7 +41,7 @@ class DistillOptions:
     memory_rows: int = 4
     lr: float = 1e-3
     ema: float = 0.998
-    every: int = 250  # steps between checkpoints
+    every: int = 200  # steps between checkpoints
     judged: int = 16  # prompts per checkpoint
 
 
