@@ -3,7 +3,8 @@
 python -m streamt1_tinyworld.training.distill --lessons DIR --out DIR --steps 6000
 
 Regression on trajectories (ODE distillation): at any point of a trajectory the student predicts its clean end. The text
-encoder is the teacher's. The run resumes from its newest checkpoint.
+encoder is the teacher's. The run resumes from its newest checkpoint, and leaves the averaged weights in
+`OUT/transformer`, as the variant `student` of the teacher's.
 """
 
 from __future__ import annotations
@@ -18,14 +19,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from diffusers import WanTransformer3DModel
 from torch import Tensor, nn
 
-from streamt1_tinyworld.training.dit import TEXT_LENGTH, Denoiser, Layout, block_forward, encode_text
+from streamt1_tinyworld.training.dit import CHUNK, TEXT_LENGTH, Denoiser, Layout, block_forward, encode_text
 from streamt1_tinyworld.training.evaluate import judge_all, plain, table
 from streamt1_tinyworld.training.export import load
 from streamt1_tinyworld.training.optim import Optimisers, average
 from streamt1_tinyworld.training.sampler import Model, Schedule
-from streamt1_tinyworld.training.trajectories import CHUNK, GRID, KINDS, Lessons, as_chunks, as_frames, frames_at, mask
+from streamt1_tinyworld.training.trajectories import GRID, KINDS, Lessons, as_chunks, as_frames, frames_at, mask
 from streamt1_tinyworld.world import prompts
 
 STEPS = Schedule(first=4, later=4, shift=5.0)
@@ -42,7 +44,7 @@ class DistillOptions:
     lr: float = 1e-3
     ema: float = 0.998
     every: int = 200  # steps between checkpoints
-    judged: int = 16  # prompts per checkpoint
+    judged: int = 16  # prompts per checkpoint, 0 for none
 
 
 class Library:
@@ -116,41 +118,65 @@ def _everything_seen(lessons: Lessons) -> Tensor:
     return seen
 
 
-def distill(teacher: Model, library: Library, out: Path, options: DistillOptions) -> nn.Module:
-    """Train from the teacher's weights, or from the newest checkpoint in `out`; returns the averaged student."""
-    network = copy.deepcopy(teacher.transformer).train().requires_grad_(True)
-    slow = copy.deepcopy(teacher.transformer).eval().requires_grad_(False)
-    matrices = [weight for weight in network.blocks.parameters() if weight.ndim == 2]
-    optimisers, start = Optimisers(network, matrices, options.lr), 0
-    newest, began = out / "newest.pt", time.perf_counter()
-    if newest.exists():
-        saved = torch.load(newest, weights_only=True)
-        network.load_state_dict(saved["network"])
-        slow.load_state_dict(saved["slow"])
-        for part, state in zip(optimisers.parts, saved["optimisers"], strict=True):
-            part.load_state_dict(state)
-        start = saved["step"]
-    losses: dict[str, list[float]] = defaultdict(list)
-    for step in range(start, options.steps):
-        if (step - start) % 50 == 0:
-            library.refresh()
+class Training:
+    """A student in training: its weights, their average, and the optimizers."""
+
+    def __init__(self, teacher: Model, options: DistillOptions) -> None:
+        self.teacher, self.options, self.step = teacher, options, 0
+        self.network = copy.deepcopy(teacher.transformer).train().requires_grad_(True)
+        self.slow = copy.deepcopy(teacher.transformer).eval().requires_grad_(False)
+        matrices = [weight for weight in self.network.blocks.parameters() if weight.ndim == 2]
+        self.optimisers = Optimisers(self.network, matrices, options.lr)
+
+    def learn(self, library: Library) -> dict[str, float]:
+        """One step on rows of every kind that the library has; returns their losses."""
+        losses = {}
         for kind in KINDS:
-            lessons = library.draw(kind, options.first_rows if kind == "first" else options.memory_rows)
-            if lessons is not None:
-                losses[kind].append(float(learn(network, teacher, lessons)))
-        optimisers.step(step, options.steps)
-        average(slow, network, step, options.ema)
-        if (step + 1) % 25 == 0:
+            rows = self.options.first_rows if kind == "first" else self.options.memory_rows
+            if (lessons := library.draw(kind, rows)) is not None:
+                losses[kind] = float(learn(self.network, self.teacher, lessons))
+        self.optimisers.step(self.step, self.options.steps)
+        average(self.slow, self.network, self.step, self.options.ema)
+        self.step += 1
+        return losses
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint, whole or not at all."""
+        states = [part.state_dict() for part in self.optimisers.parts]
+        made = {"network": self.network.state_dict(), "slow": self.slow.state_dict()}
+        torch.save(made | {"optimisers": states, "step": self.step}, path.with_suffix(".part"))
+        path.with_suffix(".part").rename(path)
+
+    def resume(self, path: Path) -> None:
+        """Continue from a checkpoint."""
+        saved = torch.load(path, weights_only=True)
+        self.network.load_state_dict(saved["network"])
+        self.slow.load_state_dict(saved["slow"])
+        for part, state in zip(self.optimisers.parts, saved["optimisers"], strict=True):
+            part.load_state_dict(state)
+        self.step = saved["step"]
+
+
+def distill(teacher: Model, library: Library, out: Path, options: DistillOptions) -> WanTransformer3DModel:
+    """Train from the teacher's weights, or from the newest checkpoint in `out`; returns the averaged student."""
+    training, newest, began = Training(teacher, options), out / "newest.pt", time.perf_counter()
+    if newest.exists():
+        training.resume(newest)
+    losses: dict[str, list[float]] = defaultdict(list)
+    while training.step < options.steps:
+        if training.step % 50 == 0:
+            library.refresh()
+        for kind, loss in training.learn(library).items():
+            losses[kind].append(loss)
+        if training.step % 25 == 0:
             means = {kind: round(sum(values) / len(values), 4) for kind, values in losses.items()}
-            log.info("step %d  %s  %.0f s", step + 1, means, time.perf_counter() - began)
+            log.info("step %d  %s  %.0f s", training.step, means, time.perf_counter() - began)
             losses.clear()
-        if (step + 1) % options.every == 0 or step + 1 == options.steps:
-            states = [part.state_dict() for part in optimisers.parts]
-            made = {"network": network.state_dict(), "slow": slow.state_dict(), "optimisers": states, "step": step + 1}
-            torch.save(made, out / "newest.part")
-            (out / "newest.part").rename(newest)
-            log.info("step %d  %s", step + 1, json.dumps(_judged(teacher, slow, options.judged)))
-    return slow
+        if training.step % options.every == 0 or training.step == options.steps:
+            training.save(newest)
+            if options.judged:
+                log.info("step %d  %s", training.step, json.dumps(_judged(teacher, training.slow, options.judged)))
+    return training.slow
 
 
 def _judged(teacher: Model, student: nn.Module, count: int) -> dict[str, dict[str, float]]:
@@ -181,7 +207,8 @@ def main() -> None:
     teacher = load(options.model, torch.device("cpu"))
     library = Library(options.lessons)
     library.refresh()
-    distill(teacher, library, options.out, DistillOptions(steps=options.steps))
+    student = distill(teacher, library, options.out, DistillOptions(steps=options.steps))
+    student.to(torch.bfloat16).save_pretrained(options.out / "transformer", variant="student")
 
 
 if __name__ == "__main__":

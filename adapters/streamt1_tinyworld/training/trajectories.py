@@ -26,7 +26,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from streamt1_tinyworld.training.data import CAPTIONS, Clips, make_clips, standardise, tokenize_variants
-from streamt1_tinyworld.training.dit import CHUNK, TOKENS, Denoiser, KeysValues, Layout, Output, block_forward, encode_text
+from streamt1_tinyworld.training.dit import (
+    CHUNK,
+    TOKENS,
+    Denoiser,
+    KeysValues,
+    Layout,
+    Output,
+    block_forward,
+    encode_text,
+)
 from streamt1_tinyworld.training.export import load
 from streamt1_tinyworld.training.rows import CLEAN, NOISY, early_chunks, late_chunks, visibility, warp
 from streamt1_tinyworld.training.sampler import Model
@@ -98,12 +107,14 @@ def as_frames(chunks: Tensor) -> Tensor:
 
 def as_chunks(frames: Tensor) -> Tensor:
     """[R, 16, S * 3, 8, 8] -> [R, S, 16, 3, 8, 8]."""
-    return frames.unflatten(2, (-1, CHUNK)).transpose(1, 2)
+    rows, channels, count, height, width = frames.shape
+    return frames.reshape(rows, channels, count // CHUNK, CHUNK, height, width).transpose(1, 2)
 
 
 @torch.no_grad()
 def walk(model: Model, tokens: Tensor, context: Context, substeps: int, generator: torch.Generator) -> Tensor:
     """The teacher's trajectories [R, Q, points, 16, 3, 8, 8] from fresh noise."""
+
     def run(x: Tensor, level: Tensor, layout: Layout) -> Output:
         with torch.autocast(x.device.type, torch.bfloat16):
             return denoiser(x, level, text, layout, cache)
@@ -170,7 +181,7 @@ def cut_lessons(model: Model, clips: Clips, count: int, generator: torch.Generat
     reach = (cut + wanted)[:, :, None] - index[:, None, :CLEAN]
     seen = (reach > 0) & ((reach <= 2) | (index[:, None, :CLEAN] == 0))
     tokens = clips.tokens[pair[:, 1], torch.randint(CAPTIONS, (count,), generator=generator)]
-    # The teacher saw no change of scene: it gets the new scene alone, at the places it would have in a video of its own.
+    # The teacher saw no change of scene: it gets the new scene alone, at its places in a video of its own.
     alone = Context(new, torch.cat([following, wanted], 1), seen[:, :, 3:])
     paths = walk(model, tokens, alone, SUBSTEPS["cut"], generator)
     return Lessons(paths, torch.cat([old, new], 1).half(), index, seen, tokens)
@@ -197,11 +208,11 @@ def shard(model: Model, kind: str, count: int, seed: int) -> Lessons:
     """One shard of a kind; every shard has clips of its own."""
     torch.manual_seed(seed)
     if kind == "first":
-        parts = [first_lessons(model, 128, seed * 1000 + part) for part in range(count // 128)]
+        sizes = [min(128, count)] * max(1, count // 128)
+        parts = [first_lessons(model, size, seed * 1000 + part) for part, size in enumerate(sizes)]
     else:
         clips = pool(model, kind, max(2, count // (8 if kind == "late" else 2)), seed)
-        generator = torch.Generator().manual_seed(seed)
-        sizes = [16] * (count // 16)
+        generator, sizes = torch.Generator().manual_seed(seed), [min(16, count)] * max(1, count // 16)
         if kind == "cut":
             parts = [cut_lessons(model, clips, size, generator) for size in sizes]
         else:
