@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from streamt1_plugins.evaluation.pool import BoundReward
     from streamt1_plugins.plugins.registry import AdapterEntry
 
-BUNDLED = "tinyworld"
+BUNDLED = "tinyworld-student"
 """The model used when the caller and the recipe name none: small, trained, inside the package."""
 
 
