@@ -76,7 +76,8 @@ def compare(options: CompareOptions) -> None:
         from streamt1_plugins.compare.comparison import Comparison
 
         quiet_libraries()
-    pipelines = run.Pipelines(options.model, options.device)
+    inside = progress.VideoProgress()
+    pipelines = run.Pipelines(options.model, options.device, {"comparison": inside})
     comparison = Comparison(
         recipes=_recipes(options),
         prompts=[line.text for line in prompt_lines(options.prompts)],
@@ -99,11 +100,12 @@ def compare(options: CompareOptions) -> None:
     progress.print_plan(comparison, wanted)
     failed = [line for line in lines if line.problem]
     with stoppable():
-        progress.show(run.run(comparison, options.out, pipelines, _reporting(failed), options.videos_mb), wanted)
-    if rows := run.read(options.out):
-        found = table.summary(rows)
+        rows = run.run(comparison, options.out, pipelines, _reporting(failed), options.videos_mb)
+        progress.show(rows, wanted, inside)
+    if made := run.read(options.out):
+        found = table.summary(made)
         notes = [MATCHED] if options.match else []
-        _write(options.out, found, page.render(rows, options.out, options.judge, notes))
+        _write(options.out, found, page.render(made, options.out, options.judge, notes))
     if failed:
         raise typer.Exit(SOME_FAILED)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from streamt1_plugins.compare.stats import ENOUGH_PROMPTS, Interval
 from streamt1_plugins.probe import formulas
 from streamt1_plugins.probe.bench import SCORE
 from streamt1_plugins.probe.formulas import WIDTHS
@@ -17,52 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     Row = Mapping[str, Any]
-
-ENOUGH_PROMPTS = 6
-"""With fewer prompts a probe concludes nothing."""
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean over prompts with its 95 % interval (Student's t); all NaN without a value, no width with a single one."""
-
-    mean: float
-    low: float
-    high: float
-    prompts: int
-
-    @classmethod
-    def of(cls, values: Iterable[float]) -> Interval:
-        """The interval of the values that are known, one per prompt."""
-        known = [value for value in values if math.isfinite(value)]
-        if not known:
-            return cls(math.nan, math.nan, math.nan, 0)
-        middle = fmean(known)
-        reach = formulas.student(len(known) - 1) * stdev(known) / math.sqrt(len(known)) if len(known) > 1 else 0.0
-        return cls(middle, middle - reach, middle + reach, len(known))
-
-    def plus(self, other: Interval) -> Interval:
-        """The interval of a sum: the two vary together in the worst case."""
-        ends = (self.mean + other.mean, self.low + other.low, self.high + other.high)
-        return Interval(*ends, min(self.prompts, other.prompts))
-
-    def within(self, least: float, most: float) -> Interval:
-        """The interval of values that cannot lie outside these bounds."""
-        return Interval(self.mean, max(least, self.low), min(most, self.high), self.prompts)
-
-    def times(self, factor: float) -> Interval:
-        """The interval of the values times a factor that is not negative."""
-        return Interval(self.mean * factor, self.low * factor, self.high * factor, self.prompts)
-
-    @property
-    def is_above_zero(self) -> bool:
-        """Whether there are prompts enough, and all of the interval lies above zero."""
-        return self.prompts >= ENOUGH_PROMPTS and self.low > 0
-
-    @property
-    def is_below_zero(self) -> bool:
-        """Whether there are prompts enough, and all of the interval lies below zero."""
-        return self.prompts >= ENOUGH_PROMPTS and self.high < 0
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -106,14 +105,6 @@ def best_sigma(heritability: float, chunks: int) -> float:
     """The weight of the parent's noise with the highest mean of `leads`, to two decimals; 0 without heritability."""
     steps = [step / 100 for step in range(-round(MOST_SIGMA * 100), round(MOST_SIGMA * 100) + 1)]
     return max(steps, key=lambda sigma: (round(float(np.mean(leads(sigma, heritability, chunks))), 9), -abs(sigma)))
-
-
-def student(freedom: int) -> float:
-    """The 97.5 % quantile of Student's t, by its expansion around the normal one (within 1 % from 3 degrees on)."""
-    z = NormalDist().inv_cdf(0.975)
-    first, second = z**3 + z, 5 * z**5 + 16 * z**3 + 3 * z
-    third = 3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z
-    return z + first / (4 * freedom) + second / (96 * freedom**2) + third / (384 * freedom**3)
 
 
 def slope(values: Sequence[float]) -> float:

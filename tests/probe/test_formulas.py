@@ -95,11 +95,6 @@ def test_the_best_sigma_beats_its_neighbours() -> None:
     assert 0.5 < best < 0.7
 
 
-@pytest.mark.parametrize(("freedom", "quantile"), [(3, 3.182), (5, 2.571), (11, 2.201), (1000, 1.962)])
-def test_students_quantile(freedom: int, quantile: float) -> None:
-    assert formulas.student(freedom) == pytest.approx(quantile, rel=0.01)
-
-
 def test_slopes_and_distances() -> None:
     assert formulas.slope([1.0, 3.0, 5.0]) == pytest.approx(2)
     assert math.isnan(formulas.slope([1.0]))
