@@ -226,6 +226,8 @@ SINGLE: dict[str, Callable[[Path], Any]] = {
     "set_progress_bar_config": lambda folder: wrapped("well").set_progress_bar_config(disable=True),
     "probe_model": lambda folder: streamt1.probe_model(wrapped("well"), ["a prompt"], folder / "probed"),
     "probe_model, refused": lambda folder: streamt1.probe_model(wrapped("well"), []),
+    "fit_weights": lambda folder: streamt1.fit_weights(wrapped("well"), ["a prompt"], "short-only", folder / "fitted"),
+    "fit_weights, refused": lambda folder: streamt1.fit_weights(wrapped("well"), [], "short-only", folder / "fitted"),
     "set_observers": lambda folder: wrapped("well").set_observers({}),
     "record_to": lambda folder: record_to(folder / "run"),
     "fresh_seed": lambda folder: streamt1.fresh_seed(torch.Generator()),

@@ -31,7 +31,8 @@ class Comparison:
     """What to compare: recipes by label, prompts, seeds, a judge (a reward by name), arguments of the calls.
 
     device: where the model and the judge run. A recipe called `oracle`, or `oracle-` and more, selects on the judge
-    alone, whatever rewards it names: its score is what the same search can reach where its reward is right.
+    alone, whatever rewards it names: its score is what the same search can reach where its reward is right. The judge
+    also scores every candidate of the recipe called `fitted`, for `compare.agreement`.
     """
 
     recipes: Mapping[str, Recipe]
@@ -42,6 +43,7 @@ class Comparison:
     call: Mapping[str, Any] | None = None
     allow_circular: bool = False
     device: str = "cpu"
+    fitted: str | None = None
 
     def __post_init__(self) -> None:
         judged = {name: self._judged(each) if self.is_oracle(name) else each for name, each in self.recipes.items()}

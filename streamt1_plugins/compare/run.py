@@ -15,6 +15,7 @@ import torch
 
 from streamt1_plugins.api.reward import RewardInput
 from streamt1_plugins.compare import videos
+from streamt1_plugins.compare.agreement import CandidateJudge
 from streamt1_plugins.errors import InputError, OutputError, PluginError, RecipeError, StreamT1Error, foreign_code
 from streamt1_plugins.evaluation.outputs import checked
 from streamt1_plugins.pipeline import StreamPipeline, load, wrap
@@ -56,16 +57,16 @@ class Pipelines:
 
         observers: of every run.
         """
-        self._model, self.device, self._observers = model, chosen(device), observers
+        self._model, self.device, self._observers = model, chosen(device), observers or {}
         self._last: StreamPipeline | None = None
 
-    def __call__(self, recipe: Recipe) -> StreamPipeline:
-        """The pipeline that runs this recipe."""
-        last = self._last
+    def __call__(self, recipe: Recipe, observers: Mapping[str, object] | None = None) -> StreamPipeline:
+        """The pipeline that runs this recipe, with `observers` beside those of every run."""
+        last, watching = self._last, {**self._observers, **(observers or {})}
         if last is None:
-            self._last = load(self._model, recipe, device=self.device, observers=self._observers)
+            self._last = load(self._model, recipe, device=self.device, observers=watching)
         else:
-            self._last = wrap(last.pipe, recipe, adapter=last.recipe.adapter.name, observers=self._observers)
+            self._last = wrap(last.pipe, recipe, adapter=last.recipe.adapter.name, observers=watching)
             if self._last.recipe.placement != last.recipe.placement:
                 place(last.pipe, recipe.placement, self.device)
         return self._last
@@ -103,13 +104,15 @@ def run(
     with process_kept(), foreign_code(f"Loading judge {comparison.judge!r}"):
         judge.load(pipelines.device)
     for label, wanted in groupby(missing(comparison, out), key=lambda each: each[0]):
-        pipe = pipelines(comparison.recipes[label])
+        candidates = CandidateJudge(judge, comparison.judge) if label == comparison.fitted else None
+        pipe = pipelines(comparison.recipes[label], {"judge": candidates} if candidates else {})
         for video in wanted:
             _, prompt, seed = video
             try:
                 with foreign_code("This video"):
                     row = {"recipe": label, "prompt": prompt, "seed": seed}
                     row |= generated(pipe, prompt, seed, comparison.call)
+                    row |= candidates.added_to(row) if candidates else {}
                     made, source = pipe.last_run, f"Judge {comparison.judge!r}"
                     frames = torch.cat(made.beams[0].history.frames)
                     with limited(made.threads):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from streamt1_plugins.compare import regret
+from streamt1_plugins.compare import agreement, regret
 from streamt1_plugins.compare.drift import CHUNK, number_of
 from streamt1_plugins.compare.drift import summary as drift_summary
 from streamt1_plugins.compare.stats import column, figures, grouped, paired, wins
@@ -37,7 +37,13 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     circular = [recipe for recipe in recipes if any(row.get("circular") for row in rows if row["recipe"] == recipe)]
     forwards = {recipe: each["cost"]["forwards"] for recipe, each in found["recipes"].items()}
     regrets = regret.summary(rows, forwards, metrics[0])
-    return found | ({"circular": circular} if circular else {}) | regrets | drift_summary(rows, recipes)
+    return (
+        found
+        | ({"circular": circular} if circular else {})
+        | regrets
+        | agreement.summary(rows)
+        | drift_summary(rows, recipes)
+    )
 
 
 def _recipe(rows: Sequence[Mapping[str, Any]], recipe: str, base: str, metrics: Sequence[str]) -> dict[str, Any]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from streamt1_plugins.compare import ranking
 from streamt1_plugins.compare.stats import ENOUGH_PROMPTS, Interval
 from streamt1_plugins.probe import formulas
 from streamt1_plugins.probe.bench import SCORE
@@ -141,7 +142,7 @@ def _reward(rows: Sequence[Row], name: str) -> RewardFindings:
     errors = [np.subtract(chunk["repeated"][name], chunk["values"][name]) for chunk in chunks if name in _again(chunk)]
     kinds = dict.fromkeys(kind for chunk in _chunks(rows, "inherited") for kind in chunk["inherited"])
     return RewardFindings(
-        spread=_spread([chunk["values"][name] for chunk in chunks]),
+        spread=ranking.spread([chunk["values"][name] for chunk in chunks]),
         error=_finite_rms(np.concatenate(errors) / math.sqrt(2)) if errors else 0.0,
         reliability=over_prompts(lambda row: _reliability(row, name)),
         gains={count: over_prompts(lambda row, count=count: _gain(row, name, count)) for count in WIDTHS},  # type: ignore[misc]
@@ -158,12 +159,6 @@ def _again(chunk: Row) -> Mapping[str, list[float]]:
     return again
 
 
-def _spread(groups: Sequence[Sequence[float]]) -> float:
-    """The pooled standard deviation within groups."""
-    known = [[value for value in group if math.isfinite(value)] for group in groups]
-    return formulas.rms([stdev(group) for group in known if len(group) > 1])
-
-
 def _finite_rms(values: np.ndarray) -> float:
     return formulas.rms(values[np.isfinite(values)])
 
@@ -174,7 +169,7 @@ def _reliability(row: Row, name: str) -> float:
     for chunk in row["chunks"]:
         if name in chunk["values"]:
             values = chunk["values"][name]
-            each.append(formulas.correlation(values, _again(chunk).get(name, values)))
+            each.append(ranking.correlation(values, _again(chunk).get(name, values)))
     return _mean(each)
 
 
@@ -203,7 +198,7 @@ def _carried(row: Row, name: str) -> list[float]:
 def _heritability(row: Row, name: str, kind: str) -> float:
     """The mean rank correlation between the readings of a chunk and of the next one with the same noise."""
     return _mean(
-        formulas.rank_correlation(before["values"][name], after["inherited"][kind][name])
+        ranking.rank_correlation(before["values"][name], after["inherited"][kind][name])
         for before, after in zip(row["chunks"], row["chunks"][1:], strict=False)
         if name in before["values"] and name in after["inherited"].get(kind, {})
     )

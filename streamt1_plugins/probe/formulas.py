@@ -39,26 +39,6 @@ def share(changes: Sequence[float], differences: Sequence[float]) -> float:
     return min(1.0, rms(changes) ** 2 / whole) if whole > 0 else 0.0
 
 
-def correlation(first: Sequence[float], second: Sequence[float]) -> float:
-    """Pearson's correlation, NaN where one of the two does not vary or a value is not finite."""
-    a, b = np.asarray(first, float), np.asarray(second, float)
-    if len(a) < 2 or not np.isfinite(a).all() or not np.isfinite(b).all() or a.std() == 0 or b.std() == 0:
-        return math.nan
-    return float(np.corrcoef(a, b)[0, 1])
-
-
-def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
-    """Spearman's correlation, NaN where one of the two does not vary or a value is not finite."""
-    return correlation(_ranks(first), _ranks(second))
-
-
-def _ranks(values: Sequence[float]) -> list[float]:
-    """Ranks from 0, equal values sharing their mean rank; NaN where a value is."""
-    array = np.asarray(values, float)
-    ranks = [(array < value).sum() + ((array == value).sum() - 1) / 2 for value in array]
-    return [math.nan if math.isnan(value) else float(rank) for value, rank in zip(array, ranks, strict=True)]
-
-
 def expected_best(count: int) -> float:
     """The mean of the largest of `count` independent standard normal values: 0, .56, 1.03, 1.42, 1.77 for 1 to 16."""
     x = np.linspace(-_REACH, _REACH, _POINTS)

@@ -27,6 +27,7 @@ SECTIONS = {
     "Record, resume, replay": ["record_to", "resume", "regenerate", "branch"],
     "Results": ["Tree", "Node", "Reading", "Run", "Cost", "Recipe", "read_prompts"],
     "Probe a model": ["probe_model", "ProbeOptions", "Probed"],
+    "Trust rewards": ["fit_weights", "FittedWeights"],
     "Errors": [name for name in streamt1.__all__ if name.endswith("Error")],
 }
 """What a caller meets; all other names are for authors of plugins."""

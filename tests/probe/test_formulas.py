@@ -54,14 +54,6 @@ def test_a_draw_owns_its_share_of_the_variance() -> None:
     assert formulas.share([0.0], [0.0]) == 0
 
 
-def test_correlations() -> None:
-    assert formulas.rank_correlation([1, 2, 3, 4], [1, 10, 100, 1000]) == pytest.approx(1)
-    assert formulas.rank_correlation([1, 2, 3], [3, 2, 1]) == pytest.approx(-1)
-    assert formulas.rank_correlation([1, 1, 2, 2], [1, 1, 2, 2]) == pytest.approx(1)
-    for unknown in ([1.0, 1.0], [math.nan, 1.0]):
-        assert math.isnan(formulas.rank_correlation([1.0, 2.0], unknown))
-
-
 def test_without_heritability_fresh_noise_is_best() -> None:
     assert formulas.best_sigma(0.0, 6) == 0
     assert formulas.best_sigma(-0.5, 6) == -formulas.best_sigma(0.5, 6) < 0
