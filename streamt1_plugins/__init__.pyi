@@ -61,6 +61,8 @@ from .errors import TrustError as TrustError
 from .errors import UnknownNameError as UnknownNameError
 from .errors import UnreachableError as UnreachableError
 from .errors import UnsupportedPipelineError as UnsupportedPipelineError
+from .export.run import ExportedRun as ExportedRun
+from .export.run import export_runs as export_runs
 from .pipeline import StreamPipeline as StreamPipeline
 from .pipeline import load as load
 from .pipeline import wrap as wrap
