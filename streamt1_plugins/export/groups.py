@@ -54,10 +54,10 @@ def groups(tree: Tree) -> Iterator[Group]:
     """The groups of a tree, chunk by chunk: those with two candidates or more whose scores are not all alike.
 
     Candidates that a reward failed on, that early pruning left unfinished or that an early stage of rewards pruned
-    have no score that compares, and are left out.
+    have no score that compares, and are left out. Those of branches that the search gave up are there.
     """
     for chunk in tree.chunks():
-        scored = [node for node in tree.chunk(chunk) if _counts(node)]
+        scored = [node for node in tree if node.chunk == chunk and _counts(node)]
         for parent in dict.fromkeys(node.parent for node in scored):
             own = tuple(node for node in scored if node.parent == parent)
             if len(own) > 1 and pstdev([node.score for node in own]) > LEAST:

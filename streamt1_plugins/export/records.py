@@ -9,7 +9,7 @@ from streamt1_plugins.api.scenes import scenes_of
 from streamt1_plugins.export.groups import advantages
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from streamt1_plugins.api.types import Node
     from streamt1_plugins.export.groups import Group
@@ -55,15 +55,15 @@ def candidate(node: Node) -> dict[str, Any]:
         for name, each in named.items()
     ]
     scores = {name: _plain(getattr(node, name)) for name in ("score", "short", "long")}
-    return {"id": node.id, "seed": str(node.seed), **scores, "kept": node.rank is not None, "readings": readings}
+    return {"id": node.id, "seed": str(node.seed), **scores, "kept": node.fate == "kept", "readings": readings}
 
 
 def prompt_at(recorded: RecordedRun, chunk: int) -> str | None:
     """The prompt of a chunk, which a schedule may change."""
     prompt: str | None = recorded.start["prompt"]
     call: Mapping[str, Any] = recorded.start["call"]
-    scenes: Iterable[Any] = scenes_of(call["schedule"], call.get("prompt")) if call.get("schedule") else ()
-    return next((scene.prompt for scene in reversed([*scenes]) if scene.chunk <= chunk), prompt)
+    scenes = scenes_of(call["schedule"], call.get("prompt")) if call.get("schedule") else ()
+    return next((scene.prompt for scene in reversed(scenes) if scene.chunk <= chunk), prompt)
 
 
 def _plain(value: float) -> float | None:
