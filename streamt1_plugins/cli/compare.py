@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
@@ -124,10 +125,12 @@ def compare(options: CompareOptions) -> None:
         raise typer.Exit(SOME_FAILED)
 
 
-def _source(options: CompareOptions, label: str) -> str:
-    """A recipe as the command line names it, a file by its absolute path."""
+def _source(options: CompareOptions, label: str, folder: Path) -> str:
+    """A recipe as the command line names it, a file by its path from `folder`."""
+    from streamt1_plugins.config.load import find, names
+
     source = next(each for each in options.recipes if Path(each).stem == label)
-    return str(Path(source).expanduser().absolute()) if Path(source).suffix or len(Path(source).parts) > 1 else source
+    return source if source in names() else os.path.relpath(find(source), folder)
 
 
 def _fitting(options: CompareOptions, comparison: Comparison) -> Comparison:
@@ -156,7 +159,7 @@ def _write_weights(options: CompareOptions, comparison: Comparison, rows: Sequen
     found = fit.fitted(rows, label, comparison.judge, comparison.recipes[label])
     with writing(f"{file} cannot be written"):
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(file, found.to_yaml(_source(options, label.partition("@")[0])))
+        write_atomically(file, found.to_yaml(_source(options, label.partition("@")[0], file.parent)))
     echo("\n".join(["", *fit.table(found.rewards)]))
     echo(f"weights {file}  (use them with: --recipe {file})")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from statistics import fmean
 from time import perf_counter, process_time
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     Row = Mapping[str, Any]
 
 KEY = "agreement"
-"""Of a row: by chunk, the judge's scores of the candidates and the values of each reward, as in `short.flow`."""
+"""Of a row: by chunk, the judge's scores of the candidates and the raw readings of each reward, as in `short.flow`."""
 
 
 @dataclass(eq=False)
@@ -59,7 +60,7 @@ class CandidateJudge:
             with self._timing():
                 score = self._score(run, chunk, candidate)
             values = {
-                f"{horizon}.{name}": r.value for horizon, each in candidate.readings.items() for name, r in each.items()
+                f"{horizon}.{name}": r.raw for horizon, each in candidate.readings.items() for name, r in each.items()
             }
             self._found.setdefault(chunk.index, {})[candidate.ordinal] = score, values
 
@@ -109,24 +110,26 @@ def summary(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def of_recipe(rows: Sequence[Row]) -> dict[str, Any]:
-    """By reward: the interval of its rank `correlation` with the judge, over prompts, its `spread` and its `weight`.
+    """By reward: the interval of its rank `correlation` with the judge, over prompts, its raw `mean`, its `spread` and
+    its `weight`.
 
-    Both are those of the candidates of one chunk. Weights are `ranking.weights` per horizon, None where they stay.
+    Correlation and spread are those of the candidates of one chunk. Weights are `ranking.weights` per horizon, None
+    where they stay: for a reward that finds all candidates alike, and where none of a horizon ranks like the judge.
     """
     chunks = [chunk for row in rows for chunk in row.get(KEY, ())]
     names = list(dict.fromkeys(name for chunk in chunks for name in chunk["readings"]))
-    spreads = {name: ranking.spread([_known(c["readings"].get(name, ())) for c in chunks]) for name in names}
+    values = {name: [_known(chunk["readings"].get(name, ())) for chunk in chunks] for name in names}
     correlations = {name: figures(_by_prompt(rows, name)) for name in names}
     means = {name: each["mean"] for name, each in correlations.items() if each}
     fitted: dict[str, float] = {}
     for horizon in {name.partition(".")[0] for name in means}:
-        own = {name: mean for name, mean in means.items() if name.startswith(f"{horizon}.")}
-        fitted |= ranking.weights(own, spreads)
+        fitted |= ranking.weights({name: mean for name, mean in means.items() if name.startswith(f"{horizon}.")})
     return {
         name: {
             "correlation": correlations[name],
-            "spread": float(f"{spreads[name]:.4g}"),
-            "weight": float(f"{fitted[name]:.4g}") if name in fitted else None,
+            "mean": _plain(fmean(known)) if (known := _finite(values[name])) else None,
+            "spread": _plain(ranking.spread(values[name])),
+            "weight": fitted.get(name),
         }
         for name in names
     }
@@ -150,6 +153,10 @@ def in_chunk(chunk: Mapping[str, Any], name: str) -> float:
     pairs = zip(_known(chunk["judge"]), _known(chunk["readings"][name]), strict=True)
     known = [pair for pair in pairs if all(map(math.isfinite, pair))]
     return ranking.rank_correlation([judge for judge, _ in known], [value for _, value in known])
+
+
+def _finite(groups: Sequence[Sequence[float]]) -> list[float]:
+    return [value for group in groups for value in group if math.isfinite(value)]
 
 
 def _known(values: Sequence[float | None]) -> list[float]:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from streamt1_plugins.config.schema import Recipe
 
 HOW = (
-    "weight = rank correlation with the judge among the candidates of a chunk (0 where negative) / spread among them;",
-    "the largest of a horizon is 1. Fitted once, on these prompts: nothing is fitted at run time.",
+    "calibration: (raw - mean) / spread, the spread among the candidates of a chunk. weight: the rank correlation with",
+    "the judge among them, 0 where it is negative. Fitted once, on these prompts: nothing is fitted at run time.",
 )
 
 
@@ -31,7 +31,7 @@ HOW = (
 class FittedWeights:
     """Weights of rewards, fitted to a judge.
 
-    rewards: by horizon and name, as in `long.tinyalign`: `correlation` with its interval, `spread` and `weight`.
+    rewards: by horizon and name, as in `long.tinyalign`: `correlation` with its interval, `mean`, `spread`, `weight`.
     fitted: the recipe whose candidates were judged. videos: how many.
     """
 
@@ -42,12 +42,13 @@ class FittedWeights:
 
     @property
     def keys(self) -> dict[str, Any]:
-        """The section `rewards` of a recipe: a weight for each reward that has one."""
+        """The section `rewards` of a recipe: weight and calibration of each reward that ranks candidates."""
         found: dict[str, Any] = {}
         for key, each in self.rewards.items():
             horizon, _, name = key.partition(".")
             if each["weight"] is not None:
-                found.setdefault(horizon, {})[name] = {"weight": each["weight"]}
+                calibration = {"mean": each["mean"], "std": each["spread"]}
+                found.setdefault(horizon, {})[name] = {"weight": each["weight"], "calibration": calibration}
         return found
 
     @property
@@ -56,7 +57,7 @@ class FittedWeights:
         return load(merged(self.fitted.to_data(), {"rewards": self.keys})).traced(self.fitted.origin)
 
     def to_yaml(self, extends: str) -> str:
-        """A recipe file that extends another one by the weights alone, with the table as comments."""
+        """A recipe file that extends another one by weights and calibrations alone, with the table as comments."""
         head = f"Weights of the rewards of {extends}, fitted to {self.judge} on the candidates of {self.videos} videos."
         lines = [head, *HOW, *table(self.rewards)]
         data = {"extends": extends, "rewards": self.keys}
@@ -64,14 +65,15 @@ class FittedWeights:
 
 
 def table(rewards: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """The correlations, spreads and weights as aligned lines."""
+    """The correlations, means, spreads and weights as aligned lines."""
     width = max(map(len, rewards), default=0)
-    found = [f"{'reward':{width}}  rank correlation (95 %)    spread  weight"]
+    found = [f"{'reward':{width}}  rank correlation (95 %)      mean    spread  weight"]
     for name, each in rewards.items():
         own = each["correlation"]
         text = f"{own['mean']:+.3f} [{own['low']:+.3f}, {own['high']:+.3f}]" if own else "never ranks"
         weight = "as it is" if each["weight"] is None else f"{each['weight']:.4g}"
-        found.append(f"{name:{width}}  {text:23}  {each['spread']:8.3g}  {weight}")
+        middle = "" if each["mean"] is None else f"{each['mean']:.3g}"
+        found.append(f"{name:{width}}  {text:23}  {middle:>8}  {each['spread']:8.3g}  {weight}")
     return found
 
 

@@ -32,16 +32,14 @@ def spread(groups: Sequence[Sequence[float]]) -> float:
     return float(np.sqrt(np.mean(np.square(each)))) if each else 0.0
 
 
-def weights(correlations: Mapping[str, float], spreads: Mapping[str, float]) -> dict[str, float]:
-    """``w_i = max(0, r_i) / s_i``, scaled so that the largest is 1; empty where no correlation is positive.
+def weights(correlations: Mapping[str, float]) -> dict[str, float]:
+    """``w_i = max(0, r_i)`` for standardised rewards, r their rank correlation with a judge; empty if none is positive.
 
-    r: rank correlation of a reward with the judge. s: its spread, which brings all rewards to one unit. For rewards
-    that do not correlate with each other, r is the least-squares coefficient of a standardised reward, so that the
-    weighted mean is the best linear guess of the judge's standing. Those that never vary have no weight.
+    For rewards that do not correlate with each other, r is the least-squares coefficient of a standardised reward, so
+    that the weighted mean is the best linear guess of the judge's standing.
     """
-    known = {name: max(0.0, r) / spreads[name] for name, r in correlations.items() if spreads[name] > 0 and r == r}
-    largest = max(known.values(), default=0.0)
-    return {name: weight / largest for name, weight in known.items()} if largest > 0 else {}
+    found = {name: max(0.0, correlation) for name, correlation in correlations.items()}
+    return found if any(found.values()) else {}
 
 
 def _ranks(values: Sequence[float]) -> list[float]:

@@ -243,7 +243,7 @@ def test_weights_are_fitted_and_written_as_a_recipe(tmp_path: Path) -> None:
     done = compare(tmp_path, "plain", str(wide), "--candidates", "2,4", "--fit-weights", str(file))
     assert done.exit_code == 0, done.output
     text = file.read_text(encoding="utf-8")
-    assert f"extends: {wide}" in text
+    assert "extends: ../wide.yaml\n" in text
     assert re.search(r"^short\.bright +\+0\.\d{3} \[", done.stdout, re.MULTILINE)
     judged = {each["recipe"] for each in read(tmp_path / "out") if "agreement" in each}
     assert judged == {"wide@4"}

@@ -34,16 +34,17 @@ def test_the_correlation_is_within_chunks_and_its_interval_over_prompts() -> Non
     found = agreement.of_recipe(rows)["long.good"]
     assert found["correlation"] == {"mean": 0.5, "low": 0.0, "high": 1.0, "prompts": 2}
     assert found["spread"] == 1.0  # not the hundred between chunks
-    assert found["weight"] == 1.0
+    assert found["mean"] == pytest.approx(27.25)
+    assert found["weight"] == 0.5
 
 
 def test_weights_are_per_horizon_and_rewards_that_never_rank_keep_theirs() -> None:
     up = [0.0, 1.0, 2.0]
-    chunk = {"judge": up, "short.a": up, "short.b": [0.0, 4.0, 8.0], "long.c": [2.0, 1.0, 0.0], "long.d": [1.0] * 3}
+    chunk = {"judge": up, "short.a": up, "short.b": [0.0, 8.0, 4.0], "long.c": [2.0, 1.0, 0.0], "long.d": [1.0] * 3}
     found = agreement.of_recipe([judged("a", chunk)])
     assert {name: each["weight"] for name, each in found.items()} == {
         "short.a": 1.0,
-        "short.b": 0.25,
+        "short.b": 0.5,
         "long.c": None,
         "long.d": None,
     }

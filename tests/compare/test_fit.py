@@ -11,6 +11,7 @@ from streamt1_plugins.compare import fit
 from streamt1_plugins.compare.fit import FittedWeights, fit_weights
 from streamt1_plugins.compare.run import append, run
 from streamt1_plugins.config import load as recipes
+from streamt1_plugins.config.rewards import FixedCalibration
 from streamt1_plugins.errors import InputError, RecipeError
 from streamt1_plugins.plugins.resolve import resolve
 from tests.compare.examples import comparison, row
@@ -29,7 +30,11 @@ def test_weights_follow_from_the_candidates_and_the_recipe_has_them(tmp_path: Pa
     assert set(found.rewards) == {"short.bright", "long.scripted", "long.bright"}
     assert found.rewards["short.bright"]["correlation"]["prompts"] == 2
     assert found.rewards["short.bright"]["correlation"]["mean"] > 0.5
-    assert found.recipe.rewards.short["bright"].weight == 1.0
+    short = found.recipe.rewards.short["bright"]
+    assert short.weight == pytest.approx(found.rewards["short.bright"]["correlation"]["mean"])
+    assert short.calibration == FixedCalibration(
+        mean=found.rewards["short.bright"]["mean"], std=found.rewards["short.bright"]["spread"]
+    )
     assert found.recipe.rewards.long["bright"].weight != 3.0
     assert found.recipe.search == pipe.recipe.search
     again = fit_weights(pipe, ["a", "b"], "short-only", tmp_path, seeds=2)  # the folder has them
@@ -39,7 +44,7 @@ def test_weights_follow_from_the_candidates_and_the_recipe_has_them(tmp_path: Pa
 
 def test_the_file_extends_its_recipe_by_the_weights_alone(tmp_path: Path) -> None:
     base = recipes.load("beam")
-    table = {"long.bright": {"correlation": None, "spread": 0.5, "weight": 0.25}}
+    table = {"long.bright": {"correlation": None, "mean": 0.125, "spread": 0.5, "weight": 0.25}}
     text = FittedWeights(table, "the-judge", base, 3).to_yaml("beam")
     (tmp_path / "weights.yaml").write_text(text)
     assert "fitted to the-judge on the candidates of 3 videos" in text
@@ -47,6 +52,7 @@ def test_the_file_extends_its_recipe_by_the_weights_alone(tmp_path: Path) -> Non
     loaded = resolve(recipes.load(tmp_path / "weights.yaml"), "toy")
     plain = resolve("beam", "toy")
     assert loaded.rewards.long["bright"].weight == 0.25
+    assert loaded.rewards.long["bright"].calibration == FixedCalibration(mean=0.125, std=0.5)
     assert loaded.rewards.short == plain.rewards.short  # suggested by the adapter
     assert loaded.search == plain.search
 
