@@ -184,7 +184,8 @@ def test_every_entry_offloads_on_the_given_device(entry: str, run: Path, log: li
 def test_every_entry_has_a_default(entry: str, run: Path, log: list[tuple[str, ...]]) -> None:
     """A recorded run stays where it was made; everything else takes the GPU."""
     ENTRIES[entry](run, None)
-    is_recorded = entry.endswith(("resume", "regenerate", "branch", "interrupted", "replay", "continue-from"))
+    recorded = ("resume", "regenerate", "branch", "interrupted", "replay", "continue-from", "export", "export_runs")
+    is_recorded = entry.endswith(recorded)
     assert log == ([("pipeline", "moved", "cpu")] if is_recorded else [(*each, "cuda") for each in EXPECTED])
 
 
