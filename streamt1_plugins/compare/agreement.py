@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     Row = Mapping[str, Any]
 
-KEY = "agreement"
+KEY = "judged"
 """Of a row: by chunk, the judge's scores of the candidates and the raw readings of each reward, as in `short.flow`."""
 
 
@@ -106,7 +106,7 @@ def summary(rows: Sequence[Row]) -> dict[str, Any]:
     """`agreement` for the summary, by recipe and reward; empty where the judge scored no candidates."""
     recipes = dict.fromkeys(row["recipe"] for row in rows if row.get(KEY))
     found = {recipe: of_recipe([row for row in rows if row["recipe"] == recipe]) for recipe in recipes}
-    return {KEY: found} if found else {}
+    return {"agreement": found} if found else {}
 
 
 def of_recipe(rows: Sequence[Row]) -> dict[str, Any]:

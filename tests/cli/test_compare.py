@@ -245,7 +245,7 @@ def test_weights_are_fitted_and_written_as_a_recipe(tmp_path: Path) -> None:
     text = file.read_text(encoding="utf-8")
     assert "extends: ../wide.yaml\n" in text
     assert re.search(r"^short\.bright +\+0\.\d{3} \[", done.stdout, re.MULTILINE)
-    judged = {each["recipe"] for each in read(tmp_path / "out") if "agreement" in each}
+    judged = {each["recipe"] for each in read(tmp_path / "out") if "judged" in each}
     assert judged == {"wide@4"}
     again = compare(tmp_path, "plain", str(wide), "--fit-weights", str(file))
     assert again.exit_code == 2

@@ -22,7 +22,7 @@ SCRIPTED = "rewards={replace: true, short: {bright: {}}, long: {scripted: {}}}"
 def judged(prompt: str, *chunks: dict[str, list[float | None]], label: str = "beam") -> dict[str, Any]:
     """A row whose chunks have the judge's scores as `judge` and the readings of every other name."""
     found = [{"judge": c["judge"], "readings": {name: v for name, v in c.items() if name != "judge"}} for c in chunks]
-    return row(label, prompt, 0.5, agreement=found)
+    return row(label, prompt, 0.5, judged=found)
 
 
 def test_the_correlation_is_within_chunks_and_its_interval_over_prompts() -> None:

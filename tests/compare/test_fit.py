@@ -86,7 +86,7 @@ def test_pipelines_that_cannot_be_fitted_are_refused(tmp_path: Path) -> None:
 
 def test_rewards_that_rank_against_the_judge_lead_to_no_weights() -> None:
     chunk = {"judge": [0.0, 1.0], "readings": {"long.bad": [1.0, 0.0]}}
-    rows = [row("beam", "a", 0.5, agreement=[chunk])]
+    rows = [row("beam", "a", 0.5, judged=[chunk])]
     with pytest.raises(InputError, match=r"No reward of beam ranks candidates like 'j'(.|\n)*long\.bad"):
         fit.fitted(rows, "beam", "j", recipes.load("beam"))
 
@@ -106,4 +106,4 @@ def test_an_interrupted_fit_is_continued(tmp_path: Path) -> None:
     fit.check_judged(tmp_path, "beam")
     rows = [*run(comparison(fitted="beam"), tmp_path)]
     assert [each["recipe"] for each in rows] == ["beam"]
-    assert rows[0]["agreement"]
+    assert rows[0]["judged"]
