@@ -17,6 +17,7 @@ def streamt1_register_policies(register: RegisterPolicy) -> None:
     register("propagate", kind="noise", target="streamt1_plugins.policies.noise:Propagate")
     register("hybrid", kind="scoring", target="streamt1_plugins.policies.scoring:Hybrid")
     register("top_k", kind="selection", target="streamt1_plugins.policies.selection:TopK")
+    register("random", kind="selection", target="streamt1_plugins.policies.random_pick:RandomPick")
     register("reward_feedback", kind="memory", target="streamt1_plugins.policies.memory:RewardFeedback")
     register("elite", kind="memory", target="streamt1_plugins.policies.elite:Elite")
     register("fixed", kind="memory", target="streamt1_plugins.policies.memory:FixedRoute")
