@@ -11,7 +11,7 @@ from streamt1_plugins.config.schema import cannot_draft
 from streamt1_plugins.errors import foreign_code
 from streamt1_plugins.evaluation.calls import call_limit
 from streamt1_plugins.evaluation.cascade import passing, stages
-from streamt1_plugins.policies.width import Bounded, rest_of
+from streamt1_plugins.policies.width import Bounded, Scheduled, rest_of
 from streamt1_plugins.search.previews import settled, wanted
 
 if TYPE_CHECKING:
@@ -74,8 +74,8 @@ def describe(
         return ("at most, " if least != most else "") + _per_chunk(most, rewards)
     with foreign_code(f"The outline of adapter {recipe.adapter.name!r}"):
         outline = adapter.outline(num_frames)
-    if least == most:
-        return str(estimate(recipe, rewards, outline))
+    if least == most or isinstance(width, Scheduled):
+        return str(estimate(recipe, rewards, outline, width))
     low, high = estimate(least, rewards, outline), at_most(recipe, rewards, outline, width)
     return f"at least {low}\n       at most {high}"
 
@@ -88,8 +88,11 @@ def at_most(recipe: Recipe, rewards: Rewards, outline: Outline | int, width: obj
     least, most = _bounds(recipe, width)
     if isinstance(outline, int):
         steps = (MOST + 1,) * outline  # any more than the early ones
-        high = estimate(most, rewards, Outline((0,) * outline, (0,) * outline, latent_frames=0, steps=steps))
+        alike = Outline((0,) * outline, (0,) * outline, latent_frames=0, steps=steps)
+        high = estimate(recipe if isinstance(width, Scheduled) else most, rewards, alike, width)
         return replace(high, forwards=None, latent_frames_decoded=None)
+    if isinstance(width, Scheduled):
+        return estimate(recipe, rewards, outline, width)
     high, low = (estimate(each, rewards, outline) for each in (most, least))
     limit = getattr(width, "forwards", None)
     if least == most or limit is None or high.forwards is None or low.forwards is None:
@@ -121,57 +124,64 @@ def _per_chunk(recipe: Recipe, rewards: Rewards) -> str:
     )
 
 
-def estimate(recipe: Recipe, rewards: Rewards, outline: Outline) -> CostEstimate:
+def estimate(recipe: Recipe, rewards: Rewards, outline: Outline, width: object = None) -> CostEstimate:
     """The cost of one video of a complete recipe with these rewards.
 
-    Raises `RecipeError` where the recipe wants early pruning and the adapter's sessions make no drafts.
+    width: the width policy, where it is `Scheduled`; without one every chunk has `search.candidates` per beam. Raises
+    `RecipeError` where the recipe wants early pruning and the adapter's sessions make no drafts.
     """
     recipe = settled(recipe, outline.previews)
-    width, chunks, early = _width(recipe), len(outline.generate), _pruned_early(recipe, outline)
-    finished = [_finished(recipe, index) if each else width for index, each in enumerate(early)]
-    calls = [_preview_calls(recipe, rewards, each) for each in early]
+    sized = _sized(recipe, outline, width)
+    early = _pruned_early(sized, outline)
+    chunks = [(each, index, early[index]) for index, each in enumerate(sized)]
+    finished = [_finished(*each) for each in chunks]
+    calls = [_preview_calls(each, rewards, pruned) for each, _, pruned in chunks]
     calls += [_stage_calls(recipe, rewards, count) for count in finished]
     calls += [_whole_video_calls(recipe, rewards)]
-    decodes = sum(_decodes(recipe, rewards, *each) for each in enumerate(early))
     return CostEstimate(
-        chunks=chunks,
-        candidates=width * chunks,
-        forwards=_denoising(recipe, outline, early) + recipe.search.top_k * sum(outline.commit),
-        latent_frames_decoded=outline.latent_frames * decodes,
+        chunks=len(chunks),
+        candidates=sum(map(_width, sized)),
+        forwards=sum(_denoising(outline, *each) for each in chunks) + recipe.search.top_k * sum(outline.commit),
+        latent_frames_decoded=outline.latent_frames * sum(_decodes(each, rewards, *rest) for each, *rest in chunks),
         reward_calls=sum(each for each, _ in calls),
         readings=sum(readings for _, readings in calls),
-        latent_frames_previewed=outline.latent_frames * sum(_previewed(recipe, *each) for each in enumerate(early)),
+        latent_frames_previewed=outline.latent_frames * sum(_previewed(*each) for each in chunks),
     )
+
+
+def _sized(recipe: Recipe, outline: Outline, width: object) -> list[Recipe]:
+    """The recipe with the candidates per beam of every chunk."""
+    if not isinstance(width, Scheduled):
+        return [recipe] * len(outline.generate)
+    return [recipe.sized(candidates=each) for each in width.schedule(recipe, outline)]
 
 
 def _width(recipe: Recipe) -> int:
     return recipe.search.candidates * recipe.search.top_k
 
 
-def _finished(recipe: Recipe, chunk: int) -> int:
-    """Candidates of a chunk that are finished where they are pruned early."""
+def _finished(recipe: Recipe, chunk: int, early: bool = True) -> int:
+    """Candidates of a chunk that are finished, where those of the chunk may be pruned early."""
     width = _width(recipe)
-    prunes = recipe.early.steps and recipe.rewards.are_named
+    prunes = early and recipe.early.steps and recipe.rewards.are_named
     return passing(recipe.early.keep_in(chunk), width, recipe.search) if prunes else width
 
 
-def _pruned_early(recipe: Recipe, outline: Outline) -> list[bool]:
+def _pruned_early(sized: Sequence[Recipe], outline: Outline) -> list[bool]:
     """Whether a chunk's candidates are pruned early, chunk by chunk."""
-    prunes = [_finished(recipe, index) < _width(recipe) for index in range(len(outline.generate))]
+    prunes = [_finished(each, index) < _width(each) for index, each in enumerate(sized)]
     if not any(prunes):
         return prunes
+    early = sized[0].early
     if not outline.steps:
-        raise cannot_draft(recipe.adapter.name)
-    return [each and steps > recipe.early.steps_of(steps) for each, steps in zip(prunes, outline.steps, strict=True)]
+        raise cannot_draft(sized[0].adapter.name)
+    return [each and steps > early.steps_of(steps) for each, steps in zip(prunes, outline.steps, strict=True)]
 
 
-def _denoising(recipe: Recipe, outline: Outline, early: Sequence[bool]) -> int:
-    """Transformer forwards of all candidates; those pruned early take the first steps alone."""
-    total = _width(recipe) * sum(outline.generate)
-    for index, pruned in enumerate(early):
-        if pruned:
-            total -= rest_of(outline, index, recipe.early) * (_width(recipe) - _finished(recipe, index))
-    return total
+def _denoising(outline: Outline, recipe: Recipe, chunk: int, early: bool) -> int:
+    """Transformer forwards of a chunk's candidates; those pruned early take the first steps alone."""
+    unfinished = _width(recipe) - _finished(recipe, chunk, early)
+    return _width(recipe) * outline.generate[chunk] - rest_of(outline, chunk, recipe.early) * unfinished
 
 
 def _previewed(recipe: Recipe, index: int, early: bool) -> int:
