@@ -54,8 +54,8 @@ class Candidate(Node):
         if self.pooled is not None:
             return self.pooled
         images = self.latents.detach().float().cpu().flatten(0, 2)
-        sides = [min(PLACES, side) for side in images.shape[1:]]
-        return torch.nn.functional.adaptive_avg_pool2d(images, sides)
+        height, width = (min(PLACES, side) for side in images.shape[1:])
+        return torch.nn.functional.adaptive_avg_pool2d(images, (height, width))
 
     def node(self) -> Node:
         """The record of this candidate, without its tensors."""

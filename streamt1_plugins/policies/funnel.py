@@ -32,28 +32,43 @@ def tapered(prices: Sequence[Fraction], mean: int, bounds: tuple[int, int], powe
     next one. Where prices are no whole numbers, the sum may be less by a part of a candidate; where no such numbers are
     found it is `mean` everywhere.
     """
-    (least, most), left, found = bounds, mean * sum(prices), list[int]()
+    (least, most), left, found = bounds, Fraction(mean * sum(prices)), list[int]()
     shape = [(1 - index / max(1, len(prices) - 1)) ** power for index in range(len(prices))]
-    is_exact = all(price.denominator == 1 for price in prices)
     for index, price in enumerate(prices):
-        later = prices[index + 1 :]
-        step = math.gcd(*map(int, later)) if is_exact else 1
-        share, high = left / (price + sum(later)), (left - least * sum(later)) / price
-        low = math.ceil(share) if is_exact else math.floor(share)  # or a later chunk would need more
-        weight = sum(float(p) * part for p, part in zip(prices[index:], shape[index:], strict=True))
-        wanted = least + float(left - least * (price + sum(later))) / weight * shape[index] if weight else float(high)
-        choices = range(max(least, low), min(most, math.floor(high)) + 1)
-        fitting = [n for n in choices if not is_exact or _divides(step, int(left - n * price))]
+        ideal = least + _extra(left - least * sum(prices[index:]), prices[index:], shape[index:])
+        fitting = _fitting(left, prices[index:], least, most)
         if not fitting:
             return [mean] * len(prices)
-        found.append(min(fitting, key=lambda n, wanted=wanted: (abs(n - wanted), -n)))
-        most = min(most, max(found[-1], round(wanted)))
+        found.append(_nearest(ideal, fitting))
+        most = min(most, max(found[-1], round(ideal)))
         left -= found[-1] * price
     return found
 
 
+def _extra(left: Fraction, prices: Sequence[Fraction], shape: Sequence[float]) -> float:
+    """What the first of some chunks gets where `left` is shared among them by shape; the last one gets all."""
+    weight = sum(float(price) * part for price, part in zip(prices, shape, strict=True))
+    return float(left) / weight * shape[0] if weight else float(left / prices[0])
+
+
+def _fitting(left: Fraction, prices: Sequence[Fraction], least: int, most: int) -> list[int]:
+    """The numbers for the first of some chunks that leave what the others, within the bounds, can make up."""
+    price, *later = prices
+    is_exact = all(each.denominator == 1 for each in prices)
+    share = left / sum(prices)  # no later chunk is to be wider
+    low, high = math.ceil(share) if is_exact else math.floor(share), math.floor((left - least * sum(later)) / price)
+    step = math.gcd(*map(int, later))
+    numbers = range(max(least, low), min(most, high) + 1)
+    return [n for n in numbers if not is_exact or _divides(step, int(left - n * price))]
+
+
 def _divides(step: int, amount: int) -> bool:
     return amount % step == 0 if step else amount == 0
+
+
+def _nearest(ideal: float, numbers: Sequence[int]) -> int:
+    """The number nearest to the ideal, the larger one of two."""
+    return min(numbers, key=lambda number: (abs(number - ideal), -number))
 
 
 @dataclass(frozen=True)

@@ -111,8 +111,8 @@ class Smc:
     def streamt1_run_started(self, run: Run) -> None:
         if run.recipe.width.name == "budget":
             raise RecipeError(
-                "width: 'budget' counts beams, and with selection: 'smc' a beam stands for several, so a run would exceed "
-                "its budget. Use width=fixed or width=funnel."
+                "width: 'budget' counts beams, and with selection: 'smc' a beam stands for several, so a run would "
+                "exceed its budget. Use width=fixed or width=funnel."
             )
 
     @hookimpl

@@ -142,7 +142,8 @@ def estimate(recipe: Recipe, rewards: Rewards, outline: Outline, width: object =
         chunks=len(chunks),
         candidates=sum(map(_width, sized)),
         forwards=sum(_denoising(outline, *each) for each in chunks) + recipe.search.top_k * sum(outline.commit),
-        latent_frames_decoded=outline.latent_frames * sum(_decodes(each, rewards, *rest) for each, *rest in chunks),
+        latent_frames_decoded=outline.latent_frames
+        * sum(_decodes(each, rewards, index, pruned) for each, index, pruned in chunks),
         reward_calls=sum(each for each, _ in calls),
         readings=sum(readings for _, readings in calls),
         latent_frames_previewed=outline.latent_frames * sum(_previewed(*each) for each in chunks),
