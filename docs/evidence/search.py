@@ -1,6 +1,6 @@
 """The figure of docs/search.md: the tree of one prompt under each search strategy, with eight candidates per chunk.
 
-python docs/evidence/search.py docs/images        # search.svg; two minutes on one free thread
+python docs/evidence/search.py docs/images        # search.png; half a minute on one free thread
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 import matplotlib as mpl
 import torch
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 import streamt1_plugins as streamt1
@@ -41,16 +42,21 @@ def trees() -> dict[str, Any]:
 def draw_tree(axes: Any, tree: Any) -> None:
     """Candidates by chunk and score, joined to what they continue; a survivor is as large as it has children."""
     children = Counter(node.parent for node in tree)
+    for order, (color, nodes) in enumerate(groups(tree).items()):
+        pairs = [(tree.nodes[node.parent], node) for node in nodes if node.parent is not None]
+        ends = [[(each.chunk, each.score) for each in pair] for pair in pairs]
+        axes.add_collection(LineCollection(ends, colors=color, linewidths=0.6 + 0.7 * order, zorder=order))
+        sizes = [10 + 12 * children[node.id] for node in nodes]
+        places = [node.chunk for node in nodes], [node.score for node in nodes]
+        axes.scatter(*places, s=sizes, color=color, zorder=order + 3, linewidths=0)
+
+
+def groups(tree: Any) -> dict[str, list[Any]]:
+    """The nodes by color."""
+    found: dict[str, list[Any]] = {PRUNED: [], KEPT: [], WINNER: []}
     for node in tree:
-        is_kept, is_best = node.rank is not None, node.id in tree.winner
-        color = WINNER if is_best else KEPT if is_kept else PRUNED
-        order = 1 + is_kept + is_best
-        if node.parent is not None:
-            parent = tree.nodes[node.parent]
-            ends = ((parent.chunk, node.chunk), (parent.score, node.score))
-            axes.plot(*ends, color=color, linewidth=0.6 + 0.7 * (order - 1), zorder=order)
-        size = 14 + 12 * children[node.id] if is_kept else 9
-        axes.scatter(node.chunk, node.score, s=size, color=color, zorder=order + 3, linewidths=0)
+        found[WINNER if node.id in tree.winner else PRUNED if node.rank is None else KEPT].append(node)
+    return found
 
 
 def figure(found: dict[str, Any]) -> Figure:
@@ -67,8 +73,8 @@ def figure(found: dict[str, Any]) -> Figure:
 
 
 def main(folder: Path) -> None:
-    with mpl.rc_context({"svg.hashsalt": "search", "font.size": 8}):
-        figure(trees()).savefig(folder / "search.svg", metadata={"Date": None})
+    with mpl.rc_context({"font.size": 8}):
+        figure(trees()).savefig(folder / "search.png", dpi=110, metadata={"Software": None})
 
 
 if __name__ == "__main__":
