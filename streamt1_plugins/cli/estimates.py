@@ -16,8 +16,8 @@ def cost(recipe: Recipe) -> str:
     from streamt1_plugins.plugins import build
     from streamt1_plugins.search.cost_estimate import describe
 
-    width = build.policies(recipe)["width"]
-    return describe(recipe, _adapter(recipe), build.rewards(recipe), recipe.video.num_frames, width)
+    frames, policies = recipe.video.num_frames, build.policies(recipe)
+    return describe(recipe, _adapter(recipe), build.rewards(recipe), frames, policies=policies)
 
 
 def memory(recipe: Recipe) -> str:
