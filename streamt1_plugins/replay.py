@@ -110,7 +110,8 @@ def branch(
     with closing_on_error(run.session), silenced(wrapped.pipe):
         retrace(wrapped.search(run), recorded.tree(), [[*path, picked]])
         run.tree = recorded.tree(picked.chunk + 1)
-        run.tree.returns.clear()  # they are those of the other run
+        run.tree.returns.clear()  # they are those of the other run, as is what it abandoned of later chunks
+        run.tree.nodes = {node.id: node for node in run.tree if node.chunk <= picked.chunk}
         for other in run.tree.chunk(picked.chunk):  # the picked node alone survives
             run.tree.add(replace(other, fate="pruned" if other.is_valid else "invalid", rank=None))
         run.tree.add(picked)
