@@ -16,6 +16,11 @@ def limits_of(policy: object) -> RevisionLimits:
     return limits if isinstance(limits, RevisionLimits) else RevisionLimits()
 
 
+def widening(limits: RevisionLimits) -> int:
+    """How many times the width a chunk's candidates may be; where any number of rounds may follow, at least once."""
+    return 1 if limits.shared else limits.rounds or 1
+
+
 @dataclass(frozen=True)
 class NoRevision:
     """Every chunk goes on to its selection: the search looks only forward."""
