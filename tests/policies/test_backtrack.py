@@ -69,7 +69,7 @@ def test_a_sudden_fall_is_made_anew_and_a_slow_one_from_where_it_began() -> None
 def test_it_goes_back_as_often_as_it_may() -> None:
     tree = searched(1, 1, 0, times=3).tree
     assert tree.returns == [(2, 2)] * 3
-    assert [note for note in tree.notes if "made anew" in note][0].endswith("The long reward fell by 1.000.")
+    assert next(note for note in tree.notes if "made anew" in note).endswith("The long reward fell by 1.000.")
     assert len(tree.abandoned(2)) == 3 * len(tree.chunk(2))
 
 
@@ -104,7 +104,7 @@ class TestBacktrack(PolicyContract):
     kind = "revision"
 
     def make_policy(self) -> Backtrack:
-        return Backtrack(threshold=1e-6)
+        return Backtrack(threshold=-10.0, good=0.0)  # no recipe may have it: every chunk has fallen by more
 
     def test_it_goes_back_in_the_searches_of_the_contract(self) -> None:
-        assert self.searched().tree.returns
+        assert len(self.searched().tree.returns) == 2
