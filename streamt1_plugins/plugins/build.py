@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 REMEDIES: dict[PolicyKind, str] = {
     "memory": ", or memory.name=fixed",
     "selection": ", or selection=top_k",
+    "revision": ", or revision=none",
     "scoring": ", or scoring.window=1",
     "width": ", or width=fixed",
 }

@@ -151,12 +151,13 @@ def test_a_resumed_run_has_the_same_widths(tmp_path: Path, stop: int) -> None:
 def test_an_estimate_is_one_line() -> None:
     recipe = streamt1.wrap(ToyPipeline(), "funnel", adapter="toy-steps").recipe
     rewards = build.rewards(recipe)
-    line = describe(recipe, SteppingAdapter(), rewards, 3 * CHUNKS, Funnel())
-    assert line == str(at_most(recipe, rewards, SteppingAdapter().outline(3 * CHUNKS), Funnel()))
+    policies = {"width": Funnel()}
+    line = describe(recipe, SteppingAdapter(), rewards, 3 * CHUNKS, policies=policies)
+    assert line == str(at_most(recipe, rewards, SteppingAdapter().outline(3 * CHUNKS), policies))
     fixed = describe(recipe, SteppingAdapter(), rewards, 3 * CHUNKS)
     assert line.partition(" transformer")[0].rpartition(" ")[2] == fixed.partition(" transformer")[0].rpartition(" ")[2]
-    assert at_most(recipe, rewards, CHUNKS, Funnel()).candidates == 8 * CHUNKS
-    assert describe(recipe, object(), rewards, width=Funnel()).startswith("at most, per chunk: 14 candidates")
+    assert at_most(recipe, rewards, CHUNKS, policies).candidates == 8 * CHUNKS
+    assert describe(recipe, object(), rewards, policies=policies).startswith("at most, per chunk: 14 candidates")
 
 
 def test_its_bounds_are_known() -> None:

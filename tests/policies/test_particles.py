@@ -193,7 +193,8 @@ def test_what_a_selection_was_not_offered_does_not_count() -> None:
     found = stand_in([(0.0, None), (0.0, None)])
     late = Node(chunk=0, ordinal=2, parent=None, seed=0, score=99.0, stage=1, fate="pruned")
     broken = Node(chunk=0, ordinal=3, parent=None, seed=0, score=99.0, problem="NaN", fate="invalid")
-    for node in (late, broken):
+    left = Node(chunk=0, ordinal=4, parent=None, seed=0, score=99.0, fate="abandoned")
+    for node in (late, broken, left):
         found.tree.add(node)
     assert copies(Smc(), found, 1) == {"000.00": 1, "000.01": 1}
 
@@ -249,6 +250,24 @@ def test_a_funnel_multiplies() -> None:
     pipe = run(SHARP, "search.candidates=2", "search.top_k=2", "width=funnel")
     assert sum(widths(pipe)) == 4 * CHUNKS
     assert widths(pipe)[0] > 4 > widths(pipe)[-1]
+
+
+def test_rounds_share_what_the_particles_have() -> None:
+    pipe = run(SHARP, "search.candidates=2", "search.top_k=2", "revision=refine")
+    assert set(widths(pipe)) == {4}
+    assert {node.round for node in pipe.tree} == {0, 1}
+
+
+def test_a_chunk_that_is_made_anew_is_drawn_from_anew() -> None:
+    """Going back leaves the candidates of the failed attempt out of the draw."""
+    falls = "rewards.long={scripted: {options: {levels: [5, 5, 5, 0, 5]}}}"
+    pipe = run(SHARP, "rewards.replace=true", falls, "revision={name: backtrack, window: 2, times: 1}")
+    assert pipe.tree.abandoned()
+    assert set(widths(pipe)) == {4}
+    smc = Smc(strength=200.0)
+    for index in range(1, CHUNKS):
+        copies = smc._before(pipe.last_run, Chunk(index, CHUNKS)).copies
+        assert Counter(node.parent for node in pipe.tree.chunk(index)) == copies
 
 
 def test_a_budget_is_refused() -> None:
