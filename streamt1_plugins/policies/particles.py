@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import Field
 
 from streamt1_plugins.api.hookspecs import hookimpl
-from streamt1_plugins.errors import RecipeError
 from streamt1_plugins.policies.random_pick import uniform
 from streamt1_plugins.policies.selection import top_k
 
@@ -101,19 +100,12 @@ class Smc:
     """
 
     compares_chunks: ClassVar[bool] = True
+    multiplies_width: ClassVar[bool] = True
 
     strength: Annotated[float, Field(ge=0, le=1e6)] = 4.0
     temper: Literal["linear", "none"] = "linear"
     resample: Annotated[float, Field(ge=0, le=1)] = 0.75
     scheme: Literal["systematic", "residual"] = "systematic"
-
-    @hookimpl
-    def streamt1_run_started(self, run: Run) -> None:
-        if run.recipe.width.name == "budget":
-            raise RecipeError(
-                "width: 'budget' counts beams, and with selection: 'smc' a beam stands for several, so a run would "
-                "exceed its budget. Use width=fixed or width=funnel."
-            )
 
     @hookimpl
     def streamt1_select(self, run: Run, chunk: Chunk, candidates: Sequence[Candidate]) -> list[Candidate]:

@@ -14,6 +14,8 @@ import torch
 import streamt1_plugins as streamt1
 from streamt1_plugins.api.types import Chunk, Node
 from streamt1_plugins.errors import RecipeError
+from streamt1_plugins.plugins.resolve import resolve
+from streamt1_plugins.policies.budget import Budget
 from streamt1_plugins.policies.particles import (
     SCHEMES,
     Smc,
@@ -271,8 +273,11 @@ def test_a_chunk_that_is_made_anew_is_drawn_from_anew() -> None:
 
 
 def test_a_budget_is_refused() -> None:
-    with pytest.raises(RecipeError, match=r"would exceed its budget\. Use width=fixed or width=funnel"):
-        run("width={name: budget, forwards: 99}")
+    with pytest.raises(RecipeError, match=r"'smc' a beam may stand for several.*Use width=fixed, width=funnel or sel"):
+        resolve("smc", "toy", overrides=["width={name: budget, forwards: 99}"])
+    given: Any = {"width": Budget(forwards=99)}
+    with pytest.raises(RecipeError, match="width: 'Budget' counts beams"):
+        streamt1.wrap(ToyPipeline(), "smc", policies=given)
 
 
 def test_rewards_that_mean_nothing_across_chunks_are_refused() -> None:
