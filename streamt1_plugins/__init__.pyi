@@ -47,6 +47,9 @@ from .api.types import MemoryRoute as MemoryRoute
 from .api.types import Node as Node
 from .api.types import Proposal as Proposal
 from .api.types import Reading as Reading
+from .api.types import Revision as Revision
+from .api.types import RevisionLimits as RevisionLimits
+from .api.types import Variation as Variation
 from .compare.fit import FittedWeights as FittedWeights
 from .compare.fit import fit_weights as fit_weights
 from .config.prompt_file import read_prompts as read_prompts
