@@ -505,7 +505,7 @@ def check(recipe: Recipe, videos: int, workers: Workers) -> None:
     if not recipe.search.is_wide:
         raise InputError(
             "A take chooses among candidates, and this pipeline's recipe makes one per chunk. Wrap it with a recipe "
-            'that searches, such as "best-of-n", or with overrides=["search.candidates=4"].'
+            'that searches, such as "stream-t1", or with overrides=["search.candidates=4"].'
         )
     if videos > 1:
         raise InputError(f"A take makes one video, and this call is for {videos}.")

@@ -101,15 +101,6 @@ def example(mark: str) -> dict[str, Any]:
     return names
 
 
-def test_the_picker_overrules_the_rewards() -> None:
-    asked = iter(["", "001.03", "nonsense", ""])
-    picker = example("class Picker")["Picker"](ask=lambda _: next(asked))
-    pipe = streamt1.wrap(ToyPipeline(), observers={"picker": picker})
-    pipe("a prompt")
-    assert [node.id for node in pipe.tree.chunk(1) if node.fate == "kept"] == ["001.03"]
-    assert pipe.tree.winner[1] == "001.03"
-
-
 def test_the_callback_stops_the_run() -> None:
     enough = example("def enough")["enough"]
     pipe = streamt1.wrap(ToyPipeline())
