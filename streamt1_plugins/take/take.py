@@ -211,7 +211,9 @@ class Take:
                 self.keep()
             if self._run.stop or self._host.wrapped._interrupt:
                 break
-        self._run.stop = self._host.wrapped._interrupt = False
+        self._run.stop = False
+        if self._host.wrapped._interrupt:
+            self._host.wrapped._interrupt = False
         return self
 
     def stop(self) -> None:
