@@ -50,6 +50,12 @@ def test_every_field_is_documented_and_none_is_made_up(kept: Path, event: str) -
     assert in_table <= written | ({"previewed"} if event == "candidate" else set())  # where it is true
 
 
+def test_every_field_of_what_a_person_does_is_documented() -> None:
+    text = JOURNAL.partition("\n`acted`")[2].partition("\n`finished`")[0]
+    assert {field.name for field in fields(streamt1.Action) if f"`{field.name}`" not in text} == set()
+    assert set(re.findall(r"`(roll|reroll|keep|back|prompt)`", text)) == set(get_args(ActionKind))
+
+
 def test_every_cost_is_documented() -> None:
     assert {field.name for field in fields(Cost) if f"`{field.name}`" not in section("chunk")} == set()
 
