@@ -30,6 +30,7 @@ from streamt1_plugins.testing.searches import (
     PREVIEWED,
     PRUNED_EARLY,
     UNSEEN,
+    GoesBack,
     Interrupted,
     Kept,
     SearchCase,
@@ -107,15 +108,16 @@ class AdapterFeatures(SearchCase):
         recording = {"journal": Journal(str(folder)), "stop": StopAfter(chunk)}
         with pytest.raises(Interrupted):
             streamt1.wrap(self.pipe, given, policies=policies, observers=recording)(**self.call_of())
-        pipe = open_interrupted(folder, whole, observers={**UNSEEN, "kept": Silent()}, **self.call())
+        pipe = open_interrupted(folder, whole, observers=UNSEEN, **self.call())
         with explained("the resumed search"):
             check_same(pipe.complete(pipe.last_run)[0], video)
         check_run(pipe.last_run, whole.last_run, "the resumed search")
         left, made = whole.tree.abandoned(chunk)[0], next(node for node in whole.tree.chunk(chunk) if node.varies)
         for node in (left, made):
             with streamt1.replay.replayed(folder, node.id, whole, **self.call()) as run:
-                with explained(f"the latents of node {node.id}, replayed"):
-                    check_same(run.beams[0].history.latents[-1], kept.latents[node.id])
+                found = run.beams[0].history.latents[-1]
+            with explained(f"the latents of node {node.id}, replayed"):
+                check_same(found, kept.latents[node.id])
 
     def test_a_winner_is_replayed(self) -> None:
         expected = self.searched()

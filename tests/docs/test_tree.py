@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 import streamt1_plugins as streamt1
 from streamt1_plugins.api.run import Cost
+from streamt1_plugins.api.tree import ActionKind
 from streamt1_plugins.runs import journal
 from streamt1_plugins.runs.observers.record import record_to
 from streamt1_plugins.runs.observers.scalars import chunk_scalars
