@@ -205,6 +205,14 @@ def resume_it(how: str, folder: Path) -> None:
     streamt1.resume(folder / "recorded", ToyPipeline(), observers=given, **ENDINGS[how].get("call", {}))
 
 
+def resume_take_it(how: str, folder: Path) -> None:
+    given = {**ENDINGS[how].get("observers", {})}
+    take = streamt1.resume_take(folder / "recorded", ToyPipeline(), observers=given, **ENDINGS[how].get("call", {}))
+    with take:
+        take.play()
+        take.save()
+
+
 def regenerate_it(how: str, folder: Path) -> None:
     streamt1.regenerate(folder / "recorded", None, ToyPipeline(), **ENDINGS[how].get("call", {}))
 
@@ -232,6 +240,7 @@ SEARCHES = {
     "take_over": take_over_it,
     "complete": complete_it,
     "resume": resume_it,
+    "resume_take": resume_take_it,
     "regenerate": regenerate_it,
     "branch": branch_it,
     "compare": compare_it,
