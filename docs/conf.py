@@ -58,6 +58,7 @@ CONTENTS = {
         "tree",
         "teams",
         "trust",
+        "search",
         "probe",
     ],
     "Reference": [

@@ -13,6 +13,7 @@ from streamt1_plugins.errors import PluginError
 from streamt1_plugins.policies.revision import NEVER
 from streamt1_plugins.process.stepwise import stepwise
 from streamt1_plugins.process.threads import limited
+from streamt1_plugins.search.denoiser import CandidateDenoiser
 from streamt1_plugins.search.early_pruning import EarlyPruning
 from streamt1_plugins.search.expand import Expander
 from streamt1_plugins.search.offload import Offload, released
@@ -51,6 +52,9 @@ class Search:
     workers: Workers
     limits: RevisionLimits = NEVER
     reach: int | None = 0
+
+    def __post_init__(self) -> None:
+        self.evaluator = replace(self.evaluator, denoiser_of=self._denoiser)
 
     @cached_property
     def offload(self) -> Offload:
@@ -153,6 +157,9 @@ class Search:
             history = session.commit(beam.history, candidate.latents, candidate.decoded, candidate.route or "discard")
         path, previews = (*beam.path, candidate.node()), self.previews.after(candidate)
         return Beam(history, path, candidate.noise, candidate.rank or 0, previews)
+
+    def _denoiser(self, candidates: Sequence[Candidate]) -> CandidateDenoiser:
+        return CandidateDenoiser(self.run, self.offload, self.expander.limit, tuple(candidates))
 
     def _root(self) -> Beam:
         with self.run.spending("commit"):  # of the chunks that the call continues
@@ -269,7 +276,7 @@ class Search:
 def is_close_call(valid: Sequence[Candidate], kept: Sequence[Candidate]) -> bool:
     """Whether the last bits of scores, which batches change, may have decided which candidates survive."""
     survivors = {candidate.ordinal for candidate in kept}
-    pruned = [candidate.score for candidate in valid if candidate.ordinal not in survivors]
+    pruned = [each.score for each in valid if each.is_scored and each.ordinal not in survivors]
     # Any pair, not only the two at the cut: a selection policy may keep a candidate below one it prunes.
     return any(abs(candidate.score - score) <= CLOSE for candidate in kept for score in pruned)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamt1_plugins.errors import InputError
 from streamt1_plugins.process import placement, threads
-from streamt1_plugins.search import early_pruning, memory_estimate
+from streamt1_plugins.search import denoiser, early_pruning, memory_estimate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,6 +32,8 @@ def running(search: Search, pipe: Any, width: object) -> Iterator[None]:
         stack.enter_context(search.workers.fail_together())
         _check_same(search)
         early_pruning.check(run.recipe, run.session)
+        denoiser.check(run, rewards.bound)
+        run.predictions = denoiser.predictions(run.recipe, rewards.bound)
         memory_estimate.check(search, pipe, width)
         with threads.limited(run.threads):
             rewards.start(run)
