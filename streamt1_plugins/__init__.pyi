@@ -39,6 +39,8 @@ from .api.reward import RewardInput as RewardInput
 from .api.reward import RewardOutput as RewardOutput
 from .api.run import Cost as Cost
 from .api.run import Run as Run
+from .api.scenes import Scene as Scene
+from .api.tree import Action as Action
 from .api.tree import Tree as Tree
 from .api.types import Chunk as Chunk
 from .api.types import Fate as Fate
@@ -79,8 +81,10 @@ from .process.imports import deferred as deferred
 from .replay import branch as branch
 from .replay import regenerate as regenerate
 from .resuming import resume as resume
+from .resuming import resume_take as resume_take
 from .runs.observers.record import record_to as record_to
 from .search.cost_estimate import CostEstimate as CostEstimate
 from .search.streaming import StreamedChunk as StreamedChunk
+from .take.take import Take as Take
 
 __version__: str

@@ -66,7 +66,8 @@ def replayed(
     """An open run whose single beam ends with `node` of a recorded one. Arguments as for `regenerate`."""
     recorded = RecordedRun.read(folder)
     path = path_to(recorded, node)
-    with begun_again(recorded, pipe, device=device, trust=trust, **call) as (wrapped, run):
+    left = recorded if node is None else recorded.before_leaving(node)  # a person may have changed the prompt since
+    with begun_again(left, pipe, device=device, trust=trust, **call) as (wrapped, run):
         with explained(run), silenced(wrapped.pipe):
             retrace(wrapped.search(run), recorded.tree(), [path])
         yield run

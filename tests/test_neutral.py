@@ -172,6 +172,29 @@ def step_it(how: str, folder: Path) -> None:
         run.session.close()
 
 
+def take_it(how: str, folder: Path) -> None:
+    with wrapped(how, folder / "run").take(**arguments(how)) as take:
+        take.roll()
+        take.reroll(1)
+        take.play(1)
+        take.back()
+        take.branch().play()
+        take.play()
+        take.save()
+
+
+def take_over_it(how: str, folder: Path) -> None:
+    pipe = wrapped(how, folder / "run")
+    with pipe.take_over(pipe.begin(**arguments(how))) as take:
+        take.play(2)
+
+
+def drop_it(how: str, folder: Path) -> None:
+    take = wrapped(how, folder / "run").take(**arguments(how))
+    take.roll()
+    del take
+
+
 def complete_it(how: str, folder: Path) -> None:
     pipe = wrapped(how, folder / "run")
     pipe.complete(pipe.begin(**arguments(how)))
@@ -180,6 +203,14 @@ def complete_it(how: str, folder: Path) -> None:
 def resume_it(how: str, folder: Path) -> None:
     given = {**ENDINGS[how].get("observers", {})}
     streamt1.resume(folder / "recorded", ToyPipeline(), observers=given, **ENDINGS[how].get("call", {}))
+
+
+def resume_take_it(how: str, folder: Path) -> None:
+    given = {**ENDINGS[how].get("observers", {})}
+    take = streamt1.resume_take(folder / "recorded", ToyPipeline(), observers=given, **ENDINGS[how].get("call", {}))
+    with take:
+        take.play()
+        take.save()
 
 
 def regenerate_it(how: str, folder: Path) -> None:
@@ -209,8 +240,12 @@ SEARCHES = {
     "stream": stream_it,
     "stream, abandoned": abandon_it,
     "steps": step_it,
+    "take": take_it,
+    "take, abandoned": drop_it,
+    "take_over": take_over_it,
     "complete": complete_it,
     "resume": resume_it,
+    "resume_take": resume_take_it,
     "regenerate": regenerate_it,
     "export_runs": export_it,
     "branch": branch_it,

@@ -6,15 +6,16 @@ import math
 from dataclasses import dataclass, field, replace
 from html import escape
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import TypeAdapter
 
+from streamt1_plugins.api.scenes import SceneMemory
 from streamt1_plugins.api.types import Node
 from streamt1_plugins.text.printable import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 SCHEMA = 1
 SHOWN = 2
@@ -24,6 +25,46 @@ RARE = ("previewed", "round", "varies")
 """The fields of a node that its record has only where they differ from their defaults."""
 
 
+ActionKind = Literal["roll", "reroll", "keep", "back", "prompt"]
+"""What a person may do in a take."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Action:
+    """What a person did in a take at `chunk`, the one that was to be made or chosen.
+
+    `candidates`: those kept, or the one that was refined. `count`: how many were to be made for every beam. `to`: the
+    chunk that the take went back to. `prompt` and `memory`: of the scene that begins with `chunk`.
+    """
+
+    kind: ActionKind
+    chunk: int
+    candidates: tuple[str, ...] = ()
+    count: int | None = None
+    to: int | None = None
+    prompt: str | None = None
+    memory: SceneMemory | None = None
+
+    @property
+    def text(self) -> str:
+        """The action in words."""
+        named, count = ", ".join(self.candidates), "" if self.count is None else f" {self.count} for every branch"
+        words = {
+            "roll": f"rolled{count}",
+            "reroll": f"rolled{count or ' more'}{f', varying {named}' if named else ''}",
+            "keep": f"kept {named}",
+            "back": f"back to chunk {self.to}",
+            "prompt": f"from here on {self.prompt!r} ({self.memory})",
+        }
+        return f"Chunk {self.chunk}: {words[self.kind]}"
+
+    def record(self) -> dict[str, Any]:
+        """The action as plain data, without what it does not have."""
+        return {
+            name: value for name, value in _ACTIONS.dump_python(self, mode="json").items() if value not in (None, [])
+        }
+
+
 @dataclass(repr=False)
 class Tree:
     """Nodes in the order they were judged. `winner` is the chosen path, oldest first, empty until the end.
@@ -31,6 +72,7 @@ class Tree:
     `final` holds the whole-video scores of the last survivors by candidate id, where `search.final` is `whole_video`.
     `returns`: (chunk that was judged, chunk that the search went back to) of every return, in order.
     `picked`: the node, chosen by hand, that a branched run continues; the nodes up to its chunk come from another run.
+    `actions`: what a person did, in order; empty where the policies decided everything.
     Iterating gives all nodes, those abandoned when the search went back included; questions about a chunk are about
     what stands. `table` has their scores.
     """
@@ -41,6 +83,7 @@ class Tree:
     notes: list[str] = field(default_factory=list)
     picked: str | None = None
     returns: list[tuple[int, int]] = field(default_factory=list)
+    actions: list[Action] = field(default_factory=list)
 
     def add(self, node: Node) -> None:
         """Record a node; the same id again replaces the record, in its old place."""
@@ -62,6 +105,17 @@ class Tree:
         """How many nodes come from the run that a branched run continues."""
         last = self.nodes[self.picked].chunk if self.picked in self.nodes else -1
         return sum(node.chunk <= last for node in self)
+
+    def chosen_by(self, index: int) -> Literal["policy", "person"]:
+        """Who chose the survivors of a chunk."""
+        by_hand = any(each.kind == "keep" and each.chunk == index for each in standing(self.actions))
+        return "person" if by_hand else "policy"
+
+    @property
+    def by_hand(self) -> frozenset[str]:
+        """The ids of all nodes that a person chose, those of chunks that were abandoned later included."""
+        kept = {name for each in self.actions if each.kind == "keep" for name in each.candidates}
+        return frozenset(kept | ({self.picked} if self.picked else set()))
 
     def chunk(self, index: int) -> list[Node]:
         """The candidates of one chunk, in order, without those that were abandoned."""
@@ -158,6 +212,7 @@ class Tree:
             "schema": SCHEMA,
             **({"picked": self.picked} if self.picked else {}),
             **({"returns": [list(each) for each in self.returns]} if self.returns else {}),
+            **({"actions": [each.record() for each in self.actions]} if self.actions else {}),
             "winner": list(self.winner),
             "final": {name: value if math.isfinite(value) else None for name, value in self.final.items()},
             "notes": list(self.notes),
@@ -186,4 +241,26 @@ def node_of(record: Mapping[str, Any], weights: Mapping[tuple[str, str], float])
     return replace(node, readings=readings)
 
 
+def action_of(record: Mapping[str, Any]) -> Action:
+    """An action from its record."""
+    return _ACTIONS.validate_python(record)
+
+
+def standing(actions: Sequence[Action]) -> list[Action]:
+    """The actions that count for the video: without those on chunks that the take went back behind."""
+    found: list[Action] = []
+    for action in actions:
+        if action.kind == "back":
+            found = [each for each in found if not is_undone(each, action.to or 0)]
+        else:
+            found.append(action)
+    return found
+
+
+def is_undone(action: Action, to: int) -> bool:
+    """Whether what a person did is undone where chunk `to` is made anew; a scene that begins there stays."""
+    return action.chunk > to if action.kind == "prompt" else action.chunk >= to
+
+
 _NODES = TypeAdapter(Node)
+_ACTIONS = TypeAdapter(Action)

@@ -61,7 +61,7 @@ def candidate(node: Node) -> dict[str, Any]:
 def prompt_at(recorded: RecordedRun, chunk: int) -> str | None:
     """The prompt of a chunk, which a schedule may change."""
     prompt: str | None = recorded.start["prompt"]
-    call: Mapping[str, Any] = recorded.start["call"]
+    call: Mapping[str, Any] = recorded.call()
     scenes = scenes_of(call["schedule"], call.get("prompt")) if call.get("schedule") else ()
     return next((scene.prompt for scene in reversed(scenes) if scene.chunk <= chunk), prompt)
 

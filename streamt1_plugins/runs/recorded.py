@@ -10,6 +10,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from streamt1_plugins.api.run import Cost
+from streamt1_plugins.api.tree import standing
 from streamt1_plugins.config import load as recipes
 from streamt1_plugins.config.user_files import user_path
 from streamt1_plugins.errors import InputError, RecipeError
@@ -69,6 +70,17 @@ class RecordedRun:
             return recipes.recorded(self.start["recipe"], self.start.get("recipe_name", ""))
         except RecipeError as error:
             raise InputError(f"{self.folder / journal.JOURNAL}, line 1: {error}") from error
+
+    def call(self) -> dict[str, Any]:
+        """The recorded arguments, with the prompts that a person changed meanwhile."""
+        call = self.start["call"]
+        later = {each.chunk: each for each in standing(self.tree().actions) if each.kind == "prompt"}
+        if not later:
+            return dict(call)
+        entries = {entry["chunk"]: entry for entry in call.get("schedule") or ()}
+        for chunk, each in later.items():
+            entries[chunk] = {"chunk": chunk, "prompt": each.prompt, "memory": each.memory}
+        return {**call, "schedule": [entries[chunk] for chunk in sorted(entries)]}
 
     def tree(self, chunks: int | None = None) -> Tree:
         """A new tree of the candidates; with `chunks`, as it was after that many chunks."""

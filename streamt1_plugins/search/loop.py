@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from streamt1_plugins.api.candidate import Beam, Candidate
 from streamt1_plugins.errors import PluginError
 from streamt1_plugins.policies.revision import NEVER
-from streamt1_plugins.process.threads import stepwise
+from streamt1_plugins.process.stepwise import stepwise
+from streamt1_plugins.process.threads import limited
 from streamt1_plugins.search.denoiser import CandidateDenoiser
 from streamt1_plugins.search.early_pruning import EarlyPruning
 from streamt1_plugins.search.expand import Expander
@@ -19,16 +20,18 @@ from streamt1_plugins.search.offload import Offload, released
 from streamt1_plugins.search.out_of_memory import explained
 from streamt1_plugins.search.previews import PreviewScoring
 from streamt1_plugins.search.previews import settle as settle_previews
-from streamt1_plugins.search.revise import Revising, Round
+from streamt1_plugins.search.revise import FIRST, Revising, Round
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from streamt1_plugins.api.run import Run
-    from streamt1_plugins.api.types import Chunk, Fate, MemoryRoute, RevisionLimits
+    from streamt1_plugins.api.types import Chunk, Fate, MemoryRoute, Revision, RevisionLimits
     from streamt1_plugins.api.workers import Workers
     from streamt1_plugins.evaluation.evaluator import Evaluator
     from streamt1_plugins.plugins.run_hooks import RunHooks
+
+    Select = Callable[[list[Candidate]], list[Candidate]]
 
 log = logging.getLogger("streamt1")
 
@@ -37,13 +40,18 @@ CLOSE = 1e-5  # scores; what batching changes in float32 is a tenth of it
 
 @dataclass
 class Search:
-    """The search of one video, and everything it works with. `limits`: the most that its revision policy answers."""
+    """The search of one video, and everything it works with.
+
+    `chunks` makes all of it; a take calls the steps that `chunks` consists of. `limits`: the most that the revision
+    policy answers. `reach`: how many chunks a person may go back, None for any number.
+    """
 
     run: Run
     hooks: RunHooks
     evaluator: Evaluator
     workers: Workers
     limits: RevisionLimits = NEVER
+    reach: int | None = 0
 
     def __post_init__(self) -> None:
         self.evaluator = replace(self.evaluator, denoiser_of=self._denoiser)
@@ -62,7 +70,11 @@ class Search:
 
     @cached_property
     def revising(self) -> Revising:
-        return Revising(self.run, self.hooks, self.workers, self.limits)
+        return Revising(self.run, self.hooks, self.workers, self.limits, self.reach)
+
+    @cached_property
+    def early(self) -> EarlyPruning:
+        return EarlyPruning(self.expander, self.evaluator, self.previews)
 
     def chunks(self) -> Generator[Chunk, None, None]:
         """Search, yielding each chunk after its survivors are committed to ``run.beams``, best first.
@@ -71,33 +83,72 @@ class Search:
         ``run.stop`` ends it early. Raises `OutOfMemoryError` where not even one candidate at a time fits.
         """
         with explained(self.run):
-            yield from stepwise(self._chunks(), self.run.threads)
+            yield from stepwise(self._chunks(), partial(limited, self.run.threads))
 
     def _chunks(self) -> Generator[Chunk, None, None]:
-        run, early = self.run, EarlyPruning(self.expander, self.evaluator, self.previews)
-        settle_previews(run, self.workers)
-        begun = map(self.previews.begun, run.beams or (self._root(),))
-        run.beams = tuple(map(self.offload.offload_beam, begun))
-        self.hooks.run_started()
+        run = self.run
+        self.start()
         while (chunk := next(run.chunks(), None)) is not None:
-            run.chunk = chunk
             # Nested, so that the states of pruned candidates are free while the survivors are committed.
-            survived = self._survivors(chunk, self._pool(chunk, early))
+            survived = self._survived(chunk, self.revised(chunk, self.judged(chunk)))
             if survived is None:
                 continue
-            kept, pruned = survived
-            del survived
-            kept, before = self.workers.gather_survivors(run, kept), run.beams
-            run.beams = tuple(self.offload.offload_beam(self.commit(self.offload.onload(each))) for each in kept)
-            self.revising.remember(before)
-            del before
-            self.hooks.chunk_selected(chunk, kept, pruned)
-            del kept, pruned  # nor are their tensors needed while the next chunk is generated
+            self.advance(chunk, *survived)
+            del survived  # nor are their tensors needed while the next chunk is generated
             yield chunk
             run.stop = any(self.workers.all_gather(run.stop))
             if run.stop:
                 break
-        self._choose()
+        self.choose()
+
+    def start(self) -> None:
+        """Bring the beams that the run begins with to where candidates can continue them."""
+        run = self.run
+        settle_previews(run, self.workers)
+        begun = map(self.previews.begun, run.beams or (self._root(),))
+        run.beams = tuple(map(self.offload.offload_beam, begun))
+        self.hooks.run_started()
+
+    def judged(self, chunk: Chunk, wanted: Round = FIRST) -> list[Candidate]:
+        """The candidates of a round with readings, scores and routes."""
+        self.run.chunk = chunk
+        return self._judged(chunk, self.early.candidates(chunk, wanted))
+
+    def revised(self, chunk: Chunk, pool: list[Candidate]) -> list[Candidate] | None:
+        """All candidates of a chunk, with those of every round that the revision policy wants; None where the search
+        has gone back instead.
+        """
+        while (revision := self.revising.asked(chunk, pool)) is not None:
+            if revision.back_to is not None:
+                self.go_back(chunk, revision, pool)
+                return None
+            if (joined := self.another(chunk, revision, pool)) is None:
+                break
+            pool = joined
+        return pool
+
+    def another(self, chunk: Chunk, revision: Revision, pool: list[Candidate]) -> list[Candidate] | None:
+        """The candidates of a chunk with another round of them, None where the width policy wants no more."""
+        self.hooks.revised(chunk, revision, pool)
+        made = self.early.candidates(chunk, Round.of(revision, pool))
+        return self._joined(chunk, pool, self._judged(chunk, made)) if made else None
+
+    def go_back(self, chunk: Chunk, revision: Revision, pool: list[Candidate]) -> None:
+        """Return to the beams before ``revision.back_to``; the candidates that wait are abandoned too."""
+        self.revising.go_back(chunk, revision, chunk.index if revision.back_to is None else revision.back_to)
+        self.hooks.revised(chunk, revision, pool)
+
+    def _survived(self, chunk: Chunk, pool: list[Candidate] | None) -> tuple[list[Candidate], list[Candidate]] | None:
+        return None if pool is None else self.survivors(chunk, pool)
+
+    def advance(self, chunk: Chunk, kept: list[Candidate], pruned: list[Candidate]) -> None:
+        """Commit the survivors to ``run.beams``, best first."""
+        run, before = self.run, self.run.beams
+        kept = self.workers.gather_survivors(run, kept)
+        run.beams = tuple(self.offload.offload_beam(self.commit(self.offload.onload(each))) for each in kept)
+        self.revising.remember(before)
+        del before
+        self.hooks.chunk_selected(chunk, kept, pruned)
 
     def commit(self, candidate: Candidate) -> Beam:
         """The beam that a survivor becomes: the clean pass writes its context, stored with its route."""
@@ -113,21 +164,6 @@ class Search:
     def _root(self) -> Beam:
         with self.run.spending("commit"):  # of the chunks that the call continues
             return Beam(self.run.session.root())
-
-    def _pool(self, chunk: Chunk, early: EarlyPruning) -> list[Candidate] | None:
-        """All candidates of a chunk, judged, round by round; None where the search has gone back instead."""
-        pool = self._judged(chunk, early.candidates(chunk))
-        while (revision := self.revising.asked(chunk, pool)) is not None:
-            if revision.back_to is not None:
-                self.revising.go_back(chunk, revision, revision.back_to)
-                self.hooks.revised(chunk, revision, pool)
-                return None
-            self.hooks.revised(chunk, revision, pool)
-            made = early.candidates(chunk, Round.of(revision, pool))
-            if not made:
-                break
-            pool = self._joined(chunk, pool, self._judged(chunk, made))
-        return pool
 
     def _joined(self, chunk: Chunk, pool: Sequence[Candidate], new: Sequence[Candidate]) -> list[Candidate]:
         """The candidates of all rounds, calibrated among all of them and scored anew."""
@@ -171,14 +207,15 @@ class Search:
             )
         return route
 
-    def _survivors(
-        self, chunk: Chunk, candidates: list[Candidate] | None
-    ) -> tuple[list[Candidate], list[Candidate]] | None:
-        """(kept, pruned), survivors best first; all of them enter the tree. None where there are no candidates."""
-        if candidates is None:
-            return None
+    def survivors(
+        self, chunk: Chunk, candidates: list[Candidate], select: Select | None = None
+    ) -> tuple[list[Candidate], list[Candidate]]:
+        """(kept, pruned), survivors best first; all of them enter the tree.
+
+        select: chooses the survivors in place of the selection policy.
+        """
         judged = {each.ordinal: each for each in candidates}
-        candidates, selected = self.previews.survivors(candidates, partial(self._select, chunk))
+        candidates, selected = self.previews.survivors(candidates, select or partial(self.selected, chunk))
         for each in candidates:
             if each.problem != judged[each.ordinal].problem:  # found when it was decoded in full
                 self.hooks.candidate_scored(chunk, each)
@@ -188,7 +225,7 @@ class Search:
         kept = sorted((each for each in settled if each.rank is not None), key=lambda each: each.rank or 0)
         return kept, [released(each) for each in settled if each.rank is None]
 
-    def _select(self, chunk: Chunk, candidates: list[Candidate]) -> list[Candidate]:
+    def selected(self, chunk: Chunk, candidates: list[Candidate]) -> list[Candidate]:
         """The survivors, best first. When every candidate is invalid, the first one is kept and the tree notes it."""
         valid = [candidate for candidate in candidates if candidate.is_eligible]
         if not valid:
@@ -222,7 +259,7 @@ class Search:
         finished = [candidate for candidate in candidates if candidate.is_finished]
         return next((candidate for candidate in finished if candidate.is_valid), finished[0])
 
-    def _choose(self) -> None:
+    def choose(self) -> None:
         """Put the winner first: the best whole video by the long rewards (first on ties), or the best rank."""
         run, beams = self.run, list(self.run.beams)
         has_long = any(bound.horizon == "long" for bound in self.evaluator.pool.bound)

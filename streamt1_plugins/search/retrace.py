@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from itertools import chain, islice, product
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,8 @@ from streamt1_plugins.api.candidate import Beam
 from streamt1_plugins.api.types import Node
 from streamt1_plugins.config.rewards import MOST
 from streamt1_plugins.errors import InputError
-from streamt1_plugins.process.threads import limited, stepwise
+from streamt1_plugins.process.stepwise import stepwise
+from streamt1_plugins.process.threads import limited
 from streamt1_plugins.search.expand import Branch
 from streamt1_plugins.search.revise import Elder
 
@@ -66,7 +68,7 @@ def remade(search: Search, tree: Tree, nodes: Collection[Node]) -> Generator[Can
     Only those that others of them continue are committed, and the memory holds the beams of two chunks at most. As
     exact as `retrace`, and raises what that raises.
     """
-    return stepwise(_remade(search, tree, nodes), search.run.threads)
+    return stepwise(_remade(search, tree, nodes), partial(limited, search.run.threads))
 
 
 def _remade(search: Search, tree: Tree, nodes: Collection[Node]) -> Generator[Candidate, None, None]:

@@ -92,19 +92,24 @@ def newest(levels: tuple[Level, ...], reach: int | None) -> tuple[Level, ...]:
 
 @dataclass
 class Revising:
-    """The revisions of a run, decided alike by all its processes."""
+    """The revisions of a run, decided alike by all its processes.
+
+    `hand`: how many chunks a person may go back, whatever the policy declares.
+    """
 
     run: Run
     hooks: RunHooks
     workers: Workers
     limits: RevisionLimits = NEVER
+    hand: int | None = 0
 
     @property
     def reach(self) -> int | None:
         """How many chunks the run may still go back, None for any number."""
         limit = self.limits.returns
         is_spent = limit is not None and len(self.run.tree.returns) >= limit
-        return 0 if is_spent or self.run.is_plain else self.limits.reach
+        own = 0 if is_spent or self.run.is_plain else self.limits.reach
+        return None if own is None or self.hand is None else max(own, self.hand)
 
     def remember(self, beams: Level) -> None:
         """Keep the beams before the chunk that was just committed, as long as the run may go back to them."""

@@ -13,7 +13,7 @@ import torch
 
 import streamt1_plugins as streamt1
 from streamt1_plugins.process import threads
-from streamt1_plugins.process.threads import chosen, limited, stepwise
+from streamt1_plugins.process.threads import chosen, limited
 from tests import toy
 from tests.toy import ToyPipeline
 
@@ -107,25 +107,6 @@ def test_of_two_runs_that_overlap_the_last_one_gives_back_what_was_there() -> No
     fresh.join()
     assert found == {"first": 2, "second, inside": 2, "second": OWN, "fresh": OWN}
     assert torch.get_num_threads() == OWN
-
-
-def test_between_two_steps_the_caller_has_its_own_threads() -> None:
-    found: list[int] = []
-
-    def steps() -> Iterator[int]:
-        try:
-            for number in range(3):
-                found.append(torch.get_num_threads())
-                yield number
-        finally:
-            found.append(-torch.get_num_threads())
-
-    limited_steps = stepwise(steps(), 1)
-    assert next(limited_steps) == 0
-    assert torch.get_num_threads() == OWN
-    limited_steps.close()
-    assert (found, torch.get_num_threads()) == ([1, -1], OWN)
-    assert list(stepwise(steps(), 1)) == [0, 1, 2]
 
 
 # The number.
