@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from streamt1_plugins.api.adapter import Outline
-    from streamt1_plugins.api.register import PolicyKind
+    from streamt1_plugins.api.register import PolicyKind, Vocabulary
     from streamt1_plugins.api.reward import Reward
     from streamt1_plugins.api.types import Chunk
     from streamt1_plugins.api.workers import Workers
@@ -315,6 +315,12 @@ class StreamPipeline:
             vars(self).update(last)
 
     @property
+    def vocabulary(self) -> Vocabulary:
+        """The words that the model knows, by kind; empty where the adapter declares none."""
+        entry = discovery().adapters.get(str(self.recipe.adapter.name))
+        return entry.vocabulary or {} if entry is not None else {}
+
+    @property
     def run_folder(self) -> Path:
         """The folder that records the last call. Raises `InputError` where there is none."""
         found = self._observing.folder_of(self.last_run, self.last_run.prompt)
@@ -559,8 +565,7 @@ class StreamPipeline:
         return RunHooks(run, (policies | observers).items())
 
     def _warn_of_unknown_words(self, prompt: str) -> None:
-        entry = discovery().adapters.get(str(self.recipe.adapter.name))
-        if entry is not None and entry.vocabulary and (remark := unknown_words(prompt, entry.vocabulary)):
+        if (known := self.vocabulary) and (remark := unknown_words(prompt, known)):
             log.warning("%s", remark)
 
     def _thread_count(self, call: Mapping[str, Any]) -> int | None:

@@ -1,0 +1,90 @@
+"""The runs of a folder, under ids that the studio makes: a client never names a path."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from streamt1_studio import files
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+JOURNAL, TREE, SUMMARY, RECIPE, VIDEO, PAGE = (
+    "journal.jsonl",
+    "tree.json",
+    "summary.json",
+    "recipe.yaml",
+    "video.mp4",
+    "report.html",
+)
+DOWNLOADS = {
+    "video": (VIDEO, "video/mp4"),
+    "recipe": (RECIPE, "application/yaml"),
+    "tree": (TREE, "application/json"),
+    "page": (PAGE, "text/html"),
+}
+"""What a person may download of a run: its file and its media type."""
+
+FIRST_LINE = 2**20
+"""Bytes of the first line of a journal that are read."""
+
+MOST_RUNS = 200
+"""Runs that are listed, the newest first."""
+
+
+@dataclass
+class Shelf:
+    """The recorded runs in `folder`, each with an id that lasts as long as the studio."""
+
+    folder: Path
+    _ids: dict[Path, str] = field(default_factory=dict)
+    _heads: dict[Path, dict[str, Any]] = field(default_factory=dict)
+
+    def id_of(self, run: Path) -> str:
+        """The id of a run folder."""
+        return self._ids.setdefault(run, secrets.token_hex(6))
+
+    def find(self, id: str) -> Path | None:
+        """The folder of an id, None where the studio made no such id."""
+        return next((path for path, known in self._ids.items() if known == id), None)
+
+    def runs(self) -> list[dict[str, Any]]:
+        """The recorded runs, newest first: id, prompt, recipe, seed and how each ended."""
+        found = sorted(self._folders(), key=lambda each: each.name, reverse=True)[:MOST_RUNS]
+        return [{"id": self.id_of(each), **self.head(each), "status": status(each)} for each in found]
+
+    def _folders(self) -> Iterator[Path]:
+        if self.folder.is_dir():
+            for each in self.folder.iterdir():
+                if not each.is_symlink() and files.is_plain(each / JOURNAL):
+                    yield each
+
+    def head(self, run: Path) -> dict[str, Any]:
+        """What the first line of a run's journal has of it; it never changes."""
+        if run not in self._heads:
+            start = files.parsed((files.read(run / JOURNAL, FIRST_LINE) or b"").partition(b"\n")[0])
+            self._heads[run] = {
+                "name": run.name,
+                "prompt": _text(start.get("prompt")),
+                "recipe": _text(start.get("recipe_name")),
+                "seed": _text(start.get("seed")),
+                "chunks": start.get("chunks") if isinstance(start.get("chunks"), int) else 0,
+                "fps": start.get("fps") if isinstance(start.get("fps"), int | float) else 0,
+            }
+        return self._heads[run]
+
+
+def status(run: Path) -> str:
+    """How a recorded run ended: `finished`, `stopped` or `open`."""
+    summary = files.read_json(run / SUMMARY)
+    chunks = summary.get("chunks")
+    if summary.get("error") or not isinstance(chunks, dict):
+        return "stopped" if summary else "open"
+    return "finished" if chunks.get("done") == chunks.get("of") else "stopped"
+
+
+def _text(value: Any) -> str:
+    return str(value)[:4000] if isinstance(value, str | int) else ""

@@ -1,0 +1,71 @@
+"""A video in the making, as the studio holds it: its place in the queue, what a person decided, and what is seen of it."""
+
+from __future__ import annotations
+
+import secrets
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from streamt1_studio.hand import Hand
+
+State = Literal["queued", "working", "waiting", "parked", "finished"]
+"""`queued`: it waits for the model. `working`: the model works on it. `waiting`: a person decides. `parked`: saved, and
+closed until a person goes on with it. `finished`: its video is written."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """Something that a person wants of a sitting: `name` in words, and the work on its hand."""
+
+    name: str
+    work: Callable[[Hand], None]
+
+
+@dataclass(eq=False)
+class Sitting:
+    """One take: `hand` holds it while it has the model, `view` is what was seen of it last, `folder` records it.
+
+    playing: whether the policy decides every chunk until the end or until a person stops it. problem: why the last job
+    failed, empty where it did not. pace: seconds that a chunk takes, of the newest ones the most.
+    """
+
+    opener: Callable[[], Hand]
+    folder: Path
+    id: str = field(default_factory=lambda: secrets.token_hex(6))
+    hand: Hand | None = None
+    state: State = "queued"
+    playing: bool = False
+    doing: str = ""
+    problem: str = ""
+    pace: float = 0.0
+    view: dict[str, Any] = field(default_factory=dict)
+    jobs: deque[Job] = field(default_factory=deque)
+
+    @property
+    def wants_model(self) -> bool:
+        """Whether there is something to do."""
+        return bool(self.jobs) or (self.playing and self.state != "finished")
+
+    def took(self, seconds: float) -> None:
+        """Count the seconds that a chunk took."""
+        self.pace = seconds if not self.pace else 0.6 * self.pace + 0.4 * seconds
+
+    def summary(self) -> dict[str, Any]:
+        """What the list of takes shows of it."""
+        done, of = self.view.get("done", 0), self.view.get("chunks", 0)
+        left = round(self.pace * (of - done), 1) if self.pace and self.playing else None
+        return {
+            "id": self.id,
+            "state": self.state,
+            "playing": self.playing,
+            "doing": self.doing,
+            "problem": self.problem,
+            "jobs": [job.name for job in self.jobs],
+            "eta": left,
+            **{name: self.view.get(name) for name in ("prompt", "recipe", "seed", "done", "chunks")},
+        }

@@ -1,0 +1,209 @@
+"""The studio: one model, one thread that works with it, and the takes that wait for it in a queue."""
+
+from __future__ import annotations
+
+import threading
+from datetime import datetime
+from itertools import count
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import streamt1_plugins as streamt1
+from streamt1_plugins.errors import InputError, StreamT1Error, foreign_code
+from streamt1_studio.bell import Bell
+from streamt1_studio.hand import Hand
+from streamt1_studio.shelf import Shelf
+from streamt1_studio.sitting import Job, Sitting
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MOST_TAKES, MOST_JOBS = 32, 16
+"""Takes that are open at once, and jobs of one that wait."""
+
+
+class Studio:
+    """Takes with a pipeline, recorded in folders inside `folder`.
+
+    pipe: a pipeline that is wrapped, or that `streamt1_plugins.wrap` takes. One take at a time has the model. It gives
+    the model up when nothing is left to do for it and another take waits: it is saved, and opened again when a person
+    returns to it. recipes: names or files besides the shipped recipes.
+    """
+
+    def __init__(self, pipe: Any, folder: str | Path, recipes: tuple[str, ...] = ()) -> None:
+        self.pipe = pipe if isinstance(pipe, streamt1.StreamPipeline) else streamt1.wrap(pipe)
+        self.folder = Path(folder)
+        self.recipes = {**{name: name for name in recipes}, **streamt1.shipped_recipes()}
+        self.bell, self.shelf = Bell(), Shelf(self.folder)
+        self.sittings: dict[str, Sitting] = {}
+        self._holder: Sitting | None = None
+        self._order: list[Sitting] = []
+        self._changed = threading.Condition()
+        self._closing = False
+        self._names = count(1)
+        self._thread = threading.Thread(target=self._work, name="streamt1-studio", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Finish the step that is being worked on, save what is open, and end."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        self._thread.join()
+        self.bell.ring()
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether `close` was called."""
+        return self._closing
+
+    # What a person wants.
+
+    def start(self, prompt: str, recipe: str, seed: int, frames: int | None, playing: bool = False) -> Sitting:
+        """A new take, which waits for the model. Raises `InputError` and what `wrap` raises."""
+        self._check_room()
+        wrapped = self.wrapped(recipe, seed)
+        folder = self._new_folder()
+        call = {} if frames is None else {"num_frames": frames}
+        sitting = Sitting(lambda: Hand.begun(wrapped, folder, prompt, call), folder, playing=playing)
+        sitting.view = {"prompt": prompt, "recipe": recipe, "seed": str(seed)}
+        return self._add(sitting, Job("Rolling chunk 0", Hand.roll_first))
+
+    def reopened(self, run: Path, playing: bool = False) -> Sitting:
+        """A recorded run that is continued where it stopped."""
+        for sitting in self.sittings.values():
+            if sitting.folder == run:
+                return sitting
+        self._check_room()
+        sitting = Sitting(lambda: Hand.reopened(self.pipe, run), run, state="parked", playing=playing)
+        sitting.view = self.shelf.head(run)
+        return self._add(sitting, Job("Opening it again", Hand.roll_first))
+
+    def branched(self, run: Path, node: str) -> Sitting:
+        """A new take that continues a candidate of a run."""
+        self._check_room()
+        folder = self._new_folder()
+        sitting = Sitting(lambda: Hand.branched(self.pipe, run, node, folder), folder)
+        sitting.view = {**self.shelf.head(run), "name": folder.name}
+        return self._add(sitting, Job(f"Branching from {node}", Hand.roll_first))
+
+    def want(self, sitting: Sitting, name: str, work: Callable[[Hand], None]) -> None:
+        """Have `work` done with the take when it has the model. Raises `InputError` where too much waits already."""
+        with self._changed:
+            if len(sitting.jobs) >= MOST_JOBS:
+                raise InputError(f"{MOST_JOBS} steps of this take wait already. Let the model finish some.")
+            sitting.playing = False
+            sitting.jobs.append(Job(name, work))
+            self._queue(sitting)
+
+    def play(self, sitting: Sitting, playing: bool) -> None:
+        """Let the policy decide from now on, or, with False, a person after the step that is being worked on."""
+        with self._changed:
+            sitting.playing = playing and sitting.state != "finished"
+            sitting.problem = ""
+            self._queue(sitting)
+
+    def wrapped(self, recipe: str, seed: int | None = None) -> streamt1.StreamPipeline:
+        """The pipeline with a recipe that the studio offers. Raises `InputError` for another one."""
+        if recipe not in self.recipes:
+            raise InputError(f"The studio offers no recipe {recipe[:80]!r}. Offered: {', '.join(sorted(self.recipes))}.")
+        overrides = [] if seed is None else [f"seed={seed}"]
+        return streamt1.wrap(self.pipe, recipe, overrides=overrides, trust=recipe not in streamt1.shipped_recipes())
+
+    def queue(self) -> list[dict[str, Any]]:
+        """All open takes: the one that has the model, those that wait for it in their order, the others."""
+        with self._changed:
+            waiting = [each for each in self._order if each is not self._holder]
+            others = [each for each in self.sittings.values() if each not in waiting and each is not self._holder]
+            first = [self._holder] if self._holder is not None else []
+            return [each.summary() for each in (*first, *waiting, *others)]
+
+    def _check_room(self) -> None:
+        if sum(each.state != "finished" for each in self.sittings.values()) >= MOST_TAKES:
+            raise InputError(f"{MOST_TAKES} takes are open. Finish one of them first.")
+
+    def _new_folder(self) -> Path:
+        return self.folder / f"{datetime.now():%Y%m%d-%H%M%S}-{next(self._names):03d}"
+
+    def _add(self, sitting: Sitting, job: Job) -> Sitting:
+        self.shelf.id_of(sitting.folder)
+        with self._changed:
+            self.sittings[sitting.id] = sitting
+            sitting.jobs.append(job)
+            self._queue(sitting)
+        return sitting
+
+    def _queue(self, sitting: Sitting) -> None:
+        if sitting.wants_model and sitting not in self._order:
+            self._order.append(sitting)
+            if sitting is not self._holder:
+                sitting.state = "queued"
+        self._changed.notify_all()
+        self.bell.ring()
+
+    # The thread of the model.
+
+    def _work(self) -> None:
+        while (found := self._next()) is not None:
+            self._do(*found)
+        self._park(self._holder)
+
+    def _next(self) -> tuple[Sitting, Job] | None:
+        """The next step: of the take that has the model as long as there is one, else of the first that waits."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closing or self._order)
+            if self._closing:
+                return None
+            sitting = self._holder if self._holder in self._order else self._order[0]
+            assert sitting is not None
+            return sitting, sitting.jobs.popleft() if sitting.jobs else Job("Playing", Hand.step)
+
+    def _do(self, sitting: Sitting, job: Job) -> None:
+        if self._holder is not sitting:
+            self._park(self._holder)
+        self._holder, sitting.problem = sitting, ""
+        self._tell(sitting, "working", job.name)
+        start = monotonic()
+        try:
+            with foreign_code(job.name):
+                if sitting.hand is None:
+                    sitting.hand = sitting.opener()
+                    sitting.opener = lambda: Hand.reopened(self.pipe, sitting.folder)
+                before = sitting.hand.done
+                job.work(sitting.hand)
+                if sitting.hand.done > before:
+                    sitting.took((monotonic() - start) / (sitting.hand.done - before))
+                sitting.view = sitting.hand.view()
+        except StreamT1Error as error:
+            sitting.problem, sitting.playing = str(error), False
+        self._settle(sitting)
+
+    def _settle(self, sitting: Sitting) -> None:
+        """What follows a step: the end of the take, or its next step, or a person."""
+        finished = sitting.hand is not None and sitting.hand.is_finished
+        if sitting.hand is None or finished:
+            self._holder, sitting.hand = None, None
+        with self._changed:
+            sitting.playing = sitting.playing and not finished
+            if not sitting.wants_model and sitting in self._order:
+                self._order.remove(sitting)
+        self._tell(sitting, "finished" if finished else "waiting" if sitting.hand else "parked", "")
+
+    def _park(self, sitting: Sitting | None) -> None:
+        """Save a take and close it, so that another one can have the model."""
+        self._holder = None
+        if sitting is None or sitting.hand is None:
+            return
+        try:
+            with foreign_code("Saving the take"):
+                sitting.hand.park()
+        except StreamT1Error as error:
+            sitting.problem = str(error)
+        sitting.hand = None
+        self._tell(sitting, "parked", "")
+
+    def _tell(self, sitting: Sitting, state: Any, doing: str) -> None:
+        with self._changed:
+            sitting.state, sitting.doing = state, doing
+        self.bell.ring()
