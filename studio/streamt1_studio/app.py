@@ -59,7 +59,6 @@ def app(studio: Studio) -> Starlette:
         Route("/cost", door.cost, methods=["POST"]),
         Route("/takes", door.start, methods=["POST"]),
         Route("/takes/{id}/play", door.play, methods=["POST"]),
-        Route("/takes/{id}/park", door.park, methods=["POST"]),
         Route("/takes/{id}/{wish}", door.want, methods=["POST"]),
         Route("/runs/{id}", door.run),
         Route("/runs/{id}/open", door.reopen, methods=["POST"]),
@@ -94,11 +93,10 @@ class Door:
     async def cost(self, request: Request) -> Response:
         """What a take would spend, in words, or why it cannot be begun."""
         wish = wishes.read(wishes.Price, await request.body())
-        return JSONResponse({"cost": await run_in_threadpool(self._price, wish)})
-
-    def _price(self, wish: wishes.Price) -> str:
-        call = {} if wish.frames is None else {"num_frames": wish.frames}
-        return str(self.studio.wrapped(wish.recipe).cost(**call))
+        try:
+            return JSONResponse({"cost": await run_in_threadpool(self.studio.cost, wish.recipe, wish.frames)})
+        except StreamT1Error as error:  # shown beside the recipe: it is no failure of the request
+            return JSONResponse({"cost": str(error)})
 
     async def start(self, request: Request) -> Response:
         """Begin a take."""
@@ -112,12 +110,6 @@ class Door:
         """Let the policy decide, or stop."""
         sitting, wish = self._sitting(request), wishes.read(wishes.Play, await request.body())
         self.studio.play(sitting, wish.on)
-        return self._of(sitting)
-
-    async def park(self, request: Request) -> Response:
-        """Save a take and give the model up."""
-        sitting, _ = self._sitting(request), wishes.read(wishes.Park, await request.body())
-        self.studio.leave(sitting)
         return self._of(sitting)
 
     async def want(self, request: Request) -> Response:
@@ -136,7 +128,7 @@ class Door:
 
     async def reopen(self, request: Request) -> Response:
         """Continue a recorded run where it stopped."""
-        wish = wishes.read(wishes.Park, await request.body())
+        wish = wishes.read(wishes.Nothing, await request.body())
         assert wish is not None
         return self._of(self.studio.reopened(self._folder(request)))
 
@@ -163,9 +155,7 @@ class Door:
 
     async def events(self, request: Request) -> Response:
         """The stream of what changes: all takes and runs, and one of them in full."""
-        return StreamingResponse(
-            self._stream(request.query_params.get("take", "")), media_type="text/event-stream"
-        )
+        return StreamingResponse(self._stream(request.query_params.get("take", "")), media_type="text/event-stream")
 
     async def _stream(self, id: str) -> AsyncIterator[str]:
         told: dict[str, Any] = {}
@@ -173,9 +163,17 @@ class Door:
             while not self.studio.is_closing:
                 rung.clear()
                 sitting = self.studio.sittings.get(id)
-                yield _event("takes", {"queue": self.studio.queue(), "runs": await self._runs(), "open": sitting is not None})
+                yield _event(
+                    "takes", {"queue": self.studio.queue(), "runs": await self._runs(), "open": sitting is not None}
+                )
                 if sitting is not None:
-                    yield _event("take", await run_in_threadpool(_news, sitting, told))
+                    yield _event(
+                        "take",
+                        {
+                            **await run_in_threadpool(_news, sitting, told),
+                            "run": self.studio.shelf.id_of(sitting.folder),
+                        },
+                    )
                 try:
                     await asyncio.wait_for(rung.wait(), HEARTBEAT)
                 except asyncio.TimeoutError:

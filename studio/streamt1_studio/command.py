@@ -10,11 +10,15 @@ import typer
 
 from streamt1_plugins.errors import needs_extra
 
-Folder = Annotated[Path, typer.Argument(help="Folder of the runs: takes are recorded in it, and those in it can be opened.")]
+Folder = Annotated[
+    Path, typer.Argument(help="Folder of the runs: takes are recorded in it, and those in it can be opened.")
+]
 Model = Annotated[str, typer.Option(help="Name of a bundled model, a folder or a hub id.")]
 Adapter = Annotated[str | None, typer.Option(help="Adapter of the model, where its class does not decide.")]
 Recipe = Annotated[list[str] | None, typer.Option(metavar="FILE", help="Offer this recipe file too. May be repeated.")]
-Host = Annotated[str, typer.Option(help="Address to listen on. Any but loopback lets other machines in that have the token.")]
+Host = Annotated[
+    str, typer.Option(help="Address to listen on. Any but loopback lets other machines in that have the token.")
+]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 for any free one.")]
 
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 MOST_BYTES = 32_768
 """Of the body of a request: a prompt and a few numbers."""
 
+TOO_LONG = f"The body has more than {MOST_BYTES:,} bytes."
+
 BODY_SECONDS = 10.0
 """In which a body has to arrive."""
 
@@ -61,14 +63,9 @@ class Guard:
         if scope["type"] != "http":  # no lifespan, and no websockets
             return
         send = _with_headers(send)
-        refused = self._refusal(scope)
-        if refused is None:
-            try:
-                body = await asyncio.wait_for(_body(receive), BODY_SECONDS) if scope["method"] == "POST" else b""
-            except asyncio.TimeoutError:
-                refused = 408, "The body of the request did not arrive in time."
-            else:
-                refused = None if body is not None else (413, f"The body has more than {MOST_BYTES:,} bytes.")
+        refused, body = self._refusal(scope), b""
+        if refused is None and scope["method"] == "POST":
+            refused, body = await _body(receive)
         if refused is not None:
             status, why = refused
             await JSONResponse({"error": why}, status)(scope, receive, send)
@@ -111,7 +108,7 @@ def _unfit(headers: Headers) -> tuple[int, str] | None:
     if not (length.isascii() and length.isdecimal()) or "transfer-encoding" in headers:
         return 411, "The request must declare its Content-Length."
     if len(length) > 9 or int(length) > MOST_BYTES:
-        return 413, f"The body has more than {MOST_BYTES:,} bytes."
+        return 413, TOO_LONG
     return None
 
 
@@ -134,16 +131,24 @@ def _netloc(origin: str) -> str | None:
     return parts.netloc.lower() if parts.scheme in ("http", "https") else None
 
 
-async def _body(receive: Receive) -> bytes | None:
-    """The body of a request, None where it is longer than it may be."""
+async def _body(receive: Receive) -> tuple[tuple[int, str] | None, bytes]:
+    """(status and reason where a body is refused, the body)."""
+    try:
+        content = await asyncio.wait_for(_read(receive), BODY_SECONDS)
+    except asyncio.TimeoutError:
+        return (408, "The body of the request did not arrive in time."), b""
+    return ((413, TOO_LONG), b"") if len(content) > MOST_BYTES else (None, content)
+
+
+async def _read(receive: Receive) -> bytes:
+    """The body of a request, or a start of it that is longer than it may be."""
     content = b""
-    while True:
+    while len(content) <= MOST_BYTES:
         message = await receive()
         content += message.get("body", b"")
-        if len(content) > MOST_BYTES:
-            return None
         if message["type"] == "http.disconnect" or not message.get("more_body", False):
-            return content
+            break
+    return content
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:

@@ -1,4 +1,4 @@
-"""A video in the making, as the studio holds it: its place in the queue, what a person decided, and what is seen of it."""
+"""A video in the making as the studio holds it: its jobs, its state, and what is seen of it."""
 
 from __future__ import annotations
 
@@ -30,30 +30,37 @@ class Job:
 class Sitting:
     """One take: `hand` holds it while it has the model, `view` is what was seen of it last, `folder` records it.
 
-    playing: whether the policy decides every chunk until the end or until a person stops it. problem: why the last job
-    failed, empty where it did not. pace: seconds that a chunk takes, of the newest ones the most.
+    playing: whether the recipe decides every chunk until the end or until a person stops it. problem: why the last job
+    failed, empty where it did not. pace: seconds that a chunk takes, of the newest ones the most. spent: seconds of
+    work since the last chunk was kept.
     """
 
     opener: Callable[[], Hand]
     folder: Path
+    recipe: str = ""
     id: str = field(default_factory=lambda: secrets.token_hex(6))
     hand: Hand | None = None
     state: State = "queued"
+    is_finished: bool = False
     playing: bool = False
     doing: str = ""
     problem: str = ""
     pace: float = 0.0
+    spent: float = 0.0
     view: dict[str, Any] = field(default_factory=dict)
     jobs: deque[Job] = field(default_factory=deque)
 
     @property
     def wants_model(self) -> bool:
         """Whether there is something to do."""
-        return bool(self.jobs) or (self.playing and self.state != "finished")
+        return bool(self.jobs) or self.playing
 
-    def took(self, seconds: float) -> None:
-        """Count the seconds that a chunk took."""
-        self.pace = seconds if not self.pace else 0.6 * self.pace + 0.4 * seconds
+    def took(self, seconds: float, chunks: int) -> None:
+        """Count the seconds that a step took, and the chunks that were kept in it."""
+        self.spent += seconds
+        if chunks > 0:
+            each, self.spent = self.spent / chunks, 0.0
+            self.pace = each if not self.pace else 0.6 * self.pace + 0.4 * each
 
     def summary(self) -> dict[str, Any]:
         """What the list of takes shows of it."""
@@ -67,5 +74,6 @@ class Sitting:
             "problem": self.problem,
             "jobs": [job.name for job in self.jobs],
             "eta": left,
-            **{name: self.view.get(name) for name in ("prompt", "recipe", "seed", "done", "chunks")},
+            "recipe": self.recipe,
+            **{name: self.view.get(name) for name in ("prompt", "seed", "done", "chunks")},
         }

@@ -15,6 +15,7 @@ from streamt1_studio.bell import Bell
 from streamt1_studio.hand import Hand
 from streamt1_studio.shelf import Shelf
 from streamt1_studio.sitting import Job, Sitting
+from streamt1_studio.view import recorded_view
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,7 +42,7 @@ class Studio:
         self._order: list[Sitting] = []
         self._changed = threading.Condition()
         self._closing = False
-        self._names = count(1)
+        self._names, self._costs = count(1), dict[tuple[str, int | None], str]()
         self._thread = threading.Thread(target=self._work, name="streamt1-studio", daemon=True)
         self._thread.start()
 
@@ -66,27 +67,30 @@ class Studio:
         wrapped = self.wrapped(recipe, seed)
         folder = self._new_folder()
         call = {} if frames is None else {"num_frames": frames}
-        sitting = Sitting(lambda: Hand.begun(wrapped, folder, prompt, call), folder, playing=playing)
-        sitting.view = {"prompt": prompt, "recipe": recipe, "seed": str(seed)}
-        return self._add(sitting, Job("Rolling chunk 0", Hand.roll_first))
+        sitting = Sitting(lambda: Hand.begun(wrapped, folder, prompt, call), folder, recipe, playing=playing)
+        sitting.view = {"prompt": prompt, "seed": str(seed)}
+        return self._add(sitting, Job("Rolling chunk 0", lambda hand: hand.roll()))
 
     def reopened(self, run: Path, playing: bool = False) -> Sitting:
         """A recorded run that is continued where it stopped."""
+        opening = Job("Opening it again", lambda hand: hand.roll())
         for sitting in self.sittings.values():
-            if sitting.folder == run:
-                return sitting
+            if sitting.folder == run and not sitting.is_finished:
+                return sitting if sitting.hand or sitting.wants_model else self._add(sitting, opening)
         self._check_room()
-        sitting = Sitting(lambda: Hand.reopened(self.pipe, run), run, state="parked", playing=playing)
-        sitting.view = self.shelf.head(run)
-        return self._add(sitting, Job("Opening it again", Hand.roll_first))
+        head = self.shelf.head(run)
+        sitting = Sitting(lambda: Hand.reopened(self.pipe, run), run, head["recipe"], playing=playing)
+        sitting.view = recorded_view(run, head)
+        return self._add(sitting, opening)
 
     def branched(self, run: Path, node: str) -> Sitting:
         """A new take that continues a candidate of a run."""
         self._check_room()
         folder = self._new_folder()
-        sitting = Sitting(lambda: Hand.branched(self.pipe, run, node, folder), folder)
-        sitting.view = {**self.shelf.head(run), "name": folder.name}
-        return self._add(sitting, Job(f"Branching from {node}", Hand.roll_first))
+        head = self.shelf.head(run)
+        sitting = Sitting(lambda: Hand.branched(self.pipe, run, node, folder), folder, head["recipe"])
+        sitting.view = {name: head[name] for name in ("prompt", "seed")}
+        return self._add(sitting, Job(f"Branching from {node}", lambda hand: hand.roll()))
 
     def want(self, sitting: Sitting, name: str, work: Callable[[Hand], None]) -> None:
         """Have `work` done with the take when it has the model. Raises `InputError` where too much waits already."""
@@ -100,16 +104,25 @@ class Studio:
     def play(self, sitting: Sitting, playing: bool) -> None:
         """Let the policy decide from now on, or, with False, a person after the step that is being worked on."""
         with self._changed:
-            sitting.playing = playing and sitting.state != "finished"
+            sitting.playing = playing and not sitting.is_finished
             sitting.problem = ""
             self._queue(sitting)
 
     def wrapped(self, recipe: str, seed: int | None = None) -> streamt1.StreamPipeline:
         """The pipeline with a recipe that the studio offers. Raises `InputError` for another one."""
         if recipe not in self.recipes:
-            raise InputError(f"The studio offers no recipe {recipe[:80]!r}. Offered: {', '.join(sorted(self.recipes))}.")
+            raise InputError(
+                f"The studio offers no recipe {recipe[:80]!r}. Offered: {', '.join(sorted(self.recipes))}."
+            )
         overrides = [] if seed is None else [f"seed={seed}"]
         return streamt1.wrap(self.pipe, recipe, overrides=overrides, trust=recipe not in streamt1.shipped_recipes())
+
+    def cost(self, recipe: str, frames: int | None) -> str:
+        """What a video would spend, in words. Raises as `wrapped` does."""
+        if (recipe, frames) not in self._costs:
+            call = {} if frames is None else {"num_frames": frames}
+            self._costs[recipe, frames] = str(self.wrapped(recipe).cost(**call))
+        return self._costs[recipe, frames]
 
     def queue(self) -> list[dict[str, Any]]:
         """All open takes: the one that has the model, those that wait for it in their order, the others."""
@@ -120,7 +133,7 @@ class Studio:
             return [each.summary() for each in (*first, *waiting, *others)]
 
     def _check_room(self) -> None:
-        if sum(each.state != "finished" for each in self.sittings.values()) >= MOST_TAKES:
+        if sum(not each.is_finished for each in self.sittings.values()) >= MOST_TAKES:
             raise InputError(f"{MOST_TAKES} takes are open. Finish one of them first.")
 
     def _new_folder(self) -> Path:
@@ -137,8 +150,8 @@ class Studio:
     def _queue(self, sitting: Sitting) -> None:
         if sitting.wants_model and sitting not in self._order:
             self._order.append(sitting)
-            if sitting is not self._holder:
-                sitting.state = "queued"
+            if not sitting.doing:
+                self._set(sitting)
         self._changed.notify_all()
         self.bell.ring()
 
@@ -157,13 +170,14 @@ class Studio:
                 return None
             sitting = self._holder if self._holder in self._order else self._order[0]
             assert sitting is not None
-            return sitting, sitting.jobs.popleft() if sitting.jobs else Job("Playing", Hand.step)
+            return sitting, sitting.jobs.popleft() if sitting.jobs else Job("Playing", lambda hand: hand.step())
 
     def _do(self, sitting: Sitting, job: Job) -> None:
         if self._holder is not sitting:
             self._park(self._holder)
         self._holder, sitting.problem = sitting, ""
-        self._tell(sitting, "working", job.name)
+        with self._changed:
+            self._set(sitting, job.name)
         start = monotonic()
         try:
             with foreign_code(job.name):
@@ -172,23 +186,25 @@ class Studio:
                     sitting.opener = lambda: Hand.reopened(self.pipe, sitting.folder)
                 before = sitting.hand.done
                 job.work(sitting.hand)
-                if sitting.hand.done > before:
-                    sitting.took((monotonic() - start) / (sitting.hand.done - before))
+                sitting.took(monotonic() - start, sitting.hand.done - before)
                 sitting.view = sitting.hand.view()
+                if sitting.hand.is_closed and sitting.hand.is_complete:
+                    sitting.is_finished = True
         except StreamT1Error as error:
             sitting.problem, sitting.playing = str(error), False
         self._settle(sitting)
 
     def _settle(self, sitting: Sitting) -> None:
-        """What follows a step: the end of the take, or its next step, or a person."""
-        finished = sitting.hand is not None and sitting.hand.is_finished
-        if sitting.hand is None or finished:
+        """What follows a step: the end of the take, its next step, or a person."""
+        if sitting.hand is None or sitting.hand.is_closed:
             self._holder, sitting.hand = None, None
         with self._changed:
-            sitting.playing = sitting.playing and not finished
+            if sitting.is_finished:
+                sitting.playing = False
+                sitting.jobs.clear()
             if not sitting.wants_model and sitting in self._order:
                 self._order.remove(sitting)
-        self._tell(sitting, "finished" if finished else "waiting" if sitting.hand else "parked", "")
+            self._set(sitting)
 
     def _park(self, sitting: Sitting | None) -> None:
         """Save a take and close it, so that another one can have the model."""
@@ -201,9 +217,18 @@ class Studio:
         except StreamT1Error as error:
             sitting.problem = str(error)
         sitting.hand = None
-        self._tell(sitting, "parked", "")
-
-    def _tell(self, sitting: Sitting, state: Any, doing: str) -> None:
         with self._changed:
-            sitting.state, sitting.doing = state, doing
+            self._set(sitting)
+
+    def _set(self, sitting: Sitting, doing: str = "") -> None:
+        """Note what a sitting does now, and tell the browsers."""
+        sitting.doing = doing
+        if doing:
+            sitting.state = "working"
+        elif sitting.is_finished:
+            sitting.state = "finished"
+        elif sitting.wants_model:
+            sitting.state = "queued"
+        else:
+            sitting.state = "waiting" if sitting.hand else "parked"
         self.bell.ring()

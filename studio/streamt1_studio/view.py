@@ -8,34 +8,45 @@ from streamt1_plugins import Tree
 from streamt1_studio import files, shelf
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from streamt1_plugins import Candidate, Node, Run
+    from streamt1_plugins import Node, Take
 
 SHOWN = ("id", "chunk", "parent", "seed", "short", "long", "score", "route", "fate", "rank", "problem", "rewards")
 """The fields of a node that the page shows; besides them, those that say who chose it."""
 
 
-def live_view(run: Run, open_candidates: Sequence[Candidate]) -> dict[str, Any]:
-    """What is to be seen of an open run whose chunk has these candidates."""
-    beam = run.beams[0] if run.beams else None
-    known = {each.id for each in run.tree}
-    session, sinks = run.session, run.recipe.sinks
+def live_view(take: Take) -> dict[str, Any]:
+    """What is to be seen of an open take."""
+    run, beam = take.run, take.run.beams[0]
+    known, sinks = {each.id for each in run.tree}, run.recipe.sinks
+    waiting = [each.node() for each in take.candidates if each.id not in known]
+    path = [node.id for node in beam.path]
+    by_hand = [node.id for node in beam.path if run.tree.chosen_by(node.chunk) == "person"]
     return {
-        "prompt": run.prompt,
+        "prompt": take.scenes[0].prompt,
+        "scenes": [scene.entry() for scene in take.scenes],
         "seed": str(run.seed),
-        "chunks": session.num_chunks,
-        "done": beam.history.index if beam else 0,
-        "fps": session.fps,
-        "path": [node.id for node in beam.path] if beam else [],
-        "candidates": [each.id for each in open_candidates],
-        "nodes": [*_shown(run.tree), *_shown(each.node() for each in open_candidates if each.id not in known)],
+        "chunks": take.chunks,
+        "done": beam.history.index,
+        "fps": run.session.fps,
+        "path": path,
+        "candidates": [each.id for each in take.candidates],
+        "choice": list(take.choice) if take.candidates else [],
+        "nodes": _signed([*_shown(run.tree), *_shown(waiting)], path, by_hand),
         "memory": {"window": sinks.window_chunks, "sinks": sinks.sink_chunks},
-        "routed": bool(session.capabilities.routes),
         "notes": list(run.tree.notes),
         "cost": run.cost.counts(),
     }
+
+
+def _signed(nodes: Sequence[dict[str, Any]], path: Collection[str], by_hand: Collection[str]) -> list[dict[str, Any]]:
+    """The nodes, those of the path with who chose them."""
+    return [
+        {**node, "by": "person" if node["id"] in by_hand else "policy" if node["id"] in path else None}
+        for node in nodes
+    ]
 
 
 def _shown(nodes: Iterable[Node]) -> list[dict[str, Any]]:
@@ -56,16 +67,18 @@ def recorded_view(folder: Path, head: Mapping[str, Any]) -> dict[str, Any]:
     tree, summary = files.read_json(folder / shelf.TREE), files.read_json(folder / shelf.SUMMARY)
     nodes = [shown(each) for each in tree.get("nodes", []) if isinstance(each, dict)]
     winner = tree.get("winner") or _best_path(nodes)
+    by_hand = {
+        name for action in tree.get("actions", []) if action.get("kind") == "keep" for name in action["candidates"]
+    }
     view = {
         **head,
         "state": shelf.status(folder),
         "done": len({each["chunk"] for each in nodes}),
         "path": winner,
         "candidates": [],
-        "nodes": nodes,
+        "nodes": _signed(nodes, winner, by_hand.intersection(winner)),
         "notes": tree.get("notes", []),
         "cost": summary.get("cost", {}),
-        "files": [what for what, (name, _) in shelf.DOWNLOADS.items() if files.is_plain(folder / name)],
     }
     return with_pictures(view, folder)
 

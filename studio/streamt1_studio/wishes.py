@@ -68,7 +68,7 @@ class Play(Wish):
 
 
 class Keep(Wish):
-    """Continue with this candidate: of the open chunk, or of an earlier one, to which the take goes back."""
+    """Continue with this candidate of the open chunk, or, without one, with what the recipe prefers."""
 
     node: Node | None = None
 
@@ -110,7 +110,11 @@ class NewPrompt(Wish):
         return "Changing the prompt", lambda hand: hand.prompt(self.text, self.memory)
 
 
-class Park(Wish):
+class Nothing(Wish):
+    """A wish without fields."""
+
+
+class Park(Nothing):
     """Save the take and give the model up."""
 
     def job(self) -> tuple[str, Callable[[Hand], None]]:
@@ -118,11 +122,21 @@ class Park(Wish):
         return "Saving", lambda hand: hand.park()
 
 
-JOBS: dict[str, type[Keep] | type[Reroll] | type[Back] | type[NewPrompt]] = {
+class Finish(Nothing):
+    """Write the video of a take whose chunks are all kept."""
+
+    def job(self) -> tuple[str, Callable[[Hand], None]]:
+        """Its name, and the work."""
+        return "Writing the video", lambda hand: hand.finish()
+
+
+JOBS: dict[str, type[Any]] = {
     "keep": Keep,
     "reroll": Reroll,
     "back": Back,
     "prompt": NewPrompt,
+    "park": Park,
+    "finish": Finish,
 }
 """What may be wanted of an open take, by the last part of the address."""
 

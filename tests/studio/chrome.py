@@ -103,8 +103,10 @@ class Page:
     def click(self, selector: str) -> None:
         """Click on the middle of an element, as a mouse does."""
         self.run(f"document.querySelector({selector!r}).scrollIntoView({{block: 'center'}})")
-        box = self.run(f"(({{x, y, width, height}}) => [x + width / 2, y + height / 2])"
-                       f"(document.querySelector({selector!r}).getBoundingClientRect())")
+        box = self.run(
+            f"(({{x, y, width, height}}) => [x + width / 2, y + height / 2])"
+            f"(document.querySelector({selector!r}).getBoundingClientRect())"
+        )
         for kind in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, x=box[0], y=box[1], button="left", clickCount=1)
 

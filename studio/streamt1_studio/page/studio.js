@@ -92,13 +92,14 @@
     byId("take").hidden = false;
     byId("begin").hidden = true;
     byId("title").textContent = view.prompt || "";
+    keep(byId("scenes"), (view.scenes || []).filter((scene) => scene.chunk > 0).map((scene) => make("li", {}, `From chunk ${scene.chunk}: ${scene.prompt} `, make("small", {}, scene.memory || ""))));
     document.title = `${view.prompt || "Take"} – Studio`;
     byId("facts").textContent = [view.recipe, `seed ${view.seed}`, ...(view.cost && view.cost.candidates ? [`${view.cost.candidates} candidates`, `${view.cost.forwards} forwards`] : [])].filter(Boolean).join(" · ");
     byId("bar").value = view.chunks ? view.done / view.chunks : 0;
     byId("status").textContent = status();
     if (view.problem) problem(view.problem);
     const offeredNodes = view.candidates || [];
-    if (!nodes.has(selected) || (offeredNodes.length && !offeredNodes.includes(selected) && !view.sticky)) selected = offeredNodes.length ? best(offeredNodes) : (view.path || [])[Math.max(0, (view.path || []).length - 1)] || null;
+    if (!nodes.has(selected) || (offeredNodes.length && !offeredNodes.includes(selected) && !view.sticky)) selected = offeredNodes.length ? (view.choice || [])[0] || best(offeredNodes) : (view.path || [])[Math.max(0, (view.path || []).length - 1)] || null;
     drawCandidates(offeredNodes);
     drawTree();
     draw.play(byId("video"), (view.path || []).map(strip));
@@ -136,17 +137,18 @@
     return button;
   }
   function drawCandidates(ids) {
-    const shown = ids.map((id) => nodes.get(id)).filter(Boolean), first = best(ids);
-    byId("choosing").replaceChildren(shown.length ? `Candidates of chunk ${shown[0].chunk} ` : "Candidates ", make("small", {}, shown.length ? "outlined: the best score" : ""));
+    const shown = ids.map((id) => nodes.get(id)).filter(Boolean), chosen = view.choice || [];
+    byId("choosing").replaceChildren(shown.length ? `Candidates of chunk ${shown[0].chunk} ` : "Candidates ", make("small", {}, shown.length ? "outlined: what the recipe would keep" : ""));
     const drawn = shown.map((node, place) => {
       const button = picture(node, choices, "candidate");
-      button.className = `candidate${node.id === first ? " best" : ""}${node.problem ? " invalid" : ""}`;
+      button.className = `candidate${chosen.includes(node.id) ? " best" : ""}${node.problem ? " invalid" : ""}`;
       button.setAttribute("aria-selected", node.id === selected);
       button.tabIndex = node.id === selected ? 0 : -1;
       button.setAttribute("aria-keyshortcuts", place < 9 ? String(place + 1) : "");
       return button;
     });
-    const nothing = view.state === "finished" ? "The video is finished." : view.state === "parked" || open.kind === "run" ? "Go on with it to see candidates." : view.doing ? `${view.doing} …` : "The model is busy with another take.";
+    const complete = view.chunks && view.done === view.chunks;
+    const nothing = view.state === "finished" ? "The video is finished." : complete && isLive() ? "All chunks are kept. Look at the video, then finish it or go back." : view.state === "parked" || open.kind === "run" ? "Go on with it to see candidates." : view.doing ? `${view.doing} …` : "The model is busy with another take.";
     keep(byId("candidates"), drawn.length ? drawn : [make("p", { class: "empty" }, nothing)]);
   }
   function drawTree() {
@@ -207,34 +209,44 @@
   /* What a person may do now. */
   const isLive = () => Boolean(open && open.kind === "take" && view);
   function allowed() {
-    const choosing = isLive() && (view.candidates || []).length > 0, live = isLive() && view.state !== "finished", node = view && nodes.get(selected);
+    const live = isLive() && view.state !== "finished", ids = view && live ? view.candidates || [] : [], node = view && nodes.get(selected);
+    const mine = ids.includes(selected), complete = live && view.chunks > 0 && view.done === view.chunks;
     return {
-      keep: live && node && !node.problem && (choosing || node.chunk < view.done), reroll: choosing, refine: choosing && (view.candidates || []).includes(selected),
-      back: isLive() && view.done > 0, branch: Boolean(node), prompt: live && view.state !== "parked", play: live && !view.playing, stop: isLive() && view.playing,
-      open: Boolean(view) && ((open.kind === "run" && view.state !== "finished") || (isLive() && view.state === "parked")), park: live && ["waiting", "working"].includes(view.state),
+      keep: mine && !node.problem, finish: complete, reroll: ids.length > 0, refine: mine,
+      back: live && view.done > 0, branch: Boolean(node) && node.fate !== null, prompt: live && !complete, play: live && !view.playing, stop: live && view.playing,
+      open: Boolean(view) && view.state !== "finished" && (open.kind === "run" || view.state === "parked"), park: live && view.state !== "parked",
     };
   }
   function actions() {
-    const may = allowed();
+    const may = allowed(), node = view && nodes.get(selected);
     document.querySelectorAll("[data-act]").forEach((button) => { button.disabled = !may[button.dataset.act]; });
-    const node = view && nodes.get(selected), earlier = node && isLive() && !(view.candidates || []).includes(selected);
-    document.querySelector('[data-act="keep"]').textContent = node ? (earlier ? `Go back and keep ${node.id}` : `Keep ${node.id}`) : "Keep";
-    document.querySelector('[data-act="play"]').textContent = "Play the rest";
-    document.querySelector('[data-act="open"]').hidden = !may.open;
+    const button = (name) => document.querySelector(`[data-act="${name}"]`);
+    button("keep").hidden = may.finish;
+    button("finish").hidden = !may.finish;
+    button("open").hidden = !may.open;
+    button("keep").textContent = may.keep ? `Keep ${node.id}` : "Keep";
+    button("branch").textContent = may.branch ? `Branch from ${node.id}` : "Branch";
+    button("back").textContent = may.back ? `Back to chunk ${backTo()}` : "Back";
     byId("change").hidden = byId("change").hidden || !may.prompt;
+  }
+  /* The chunk of the selected candidate, where it is behind, else the one that was kept last. */
+  function backTo() {
+    const node = nodes.get(selected);
+    return node && node.chunk < view.done ? node.chunk : Math.max(0, view.done - 1);
   }
   const acts = {
     keep: () => wish(`takes/${open.id}/keep`, { node: selected }),
     reroll: () => wish(`takes/${open.id}/reroll`, {}),
     refine: () => wish(`takes/${open.id}/reroll`, { refine: selected }),
-    back: () => { const node = nodes.get(selected); return wish(`takes/${open.id}/back`, { chunk: node && node.chunk < view.done ? node.chunk : Math.max(0, view.done - 1) }); },
+    back: () => wish(`takes/${open.id}/back`, { chunk: backTo() }),
+    finish: () => wish(`takes/${open.id}/finish`, {}),
     play: () => wish(`takes/${open.id}/play`, { on: true }),
     stop: () => wish(`takes/${open.id}/play`, { on: false }),
     park: () => wish(`takes/${open.id}/park`, {}),
     prompt: () => {
       byId("change").hidden = !byId("change").hidden;
       document.querySelector('[data-act="prompt"]').setAttribute("aria-expanded", String(!byId("change").hidden));
-      if (!byId("change").hidden) { byId("newprompt").value = byId("newprompt").value || view.prompt; byId("newprompt").focus(); }
+      if (!byId("change").hidden) { byId("newprompt").value = byId("newprompt").value || (view.scenes || []).reduce((text, scene) => scene.prompt, view.prompt); byId("newprompt").focus(); }
     },
     branch: () => follow(wish(`runs/${view.run}/branch`, { node: selected })),
     open: () => follow(wish(`runs/${view.run}/open`, {})),
@@ -321,8 +333,8 @@
     byId("keys").hidden = !byId("keys").hidden;
     byId("help").setAttribute("aria-expanded", String(!byId("keys").hidden));
   }
-  const KEYS = { Enter: "keep", r: "reroll", f: "refine", b: "back", x: "branch", c: "prompt", p: "play", s: "stop" };
-  const WORDS = [["1 … 9", "candidate"], ["← →", "candidate, or parent and child in the tree"], ["↑ ↓", "candidate of a chunk in the tree"], ["Enter", "keep"], ["r", "reroll"], ["f", "refine"], ["b", "back"], ["x", "branch"], ["c", "change the prompt"], ["p", "play the rest"], ["s", "stop"], ["space", "hold the pictures"], ["n", "new take"], ["t", "theme"], ["Esc", "leave a field"], ["?", "keys"]];
+  const KEYS = { r: "reroll", f: "refine", b: "back", x: "branch", c: "prompt", p: "play", s: "stop" };
+  const WORDS = [["1 … 9", "candidate"], ["← →", "candidate, or parent and child in the tree"], ["↑ ↓", "candidate of a chunk in the tree"], ["Enter", "keep, finish"], ["r", "reroll"], ["f", "refine"], ["b", "back"], ["x", "branch"], ["c", "change the prompt"], ["p", "play the rest"], ["s", "stop"], ["space", "hold the pictures"], ["n", "new take"], ["t", "theme"], ["Esc", "leave a field"], ["?", "keys"]];
   byId("keys").replaceChildren(...WORDS.map(([key, what]) => make("span", {}, make("kbd", {}, key), ` ${what}`)));
   function neighbour(key) {
     const node = nodes.get(selected), path = new Set(view.path || []), chunks = draw.rows([...nodes.values()], path);
@@ -345,6 +357,7 @@
     if (onButton && (event.key === "Enter" || event.key === " ")) return;
     if (/^Arrow/.test(event.key) && view && selected) { event.preventDefault(); select(neighbour(event.key), document.activeElement.closest("#tree") ? "tree" : "candidates"); }
     else if (/^[1-9]$/.test(event.key) && view && (view.candidates || [])[event.key - 1]) select(view.candidates[event.key - 1], "candidates");
+    else if (event.key === "Enter") { event.preventDefault(); act(allowed().finish ? "finish" : "keep"); }
     else if (KEYS[event.key]) { event.preventDefault(); act(KEYS[event.key]); }
     else if (event.key === " ") { event.preventDefault(); draw.toggle(); }
     else if (event.key === "n") { event.preventDefault(); turn(null); }

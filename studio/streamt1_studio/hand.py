@@ -1,0 +1,103 @@
+"""A take in the hands of the studio: the one module that uses `Take`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import streamt1_plugins as streamt1
+from streamt1_studio.view import live_view
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+
+@dataclass
+class Hand:
+    """An open take, recorded in a folder. It has the model until it is finished or parked."""
+
+    take: streamt1.Take
+
+    @classmethod
+    def begun(cls, pipe: streamt1.StreamPipeline, folder: Path, prompt: str, call: Mapping[str, Any]) -> Hand:
+        """A new take. Raises `InputError` where the pipeline refuses the call."""
+        pipe.set_observers(streamt1.record_to(folder))
+        return cls(pipe.take(prompt, **call))
+
+    @classmethod
+    def reopened(cls, pipe: streamt1.StreamPipeline, folder: Path) -> Hand:
+        """A recorded take or run where it stopped. Raises `InputError` where it is complete."""
+        opened = streamt1.reopen(folder, pipe)
+        return cls(opened.take_over(opened.last_run))
+
+    @classmethod
+    def branched(cls, pipe: streamt1.StreamPipeline, run: Path, node: str, out: Path) -> Hand:
+        """A new take, recorded in `out`, that continues a candidate of a recorded run."""
+        opened = streamt1.branch(run, node, out, pipe)
+        return cls(opened.take_over(opened.last_run))
+
+    @property
+    def done(self) -> int:
+        """How many chunks are kept."""
+        return self.take.chunks if self.take.chunk is None else self.take.chunk.index
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every chunk is kept."""
+        return self.take.is_finished
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the take was finished or parked."""
+        return self.take.is_closed
+
+    def roll(self) -> None:
+        """Make the candidates of the next chunk, where none wait and one is left."""
+        if not self.take.candidates and not self.is_complete:
+            self.take.roll()
+
+    def step(self) -> None:
+        """Let the recipe do one thing: make candidates, keep those that it prefers, or finish."""
+        if self.is_complete:
+            self.finish()
+        elif self.take.candidates:
+            self.take.keep()
+        else:
+            self.take.roll()
+
+    def keep(self, node: str | None) -> None:
+        """Keep a candidate, or what the recipe prefers, and make the next ones."""
+        self.take.keep(node)
+        self.roll()
+
+    def reroll(self, count: int | None, refine: str | None) -> None:
+        """Make more candidates of this chunk, or variations of one."""
+        self.take.reroll(count, refine)
+
+    def back_to(self, chunk: int) -> None:
+        """Go back to the beginning of a chunk, and make other candidates there."""
+        if chunk > self.done:
+            raise streamt1.InputError(f"Chunk {chunk} is not made yet: the take has {self.done} chunks.")
+        self.take.back(self.done - chunk)
+        self.roll()
+
+    def prompt(self, text: str, memory: Any) -> None:
+        """Change the prompt from the open chunk on: candidates that wait were made with the old one."""
+        if self.take.candidates:
+            self.take.back(0)
+        self.take.prompt(text, memory)
+        self.roll()
+
+    def finish(self) -> None:
+        """Choose the best branch, and write its video and page."""
+        self.take.save()
+
+    def park(self) -> None:
+        """Close the take; its record can be opened again."""
+        self.take.close()
+
+    def view(self) -> dict[str, Any]:
+        """What is to be seen of it."""
+        self.take.run.background.wait()  # for the pictures
+        return live_view(self.take)
