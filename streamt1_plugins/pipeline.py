@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, nullcontext
+from functools import partial
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -38,19 +39,24 @@ from streamt1_plugins.plugins.resolve import completed, model_folder, resolve, r
 from streamt1_plugins.plugins.run_hooks import RunHooks, decides
 from streamt1_plugins.process import placement, progress, threads
 from streamt1_plugins.process.imports import uncollected
+from streamt1_plugins.process.stepwise import stepwise
 from streamt1_plugins.runs.observers.callback import OnChunkEnd
 from streamt1_plugins.runs.way_on import is_command
-from streamt1_plugins.search import cost_estimate, early_pruning, memory_estimate
+from streamt1_plugins.search import cost_estimate
 from streamt1_plugins.search.distributed.launch import join
 from streamt1_plugins.search.exclusive import lock_of
 from streamt1_plugins.search.loop import Search
+from streamt1_plugins.search.running import running
 from streamt1_plugins.search.streaming import chunks, shared
+from streamt1_plugins.take import take as takes
+from streamt1_plugins.take.take import Host, Take
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from streamt1_plugins.api.adapter import Outline
+    from streamt1_plugins.api.adapter import Outline, Session
     from streamt1_plugins.api.register import PolicyKind, Vocabulary
     from streamt1_plugins.api.reward import Reward
     from streamt1_plugins.api.types import Chunk
@@ -408,31 +414,46 @@ class StreamPipeline:
 
     def steps(self, run: Run) -> Generator[Chunk, None, None]:
         """Search chunk by chunk; observers are informed of the end, however it comes."""
+        yield from stepwise(self._steps(run), partial(self._quiet, run))
+
+    def _steps(self, run: Run) -> Generator[Chunk, None, None]:
         search = self.search(run)
-        if not run.session.capabilities.routes and run.recipe.memory.name != "fixed":
-            run.tree.note("This pipeline's memory cannot be routed; the search runs without memory sinking.")
-        for note in placement.notes(self.pipe, run.recipe, run.device):
-            run.tree.note(note)
-        with ExitStack() as stack:
-            stack.enter_context(search.workers.fail_together())  # the observers are still to save what there is
-            stack.push(lambda kind, error, trace: search.hooks.run_finished(error))
-            stack.enter_context(search.workers.fail_together())
-            _check_same(search)
-            early_pruning.check(run.recipe, run.session)
-            memory_estimate.check(search, self.pipe, self._policies["width"])
-            if not run.is_plain or is_command():
-                stack.enter_context(progress.silenced(self.pipe))
-            with threads.limited(run.threads):
-                self._rewards.start(run)
-            stack.push(lambda kind, error, trace: self._rewards.finish(error))
-            for chunk in stack.enter_context(closing(search.chunks())):
+        with self._running(search), closing(search.chunks()) as chunks:
+            for chunk in chunks:
                 self._heed_interrupt(run)
                 yield chunk
 
+    def _quiet(self, run: Run) -> AbstractContextManager[None]:
+        """What surrounds a step of a search: the pipeline's own progress bars are off."""
+        return nullcontext() if run.is_plain and not is_command() else progress.silenced(self.pipe)
+
+    def _running(self, search: Search) -> AbstractContextManager[None]:
+        """What surrounds a search; see `search.running`."""
+        return running(search, self.pipe, self._policies["width"])
+
     def search(self, run: Run) -> Search:
         """The search of an open run: this pipeline's policies, rewards and observers at work on it."""
+        return self._search(run, self._observing)
+
+    def take(self, *args: Any, reach: int | None = None, **call: Any) -> Take:
+        """Open a `Take`: the video is made chunk by chunk, by hand where you wish, by the policies elsewhere.
+
+        Arguments are those of the call. reach: how many chunks the take can go back, None for all; the memories of as
+        many are kept. Until the take is saved or closed the pipeline is in use. Raises `InputError`.
+        """
+        takes.check(self.recipe, prompts.videos(self._named(args, call)), self.workers)
+        return self.take_over(self._begin(takes.IN_USE, args, call), reach=reach)
+
+    def take_over(self, run: Run, *, reach: int | None = None) -> Take:
+        """A `Take` that continues an open run, such as one that `branch` returns as ``last_run``. reach: as for `take`."""
+        search = partial(self._search, is_stepwise=True)
+        host = Host(self, search, self._running, self._quiet, self._session, self._observing)
+        return Take(host, run, reach=reach)
+
+    def _search(self, run: Run, observing: Observing, *, is_stepwise: bool = False) -> Search:
         workers = self.workers
-        return Search(run, self._run_hooks(run, workers), Evaluator(run, self._rewards, workers), workers)
+        hooks = self._run_hooks(run, workers, observing, is_stepwise)
+        return Search(run, hooks, Evaluator(run, self._rewards, workers), workers)
 
     def _begin(self, what: str, args: Sequence[Any], call: Mapping[str, Any]) -> Run:
         """Open a session with these arguments. `what` holds the pipeline, in words, until the session is closed."""
@@ -448,8 +469,7 @@ class StreamPipeline:
             if getattr(self.pipe, "_interrupt", False):
                 self.pipe._interrupt = False
             count = self._thread_count(given)
-            with threads.limited(count):
-                session = self._adapter.open(self.pipe, given, self.recipe.sinks)
+            session = self._session(given, count)
             if (
                 self._is_observed(given | ours)
                 and own_call.is_global(generator)
@@ -458,8 +478,7 @@ class StreamPipeline:
                 # A record has one seed, and these steps draw from other generators too.
                 session.close()
                 generator = given["generator"] = torch.Generator().manual_seed(own_call.drawn_seed())
-                with threads.limited(count):
-                    session = self._adapter.open(self.pipe, given, self.recipe.sinks)
+                session = self._session(given, count)
             hold.release_with(session)
             seed = generator.initial_seed()
             recipe = self.recipe.model_copy(update={"seed": seed})
@@ -471,6 +490,10 @@ class StreamPipeline:
             run.tree.note(UNSEEDED)
         self._warn_of_unknown_words(session.prompt)
         return run
+
+    def _session(self, call: Mapping[str, Any], count: int | None) -> Session:
+        with threads.limited(count):
+            return self._adapter.open(self.pipe, call, self.recipe.sinks)
 
     def _named(self, args: Sequence[Any], call: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments of a call by name; sizes that it leaves out are those of the recipe."""
@@ -553,15 +576,16 @@ class StreamPipeline:
             self.pipe._interrupt = True
             run.stop = run.stop or not self._has_own_call
 
-    def _run_hooks(self, run: Run, workers: Workers) -> RunHooks:
-        """The hooks of the policies and observers, and of the call's callback."""
+    def _run_hooks(self, run: Run, workers: Workers, observing: Observing, is_stepwise: bool) -> RunHooks:
+        """The hooks of the policies and observers, and of the call's callback; no bar between the steps of a take."""
         policies = {f"{kind}.{getattr(run.recipe, kind).name}": policy for kind, policy in self._policies.items()}
         callback = {name: OnChunkEnd(self, run.call[name]) for name in OWN_ARGUMENTS if run.call.get(name)}
         if workers.rank:  # one record, one progress bar, one callback: the first process has them
-            every = self._observing.built | callback
+            every = observing.built | callback
             observers = {name: each for name, each in every.items() if decides(each)}
         else:
-            observers = self._observing.progress(self.pipe) | self._observing.of(run, run.prompt) | callback
+            bar = {} if is_stepwise else observing.progress(self.pipe)
+            observers = bar | observing.of(run, run.prompt) | callback
         return RunHooks(run, (policies | observers).items())
 
     def _warn_of_unknown_words(self, prompt: str) -> None:
@@ -589,12 +613,3 @@ def _has_the_same_parts(recipe: Recipe, other: object) -> bool:
     if not isinstance(other, Recipe) or recipe.search.is_wide != other.search.is_wide:
         return False
     return all(getattr(recipe, name) == getattr(other, name) for name in (*PARTS, "rewards"))
-
-
-def _check_same(search: Search) -> None:
-    """Raise `InputError` where the processes that share candidates were called for different videos."""
-    run = search.run
-    calls = search.workers.all_gather((run.prompt, run.seed))
-    if len(set(calls)) > 1:
-        listed = ", ".join(f"{prompt!r} with seed {seed}" for prompt, seed in calls)
-        raise InputError(f"The processes search different videos: {listed}. Give all the same prompt and seed.")

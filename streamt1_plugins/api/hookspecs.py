@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from streamt1_plugins.api.candidate import Beam, Candidate
     from streamt1_plugins.api.register import RegisterAdapter, RegisterPolicy, RegisterReward
     from streamt1_plugins.api.run import Run
+    from streamt1_plugins.api.tree import Action
     from streamt1_plugins.api.types import Chunk, MemoryRoute, Proposal
 
 PROJECT = "streamt1"
@@ -84,6 +85,11 @@ def streamt1_candidate_scored(run: Run, chunk: Chunk, candidate: Candidate) -> N
 @_spec
 def streamt1_chunk_selected(run: Run, chunk: Chunk, kept: Sequence[Candidate], pruned: Sequence[Candidate]) -> None:
     """The survivors of this chunk are committed to ``run.beams``."""
+
+
+@_spec
+def streamt1_acted(run: Run, action: Action) -> None:
+    """A person did something in a take (`pipe.take`); it is in ``run.tree.actions``, and takes effect after this."""
 
 
 @_spec

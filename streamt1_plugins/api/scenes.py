@@ -29,6 +29,10 @@ class Scene:
     prompt: str
     memory: SceneMemory = "keep"
 
+    def entry(self) -> dict[str, Any]:
+        """The scene as an entry of a `schedule` argument."""
+        return {"chunk": self.chunk, "prompt": self.prompt, "memory": self.memory}
+
 
 @runtime_checkable
 class HasScenes(Protocol):
@@ -90,6 +94,12 @@ def _scene(entry: Any, where: str) -> Scene:
             f"{where}.memory has to be {' or '.join(known)}, got {shown(memory)}.{guess(str(memory), known)}"
         )
     return Scene(chunk, prompt, memory)
+
+
+def changed(scenes: Sequence[Scene], later: Sequence[Scene]) -> tuple[Scene, ...]:
+    """The scenes with `later` ones among them, each in the place of one that begins with the same chunk."""
+    by_chunk = {scene.chunk: scene for scene in (*scenes, *later)}
+    return tuple(by_chunk[chunk] for chunk in sorted(by_chunk))
 
 
 def check_scenes(scenes: Sequence[Scene], chunks: int) -> None:

@@ -6,20 +6,48 @@ import math
 from dataclasses import dataclass, field, replace
 from html import escape
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import TypeAdapter
 
+from streamt1_plugins.api.scenes import SceneMemory
 from streamt1_plugins.api.types import Node
 from streamt1_plugins.text.printable import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 SCHEMA = 1
 SHOWN = 2
 COLUMNS = ("id", "chunk", "parent", "fate", "rank", "score", "short", "long", "route", "seed", "seconds", "problem")
 """The fields of a node that its row in a table has."""
+
+
+ActionKind = Literal["roll", "reroll", "keep", "back", "prompt"]
+"""What a person may do in a take."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Action:
+    """What a person did in a take at `chunk`, the one that was to be made or chosen.
+
+    `candidates`: those kept, or the one that was refined. `count`: how many were to be made for every beam. `to`: the
+    chunk that the take went back to. `prompt` and `memory`: of the scene that begins with `chunk`.
+    """
+
+    kind: ActionKind
+    chunk: int
+    candidates: tuple[str, ...] = ()
+    count: int | None = None
+    to: int | None = None
+    prompt: str | None = None
+    memory: SceneMemory | None = None
+
+    def record(self) -> dict[str, Any]:
+        """The action as plain data, without what it does not have."""
+        return {
+            name: value for name, value in _ACTIONS.dump_python(self, mode="json").items() if value not in (None, [])
+        }
 
 
 @dataclass(repr=False)
@@ -28,6 +56,7 @@ class Tree:
 
     `final` holds the whole-video scores of the last survivors by candidate id, where `search.final` is `whole_video`.
     `picked`: the node, chosen by hand, that a branched run continues; the nodes up to its chunk come from another run.
+    `actions`: what a person did, in order; empty where the policies decided everything.
     Iterating gives the nodes; `table` has their scores.
     """
 
@@ -36,6 +65,7 @@ class Tree:
     final: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     picked: str | None = None
+    actions: list[Action] = field(default_factory=list)
 
     def add(self, node: Node) -> None:
         """Record a node; the same id again replaces the record, in its old place."""
@@ -52,6 +82,14 @@ class Tree:
         """How many nodes come from the run that a branched run continues."""
         last = self.nodes[self.picked].chunk if self.picked in self.nodes else -1
         return sum(node.chunk <= last for node in self)
+
+    def chosen_by(self, index: int) -> Literal["policy", "person"]:
+        """Who chose the survivors of a chunk."""
+        return (
+            "person"
+            if any(each.kind == "keep" and each.chunk == index for each in standing(self.actions))
+            else "policy"
+        )
 
     def chunk(self, index: int) -> list[Node]:
         """The candidates of one chunk, in order."""
@@ -143,6 +181,7 @@ class Tree:
         return {
             "schema": SCHEMA,
             **({"picked": self.picked} if self.picked else {}),
+            **({"actions": [each.record() for each in self.actions]} if self.actions else {}),
             "winner": list(self.winner),
             "final": {name: value if math.isfinite(value) else None for name, value in self.final.items()},
             "notes": list(self.notes),
@@ -171,4 +210,26 @@ def node_of(record: Mapping[str, Any], weights: Mapping[tuple[str, str], float])
     return replace(node, readings=readings)
 
 
+def action_of(record: Mapping[str, Any]) -> Action:
+    """An action from its record."""
+    return _ACTIONS.validate_python(record)
+
+
+def standing(actions: Sequence[Action]) -> list[Action]:
+    """The actions that count for the video: without those on chunks that the take went back behind."""
+    found: list[Action] = []
+    for action in actions:
+        if action.kind == "back":
+            found = [each for each in found if not _is_undone(each, action.to or 0)]
+        else:
+            found.append(action)
+    return found
+
+
+def _is_undone(action: Action, to: int) -> bool:
+    """Whether a return to the beginning of chunk `to` undoes an action; a scene that begins there stays."""
+    return action.chunk > to if action.kind == "prompt" else action.chunk >= to
+
+
 _NODES = TypeAdapter(Node)
+_ACTIONS = TypeAdapter(Action)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from streamt1_plugins.api.candidate import Beam
     from streamt1_plugins.api.run import Run
+    from streamt1_plugins.api.tree import Action
     from streamt1_plugins.api.types import Chunk, MemoryRoute
 
 
@@ -97,6 +98,10 @@ class RunHooks:
     def chunk_selected(self, chunk: Chunk, kept: Sequence[Candidate], pruned: Sequence[Candidate]) -> None:
         self._run.background.check()
         self._manager.hook.streamt1_chunk_selected(run=self._run, chunk=chunk, kept=kept, pruned=pruned)
+
+    def acted(self, action: Action) -> None:
+        self._run.background.check()
+        self._manager.hook.streamt1_acted(run=self._run, action=action)
 
     def run_finished(self, error: BaseException | None) -> None:
         """Inform every plugin, even when one of them fails: what the others save must not depend on a full disk.

@@ -11,16 +11,14 @@ import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from threadpoolctl import ThreadpoolController
 
 from streamt1_plugins.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator
-
-T = TypeVar("T")
+    from collections.abc import Callable, Iterable, Iterator
 
 THREADS = "STREAMT1_THREADS"
 """The environment variable with a number of threads, which `--threads` sets; processes that this one starts have it."""
@@ -130,21 +128,6 @@ def limited(count: int | None) -> Iterator[None]:
         yield
     finally:
         _limits.leave(count)
-
-
-def stepwise(steps: Generator[T, None, None], count: int | None) -> Generator[T, None, None]:
-    """The same steps, each made with `count` threads; the caller's code between two of them has its own."""
-    try:
-        while True:
-            with limited(count):
-                try:
-                    made = next(steps)
-                except StopIteration:
-                    return
-            yield made
-    finally:
-        with limited(count):
-            steps.close()
 
 
 def environment() -> dict[str, str]:

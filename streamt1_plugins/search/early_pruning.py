@@ -48,9 +48,12 @@ class EarlyPruning:
     evaluator: Evaluator
     previews: PreviewScoring
 
-    def candidates(self, chunk: Chunk) -> list[Candidate]:
-        """Every beam's candidates, denoised and decoded; those pruned early with their previews."""
-        branches = self.expander.branches(chunk)
+    def candidates(self, chunk: Chunk, count: int | None = None) -> list[Candidate]:
+        """Every beam's candidates, denoised and decoded; those pruned early with their previews.
+
+        count: how many of each, None for as many as the width policy wants.
+        """
+        branches = self.expander.branches(chunk, count)
         session = self._drafting(chunk, branches)
         if session is None:
             return self.expander.expand(chunk, branches)

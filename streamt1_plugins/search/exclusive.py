@@ -58,6 +58,7 @@ class Hold:
     what: str
     thread: threading.Thread
     _lock: PipelineLock = field(repr=False)
+    _sessions: set[int] = field(default_factory=set, repr=False)
 
     def release(self) -> None:
         """Let the next one in; a second call does nothing."""
@@ -67,12 +68,13 @@ class Hold:
                 self._lock.changed.notify_all()
 
     def release_with(self, session: Session) -> None:
-        """Release when the session is closed, by whomever, or garbage collected.
+        """Release when the session is closed, by whomever, or garbage collected: the last one, where there are several.
 
         A session without instance attributes cannot announce that it is closed; `Run.close` releases for it.
         """
+        number = id(session)
         with suppress(TypeError):
-            weakref.finalize(session, self.release).atexit = False
+            weakref.finalize(session, self._ended, number).atexit = False
             close = weakref.WeakMethod(session.close)  # weak: a cycle would keep the session's tensors for longer
 
             def closed() -> None:
@@ -80,9 +82,16 @@ class Hold:
                     if (original := close()) is not None:
                         original()
                 finally:
-                    self.release()
+                    self._ended(number)
 
             vars(session)["close"] = closed
+            self._sessions.add(number)
+
+    def _ended(self, number: int) -> None:
+        """A session was closed or collected, once or twice."""
+        self._sessions.discard(number)
+        if not self._sessions:
+            self.release()
 
     def __enter__(self) -> Hold:
         return self

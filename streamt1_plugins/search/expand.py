@@ -89,11 +89,13 @@ class Expander:
     previews: PreviewScoring | None = None
     batch_limit: int | None = None
 
-    def branches(self, chunk: Chunk) -> list[Branch]:
-        """The branches of all beams, numbered."""
+    def branches(self, chunk: Chunk, count: int | None = None) -> list[Branch]:
+        """The branches of all beams, numbered. count: how many of each, None for as many as the width policy wants."""
         beams = self.run.beams
         if self.run.is_plain:
             widths = [1] * len(beams)
+        elif count is not None:
+            widths = [count] * len(beams)
         else:
             # The first process decides for all: a width policy may follow a clock.
             widths = self.workers.all_gather([self.hooks.width(chunk, beam) for beam in beams])[0]

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from streamt1_plugins.api.candidate import Beam, Candidate
 from streamt1_plugins.errors import PluginError
-from streamt1_plugins.process.threads import stepwise
+from streamt1_plugins.process.stepwise import stepwise
+from streamt1_plugins.process.threads import limited
 from streamt1_plugins.search.early_pruning import EarlyPruning
 from streamt1_plugins.search.expand import Expander
 from streamt1_plugins.search.offload import Offload, released
@@ -19,13 +20,15 @@ from streamt1_plugins.search.previews import PreviewScoring
 from streamt1_plugins.search.previews import settle as settle_previews
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from streamt1_plugins.api.run import Run
     from streamt1_plugins.api.types import Chunk, Fate, MemoryRoute
     from streamt1_plugins.api.workers import Workers
     from streamt1_plugins.evaluation.evaluator import Evaluator
     from streamt1_plugins.plugins.run_hooks import RunHooks
+
+    Select = Callable[[list[Candidate]], list[Candidate]]
 
 log = logging.getLogger("streamt1")
 
@@ -53,6 +56,10 @@ class Search:
     def expander(self) -> Expander:
         return Expander(self.run, self.hooks, self.offload, self.workers, self.previews)
 
+    @cached_property
+    def early(self) -> EarlyPruning:
+        return EarlyPruning(self.expander, self.evaluator, self.previews)
+
     def chunks(self) -> Generator[Chunk, None, None]:
         """Search, yielding each chunk after its survivors are committed to ``run.beams``, best first.
 
@@ -60,27 +67,44 @@ class Search:
         not even one candidate at a time fits.
         """
         with explained(self.run):
-            yield from stepwise(self._chunks(), self.run.threads)
+            yield from stepwise(self._chunks(), partial(limited, self.run.threads))
 
     def _chunks(self) -> Generator[Chunk, None, None]:
-        run, early = self.run, EarlyPruning(self.expander, self.evaluator, self.previews)
-        settle_previews(run, self.workers)
-        begun = map(self.previews.begun, run.beams or (self._root(),))
-        run.beams = tuple(map(self.offload.offload_beam, begun))
-        self.hooks.run_started()
+        run = self.run
+        self.start()
         for chunk in run.chunks():
-            run.chunk = chunk
-            # Nested, so that the states of pruned candidates are free while the survivors are committed.
-            kept, pruned = self._survivors(chunk, self._judged(chunk, early.candidates(chunk)))
-            kept = self.workers.gather_survivors(run, kept)
-            run.beams = tuple(self.offload.offload_beam(self.commit(self.offload.onload(each))) for each in kept)
-            self.hooks.chunk_selected(chunk, kept, pruned)
+            # Two steps, so that the states of pruned candidates are free while the survivors are committed.
+            kept, pruned = self.survivors(chunk, self.judged(chunk))
+            self.advance(chunk, kept, pruned)
             del kept, pruned  # nor are their tensors needed while the next chunk is generated
             yield chunk
             run.stop = any(self.workers.all_gather(run.stop))
             if run.stop:
                 break
-        self._choose()
+        self.choose()
+
+    def start(self) -> None:
+        """Bring the beams that the run begins with to where candidates can continue them."""
+        run = self.run
+        settle_previews(run, self.workers)
+        begun = map(self.previews.begun, run.beams or (self._root(),))
+        run.beams = tuple(map(self.offload.offload_beam, begun))
+        self.hooks.run_started()
+
+    def judged(self, chunk: Chunk, count: int | None = None) -> list[Candidate]:
+        """The candidates of the next chunk with readings, scores and routes.
+
+        count: how many for every beam, None for as many as the width policy wants.
+        """
+        self.run.chunk = chunk
+        return self._judged(chunk, self.early.candidates(chunk, count))
+
+    def advance(self, chunk: Chunk, kept: Sequence[Candidate], pruned: Sequence[Candidate]) -> None:
+        """Commit the survivors to ``run.beams``, best first."""
+        run = self.run
+        kept = self.workers.gather_survivors(run, list(kept))
+        run.beams = tuple(self.offload.offload_beam(self.commit(self.offload.onload(each))) for each in kept)
+        self.hooks.chunk_selected(chunk, kept, pruned)
 
     def commit(self, candidate: Candidate) -> Beam:
         """The beam that a survivor becomes: the clean pass writes its context, stored with its route."""
@@ -122,10 +146,15 @@ class Search:
             )
         return route
 
-    def _survivors(self, chunk: Chunk, candidates: list[Candidate]) -> tuple[list[Candidate], list[Candidate]]:
-        """(kept, pruned), survivors best first; all of them enter the tree."""
+    def survivors(
+        self, chunk: Chunk, candidates: list[Candidate], select: Select | None = None
+    ) -> tuple[list[Candidate], list[Candidate]]:
+        """(kept, pruned), survivors best first; all of them enter the tree.
+
+        select: chooses the survivors in place of the selection policy.
+        """
         judged = {each.ordinal: each for each in candidates}
-        candidates, selected = self.previews.survivors(candidates, partial(self._select, chunk))
+        candidates, selected = self.previews.survivors(candidates, select or partial(self.selected, chunk))
         for each in candidates:
             if each.problem != judged[each.ordinal].problem:  # found when it was decoded in full
                 self.hooks.candidate_scored(chunk, each)
@@ -135,7 +164,7 @@ class Search:
         kept = sorted((each for each in settled if each.rank is not None), key=lambda each: each.rank or 0)
         return kept, [released(each) for each in settled if each.rank is None]
 
-    def _select(self, chunk: Chunk, candidates: list[Candidate]) -> list[Candidate]:
+    def selected(self, chunk: Chunk, candidates: list[Candidate]) -> list[Candidate]:
         """The survivors, best first. When every candidate is invalid, the first one is kept and the tree notes it."""
         valid = [candidate for candidate in candidates if candidate.is_eligible]
         if not valid:
@@ -169,7 +198,7 @@ class Search:
         finished = [candidate for candidate in candidates if candidate.is_finished]
         return next((candidate for candidate in finished if candidate.is_valid), finished[0])
 
-    def _choose(self) -> None:
+    def choose(self) -> None:
         """Put the winner first: the best whole video by the long rewards (first on ties), or the best rank."""
         run, beams = self.run, list(self.run.beams)
         has_long = any(bound.horizon == "long" for bound in self.evaluator.pool.bound)

@@ -28,7 +28,7 @@ class Hand:
     @classmethod
     def reopened(cls, pipe: streamt1.StreamPipeline, folder: Path) -> Hand:
         """A recorded take or run where it stopped. Raises `InputError` where it is complete."""
-        opened = streamt1.reopen(folder, pipe)
+        opened = streamt1.open_interrupted(folder, pipe)
         return cls(opened.take_over(opened.last_run))
 
     @classmethod

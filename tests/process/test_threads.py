@@ -13,7 +13,7 @@ import torch
 
 import streamt1_plugins as streamt1
 from streamt1_plugins.process import threads
-from streamt1_plugins.process.threads import chosen, limited, stepwise
+from streamt1_plugins.process.threads import chosen, limited
 from tests import toy
 from tests.toy import ToyPipeline
 
