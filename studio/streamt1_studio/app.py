@@ -139,8 +139,10 @@ class Door:
 
     async def strip(self, request: Request) -> Response:
         """The film strip of a candidate."""
-        found = files.strips(self._folder(request)).get(request.path_params["node"])
-        content = files.read(found[1], STRIP_BYTES) if found else None
+        folder, node = self._folder(request), request.path_params["node"]
+        waiting = next((each.pictures for each in self.studio.sittings.values() if each.folder == folder), {})
+        found = files.strips(folder).get(node)
+        content = waiting[node][1] if node in waiting else files.read(found[1], STRIP_BYTES) if found else None
         if content is None:
             raise HTTPException(404, "There is no such picture.")
         return Response(content, media_type="image/webp", headers={"Cache-Control": "private, max-age=3600"})
@@ -200,7 +202,7 @@ class Door:
 
 def _news(sitting: Sitting, told: dict[str, Any]) -> dict[str, Any]:
     """What is to be seen of a take, with those of its nodes alone that `told` has not; `told` then has them."""
-    view = with_pictures(sitting.view, sitting.folder)
+    view = with_pictures(sitting.view, sitting.folder, sitting.pictures)
     nodes = {node["id"]: node for node in view.get("nodes", [])}
     changed = [node for name, node in nodes.items() if told.get(name) != node]
     told.update(nodes)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import streamt1_plugins as streamt1
+from streamt1_studio.pictures import Picture, strip
 from streamt1_studio.view import live_view
 
 if TYPE_CHECKING:
@@ -101,3 +102,8 @@ class Hand:
         """What is to be seen of it."""
         self.take.run.background.wait()  # for the pictures
         return live_view(self.take)
+
+    def pictures(self) -> dict[str, Picture]:
+        """A strip of every candidate that waits; the record has pictures of those that were scored in full alone."""
+        drawn = {each.id: strip(each.decoded.frames) for each in self.take.candidates if each.is_finished}
+        return {name: picture for name, picture in drawn.items() if picture is not None}

@@ -6,25 +6,18 @@ import secrets
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from streamt1_studio import files
+from streamt1_studio import files, records
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-JOURNAL, TREE, SUMMARY, RECIPE, VIDEO, PAGE = (
-    "journal.jsonl",
-    "tree.json",
-    "summary.json",
-    "recipe.yaml",
-    "video.mp4",
-    "report.html",
-)
+JOURNAL = "journal.jsonl"
 DOWNLOADS = {
-    "video": (VIDEO, "video/mp4"),
-    "recipe": (RECIPE, "application/yaml"),
-    "tree": (TREE, "application/json"),
-    "page": (PAGE, "text/html"),
+    "video": ("video.mp4", "video/mp4"),
+    "recipe": ("recipe.yaml", "application/yaml"),
+    "tree": (records.TREE, "application/json"),
+    "page": ("report.html", "text/html"),
 }
 """What a person may download of a run: its file and its media type."""
 
@@ -54,7 +47,14 @@ class Shelf:
     def runs(self) -> list[dict[str, Any]]:
         """The recorded runs, newest first: id, prompt, recipe, seed and how each ended."""
         found = sorted(self._folders(), key=lambda each: each.name, reverse=True)[:MOST_RUNS]
-        return [{"id": self.id_of(each), **self.head(each), "status": status(each)} for each in found]
+        return [
+            {
+                "id": self.id_of(each),
+                **self.head(each),
+                "status": records.read(records.RecordedSummary, each / records.SUMMARY).status,
+            }
+            for each in found
+        ]
 
     def _folders(self) -> Iterator[Path]:
         if self.folder.is_dir():
@@ -75,15 +75,6 @@ class Shelf:
                 "fps": start.get("fps") if isinstance(start.get("fps"), int | float) else 0,
             }
         return self._heads[run]
-
-
-def status(run: Path) -> str:
-    """How a recorded run ended: `finished`, `stopped` or `open`."""
-    summary = files.read_json(run / SUMMARY)
-    chunks = summary.get("chunks")
-    if summary.get("error") or not isinstance(chunks, dict):
-        return "stopped" if summary else "open"
-    return "finished" if chunks.get("done") == chunks.get("of") else "stopped"
 
 
 def _text(value: Any) -> str:

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from streamt1_studio.hand import Hand
+    from streamt1_studio.pictures import Picture
 
 State = Literal["queued", "working", "waiting", "parked", "finished"]
 """`queued`: it waits for the model. `working`: the model works on it. `waiting`: a person decides. `parked`: saved, and
@@ -30,9 +31,9 @@ class Job:
 class Sitting:
     """One take: `hand` holds it while it has the model, `view` is what was seen of it last, `folder` records it.
 
-    playing: whether the recipe decides every chunk until the end or until a person stops it. problem: why the last job
-    failed, empty where it did not. pace: seconds that a chunk takes, of the newest ones the most. spent: seconds of
-    work since the last chunk was kept.
+    pictures: strips of the candidates that wait. playing: whether the recipe decides every chunk until the end, or
+    until a person stops it. problem: why the last job failed, empty where it did not. pace: seconds that a chunk takes,
+    of the newest ones the most. spent: seconds of work since the last chunk was kept.
     """
 
     opener: Callable[[], Hand]
@@ -48,6 +49,7 @@ class Sitting:
     pace: float = 0.0
     spent: float = 0.0
     view: dict[str, Any] = field(default_factory=dict)
+    pictures: Mapping[str, Picture] = field(default_factory=dict)
     jobs: deque[Job] = field(default_factory=deque)
 
     @property

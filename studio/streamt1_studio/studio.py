@@ -187,7 +187,7 @@ class Studio:
                 before = sitting.hand.done
                 job.work(sitting.hand)
                 sitting.took(monotonic() - start, sitting.hand.done - before)
-                sitting.view = sitting.hand.view()
+                sitting.view, sitting.pictures = sitting.hand.view(), sitting.hand.pictures()
                 if sitting.hand.is_closed and sitting.hand.is_complete:
                     sitting.is_finished = True
         except StreamT1Error as error:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from streamt1_plugins import Tree
-from streamt1_studio import files, shelf
+from streamt1_studio import files, records, shelf
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from streamt1_plugins import Node, Take
+    from streamt1_studio.pictures import Picture
+
+NONE: Mapping[str, Picture] = MappingProxyType({})
 
 SHOWN = ("id", "chunk", "parent", "seed", "short", "long", "score", "route", "fate", "rank", "problem", "rewards")
 """The fields of a node that the page shows; besides them, those that say who chose it."""
@@ -64,39 +68,33 @@ def shown(node: Mapping[str, Any]) -> dict[str, Any]:
 
 def recorded_view(folder: Path, head: Mapping[str, Any]) -> dict[str, Any]:
     """What is to be seen of a recorded run."""
-    tree, summary = files.read_json(folder / shelf.TREE), files.read_json(folder / shelf.SUMMARY)
-    nodes = [shown(each) for each in tree.get("nodes", []) if isinstance(each, dict)]
-    winner = tree.get("winner") or _best_path(nodes)
-    by_hand = {
-        name for action in tree.get("actions", []) if action.get("kind") == "keep" for name in action["candidates"]
-    }
+    tree = records.read(records.RecordedTree, folder / records.TREE)
+    summary = records.read(records.RecordedSummary, folder / records.SUMMARY)
+    nodes = [shown(each.model_dump()) for each in tree.nodes]
     view = {
         **head,
-        "state": shelf.status(folder),
-        "done": len({each["chunk"] for each in nodes}),
-        "path": winner,
+        "state": summary.status,
+        "done": len({node.chunk for node in tree.nodes if node.fate}),
+        "path": tree.path,
         "candidates": [],
-        "nodes": _signed(nodes, winner, by_hand.intersection(winner)),
-        "notes": tree.get("notes", []),
-        "cost": summary.get("cost", {}),
+        "nodes": _signed(nodes, tree.path, tree.by_hand.intersection(tree.path)),
+        "notes": tree.notes,
+        "cost": summary.cost,
     }
     return with_pictures(view, folder)
 
 
-def _best_path(nodes: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The path to the newest node of rank 0."""
-    known = {each["id"]: each for each in nodes}
-    best = next((each for each in reversed(nodes) if each["rank"] == 0), None)
-    path: list[str] = []
-    while best is not None and best["id"] not in path:
-        path.append(best["id"])
-        best = known.get(best["parent"])
-    return path[::-1]
+def with_pictures(view: Mapping[str, Any], folder: Path, waiting: Mapping[str, Picture] = NONE) -> dict[str, Any]:
+    """The view, with the frames of each node's film strip, as far as it is drawn, and the files of the folder.
 
-
-def with_pictures(view: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """The view, with the frames of each node's film strip, as far as they are drawn."""
+    waiting: strips of candidates that are not recorded yet. A node has `waits` where its strip is one of them: the
+    recorded one may differ.
+    """
     frames = {node: count for node, (count, _) in files.strips(folder).items()}
-    nodes = [{**node, "frames": frames.get(str(node["id"]), 0)} for node in view.get("nodes", [])]
-    done = [what for what, (name, _) in shelf.DOWNLOADS.items() if files.is_plain(folder / name)]
-    return {**view, "nodes": nodes, "files": done}
+    frames |= {node: count for node, (count, _) in waiting.items()}
+    nodes = [
+        {**node, "frames": frames.get(str(node["id"]), 0), "waits": node["id"] in waiting}
+        for node in view.get("nodes", [])
+    ]
+    there = [what for what, (name, _) in shelf.DOWNLOADS.items() if files.is_plain(folder / name)]
+    return {**view, "nodes": nodes, "files": there}

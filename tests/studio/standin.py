@@ -154,6 +154,9 @@ class StandIn:
             (self.folder / "summary.json").write_text(json.dumps(summary))
             (self.folder / "video.mp4").write_bytes(b"not a video")
 
+    def pictures(self) -> dict[str, tuple[int, bytes]]:
+        return {}
+
     def view(self) -> dict[str, Any]:
         best = sorted(self.pool, key=lambda name: -self.nodes[name]["score"])
         return {

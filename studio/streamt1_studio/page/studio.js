@@ -84,7 +84,7 @@
   /* A take. */
   const strip = (id) => {
     const node = nodes.get(id);
-    return node && node.frames ? { address: `runs/${view.run}/strips/${id}`, frames: node.frames, chunk: node.chunk, seconds: view.fps ? (view.length || node.frames) / view.fps : 0 } : null;
+    return node && node.frames ? { address: `runs/${view.run}/strips/${id}${node.waits ? "?waits" : ""}`, frames: node.frames, chunk: node.chunk, seconds: view.fps ? (view.length || node.frames) / view.fps : 0 } : null;
   };
   function show(news) {
     for (const node of news.nodes) nodes.set(node.id, node);
@@ -129,7 +129,7 @@
     }
     const button = store.get(node.id), mark = button.querySelector("em");
     button.querySelector("b").textContent = number(node.score);
-    mark.textContent = node.problem ? "invalid" : node.by === "person" ? "by hand" : node.route && node.route !== "discard" ? node.route : "";
+    mark.textContent = node.problem ? "invalid" : node.by === "person" ? "hand" : node.route && node.route !== "discard" ? node.route : "";
     mark.className = node.by === "person" ? "person" : node.route || "";
     button.setAttribute("aria-label", label(node));
     button.title = `${node.id}: ${label(node)}`;
