@@ -445,7 +445,7 @@ class StreamPipeline:
         return self.take_over(self._begin(takes.IN_USE, args, call), reach=reach)
 
     def take_over(self, run: Run, *, reach: int | None = None) -> Take:
-        """A `Take` that continues an open run, such as one that `branch` returns as ``last_run``. reach: as for `take`."""
+        """A `Take` that continues an open run, such as the ``last_run`` of what `branch` returns. reach: as for `take`."""
         search = partial(self._search, is_stepwise=True)
         host = Host(self, search, self._running, self._quiet, self._session, self._observing)
         return Take(host, run, reach=reach)

@@ -70,7 +70,7 @@ def replayed(
     path = path_to(recorded, node)
     recipe, own = noise_alone(placed(recipe, recorded.folder), pipe)
     wrapped = wrap_again(recorded, recipe, pipe, device, own)
-    run = begin_again(recorded, wrapped, call)
+    run = begin_again(recorded, wrapped, call, node)
     try:
         with explained(run), silenced(wrapped.pipe):
             retrace(wrapped.search(run), recorded.tree(), [path])
@@ -104,7 +104,7 @@ def branch(
     Claim(out, RECIPE).release()  # refused before anything is generated
     recipe = placed(recipe, out)
     wrapped = wrap_again(recorded, recipe, pipe, device, {"observers": together(record_to(out), observers)})
-    run = begin_again(recorded, wrapped, call)
+    run = begin_again(recorded, wrapped, call, node)
     with closing_on_error(run.session), silenced(wrapped.pipe):
         retrace(wrapped.search(run), recorded.tree(), [[*path, picked]])
         run.tree = recorded.tree(picked.chunk + 1)

@@ -280,10 +280,15 @@ def _objects_explained(recorded: RecordedRun) -> Iterator[None]:
         ) from error
 
 
-def begin_again(recorded: RecordedRun, wrapped: StreamPipeline, call: Mapping[str, Any]) -> Run:
-    """A session with the recorded arguments, `call` added, and a fresh generator of the recorded seed."""
+def begin_again(
+    recorded: RecordedRun, wrapped: StreamPipeline, call: Mapping[str, Any], node: str | None = None
+) -> Run:
+    """A session with the recorded arguments, `call` added, and a fresh generator of the recorded seed.
+
+    node: the candidate that it leads to, where a person changed the prompt later.
+    """
     start, given = recorded.start, call
-    call = {**start["call"], **given}
+    call = {**recorded.call(node), **given}
     missing = [name for name in start["omitted"] if name not in call and name not in own_call.OWN_ARGUMENTS]
     if missing:
         raise InputError(

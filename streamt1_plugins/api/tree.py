@@ -220,14 +220,14 @@ def standing(actions: Sequence[Action]) -> list[Action]:
     found: list[Action] = []
     for action in actions:
         if action.kind == "back":
-            found = [each for each in found if not _is_undone(each, action.to or 0)]
+            found = [each for each in found if not is_undone(each, action.to or 0)]
         else:
             found.append(action)
     return found
 
 
-def _is_undone(action: Action, to: int) -> bool:
-    """Whether a return to the beginning of chunk `to` undoes an action; a scene that begins there stays."""
+def is_undone(action: Action, to: int) -> bool:
+    """Whether what a person did is undone where chunk `to` is made anew; a scene that begins there stays."""
     return action.chunk > to if action.kind == "prompt" else action.chunk >= to
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from streamt1_plugins.api.run import Run
+    from streamt1_plugins.api.tree import Action
     from streamt1_plugins.api.types import Node
     from streamt1_plugins.runs.journal import Event
 
@@ -59,6 +60,7 @@ class RunEvents:
         for index in range(self.chunks):
             yield from map(self.candidate, run.tree.chunk(index))
             yield self._chunk(index)
+        yield from map(self.acted, run.tree.actions)
 
     def resumed(self) -> Iterator[Event]:
         """Which chunk the run continues with, and where."""
@@ -67,6 +69,10 @@ class RunEvents:
     def candidate(self, node: Node) -> Event:
         """A candidate that was just scored."""
         return _event("candidate", node_record(node))
+
+    def acted(self, action: Action) -> Event:
+        """What a person just did."""
+        return _event("acted", action.record())
 
     def committed(self) -> Iterator[Event]:
         """The chunks that were committed since the last call: one, or none."""

@@ -11,12 +11,12 @@ import hashlib
 import json
 import math
 import os
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from streamt1_plugins.api.tree import Tree, node_of
+from streamt1_plugins.api.tree import Action, Tree, action_of, is_undone, node_of
 from streamt1_plugins.api.types import HORIZONS
 from streamt1_plugins.errors import InputError
 from streamt1_plugins.runs.files import JOURNAL as JOURNAL  # its readers look for it here
@@ -238,6 +238,7 @@ class _Record:
 
     candidates: dict[str, Event] = field(default_factory=dict)
     chunks: dict[int, Event] = field(default_factory=dict)
+    actions: list[Action] = field(default_factory=list)
     end: Event | None = None
 
     @classmethod
@@ -251,6 +252,8 @@ class _Record:
                 record.chunks[event["chunk"]] = event
             elif event["event"] == "finished":
                 record.end = event
+            elif event["event"] == "acted":
+                record.actions.append(action_of({name: event[name] for name in event if name in ACTED}))
             elif event["event"] == "resumed":
                 record._cut(event["chunk"])
         if chunks is not None:
@@ -261,6 +264,7 @@ class _Record:
         """Forget everything from chunk `chunks` on: it is searched again."""
         self.candidates = {name: each for name, each in self.candidates.items() if each["chunk"] < chunks}
         self.chunks = {index: each for index, each in self.chunks.items() if index < chunks}
+        self.actions = [each for each in self.actions if not is_undone(each, chunks)]
         self.end = None
 
     def whole(self) -> int:
@@ -276,6 +280,7 @@ class _Record:
         return done
 
 
+ACTED = tuple(each.name for each in fields(Action))
 FATES: tuple[Fate, ...] = ("kept", "pruned", "invalid")
 
 
@@ -285,7 +290,7 @@ def tree_of(events: Sequence[Event], *, chunks: int | None = None) -> Tree:
     Of a damaged journal, it has the candidates whose line, and whose parents' lines, are whole.
     """
     record, rewards = _Record.of(events, chunks), events[0]["recipe"]["rewards"]
-    tree = Tree(picked=events[0].get("picked"))
+    tree = Tree(picked=events[0].get("picked"), actions=record.actions)
     weights: dict[tuple[str, str], float] = {
         (horizon, name): reward["weight"] for horizon in HORIZONS for name, reward in rewards[horizon].items()
     }

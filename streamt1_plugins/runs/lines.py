@@ -19,6 +19,8 @@ from pydantic import (
 )
 from typing_extensions import NotRequired, TypedDict
 
+from streamt1_plugins.api.scenes import SceneMemory
+from streamt1_plugins.api.tree import ActionKind
 from streamt1_plugins.api.types import Fate, Horizon, node_id
 from streamt1_plugins.errors import InputError
 
@@ -228,6 +230,18 @@ class Resumed(Line, Place):
     chunk: Annotated[int, Field(ge=0, le=MAX_CHUNKS)]
 
 
+class Acted(Line):
+    """What a person did in a take."""
+
+    kind: ActionKind
+    chunk: Annotated[int, Field(ge=0, le=MAX_CHUNKS)]
+    candidates: NotRequired[Ids]
+    count: NotRequired[Annotated[int, Field(ge=1, lt=MAX_CANDIDATES)]]
+    to: NotRequired[Index]
+    prompt: NotRequired[Text]
+    memory: NotRequired[SceneMemory]
+
+
 class Finished(SoFar):
     """The end of a run."""
 
@@ -241,6 +255,7 @@ _TYPES: dict[str, TypeAdapter[Any]] = {
     "candidate": TypeAdapter(Candidate),
     "chunk": TypeAdapter(ChunkDone),
     "resumed": TypeAdapter(Resumed),
+    "acted": TypeAdapter(Acted),
     "finished": TypeAdapter(Finished),
 }
 
@@ -265,7 +280,7 @@ def typed(event: dict[str, Any], where: str, *, chunks: int | None = None) -> di
 def _wrong_numbers(event: dict[str, Any], chunks: int | None) -> list[tuple[str, str]]:
     """(field, what it should be) of the numbers in an event that do not fit each other, or a run of `chunks`."""
     wrong = []
-    last = chunks if event["event"] == "resumed" else None if chunks is None else chunks - 1
+    last = chunks if event["event"] in ("resumed", "acted") else None if chunks is None else chunks - 1
     if last is not None and event.get("chunk", 0) > last:
         wrong.append(("chunk", f"The run has {chunks} chunks, counted from 0"))
     if event["event"] == "candidate":

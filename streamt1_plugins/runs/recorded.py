@@ -10,15 +10,17 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from streamt1_plugins.api.run import Cost
+from streamt1_plugins.api.tree import standing
 from streamt1_plugins.config import load as recipes
 from streamt1_plugins.config.user_files import user_path
 from streamt1_plugins.errors import InputError, RecipeError
 from streamt1_plugins.runs import journal
+from streamt1_plugins.runs.lines import chunk_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from streamt1_plugins.api.tree import Tree
+    from streamt1_plugins.api.tree import Action, Tree
     from streamt1_plugins.api.types import Node
     from streamt1_plugins.config.schema import Recipe
     from streamt1_plugins.runs.journal import Event
@@ -66,6 +68,25 @@ class RecordedRun:
             return recipes.recorded(self.start["recipe"], self.start.get("recipe_name", ""))
         except RecipeError as error:
             raise InputError(f"{self.folder / journal.JOURNAL}, line 1: {error}") from error
+
+    def call(self, node: str | None = None) -> dict[str, Any]:
+        """The recorded arguments, with the prompts that a person changed meanwhile, for a video that goes through `node`.
+
+        None is the winner's. Of a candidate that was abandoned, the prompts are those that it was made with.
+        """
+        call, later = self.start["call"], {each.chunk: each for each in _prompts(self.events)}
+        if node is not None:
+            made = max((place for place, each in enumerate(self.events) if each.get("id") == node), default=0)
+            last = chunk_of(node)
+            later = {chunk: each for chunk, each in later.items() if chunk > last}
+            later |= {each.chunk: each for each in _prompts(self.events[: made + 1]) if each.chunk <= last}
+        if not later:
+            return dict(call)
+        entries = {entry["chunk"]: entry for entry in call.get("schedule") or ()}
+        entries |= {
+            each.chunk: {"chunk": each.chunk, "prompt": each.prompt, "memory": each.memory} for each in later.values()
+        }
+        return {**call, "schedule": [entries[chunk] for chunk in sorted(entries)]}
 
     def tree(self, chunks: int | None = None) -> Tree:
         """A new tree of the candidates; with `chunks`, as it was after that many chunks."""
@@ -175,3 +196,8 @@ class RecordedRun:
             **({"reward_profile": spent.judged()} if spent.reward_profile else {}),  # older journals have none
             "notes": self.notes,
         }
+
+
+def _prompts(events: Sequence[Event]) -> list[Action]:
+    """The prompts that a person has set by the last of these events, without those that were undone."""
+    return [each for each in standing(journal.tree_of(events).actions) if each.kind == "prompt"]

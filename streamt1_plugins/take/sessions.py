@@ -1,4 +1,4 @@
-"""The sessions of a take and of its branches: shared as long as they have the same arguments, closed by the last one."""
+"""The sessions of a take and its branches: shared while they have the same arguments, closed by the last one."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -70,7 +71,7 @@ class Host:
 
 
 class Take:
-    """A video in the making. Open one with ``pipe.take(prompt, ...)``; roll, look, keep, until `save` returns the video.
+    """A video in the making: ``pipe.take(prompt, ...)`` opens one, then roll, look and keep, until `save` returns it.
 
     ``with pipe.take("a red circle") as take: ...`` closes it at the end of the block. Until it is saved or closed the
     pipeline is in use, as during a stream. What a person does is in `tree.actions`, and in the record where there is
@@ -144,7 +145,9 @@ class Take:
         chunk = self._judged_chunk()
         chosen = None if which is None else self._chosen(which)
         with self._working():
-            kept, pruned = self._search.survivors(chunk, self._pool, chosen and partial(_picked, chosen))
+            kept, pruned = self._search.survivors(
+                chunk, self._pool, None if chosen is None else partial(_picked, chosen)
+            )
             if chosen is not None:
                 self._act(Action(kind="keep", chunk=chunk.index, candidates=chosen))
             self._set_pool(kept)  # where committing fails, they can be kept again
@@ -323,7 +326,12 @@ class Take:
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the candidates, or the last chunk that was kept."""
-        return strip.html(self)
+        waiting, last = self._pool, self._run.beams[0]
+        cards = [strip.candidate(each, each.id in self.choice) for each in waiting]
+        if not waiting and last.last is not None:
+            who = self.tree.chosen_by(last.last.chunk)
+            cards = [strip.card(last.history.frames[-1], last.last.id, f"kept by the {who}")]
+        return "".join([f"<p>{escape(repr(self))}</p>", *cards])
 
     # How.
 

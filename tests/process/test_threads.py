@@ -109,25 +109,6 @@ def test_of_two_runs_that_overlap_the_last_one_gives_back_what_was_there() -> No
     assert torch.get_num_threads() == OWN
 
 
-def test_between_two_steps_the_caller_has_its_own_threads() -> None:
-    found: list[int] = []
-
-    def steps() -> Iterator[int]:
-        try:
-            for number in range(3):
-                found.append(torch.get_num_threads())
-                yield number
-        finally:
-            found.append(-torch.get_num_threads())
-
-    limited_steps = stepwise(steps(), 1)
-    assert next(limited_steps) == 0
-    assert torch.get_num_threads() == OWN
-    limited_steps.close()
-    assert (found, torch.get_num_threads()) == ([1, -1], OWN)
-    assert list(stepwise(steps(), 1)) == [0, 1, 2]
-
-
 # The number.
 
 

@@ -20,6 +20,7 @@ from streamt1_plugins.runs.recorded import RecordedRun
 if TYPE_CHECKING:
     from streamt1_plugins.api.candidate import Candidate
     from streamt1_plugins.api.run import Run
+    from streamt1_plugins.api.tree import Action
     from streamt1_plugins.api.types import Node
     from streamt1_plugins.runs.journal import Event
 
@@ -61,6 +62,11 @@ class Folder:
     def streamt1_candidate_scored(self, candidate: Candidate) -> None:
         if self._made is not None:
             self._events.append(self._made.candidate(candidate))
+
+    @hookimpl
+    def streamt1_acted(self, action: Action) -> None:
+        if self._made is not None:
+            self._events.append(self._made.acted(action))
 
     @hookimpl
     def streamt1_chunk_selected(self) -> None:

@@ -18,6 +18,7 @@ from streamt1_plugins.runs.way_on import resume_with
 if TYPE_CHECKING:
     from streamt1_plugins.api.candidate import Candidate
     from streamt1_plugins.api.run import Run
+    from streamt1_plugins.api.tree import Action
     from streamt1_plugins.runs.journal import Event
 
 log = logging.getLogger("streamt1")
@@ -67,6 +68,13 @@ class Journal:
             # The line is written with the next one, or the end reports that it is lost.
             with warned(f"The journal in {self.path} was not updated"):
                 self._file.add(self._made.candidate(candidate))
+
+    @hookimpl
+    def streamt1_acted(self, run: Run, action: Action) -> None:
+        if self._made is not None and self._file is not None:
+            with warned(f"The journal in {self.path} was not updated"):
+                self._file.add(self._made.acted(action))
+            run.background.submit(f"Flushing the record in {self.path}", self._flush, urgent=True)
 
     @hookimpl(trylast=True)
     def streamt1_chunk_selected(self) -> None:
