@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +12,7 @@ from streamt1_plugins.errors import needs_extra
 Folder = Annotated[
     Path, typer.Argument(help="Folder of the runs: takes are recorded in it, and those in it can be opened.")
 ]
-Model = Annotated[str, typer.Option(help="Name of a bundled model, a folder or a hub id.")]
+Model = Annotated[str | None, typer.Option(help="A folder, a hub id or an adapter's bundled model. Default: as generate.")]
 Adapter = Annotated[str | None, typer.Option(help="Adapter of the model, where its class does not decide.")]
 Recipe = Annotated[list[str] | None, typer.Option(metavar="FILE", help="Offer this recipe file too. May be repeated.")]
 Host = Annotated[
@@ -22,14 +21,9 @@ Host = Annotated[
 Port = Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 for any free one.")]
 
 
-@dataclass(frozen=True)
-class Options:
-    """The command line of `streamt1 studio`."""
-
-
 def studio(
     folder: Folder = Path("runs"),
-    model: Model = "tinyworld",
+    model: Model = None,
     adapter: Adapter = None,
     recipe: Recipe = None,
     host: Host = "127.0.0.1",

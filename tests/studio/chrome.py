@@ -102,11 +102,14 @@ class Page:
 
     def click(self, selector: str) -> None:
         """Click on the middle of an element, as a mouse does."""
-        self.run(f"document.querySelector({selector!r}).scrollIntoView({{block: 'center'}})")
-        box = self.run(
-            f"(({{x, y, width, height}}) => [x + width / 2, y + height / 2])"
-            f"(document.querySelector({selector!r}).getBoundingClientRect())"
+        find = (
+            f"(() => {{ const found = document.querySelector({selector!r}); found.scrollIntoView({{block: 'center'}});"
+            " const {x, y, width, height} = found.getBoundingClientRect(); return [x + width / 2, y + height / 2]; })()"
         )
+        before, box = None, self.run(find)
+        while box != before:  # pictures that arrive move what is below them
+            time.sleep(0.05)
+            before, box = box, self.run(find)
         for kind in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, x=box[0], y=box[1], button="left", clickCount=1)
 
