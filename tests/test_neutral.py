@@ -43,6 +43,7 @@ LIBRARIES = (
     "streamt1_plugins.probe.page",
     "streamt1_plugins.evaluation.remote.server",
     "streamt1_wan.convert",
+    "streamt1_studio.serving",
     "wandb",
     "cv2",
 )
@@ -192,6 +193,12 @@ def branch_it(how: str, folder: Path) -> None:
     pipe.complete(pipe.last_run)
 
 
+def open_it(how: str, folder: Path) -> None:
+    given, call = ENDINGS[how].get("observers", {}), ENDINGS[how].get("call", {})
+    pipe = streamt1.open_interrupted(folder / "recorded", ToyPipeline(), observers=given, **call)
+    pipe.complete(pipe.last_run)
+
+
 def compare_it(how: str, folder: Path) -> None:
     call = {name: value for name, value in ENDINGS[how].get("call", {}).items() if name != "prompt"}
     for _ in comparing.run(comparison(call=call), folder / "out"):
@@ -208,6 +215,7 @@ SEARCHES = {
     "resume": resume_it,
     "regenerate": regenerate_it,
     "branch": branch_it,
+    "open_interrupted": open_it,
     "compare": compare_it,
 }
 
@@ -231,6 +239,7 @@ SINGLE: dict[str, Callable[[Path], Any]] = {
     "fresh_seed": lambda folder: streamt1.fresh_seed(torch.Generator()),
     "chunk_noise": lambda folder: _drawn(),
     "read_prompts": lambda folder: _read(folder),
+    "shipped_recipes": lambda folder: streamt1.shipped_recipes(),
     "deferred": lambda folder: streamt1.deferred("json").dumps({}),
 }
 
@@ -264,6 +273,7 @@ COMMANDS: dict[str, list[str]] = {
     "new-policy": ["new-policy", "warm-light", "--kind", "noise"],
     "serve-reward, refused": ["serve-reward", "drift", "-o", "half"],
     "convert": ["convert", "nothing.pt", "--base", "nothing", "--out", "converted"],
+    "studio, refused": ["studio", "--host", "nothing.invalid", "--port", "0"],
     "recipes list": ["recipes", "list"],
     "recipes show": ["recipes", "show", "stream-t1", "--resolved"],
     "recipes copy": ["recipes", "copy", "beam", "mine.yaml"],

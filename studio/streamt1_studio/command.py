@@ -12,7 +12,9 @@ from streamt1_plugins.errors import needs_extra
 Folder = Annotated[
     Path, typer.Argument(help="Folder of the runs: takes are recorded in it, and those in it can be opened.")
 ]
-Model = Annotated[str | None, typer.Option(help="A folder, a hub id or an adapter's bundled model. Default: as generate.")]
+Model = Annotated[
+    str | None, typer.Option(help="A folder, a hub id or an adapter's bundled model. Default: as generate.")
+]
 Adapter = Annotated[str | None, typer.Option(help="Adapter of the model, where its class does not decide.")]
 Recipe = Annotated[list[str] | None, typer.Option(metavar="FILE", help="Offer this recipe file too. May be repeated.")]
 Host = Annotated[

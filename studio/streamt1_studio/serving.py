@@ -36,8 +36,10 @@ class Served:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
             self._socket = socket.create_server((host, port), family=family)
-        except OSError as error:
-            raise InputError(f"Cannot serve on {host}:{port}: {error}. Choose another --port or --host.") from error
+        except (OSError, TypeError, ValueError) as error:  # the last two for a name that no host can have
+            raise InputError(
+                f"Cannot serve on {host!r}, port {port}: {error}. Choose another --port or --host."
+            ) from error
         bound = self._socket.getsockname()
         self.names = LOCAL_NAMES if _is_loopback(host) else {host, socket.gethostname(), *_addresses(bound[0])}
         shown = host if _is_specific(host) else socket.gethostname()
