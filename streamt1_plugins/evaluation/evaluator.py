@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import TYPE_CHECKING, TypeVar
@@ -147,10 +147,28 @@ class Evaluator:
         known = [verdict for verdict in verdicts if verdict is not None]
         return known if len(known) == len(verdicts) else None
 
-    def _earlier(self, bound: BoundReward) -> list[float]:
-        """The reward's raw scores of finished candidates so far in the run."""
-        finished = [node.readings.get(bound.horizon, {}) for node in self.run.tree if node.is_finished]
+    def calibrated_together(self, candidates: Sequence[Candidate]) -> list[Candidate]:
+        """The candidates of several rounds of a chunk, each reward's readings calibrated among all of them."""
+        judged, own = list(candidates), {each.id for each in candidates}
+        for bound in self.pool.bound:
+            rows = [row for row, each in enumerate(judged) if _has_reading(each, bound)]
+            chosen = [judged[row] for row in rows]
+            verdicts = [Verdict(each.readings[bound.horizon][bound.name].raw, each.problem) for each in chosen]
+            earlier = self._earlier(bound, without=own)
+            for row, candidate in zip(rows, with_verdicts(bound, chosen, verdicts, earlier), strict=True):
+                judged[row] = candidate
+        return judged
+
+    def _earlier(self, bound: BoundReward, without: Container[str] = ()) -> list[float]:
+        """The reward's raw scores of finished candidates so far in the run, `without` those with these ids."""
+        nodes = [node for node in self.run.tree if node.is_finished and node.id not in without]
+        finished = [node.readings.get(bound.horizon, {}) for node in nodes]
         return [readings[bound.name].raw for readings in finished if bound.name in readings]
+
+
+def _has_reading(node: Node, bound: BoundReward) -> bool:
+    """Whether a reward has judged a whole candidate."""
+    return node.is_finished and bound.name in node.readings.get(bound.horizon, {})
 
 
 def _input(inputs: Inputs, bound: BoundReward, chosen: Sequence[Candidate], rows: Sequence[int]) -> RewardInput:

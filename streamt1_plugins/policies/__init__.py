@@ -16,6 +16,7 @@ def streamt1_register_policies(register: RegisterPolicy) -> None:
     register("budget", kind="width", target="streamt1_plugins.policies.budget:Budget")
     register("propagate", kind="noise", target="streamt1_plugins.policies.noise:Propagate")
     register("hybrid", kind="scoring", target="streamt1_plugins.policies.scoring:Hybrid")
+    register("none", kind="revision", target="streamt1_plugins.policies.revision:NoRevision")
     register("top_k", kind="selection", target="streamt1_plugins.policies.selection:TopK")
     register("reward_feedback", kind="memory", target="streamt1_plugins.policies.memory:RewardFeedback")
     register("elite", kind="memory", target="streamt1_plugins.policies.elite:Elite")

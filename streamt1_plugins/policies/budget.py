@@ -121,12 +121,15 @@ class Budget:
         else:
             if self.forwards is not None and remaining.most(least) < least:
                 run.tree.note(SHORT)
-            width = affordable(remaining, self.wish(run.tree, beam), least, most)
+            width = affordable(remaining, self.wish(run.tree, beam, chunk.index), least, most)
         return width * places(beam, search)
 
-    def wish(self, tree: Tree, beam: Beam) -> float:
-        """How much of its even share the next chunk of `beam` should have. Drift comes first: it needs a way out."""
-        chunks = [[n for n in tree.chunk(i) if n.is_eligible] for i in sorted({node.chunk for node in tree})]
+    def wish(self, tree: Tree, beam: Beam, chunk: int | None = None) -> float:
+        """How much of its even share the next chunk of `beam` should have. Drift comes first: it needs a way out.
+
+        chunk: the one that is next, of which there may be candidates already.
+        """
+        chunks = [[n for n in tree.chunk(i) if n.is_eligible] for i in tree.chunks() if i != chunk]
         usual = [each for each in (spread(node.long for node in nodes) for nodes in chunks) if each is not None]
         if usual and drifts([node.long for node in beam.path], self.drift * fmean(usual)):
             return DRIFTING

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cache, cached_property
 from pathlib import Path
 from statistics import fmean
@@ -15,17 +15,19 @@ from streamt1_plugins.config import load as recipes
 from streamt1_plugins.config.user_files import user_path
 from streamt1_plugins.errors import InputError, RecipeError
 from streamt1_plugins.runs import journal
-from streamt1_plugins.runs.lines import chunk_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from streamt1_plugins.api.tree import Action, Tree
+    from streamt1_plugins.api.tree import Tree
     from streamt1_plugins.api.types import Node
     from streamt1_plugins.config.schema import Recipe
     from streamt1_plugins.runs.journal import Event
 
 log = logging.getLogger("streamt1")
+
+TIMED = ("chunk", "returned", "finished")
+"""Events with the seconds of the search so far."""
 
 
 @cache
@@ -69,23 +71,15 @@ class RecordedRun:
         except RecipeError as error:
             raise InputError(f"{self.folder / journal.JOURNAL}, line 1: {error}") from error
 
-    def call(self, node: str | None = None) -> dict[str, Any]:
-        """The recorded arguments, with the prompts that a person changed meanwhile, for a video that goes through `node`.
-
-        None is the winner's. Of a candidate that was abandoned, the prompts are those that it was made with.
-        """
-        call, later = self.start["call"], {each.chunk: each for each in _prompts(self.events)}
-        if node is not None:
-            made = max((place for place, each in enumerate(self.events) if each.get("id") == node), default=0)
-            last = chunk_of(node)
-            later = {chunk: each for chunk, each in later.items() if chunk > last}
-            later |= {each.chunk: each for each in _prompts(self.events[: made + 1]) if each.chunk <= last}
+    def call(self) -> dict[str, Any]:
+        """The recorded arguments, with the prompts that a person changed meanwhile."""
+        call = self.start["call"]
+        later = {each.chunk: each for each in standing(self.tree().actions) if each.kind == "prompt"}
         if not later:
             return dict(call)
         entries = {entry["chunk"]: entry for entry in call.get("schedule") or ()}
-        entries |= {
-            each.chunk: {"chunk": each.chunk, "prompt": each.prompt, "memory": each.memory} for each in later.values()
-        }
+        for chunk, each in later.items():
+            entries[chunk] = {"chunk": chunk, "prompt": each.prompt, "memory": each.memory}
         return {**call, "schedule": [entries[chunk] for chunk in sorted(entries)]}
 
     def tree(self, chunks: int | None = None) -> Tree:
@@ -98,8 +92,18 @@ class RecordedRun:
         tree = self.tree()
         if tree.winner:
             return tuple(tree.nodes[name] for name in tree.winner)
-        best = [node for node in tree if node.rank == 0]
+        best = [node for node in tree if node.rank == 0 and node.fate != "abandoned"]
         return tree.path(best[-1].id) if best else ()
+
+    @property
+    def returns(self) -> int:
+        """How often the search went back."""
+        return len(self.tree().returns)
+
+    def before_leaving(self, node: str) -> RecordedRun:
+        """The record as it was before the search went back behind a node, all of it where it never did."""
+        where = journal.abandoned_at(self.events, node)
+        return self if where is None else replace(self, events=self.events[:where])
 
     @property
     def whole(self) -> int:
@@ -126,7 +130,7 @@ class RecordedRun:
         """What the run cost; with `chunks`, what that many chunks cost."""
         counted = [event for event in self.events if "cost" in event]
         if chunks is not None:
-            counted = [event for event in counted if event["event"] == "chunk" and event["chunk"] < chunks]
+            counted = [event for event in counted if _ends_before(event, chunks)]
         cost, known = counted[-1]["cost"] if counted else {}, {field.name for field in fields(Cost)}
         return Cost(**{name: value for name, value in cost.items() if name in known})
 
@@ -160,7 +164,7 @@ class RecordedRun:
         for event in self.events:
             if event["event"] == "resumed":
                 total, current = total + current, 0.0
-            current = event.get("seconds", current) if event["event"] in ("chunk", "finished") else current
+            current = event.get("seconds", current) if event["event"] in TIMED else current
         return total + current
 
     @property
@@ -170,7 +174,7 @@ class RecordedRun:
         for event in self.events:
             if event["event"] == "chunk":
                 found[event["chunk"]] = event["frames"]
-            elif event["event"] == "resumed":
+            elif event["event"] in ("resumed", "returned"):
                 found = {chunk: frames for chunk, frames in found.items() if chunk < event["chunk"]}
         return found
 
@@ -198,6 +202,7 @@ class RecordedRun:
         }
 
 
-def _prompts(events: Sequence[Event]) -> list[Action]:
-    """The prompts that a person has set by the last of these events, without those that were undone."""
-    return [each for each in standing(journal.tree_of(events).actions) if each.kind == "prompt"]
+def _ends_before(event: Event, chunks: int) -> bool:
+    """Whether no more than `chunks` chunks were committed after an event, as it was a commit or a return."""
+    done = event["chunk"] + (event["event"] == "chunk") if "chunk" in event else chunks + 1
+    return bool(done <= chunks)

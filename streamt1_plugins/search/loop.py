@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from streamt1_plugins.api.candidate import Beam, Candidate
 from streamt1_plugins.errors import PluginError
+from streamt1_plugins.policies.revision import NEVER
 from streamt1_plugins.process.stepwise import stepwise
 from streamt1_plugins.process.threads import limited
 from streamt1_plugins.search.early_pruning import EarlyPruning
@@ -18,12 +19,13 @@ from streamt1_plugins.search.offload import Offload, released
 from streamt1_plugins.search.out_of_memory import explained
 from streamt1_plugins.search.previews import PreviewScoring
 from streamt1_plugins.search.previews import settle as settle_previews
+from streamt1_plugins.search.revise import FIRST, Revising, Round
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
     from streamt1_plugins.api.run import Run
-    from streamt1_plugins.api.types import Chunk, Fate, MemoryRoute
+    from streamt1_plugins.api.types import Chunk, Fate, MemoryRoute, Revision, RevisionLimits
     from streamt1_plugins.api.workers import Workers
     from streamt1_plugins.evaluation.evaluator import Evaluator
     from streamt1_plugins.plugins.run_hooks import RunHooks
@@ -37,12 +39,18 @@ CLOSE = 1e-5  # scores; what batching changes in float32 is a tenth of it
 
 @dataclass
 class Search:
-    """The search of one video, and everything it works with."""
+    """The search of one video, and everything it works with.
+
+    `chunks` makes all of it; a take calls the steps that `chunks` consists of. `limits`: the most that the revision
+    policy answers. `reach`: how many chunks a person may go back, None for any number.
+    """
 
     run: Run
     hooks: RunHooks
     evaluator: Evaluator
     workers: Workers
+    limits: RevisionLimits = NEVER
+    reach: int | None = 0
 
     @cached_property
     def offload(self) -> Offload:
@@ -57,14 +65,18 @@ class Search:
         return Expander(self.run, self.hooks, self.offload, self.workers, self.previews)
 
     @cached_property
+    def revising(self) -> Revising:
+        return Revising(self.run, self.hooks, self.workers, self.limits, self.reach)
+
+    @cached_property
     def early(self) -> EarlyPruning:
         return EarlyPruning(self.expander, self.evaluator, self.previews)
 
     def chunks(self) -> Generator[Chunk, None, None]:
         """Search, yielding each chunk after its survivors are committed to ``run.beams``, best first.
 
-        A run that has beams already continues from them; ``run.stop`` ends it early. Raises `OutOfMemoryError` where
-        not even one candidate at a time fits.
+        A chunk may come again: a revision policy may go back to it. A run that has beams already continues from them;
+        ``run.stop`` ends it early. Raises `OutOfMemoryError` where not even one candidate at a time fits.
         """
         with explained(self.run):
             yield from stepwise(self._chunks(), partial(limited, self.run.threads))
@@ -72,11 +84,13 @@ class Search:
     def _chunks(self) -> Generator[Chunk, None, None]:
         run = self.run
         self.start()
-        for chunk in run.chunks():
-            # Two steps, so that the states of pruned candidates are free while the survivors are committed.
-            kept, pruned = self.survivors(chunk, self.judged(chunk))
-            self.advance(chunk, kept, pruned)
-            del kept, pruned  # nor are their tensors needed while the next chunk is generated
+        while (chunk := next(run.chunks(), None)) is not None:
+            # Nested, so that the states of pruned candidates are free while the survivors are committed.
+            survived = self._survived(chunk, self.revised(chunk, self.judged(chunk)))
+            if survived is None:
+                continue
+            self.advance(chunk, *survived)
+            del survived  # nor are their tensors needed while the next chunk is generated
             yield chunk
             run.stop = any(self.workers.all_gather(run.stop))
             if run.stop:
@@ -91,19 +105,45 @@ class Search:
         run.beams = tuple(map(self.offload.offload_beam, begun))
         self.hooks.run_started()
 
-    def judged(self, chunk: Chunk, count: int | None = None) -> list[Candidate]:
-        """The candidates of the next chunk with readings, scores and routes.
-
-        count: how many for every beam, None for as many as the width policy wants.
-        """
+    def judged(self, chunk: Chunk, wanted: Round = FIRST) -> list[Candidate]:
+        """The candidates of a round with readings, scores and routes."""
         self.run.chunk = chunk
-        return self._judged(chunk, self.early.candidates(chunk, count))
+        return self._judged(chunk, self.early.candidates(chunk, wanted))
 
-    def advance(self, chunk: Chunk, kept: Sequence[Candidate], pruned: Sequence[Candidate]) -> None:
+    def revised(self, chunk: Chunk, pool: list[Candidate]) -> list[Candidate] | None:
+        """All candidates of a chunk, with those of every round that the revision policy wants; None where the search
+        has gone back instead.
+        """
+        while (revision := self.revising.asked(chunk, pool)) is not None:
+            if revision.back_to is not None:
+                self.go_back(chunk, revision, pool)
+                return None
+            if (joined := self.another(chunk, revision, pool)) is None:
+                break
+            pool = joined
+        return pool
+
+    def another(self, chunk: Chunk, revision: Revision, pool: list[Candidate]) -> list[Candidate] | None:
+        """The candidates of a chunk with another round of them, None where the width policy wants no more."""
+        self.hooks.revised(chunk, revision, pool)
+        made = self.early.candidates(chunk, Round.of(revision, pool))
+        return self._joined(chunk, pool, self._judged(chunk, made)) if made else None
+
+    def go_back(self, chunk: Chunk, revision: Revision, pool: list[Candidate]) -> None:
+        """Return to the beams before ``revision.back_to``; the candidates that wait are abandoned too."""
+        self.revising.go_back(chunk, revision, chunk.index if revision.back_to is None else revision.back_to)
+        self.hooks.revised(chunk, revision, pool)
+
+    def _survived(self, chunk: Chunk, pool: list[Candidate] | None) -> tuple[list[Candidate], list[Candidate]] | None:
+        return None if pool is None else self.survivors(chunk, pool)
+
+    def advance(self, chunk: Chunk, kept: list[Candidate], pruned: list[Candidate]) -> None:
         """Commit the survivors to ``run.beams``, best first."""
-        run = self.run
-        kept = self.workers.gather_survivors(run, list(kept))
+        run, before = self.run, self.run.beams
+        kept = self.workers.gather_survivors(run, kept)
         run.beams = tuple(self.offload.offload_beam(self.commit(self.offload.onload(each))) for each in kept)
+        self.revising.remember(before)
+        del before
         self.hooks.chunk_selected(chunk, kept, pruned)
 
     def commit(self, candidate: Candidate) -> Beam:
@@ -118,6 +158,15 @@ class Search:
         with self.run.spending("commit"):  # of the chunks that the call continues
             return Beam(self.run.session.root())
 
+    def _joined(self, chunk: Chunk, pool: Sequence[Candidate], new: Sequence[Candidate]) -> list[Candidate]:
+        """The candidates of all rounds, calibrated among all of them and scored anew."""
+        both = {each.ordinal: each for each in (*pool, *new)}
+        found = [self._scored(chunk, each) for each in self.evaluator.calibrated_together(list(both.values()))]
+        for each in found:
+            if each != both[each.ordinal]:
+                self.hooks.candidate_scored(chunk, each)
+        return found
+
     def _judged(self, chunk: Chunk, candidates: list[Candidate]) -> list[Candidate]:
         """The candidates with readings, scores and routes."""
         if self.evaluator.has_rewards:
@@ -127,6 +176,12 @@ class Search:
         return [self._judge(chunk, candidate) for candidate in candidates]
 
     def _judge(self, chunk: Chunk, candidate: Candidate) -> Candidate:
+        """The candidate with its score and route, which are reported."""
+        candidate = self._scored(chunk, candidate)
+        self.hooks.candidate_scored(chunk, candidate)
+        return candidate
+
+    def _scored(self, chunk: Chunk, candidate: Candidate) -> Candidate:
         """Score a candidate that can survive and decide its route; a score that is not finite makes it invalid."""
         if candidate.is_eligible:
             candidate = replace(candidate, score=self.hooks.score(chunk, candidate))
@@ -134,7 +189,6 @@ class Search:
                 candidate = replace(candidate, problem=f"The score is not finite ({candidate.score}).")
             elif self.run.session.capabilities.routes and candidate.beam.path:
                 candidate = replace(candidate, route=self._route(chunk, candidate))
-        self.hooks.candidate_scored(chunk, candidate)
         return candidate
 
     def _route(self, chunk: Chunk, candidate: Candidate) -> MemoryRoute:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from html import escape
@@ -14,8 +14,8 @@ import torch
 from streamt1_plugins.api.candidate import Candidate
 from streamt1_plugins.api.run import Run
 from streamt1_plugins.api.scenes import HasScenes, Scene, changed, scene_at, scenes_of
-from streamt1_plugins.api.tree import Action, Tree
-from streamt1_plugins.api.types import Chunk, Node
+from streamt1_plugins.api.tree import Action, Tree, standing
+from streamt1_plugins.api.types import Chunk, Node, Revision
 from streamt1_plugins.config.rewards import MOST
 from streamt1_plugins.errors import InputError, StreamT1Error, guess, shown
 from streamt1_plugins.plugins.given import PerRun
@@ -23,6 +23,7 @@ from streamt1_plugins.plugins.observing import Observing
 from streamt1_plugins.process.threads import limited
 from streamt1_plugins.search.out_of_memory import explained
 from streamt1_plugins.search.previews import problem_of
+from streamt1_plugins.search.revise import Round
 from streamt1_plugins.take import strip
 from streamt1_plugins.take.sessions import Sessions
 
@@ -46,6 +47,7 @@ Which = str | Node
 """A candidate, or its id."""
 
 
+BY_HAND = "By hand."
 IN_USE = "a take of this pipeline (call its `save()` or `close()`)"
 
 
@@ -100,6 +102,7 @@ class Take:
         with ExitStack() as stack:
             stack.callback(lambda: self._sessions.leave(self._run.session))
             self._search = host.search(run, self._observing)
+            self._search.reach = reach
             stack.enter_context(host.running(self._search))
             with self._working():
                 self._search.start()
@@ -120,7 +123,7 @@ class Take:
             )
         count = _number("n", n)
         with self._working():
-            self._set_pool(self._search.judged(chunk, count))
+            self._set_pool(self._search.judged(chunk, Round(count)))
         if count is not None:
             self._act(Action(kind="roll", chunk=chunk.index, count=count))
         return self.candidates
@@ -133,7 +136,18 @@ class Take:
         n: as for `roll`. refine: a candidate whose noise the new ones vary, ``z' = sqrt(1 - b^2) z + b eps`` with b the
         `strength`: near 0 they are like it, 1 is fresh noise. Raises `InputError` before the first `roll`.
         """
-        raise NotImplementedError
+        chunk, count = self._judged_chunk(), _number("n", n)
+        if isinstance(strength, bool) or not isinstance(strength, int | float) or not 0 < strength <= 1:
+            raise InputError(f"`strength` has to be above 0 and at most 1, got {shown(strength)}.")
+        varied = () if refine is None else self._chosen(refine)
+        revision = Revision(count=count, varied=varied, strength=float(strength), reason=BY_HAND)
+        before = {each.id for each in self._pool}
+        with self._working():
+            self._record_pool()
+            found = self._search.another(chunk, revision, self._pool)
+        self._act(Action(kind="reroll", chunk=chunk.index, count=count, candidates=varied))
+        self._set_pool(found or self._pool)
+        return tuple(each for each in self._pool if each.id not in before)
 
     def keep(self, which: Which | Iterable[Which] | None = None) -> tuple[Node, ...]:
         """Commit a candidate of this chunk; the next `roll` continues it. Returns what survives, best first.
@@ -161,7 +175,13 @@ class Take:
         What was made stays in the tree, abandoned; the next `roll` makes other candidates. Raises `InputError` for more
         chunks than can be taken back.
         """
-        raise NotImplementedError
+        self._check_open()
+        here = Chunk(self._done, self.chunks)
+        least, most = int(not self._pool), here.index - self._run.earliest
+        if isinstance(chunks, bool) or not isinstance(chunks, int) or not least <= chunks <= most:
+            can = f"{least} to {most} chunks here" if most >= least else "no chunks: none can be taken back"
+            raise InputError(f"`back` takes {can}, got {shown(chunks)}.")
+        self._go_back(here, here.index - chunks)
 
     def prompt(self, text: str, memory: SceneMemory = "keep") -> Scene:
         """Change the prompt from the next `roll` on; returns the scene that begins there.
@@ -186,8 +206,9 @@ class Take:
         while left and not self.is_finished:
             if not self._pool:
                 self.roll()
-            self.keep()
-            left -= 1
+            if self._is_revised():
+                self.keep()
+                left -= 1
             if self._run.stop or self._host.wrapped._interrupt:
                 break
         self._run.stop = self._host.wrapped._interrupt = False
@@ -205,11 +226,11 @@ class Take:
         """
         self._check_open()
         run, tree = self._run, self.tree
-        done = self._done
+        done, last = self._done, self._run.beams[0].last
         own = Tree(
             {name: node for name, node in tree.nodes.items() if node.chunk < done},
-            picked=run.beams[0].last.id if run.beams[0].last else None,
-            actions=[action for action in tree.actions if action.chunk < done],
+            picked=last.id if last else None,
+            actions=[action for action in standing(tree.actions) if action.chunk < done],
         )
         copy = replace(run, tree=own, cost=type(run.cost)(), background=type(run.background)(), stop=False, chunk=None)
         return Take(self._host, copy, observing=self._branched(observers), reach=self._reach, sessions=self._sessions)
@@ -222,7 +243,8 @@ class Take:
         self._check_open()
         if not self._run.beams[0].history.index:
             raise InputError("Nothing was kept yet: `roll`, then `keep`, then save.")
-        self._drop_pool()
+        if self._pool:
+            self.back(0)
         with self._working():
             self._search.choose()
         output = self._run.session.finish(self._run.beams[0].history)
@@ -317,7 +339,7 @@ class Take:
             self._end(error)
 
     def __del__(self) -> None:
-        with suppress(Exception):  # while Python shuts down anything may be gone
+        if vars(self).get("_ending") is not None:
             self.close()
 
     def __repr__(self) -> str:
@@ -399,8 +421,40 @@ class Take:
             raise InputError(f"Candidate {name} was pruned early and never finished: keep another one.")
         return known[name]
 
-    def _drop_pool(self) -> None:
-        """Give the waiting candidates up."""
+    def _record_pool(self) -> None:
+        """Bring the waiting candidates into the tree, before others get their numbers or they are given up."""
+        for each in self._pool:
+            self.tree.add(each.node())
+
+    def _is_revised(self) -> bool:
+        """Let the revision policy add to the waiting candidates; False where it has gone back instead."""
+        chunk = self._judged_chunk()
+        with self._working():
+            found = self._search.revised(chunk, self._pool)
+        self._set_pool(found or [])
+        if found is None:
+            self._undo_scenes()
+        return found is not None
+
+    def _go_back(self, here: Chunk, to: int) -> None:
+        """Return to the beginning of chunk `to`."""
+        self._act(Action(kind="back", chunk=here.index, to=to))
+        with self._working():
+            self._record_pool()
+            self._search.go_back(here, Revision(back_to=to, reason=BY_HAND), self._pool)
+        self._set_pool([])
+        self._undo_scenes()
+
+    def _undo_scenes(self) -> None:
+        """Give up the prompts that a person set for chunks after the next one."""
+        by_hand = {each.chunk for each in self.tree.actions if each.kind == "prompt"}
+        kept = [Scene(each.chunk, each.prompt or "", each.memory or "keep") for each in self._prompts()]
+        scenes = changed([each for each in self.scenes if each.chunk not in by_hand], kept)
+        if scenes != self.scenes:
+            self._change_scenes(scenes)
+
+    def _prompts(self) -> list[Action]:
+        return [each for each in standing(self.tree.actions) if each.kind == "prompt"]
 
     def _scene(self, at: int, text: str, memory: SceneMemory) -> Scene:
         """The scene of a new prompt, checked."""
@@ -427,16 +481,16 @@ class Take:
 
     def _committed_again(self, beam: Beam) -> Beam:
         """The beam with its last chunk committed anew, by the session that there is now."""
-        session = self._run.session
-        node = beam.last
-        if node is None:
-            return beam
+        search, session = self._search, self._run.session
+        before = self._run.past[-1] if self._run.past else ()
+        parent = next((each for each in before if _ids(each) == _ids(beam)[:-1]), None)
         with self._run.spending("commit"):
-            history = session.root()
-            for each, latents in zip(beam.path, beam.history.latents[-len(beam.path) :], strict=True):
-                decoded = session.decode(history, latents)[0]
-                history = session.commit(history, latents, decoded, each.route or "discard")
-        return replace(beam, history=history)
+            history = session.root() if parent is None else search.offload.onload_beam(parent).history
+            for node, latents in zip(beam.path, beam.history.latents[-len(beam.path) :], strict=True):
+                if node.chunk >= history.index:
+                    decoded = session.decode(history, latents)[0]
+                    history = session.commit(history, latents, decoded, node.route or "discard")
+        return search.offload.offload_beam(replace(beam, history=history))
 
     def _end(self, error: BaseException | None) -> None:
         ending, self._ending = self._ending, None
@@ -462,6 +516,10 @@ def _number(name: str, value: int | None) -> int | None:
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST):
         raise InputError(f"`{name}` has to be a whole number from 1 to {MOST}, got {shown(value)}.")
     return value
+
+
+def _ids(beam: Beam) -> list[str]:
+    return [node.id for node in beam.path]
 
 
 def _picked(names: tuple[str, ...], candidates: list[Candidate]) -> list[Candidate]:

@@ -280,6 +280,7 @@ KINDS = {
     "streamt1_width": "width",
     "streamt1_propose_noise": "noise",
     "streamt1_score": "scoring",
+    "streamt1_revise": "revision",
     "streamt1_select": "selection",
     "streamt1_route_memory": "memory",
 }

@@ -324,7 +324,7 @@ def test_a_forecast_gives_the_least_and_the_most(budget: int) -> None:
         def outline(self, num_frames: int | None = None) -> Outline:
             return pipe.last_run.session.outline()
 
-    told = describe(pipe.recipe, Telling(), build.rewards(pipe.recipe), width=pipe._policies["width"])
+    told = describe(pipe.recipe, Telling(), build.rewards(pipe.recipe), policies=pipe._policies)
     least, most = (line.strip() for line in told.splitlines())
     assert least.startswith("at least 6 chunks: 12 candidates, ")
     low, high = (int(line.split(" transformer")[0].rpartition(" ")[2]) for line in (least, most))
@@ -334,9 +334,9 @@ def test_a_forecast_gives_the_least_and_the_most(budget: int) -> None:
 
 def test_without_an_outline_the_forecast_is_the_most_a_chunk_may_take() -> None:
     pipe = run(forwards=30)
-    told = describe(pipe.recipe, object(), build.rewards(pipe.recipe), width=pipe._policies["width"])
+    told = describe(pipe.recipe, object(), build.rewards(pipe.recipe), policies=pipe._policies)
     assert told.startswith("at most, per chunk: 8 candidates, 8 S + 2 transformer forwards")
-    unbounded = describe(pipe.recipe, object(), build.rewards(pipe.recipe), width=object())
+    unbounded = describe(pipe.recipe, object(), build.rewards(pipe.recipe), policies={"width": object()})
     assert unbounded.startswith("per chunk: 4 candidates")
 
 
