@@ -53,42 +53,52 @@ class Hand:
         """Whether the take was finished or parked."""
         return self.take.is_closed
 
+    @property
+    def needs_roll(self) -> bool:
+        """Whether a chunk is left to be made, and no candidates of it wait."""
+        return not (self.is_closed or self.is_complete or self.take.candidates)
+
     def roll(self) -> None:
         """Make the candidates of the next chunk, where none wait and one is left."""
-        if not self.take.candidates and not self.is_complete:
+        if self.needs_roll:
             self.take.roll()
 
     def step(self) -> None:
         """Let the recipe do one thing: make candidates, keep those that it prefers, or finish."""
         if self.is_complete:
             self.finish()
-        elif self.take.candidates:
-            self.take.keep()
+        elif self.needs_roll:
+            self.roll()
         else:
-            self.take.roll()
+            self.take.keep()
 
     def keep(self, node: str | None) -> None:
-        """Keep a candidate, or what the recipe prefers, and make the next ones."""
+        """Keep a candidate, or what the recipe prefers."""
         self.take.keep(node)
-        self.roll()
 
     def reroll(self, count: int | None, refine: str | None) -> None:
         """Make more candidates of this chunk, or variations of one."""
-        self.take.reroll(count, refine)
+        if self.needs_roll:
+            self.take.roll(count)
+        else:
+            self.take.reroll(count, refine)
 
     def back_to(self, chunk: int) -> None:
-        """Go back to the beginning of a chunk, and make other candidates there."""
+        """Go back to the beginning of a chunk."""
         if chunk > self.done:
             raise streamt1.InputError(f"Chunk {chunk} is not made yet: the take has {self.done} chunks.")
         self.take.back(self.done - chunk)
-        self.roll()
 
     def prompt(self, text: str, memory: Any) -> None:
-        """Change the prompt from the open chunk on: candidates that wait were made with the old one."""
+        """Change the prompt from the open chunk on: candidates that wait were made with the old one, and are given up.
+
+        Raises `InputError` in chunk 0, and for a pipeline whose prompt cannot change.
+        """
+        if not self.done:
+            raise streamt1.InputError("Chunk 0 has the prompt of the take: begin a new take for another one.")
         if self.take.candidates:
             self.take.back(0)
         self.take.prompt(text, memory)
-        self.roll()
 
     def finish(self) -> None:
         """Choose the best branch, and write its video and page."""

@@ -24,6 +24,9 @@ MOST_TAKES, MOST_JOBS = 32, 16
 """Takes that are open at once, and jobs of one that wait."""
 
 
+ROLL = Job("Rolling candidates", lambda hand: hand.roll())
+
+
 class Studio:
     """Takes with a pipeline, recorded in folders inside `folder`.
 
@@ -69,19 +72,18 @@ class Studio:
         call = {} if frames is None else {"num_frames": frames}
         sitting = Sitting(lambda: Hand.begun(wrapped, folder, prompt, call), folder, recipe, playing=playing)
         sitting.view = {"prompt": prompt, "seed": str(seed)}
-        return self._add(sitting, Job("Rolling chunk 0", lambda hand: hand.roll()))
+        return self._add(sitting, ROLL)
 
     def reopened(self, run: Path, playing: bool = False) -> Sitting:
         """A recorded run that is continued where it stopped."""
-        opening = Job("Opening it again", lambda hand: hand.roll())
         for sitting in self.sittings.values():
             if sitting.folder == run and not sitting.is_finished:
-                return sitting if sitting.hand or sitting.wants_model else self._add(sitting, opening)
+                return sitting if sitting.hand or sitting.wants_model else self._add(sitting, ROLL)
         self._check_room()
         head = self.shelf.head(run)
         sitting = Sitting(lambda: Hand.reopened(self.pipe, run), run, head["recipe"], playing=playing)
         sitting.view = recorded_view(run, head)
-        return self._add(sitting, opening)
+        return self._add(sitting, ROLL)
 
     def branched(self, run: Path, node: str) -> Sitting:
         """A new take that continues a candidate of a run."""
@@ -90,7 +92,7 @@ class Studio:
         head = self.shelf.head(run)
         sitting = Sitting(lambda: Hand.branched(self.pipe, run, node, folder), folder, head["recipe"])
         sitting.view = {name: head[name] for name in ("prompt", "seed")}
-        return self._add(sitting, Job(f"Branching from {node}", lambda hand: hand.roll()))
+        return self._add(sitting, ROLL)
 
     def want(self, sitting: Sitting, name: str, work: Callable[[Hand], None]) -> None:
         """Have `work` done with the take when it has the model. Raises `InputError` where too much waits already."""
@@ -192,9 +194,9 @@ class Studio:
                     sitting.is_finished = True
         except StreamT1Error as error:
             sitting.problem, sitting.playing = str(error), False
-        self._settle(sitting)
+        self._settle(sitting, job is ROLL)
 
-    def _settle(self, sitting: Sitting) -> None:
+    def _settle(self, sitting: Sitting, is_roll: bool) -> None:
         """What follows a step: the end of the take, its next step, or a person."""
         if sitting.hand is None or sitting.hand.is_closed:
             self._holder, sitting.hand = None, None
@@ -202,6 +204,8 @@ class Studio:
             if sitting.is_finished:
                 sitting.playing = False
                 sitting.jobs.clear()
+            elif sitting.hand and sitting.hand.needs_roll and not (sitting.wants_model or is_roll):
+                sitting.jobs.append(ROLL)  # a step of its own, so that what was kept is seen before
             if not sitting.wants_model and sitting in self._order:
                 self._order.remove(sitting)
             self._set(sitting)

@@ -66,6 +66,10 @@ class StandIn:
     def is_closed(self) -> bool:
         return self.closed
 
+    @property
+    def needs_roll(self) -> bool:
+        return not (self.closed or self.is_complete or self.pool)
+
     def roll(self) -> None:
         if not self.pool and not self.is_complete:
             self.reroll(None, None)
@@ -74,7 +78,7 @@ class StandIn:
         if self.is_complete:
             self.finish()
         elif self.pool:
-            self._keep(None)
+            self.keep(None)
         else:
             self.roll()
 
@@ -103,10 +107,6 @@ class StandIn:
         strip.save(self.folder / "strips" / f"{name}-{FRAMES}.webp")
 
     def keep(self, node: str | None) -> None:
-        self._keep(node)
-        self.roll()
-
-    def _keep(self, node: str | None) -> None:
         if node is not None and node not in self.pool:
             raise InputError(f"There is no candidate {node!r}.")
         best = max(self.pool, key=lambda name: self.nodes[name]["score"]) if self.pool else None
@@ -127,7 +127,6 @@ class StandIn:
             if node["chunk"] >= chunk:
                 node["fate"] = "left"
         self.pool = []
-        self.roll()
 
     def prompt(self, text: str, memory: str) -> None:
         self.text = text

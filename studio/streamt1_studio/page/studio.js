@@ -212,8 +212,8 @@
     const live = isLive() && view.state !== "finished", ids = view && live ? view.candidates || [] : [], node = view && nodes.get(selected);
     const mine = ids.includes(selected), complete = live && view.chunks > 0 && view.done === view.chunks;
     return {
-      keep: mine && !node.problem, finish: complete, reroll: ids.length > 0, refine: mine,
-      back: live && view.done > 0, branch: Boolean(node) && node.fate !== null, prompt: live && !complete, play: live && !view.playing, stop: live && view.playing,
+      keep: mine && !node.problem, finish: complete, reroll: ids.length > 0 || (live && !complete && view.state === "waiting"), refine: mine,
+      back: live && view.done > 0, branch: Boolean(node) && node.fate !== null, prompt: live && !complete && view.done > 0, play: live && !view.playing, stop: live && view.playing,
       open: Boolean(view) && view.state !== "finished" && (open.kind === "run" || view.state === "parked"), park: live && view.state !== "parked",
     };
   }
