@@ -47,7 +47,8 @@ class Guard:
     """An ASGI app that hands on the requests of the studio's page, without the token, and refuses all others.
 
     Every path begins with the `token`. A page of another site can make a browser send requests here, to an address
-    that it gives its own name: then `Host` is that name, or `Origin` another address. names: hosts that count.
+    that it gives its own name: then `Host` is that name, or `Origin` another address. names: hosts that count, besides
+    the address at which a request arrives.
     """
 
     app: ASGIApp
@@ -77,7 +78,7 @@ class Guard:
     def _refusal(self, scope: Scope) -> tuple[int, str] | None:
         """(status, why) of a request that is refused before its body is read."""
         headers = Headers(scope=scope)
-        why = self._foreign(headers)
+        why = self._foreign(headers, (scope.get("server") or ("",))[0])
         if why is not None:
             return 403, why
         given = scope["path"].removeprefix("/").partition("/")[0]
@@ -87,10 +88,10 @@ class Guard:
             return 405, "The studio takes GET and POST."
         return _unfit(headers) if scope["method"] == "POST" else None
 
-    def _foreign(self, headers: Headers) -> str | None:
-        """Why a request comes from a page of another site, None where it does not."""
+    def _foreign(self, headers: Headers, here: str) -> str | None:
+        """Why a request comes from a page of another site, None where it does not. here: the address it arrived at."""
         hosts = headers.getlist("host")
-        if len(hosts) != 1 or _host(hosts[0]) not in self._known:
+        if len(hosts) != 1 or _host(hosts[0]) not in {*self._known, here}:
             return "The Host of the request is not this studio."
         for origin in headers.getlist("origin"):
             if _netloc(origin) != hosts[0].lower():

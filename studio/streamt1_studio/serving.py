@@ -35,13 +35,16 @@ class Served:
         self.token = secrets.token_urlsafe(24)
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
+            if not host:  # which would be every address of this machine
+                raise ValueError("the host is empty")
             self._socket = socket.create_server((host, port), family=family)
         except (OSError, TypeError, ValueError) as error:  # the last two for a name that no host can have
             raise InputError(
                 f"Cannot serve on {host!r}, port {port}: {error}. Choose another --port or --host."
             ) from error
         bound = self._socket.getsockname()
-        self.names = LOCAL_NAMES if _is_loopback(host) else {host, socket.gethostname(), *_addresses(bound[0])}
+        self.names = LOCAL_NAMES if _is_loopback(host) else {*LOCAL_NAMES, socket.gethostname()}
+        self.names |= {host} if _is_specific(host) else set()
         shown = host if _is_specific(host) else socket.gethostname()
         self.url = f"http://{f'[{shown}]' if ':' in shown else shown}:{bound[1]}/{self.token}/"
         self._server: uvicorn.Server | None = None
@@ -73,12 +76,3 @@ def _is_specific(host: str) -> bool:
         return not ipaddress.ip_address(host).is_unspecified
     except ValueError:
         return True
-
-
-def _addresses(bound: str) -> set[str]:
-    """The addresses under which another machine may call this one."""
-    if _is_specific(bound):
-        return {bound, *LOCAL_NAMES}
-    with suppress(OSError):
-        return {*socket.gethostbyname_ex(socket.gethostname())[2], *LOCAL_NAMES}
-    return set(LOCAL_NAMES)

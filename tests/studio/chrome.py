@@ -127,9 +127,10 @@ class Page:
         self.call("Input.dispatchKeyEvent", type="keyUp", **common)
 
     def look(self, file: Path, width: int, height: int, theme: str = "light") -> None:
-        """Write a picture of the page as it is in a window of this size."""
+        """Write a picture of the top of the page in a window of this size."""
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": theme}])
+        self.run("scrollTo(0, 0)")
         time.sleep(0.3)
         shot = self.call("Page.captureScreenshot", format="png")["data"]
         file.write_bytes(base64.b64decode(shot))
