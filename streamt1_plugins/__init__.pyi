@@ -37,6 +37,8 @@ from .api.reward import RewardInput as RewardInput
 from .api.reward import RewardOutput as RewardOutput
 from .api.run import Cost as Cost
 from .api.run import Run as Run
+from .api.scenes import Scene as Scene
+from .api.tree import Action as Action
 from .api.tree import Tree as Tree
 from .api.types import Chunk as Chunk
 from .api.types import Fate as Fate

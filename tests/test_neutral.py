@@ -173,6 +173,29 @@ def step_it(how: str, folder: Path) -> None:
         run.session.close()
 
 
+def take_it(how: str, folder: Path) -> None:
+    with wrapped(how, folder / "run").take(**arguments(how)) as take:
+        take.roll()
+        take.reroll(1)
+        take.play(1)
+        take.back()
+        take.branch().play()
+        take.play()
+        take.save()
+
+
+def take_over_it(how: str, folder: Path) -> None:
+    pipe = wrapped(how, folder / "run")
+    with pipe.take_over(pipe.begin(**arguments(how))) as take:
+        take.play(2)
+
+
+def drop_it(how: str, folder: Path) -> None:
+    take = wrapped(how, folder / "run").take(**arguments(how))
+    take.roll()
+    del take
+
+
 def complete_it(how: str, folder: Path) -> None:
     pipe = wrapped(how, folder / "run")
     pipe.complete(pipe.begin(**arguments(how)))
@@ -211,6 +234,9 @@ SEARCHES = {
     "stream": stream_it,
     "stream, abandoned": abandon_it,
     "steps": step_it,
+    "take": take_it,
+    "take, abandoned": drop_it,
+    "take_over": take_over_it,
     "complete": complete_it,
     "resume": resume_it,
     "regenerate": regenerate_it,

@@ -105,7 +105,7 @@ def streamt1_chunk_selected(run: Run, chunk: Chunk, kept: Sequence[Candidate], p
 
 @_spec
 def streamt1_acted(run: Run, action: Action) -> None:
-    """A person did something in a take (`pipe.take`); it is in ``run.tree.actions``, and takes effect after this."""
+    """A person did something in a take (`pipe.take`); it is the last of ``run.tree.actions``."""
 
 
 @_spec

@@ -45,6 +45,19 @@ class Action:
     prompt: str | None = None
     memory: SceneMemory | None = None
 
+    @property
+    def text(self) -> str:
+        """The action in words."""
+        named, count = ", ".join(self.candidates), "" if self.count is None else f" {self.count} for every branch"
+        words = {
+            "roll": f"rolled{count}",
+            "reroll": f"rolled{count or ' more'}{f', varying {named}' if named else ''}",
+            "keep": f"kept {named}",
+            "back": f"back to chunk {self.to}",
+            "prompt": f"from here on {self.prompt!r} ({self.memory})",
+        }
+        return f"Chunk {self.chunk}: {words[self.kind]}"
+
     def record(self) -> dict[str, Any]:
         """The action as plain data, without what it does not have."""
         return {
@@ -95,11 +108,14 @@ class Tree:
 
     def chosen_by(self, index: int) -> Literal["policy", "person"]:
         """Who chose the survivors of a chunk."""
-        return (
-            "person"
-            if any(each.kind == "keep" and each.chunk == index for each in standing(self.actions))
-            else "policy"
-        )
+        by_hand = any(each.kind == "keep" and each.chunk == index for each in standing(self.actions))
+        return "person" if by_hand else "policy"
+
+    @property
+    def by_hand(self) -> frozenset[str]:
+        """The ids of all nodes that a person chose, those of chunks that were abandoned later included."""
+        kept = {name for each in self.actions if each.kind == "keep" for name in each.candidates}
+        return frozenset(kept | ({self.picked} if self.picked else set()))
 
     def chunk(self, index: int) -> list[Node]:
         """The candidates of one chunk, in order, without those that were abandoned."""

@@ -201,14 +201,14 @@ class Take:
 
     def play(self, chunks: int | None = None) -> Take:
         """Let the policies make the next `chunks`, None for all that are left; returns the take itself."""
-        left = self.chunks if chunks is None else _number("chunks", chunks) or 0
+        count = _number("chunks", chunks)
         self._check_open()
-        while left and not self.is_finished:
+        last = self.chunks if count is None else min(self.chunks, self._done + count)
+        while self._done < last:
             if not self._pool:
                 self.roll()
             if self._is_revised():
                 self.keep()
-                left -= 1
             if self._run.stop or self._host.wrapped._interrupt:
                 break
         self._run.stop = self._host.wrapped._interrupt = False
@@ -343,7 +343,8 @@ class Take:
             self.close()
 
     def __repr__(self) -> str:
-        state = "closed" if self.is_closed else "complete" if self.is_finished else f"{len(self._pool)} candidates wait"
+        waiting = f"{len(self._pool) or 'no'} candidates wait"
+        state = "closed" if self.is_closed else "complete" if self.is_finished else waiting
         return f"<Take: {self.scene.prompt!r}, seed {self._run.seed}, {self._done} of {self.chunks} chunks, {state}>"
 
     def _repr_html_(self) -> str:
@@ -460,9 +461,9 @@ class Take:
         """The scene of a new prompt, checked."""
         if not isinstance(self._run.session, HasScenes):
             raise InputError("The prompt of this pipeline cannot change between chunks: its adapter has no `schedule`.")
-        scene = scenes_of([{"chunk": at, "prompt": text, "memory": memory}], "")[-1]
         if at == 0:
             raise InputError("Nothing was kept yet: open a take with that prompt, `pipe.take(...)`.")
+        scene = scenes_of([{"chunk": at, "prompt": text, "memory": memory}], "")[-1]
         if at >= self.chunks:
             raise InputError(f"No chunk is left for another prompt: the video has {self.chunks}. Go `back` first.")
         return scene

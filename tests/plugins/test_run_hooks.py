@@ -179,6 +179,22 @@ def test_hook_chunk_selected() -> None:
     assert all(len(kept) == len(pruned) == 2 and not {*kept} & {*pruned} for _, _, kept, pruned, _ in lines)
 
 
+def test_hook_acted() -> None:
+    seen: list[Any] = []
+
+    class Watching:
+        @hookimpl
+        def streamt1_acted(self, run: Any, action: Any) -> None:
+            assert run.tree.actions[-1] is action
+            seen.append((action.kind, action.candidates))
+
+    pipe = streamt1.wrap(ToyPipeline(), observers={"watching": Watching()})
+    with pipe.take("a prompt") as take:
+        take.roll()
+        take.keep("000.01")
+    assert seen == [("keep", ("000.01",))]
+
+
 def test_hook_run_finished() -> None:
     diary = Diary()
     pipe = run(observers={"diary": diary})

@@ -156,9 +156,10 @@ def chunk_line(chunk: Chunk, tree: Tree) -> str:
     """One chunk in one line: its number, candidates, best and mean score, ids kept, seconds, how many are done."""
     nodes, (_, best, mean) = tree.chunk(chunk.index), _figures(tree, chunk.index)
     seconds, kept = sum(node.seconds for node in nodes), " ".join(node.id for node in tree.kept(chunk.index))
+    by_hand = " by hand" if tree.chosen_by(chunk.index) == "person" else ""
     return (
         f"chunk {chunk.index}  {counted(len(nodes), 'candidate')}  best {best}  mean {mean}  "
-        f"kept {kept}  {seconds:.1f} s  ({chunk.index + 1} of {chunk.count} done)"
+        f"kept {kept}{by_hand}  {seconds:.1f} s  ({chunk.index + 1} of {chunk.count} done)"
     )
 
 

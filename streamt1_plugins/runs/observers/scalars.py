@@ -115,6 +115,7 @@ def chunk_scalars(run: Run, chunk: Chunk) -> dict[str, float]:
         "count/kept": len(kept),
         "count/invalid": sum(not node.is_valid for node in nodes),
         **({"count/returns": len(run.tree.returns)} if run.tree.returns else {}),
+        **({"count/by_hand": len(run.tree.actions)} if run.tree.actions else {}),
         "seconds/candidates": sum(node.seconds for node in nodes),
         **{f"seconds/{stage}": seconds for stage, seconds in run.cost.seconds.items()},
     }

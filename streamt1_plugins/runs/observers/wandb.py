@@ -177,6 +177,8 @@ class Wandb(Dashboard):
         winner = run.tree.winner
         self._log.summary["winner"] = list(winner)
         self._log.summary["whole_video"] = run.tree.final.get(winner[-1]) if winner else None
+        if run.tree.actions:
+            self._log.summary["by_hand"] = [each.text for each in run.tree.actions]
         self._log.summary["error"] = None if error is None else f"{type(error).__name__}: {error}"
         self._log.config.update({"video": made_video(run)}, allow_val_change=True)
         for row in self._rows:  # one that was kept may have been abandoned since

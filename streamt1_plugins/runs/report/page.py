@@ -67,6 +67,8 @@ def context(recorded: RecordedRun) -> dict[str, Any]:
         "status": recorded.status,
         "notes": recorded.notes,
         "picked": tree.picked,
+        "by_hand": tree.by_hand,
+        "actions": [each.text for each in tree.actions],
         "final": tree.final,
         **_facts(recorded, tree),
         **_drawn(recorded, tree),
