@@ -54,6 +54,7 @@ CONTENTS = {
         "adapters/wan",
         "scaling",
         "hosts",
+        "studio",
         "tree",
         "teams",
         "trust",
