@@ -1,11 +1,12 @@
 """`streamt1 studio`: a local page on which a person watches a search, overrules it and changes the prompt.
 
-It uses the public names of `streamt1_plugins` alone. `Studio` serves a pipeline of your own:
-``Studio(pipe, "runs").serve()``.
+It uses the public names of `streamt1_plugins` alone. `Studio` makes takes with a pipeline of your own, and `Served`
+gives it an address.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from streamt1_plugins import hookimpl
@@ -13,9 +14,10 @@ from streamt1_plugins import hookimpl
 if TYPE_CHECKING:
     import typer
 
+    from streamt1_studio.serving import Served as Served
     from streamt1_studio.studio import Studio as Studio
 
-__all__ = ["Studio"]
+__all__ = ["Served", "Studio"]
 
 
 @hookimpl
@@ -27,8 +29,6 @@ def streamt1_add_commands(cli: typer.Typer) -> None:
 
 
 def __getattr__(name: str) -> Any:
-    if name == "Studio":
-        from streamt1_studio.studio import Studio
-
-        return Studio
-    raise AttributeError(name)
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{'serving' if name == 'Served' else 'studio'}"), name)

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from anyio import to_thread
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -18,6 +19,7 @@ from starlette.routing import Route
 from streamt1_plugins.errors import InputError, StreamT1Error
 from streamt1_studio import files, shelf, wishes
 from streamt1_studio.guard import LOCAL_NAMES, Guard
+from streamt1_studio.studio import BUSY
 from streamt1_studio.view import recorded_view, with_pictures
 
 if TYPE_CHECKING:
@@ -40,6 +42,9 @@ PARTS = {
 
 HEARTBEAT = 10.0
 """Seconds after which a stream without news sends a line, so that a browser that is gone is noticed."""
+
+COST_SECONDS = 5.0
+"""After which a cost that is not known yet is not waited for."""
 
 STRIP_BYTES = 8 * 2**20
 
@@ -94,7 +99,10 @@ class Door:
         """What a take would spend, in words, or why it cannot be begun."""
         wish = wishes.read(wishes.Price, await request.body())
         try:
-            return JSONResponse({"cost": await run_in_threadpool(self.studio.cost, wish.recipe, wish.frames)})
+            made = to_thread.run_sync(self.studio.cost, wish.recipe, wish.frames, abandon_on_cancel=True)
+            return JSONResponse({"cost": await asyncio.wait_for(made, COST_SECONDS)})
+        except asyncio.TimeoutError:
+            return JSONResponse({"cost": BUSY})
         except StreamT1Error as error:  # shown beside the recipe: it is no failure of the request
             return JSONResponse({"cost": str(error)})
 
@@ -182,7 +190,9 @@ class Door:
                     yield ": still here\n\n"
 
     async def _runs(self) -> list[dict[str, Any]]:
-        return await run_in_threadpool(self.studio.shelf.runs)
+        """The runs that are no takes of this studio."""
+        taken = {self.studio.shelf.id_of(each.folder) for each in self.studio.sittings.values()}
+        return [each for each in await run_in_threadpool(self.studio.shelf.runs) if each["id"] not in taken]
 
     def _sitting(self, request: Request) -> Sitting:
         found = self.studio.sittings.get(request.path_params["id"])

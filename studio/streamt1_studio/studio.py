@@ -24,6 +24,8 @@ MOST_TAKES, MOST_JOBS = 32, 16
 """Takes that are open at once, and jobs of one that wait."""
 
 
+BUSY = "The cost is known when the model has nothing to do."
+
 ROLL = Job("Rolling candidates", lambda hand: hand.roll())
 
 
@@ -44,6 +46,7 @@ class Studio:
         self._holder: Sitting | None = None
         self._order: list[Sitting] = []
         self._changed = threading.Condition()
+        self._pricing = threading.Lock()
         self._closing = False
         self._names, self._costs = count(1), dict[tuple[str, int | None], str]()
         self._thread = threading.Thread(target=self._work, name="streamt1-studio", daemon=True)
@@ -120,10 +123,15 @@ class Studio:
         return streamt1.wrap(self.pipe, recipe, overrides=overrides, trust=recipe not in streamt1.shipped_recipes())
 
     def cost(self, recipe: str, frames: int | None) -> str:
-        """What a video would spend, in words. Raises as `wrapped` does."""
+        """What a video would spend, in words. Raises as `wrapped` does, and `InputError` while another cost is made."""
         if (recipe, frames) not in self._costs:
             call = {} if frames is None else {"num_frames": frames}
-            self._costs[recipe, frames] = str(self.wrapped(recipe).cost(**call))
+            if not self._pricing.acquire(blocking=False):  # where it opens a session, it waits for the model
+                raise InputError(BUSY)
+            try:
+                self._costs[recipe, frames] = str(self.wrapped(recipe).cost(**call))
+            finally:
+                self._pricing.release()
         return self._costs[recipe, frames]
 
     def queue(self) -> list[dict[str, Any]]:

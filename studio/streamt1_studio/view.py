@@ -35,6 +35,7 @@ def live_view(take: Take) -> dict[str, Any]:
         "chunks": take.chunks,
         "done": beam.history.index,
         "fps": run.session.fps,
+        "length": _length(take),
         "path": path,
         "candidates": [each.id for each in take.candidates],
         "choice": list(take.choice) if take.candidates else [],
@@ -43,6 +44,12 @@ def live_view(take: Take) -> dict[str, Any]:
         "notes": list(run.tree.notes),
         "cost": run.cost.counts(),
     }
+
+
+def _length(take: Take) -> int:
+    """The frames of the newest chunk."""
+    frames = [each.decoded.frames for each in take.candidates] or take.run.beams[0].history.frames[-1:]
+    return max(map(len, frames), default=0)
 
 
 def _signed(nodes: Sequence[dict[str, Any]], path: Collection[str], by_hand: Collection[str]) -> list[dict[str, Any]]:
