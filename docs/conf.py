@@ -48,6 +48,7 @@ CONTENTS = {
     "Tutorial": ["tutorial"],
     "How-to guides": [
         "python",
+        "takes",
         "rewards",
         "hooks",
         "adapters",

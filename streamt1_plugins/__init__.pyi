@@ -47,10 +47,10 @@ from .api.types import MemoryRoute as MemoryRoute
 from .api.types import Node as Node
 from .api.types import Proposal as Proposal
 from .api.types import Reading as Reading
-from .config.load import shipped_recipes as shipped_recipes
 from .api.types import Revision as Revision
 from .api.types import RevisionLimits as RevisionLimits
 from .api.types import Variation as Variation
+from .config.load import shipped_recipes as shipped_recipes
 from .config.prompt_file import read_prompts as read_prompts
 from .config.schema import Recipe as Recipe
 from .errors import ContractError as ContractError

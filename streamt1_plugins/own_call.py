@@ -22,6 +22,17 @@ OWN_ARGUMENTS = (CHUNK_END,)
 """Arguments of the call that the wrapper handles; the inner pipeline does not get them."""
 
 
+OWN = (
+    "The pipeline's own call made this video, so there are no candidates: {reason}. For a tree, search, or leave that "
+    "out, or pass `on_chunk_end` or an observer."
+)
+UNOBSERVED = "Without rewards, observers and `on_chunk_end`, such a call goes to the pipeline itself."
+UNSEEDED = (
+    "No generator was given, so the noise comes from torch's global one as it stood: the recorded seed does not give "
+    "this video again."
+)
+
+
 class OwnSignature:
     """Decorates ``__call__`` of a wrapper: on an instance, signature and help are those of the pipeline inside."""
 

@@ -16,7 +16,7 @@ from streamt1_plugins.api.run import Cost, Run
 from streamt1_plugins.api.tree import Tree
 from streamt1_plugins.api.workers import SingleProcess
 from streamt1_plugins.config import load as recipes
-from streamt1_plugins.config.schema import PARTS, Recipe
+from streamt1_plugins.config.schema import Recipe
 from streamt1_plugins.config.vocabulary import unknown_words
 from streamt1_plugins.errors import (
     InputError,
@@ -48,7 +48,7 @@ from streamt1_plugins.search.distributed.launch import join
 from streamt1_plugins.search.exclusive import lock_of
 from streamt1_plugins.search.loop import Search
 from streamt1_plugins.search.running import running
-from streamt1_plugins.search.streaming import chunks, note_of_reach, settled
+from streamt1_plugins.search.streaming import handed_out, note_of_reach
 from streamt1_plugins.take import take as takes
 from streamt1_plugins.take.take import Host, Take
 
@@ -67,16 +67,6 @@ if TYPE_CHECKING:
     from streamt1_plugins.search.streaming import StreamedChunk
 
 log = logging.getLogger("streamt1")
-
-OWN = (
-    "The pipeline's own call made this video, so there are no candidates: {reason}. For a tree, search, or leave that "
-    "out, or pass `on_chunk_end` or an observer."
-)
-UNOBSERVED = "Without rewards, observers and `on_chunk_end`, such a call goes to the pipeline itself."
-UNSEEDED = (
-    "No generator was given, so the noise comes from torch's global one as it stood: the recorded seed does not give "
-    "this video again."
-)
 
 
 def wrap(  # noqa: PLR0913  every argument but the first two has a default, and a name
@@ -244,7 +234,7 @@ class StreamPipeline:
         """
         if name in self._OWN:
             object.__setattr__(self, name, value)
-        elif name == "recipe" and _has_the_same_parts(self.recipe, value):
+        elif name == "recipe" and self.recipe.has_parts_of(value):
             observing = self._observing if value.observers == self.recipe.observers else None
             vars(self)["recipe"] = value
             self._observing = Observing(value, self._observing.given) if observing is None else observing
@@ -394,16 +384,12 @@ class StreamPipeline:
         (`limits.reach`), and a note in the tree says so. A stream that is not iterated to its end has to be closed.
         """
         run = self._begin("a stream of this pipeline (iterate to its end, or call its `close()`)", args, call)
-        steps, sent = self.steps(run), 0
+        steps = self.steps(run)
         late = note_of_reach(self.search(run).revising.reach, run.recipe.revision.name)
         if late is not None:
             run.tree.note(late)
         try:
-            for _ in steps:
-                ready = settled(run)
-                yield from chunks(run.beams[0], sent, ready)
-                sent = max(sent, ready)
-            yield from chunks(run.beams[0], sent, run.session.num_chunks)
+            yield from handed_out(run, steps)
         finally:
             steps.close()
             run.close()
@@ -492,7 +478,7 @@ class StreamPipeline:
             self._own_tree, vars(self)["run"] = None, run
             stack.pop_all()
         if unknown:
-            run.tree.note(UNSEEDED)
+            run.tree.note(own_call.UNSEEDED)
         self._warn_of_unknown_words(session.prompt)
         return run
 
@@ -556,7 +542,7 @@ class StreamPipeline:
             if not self._has_own_call:
                 raise
             own_call.check_names(self.pipe, {name: value for name, value in call.items() if name not in OWN_ARGUMENTS})
-            raise type(error)(f"{error} {UNOBSERVED}") from error
+            raise type(error)(f"{error} {own_call.UNOBSERVED}") from error
 
     def _passed_on(self, call: Mapping[str, Any], reason: str, refusal: StreamT1Error | None = None) -> Any:
         """What the pipeline's own call returns. `refusal`: the session's error, which replaces the pipeline's own."""
@@ -567,7 +553,7 @@ class StreamPipeline:
         assert isinstance(self._adapter, HasOwnCall)
         with self._lock.acquire("a call of this pipeline (which has to return first)"):
             self._stopping, vars(self)["run"], self._own_tree = False, None, Tree()
-            self._own_tree.note(OWN.format(reason=reason))
+            self._own_tree.note(own_call.OWN.format(reason=reason))
             with threads.limited(self._thread_count(given)), own_call.explained(given, refusal):
                 output, remarks = own_call.passed_on(self.pipe, self._adapter.own_call(self.pipe, given))
             for remark in remarks:
@@ -611,10 +597,3 @@ class StreamPipeline:
 
 def _name(bound: BoundReward) -> str:
     return bound.name
-
-
-def _has_the_same_parts(recipe: Recipe, other: object) -> bool:
-    """Whether the other recipe has the same plugins, up to observers. All the rest is read by each call."""
-    if not isinstance(other, Recipe) or recipe.search.is_wide != other.search.is_wide:
-        return False
-    return all(getattr(recipe, name) == getattr(other, name) for name in (*PARTS, "rewards"))

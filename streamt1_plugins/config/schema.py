@@ -262,6 +262,12 @@ class Recipe(Section):
         copy._origin = origin
         return copy
 
+    def has_parts_of(self, other: object) -> bool:
+        """Whether another recipe has the same plugins, up to observers. All the rest is read by each call."""
+        if not isinstance(other, Recipe) or self.search.is_wide != other.search.is_wide:
+            return False
+        return all(getattr(self, name) == getattr(other, name) for name in (*PARTS, "rewards"))
+
     def with_video(self, **sizes: int) -> Recipe:
         """The recipe with other sizes of the video."""
         return self.model_copy(update={"video": self.video.model_copy(update=sizes)}) if sizes else self

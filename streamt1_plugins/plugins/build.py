@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 REMEDIES: dict[PolicyKind, str] = {
     "memory": ", or memory.name=fixed",
+    "revision": ", or revision=none",
     "scoring": ", or scoring.window=1",
     "width": ", or width=fixed",
 }

@@ -17,6 +17,8 @@ def streamt1_register_policies(register: RegisterPolicy) -> None:
     register("propagate", kind="noise", target="streamt1_plugins.policies.noise:Propagate")
     register("hybrid", kind="scoring", target="streamt1_plugins.policies.scoring:Hybrid")
     register("none", kind="revision", target="streamt1_plugins.policies.revision:NoRevision")
+    register("refine", kind="revision", target="streamt1_plugins.policies.refine:Refine")
+    register("backtrack", kind="revision", target="streamt1_plugins.policies.backtrack:Backtrack")
     register("top_k", kind="selection", target="streamt1_plugins.policies.selection:TopK")
     register("reward_feedback", kind="memory", target="streamt1_plugins.policies.memory:RewardFeedback")
     register("elite", kind="memory", target="streamt1_plugins.policies.elite:Elite")

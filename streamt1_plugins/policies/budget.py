@@ -6,7 +6,7 @@ The decision depends on the run's tree and cost alone, so a resumed run makes th
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean, pstdev
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -19,13 +19,13 @@ from streamt1_plugins.errors import RecipeError
 from streamt1_plugins.policies.width import places, rest_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Generator, Iterable, Sequence
 
     from streamt1_plugins.api.adapter import Outline
     from streamt1_plugins.api.candidate import Beam
     from streamt1_plugins.api.run import Run
     from streamt1_plugins.api.tree import Tree
-    from streamt1_plugins.api.types import Chunk
+    from streamt1_plugins.api.types import Chunk, Revision
     from streamt1_plugins.config.schema import SearchSettings
 
 AGREEING, DRIFTING = 0.5, 2.0
@@ -111,6 +111,19 @@ class Budget:
             raise RecipeError("A budget needs a search: search.candidates or search.top_k above 1, or width=fixed.")
         if self.seconds is not None:
             run.tree.note(CLOCK)
+
+    @hookimpl(wrapper=True)
+    def streamt1_revise(self, run: Run, chunk: Chunk) -> Generator[None, Revision | None, Revision | None]:
+        """What the revision policy answers, unless too little is left for the least width of all that follows."""
+        revision = yield
+        if revision is None or self.forwards is None:
+            return revision
+        to = chunk.index if revision.back_to is None else revision.back_to
+        left = Account(run, replace(chunk, index=to)).remaining(self)
+        if left is None or left.most(self.least) >= self.least:
+            return revision
+        run.tree.note(f"Chunk {chunk.index}: no revision, because too little of width.forwards is left for it.")
+        return None
 
     @hookimpl
     def streamt1_width(self, run: Run, chunk: Chunk, beam: Beam) -> int:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from torch import Tensor
 
@@ -30,6 +30,16 @@ def settled(run: Run) -> int:
     """
     held_back = int(run.session.capabilities.decode == "blended")
     return min(shared(run.beams), run.earliest) - held_back
+
+
+def handed_out(run: Run, steps: Iterable[object]) -> Iterator[StreamedChunk]:
+    """The chunks of a run, each as soon as it can no longer change; `steps` searches it."""
+    sent = 0
+    for _ in steps:
+        ready = settled(run)
+        yield from chunks(run.beams[0], sent, ready)
+        sent = max(sent, ready)
+    yield from chunks(run.beams[0], sent, run.session.num_chunks)
 
 
 def note_of_reach(reach: int | None, policy: str) -> str | None:

@@ -211,7 +211,9 @@ class Take:
                 self.keep()
             if self._run.stop or self._host.wrapped._interrupt:
                 break
-        self._run.stop = self._host.wrapped._interrupt = False
+        self._run.stop = False
+        if self._host.wrapped._interrupt:
+            self._host.wrapped._interrupt = False
         return self
 
     def stop(self) -> None:
@@ -505,7 +507,7 @@ def check(recipe: Recipe, videos: int, workers: Workers) -> None:
     if not recipe.search.is_wide:
         raise InputError(
             "A take chooses among candidates, and this pipeline's recipe makes one per chunk. Wrap it with a recipe "
-            'that searches, such as "best-of-n", or with overrides=["search.candidates=4"].'
+            'that searches, such as "stream-t1", or with overrides=["search.candidates=4"].'
         )
     if videos > 1:
         raise InputError(f"A take makes one video, and this call is for {videos}.")

@@ -30,6 +30,7 @@ from streamt1_plugins.testing.searches import (
     PREVIEWED,
     PRUNED_EARLY,
     UNSEEN,
+    GoesBack,
     Interrupted,
     Kept,
     SearchCase,
@@ -95,6 +96,28 @@ class AdapterFeatures(SearchCase):
 
     def test_an_interrupted_plain_run_resumes(self) -> None:
         self.check_resumed(*PLAIN)
+
+    def test_a_search_goes_back(self) -> None:
+        """With more rounds of candidates afterwards; it is interrupted and resumes, and candidates are replayed."""
+        chunk, folder, kept = self.second_chunk(), self.new(), Kept()
+        given = self.wrapped(*NARROW).recipe
+        policies: Any = {"revision": GoesBack(chunk - 1)}
+        whole = streamt1.wrap(self.pipe, given, policies=policies, observers={"kept": kept})
+        video = whole(**self.call_of())[0]
+        assert whole.tree.returns == [(chunk, chunk - 1)]
+        recording = {"journal": Journal(str(folder)), "stop": StopAfter(chunk)}
+        with pytest.raises(Interrupted):
+            streamt1.wrap(self.pipe, given, policies=policies, observers=recording)(**self.call_of())
+        pipe = open_interrupted(folder, whole, observers=UNSEEN, **self.call())
+        with explained("the resumed search"):
+            check_same(pipe.complete(pipe.last_run)[0], video)
+        check_run(pipe.last_run, whole.last_run, "the resumed search")
+        left, made = whole.tree.abandoned(chunk)[0], next(node for node in whole.tree.chunk(chunk) if node.varies)
+        for node in (left, made):
+            with streamt1.replay.replayed(folder, node.id, whole, **self.call()) as run:
+                found = run.beams[0].history.latents[-1]
+            with explained(f"the latents of node {node.id}, replayed"):
+                check_same(found, kept.latents[node.id])
 
     def test_a_winner_is_replayed(self) -> None:
         expected = self.searched()

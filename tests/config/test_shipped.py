@@ -47,7 +47,7 @@ def test_the_header_says_what_is_needed_and_how_to_run_it(path: Path) -> None:
 def test_it_is_valid_and_described(path: Path) -> None:
     loaded = recipe.load(path)
     assert loaded.description
-    assert build.policies(loaded).keys() == {"width", "noise", "scoring", "selection", "memory"}
+    assert build.policies(loaded).keys() == {"width", "noise", "scoring", "revision", "selection", "memory"}
 
 
 @pytest.mark.parametrize("path", GENERAL, ids=lambda path: path.stem)

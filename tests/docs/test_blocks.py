@@ -26,7 +26,7 @@ TESTED = {
 }
 """Pages whose blocks have a test of their own, or share one; README's runs here too."""
 
-GIVEN: dict[str, Any] = {"python.md": {"pipe": ToyPipeline}}
+GIVEN: dict[str, Any] = {"python.md": {"pipe": ToyPipeline}, "takes.md": {"pipe": ToyPipeline}}
 """What a page takes for granted, by name."""
 
 ONE_PROCESS = {"scaling.md": ("parallel.candidates=4", "parallel.candidates=1")}

@@ -16,6 +16,7 @@ import pytest
 import typer.main
 
 from streamt1_plugins.cli.main import app
+from tests.docs import notebook
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SCRIPTS = f"{Path(sys.executable).parent}{os.pathsep}{sysconfig.get_path('scripts')}"
@@ -98,6 +99,26 @@ def test_resume_and_branch(tmp_path: Path) -> None:
     fates = {node["id"]: node["fate"] for node in nodes(branched) if node["chunk"] == 1}
     assert [name for name, fate in fates.items() if fate == "kept"] == [picked]
     assert (branched / "video.mp4").exists()
+
+
+@pytest.mark.slow
+def test_the_director_rolls_keeps_goes_back_and_changes_the_prompt(tmp_path: Path) -> None:
+    lines = run(sys.executable, EXAMPLES / "director.py", "runs/mine", cwd=tmp_path).splitlines()
+    assert "Chunk 3: back to chunk 2" in lines
+    assert sum("from here on 'a green star" in line for line in lines) == 1
+    assert lines[-1].startswith("45 frames")
+    assert {node["fate"] for node in nodes(tmp_path / "runs/mine")} == {"kept", "pruned", "abandoned"}
+
+
+@pytest.mark.slow
+def test_the_notebook_runs_and_shows_as_much_as_is_stored() -> None:
+    stored = notebook.read(EXAMPLES / "takes.ipynb")
+    pairs = zip(stored["cells"], notebook.executed(stored)["cells"], strict=True)
+    for before, now in ((before, now) for before, now in pairs if now["cell_type"] == "code"):
+        shown = [[(each["output_type"], *each.get("data", ())) for each in cell["outputs"]] for cell in (before, now)]
+        assert shown[0] == shown[1]
+        strips = [json.dumps(cell["outputs"]).count("<img") for cell in (before, now)]
+        assert strips[0] == strips[1]
 
 
 @pytest.mark.slow

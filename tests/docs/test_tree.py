@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 import streamt1_plugins as streamt1
 from streamt1_plugins.api.run import Cost
+from streamt1_plugins.api.tree import ActionKind
 from streamt1_plugins.runs import journal
 from streamt1_plugins.runs.observers.record import record_to
 from streamt1_plugins.runs.observers.scalars import chunk_scalars
@@ -48,6 +49,12 @@ def test_every_field_is_documented_and_none_is_made_up(kept: Path, event: str) -
         name for row in re.findall(r"^\| (`.*?) \|", text, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)
     }
     assert in_table <= written | ({"previewed"} if event == "candidate" else set())  # where it is true
+
+
+def test_every_field_of_what_a_person_does_is_documented() -> None:
+    text = JOURNAL.partition("\n`acted`")[2].partition("\n`finished`")[0]
+    assert {field.name for field in fields(streamt1.Action) if f"`{field.name}`" not in text} == set()
+    assert set(re.findall(r"`(roll|reroll|keep|back|prompt)`", text)) == set(get_args(ActionKind))
 
 
 def test_every_cost_is_documented() -> None:
@@ -99,15 +106,6 @@ def example(mark: str) -> dict[str, Any]:
     names: dict[str, Any] = {"pipe": streamt1.wrap(ToyPipeline())}
     exec(compile(code, str(PAGE), "exec"), names)
     return names
-
-
-def test_the_picker_overrules_the_rewards() -> None:
-    asked = iter(["", "001.03", "nonsense", ""])
-    picker = example("class Picker")["Picker"](ask=lambda _: next(asked))
-    pipe = streamt1.wrap(ToyPipeline(), observers={"picker": picker})
-    pipe("a prompt")
-    assert [node.id for node in pipe.tree.chunk(1) if node.fate == "kept"] == ["001.03"]
-    assert pipe.tree.winner[1] == "001.03"
 
 
 def test_the_callback_stops_the_run() -> None:

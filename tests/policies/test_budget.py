@@ -166,6 +166,15 @@ def test_a_budget_buys_more_candidates_where_they_are_pruned_early(
     assert pruned[0] > 0.7 * budget
 
 
+@pytest.mark.parametrize(("budget", "times"), [(200, 2), (30, 1), (21, 0)])
+def test_the_search_goes_back_only_where_the_budget_has_enough_left(budget: int, times: int) -> None:
+    levels = scripted(levels=(1, 1, 1, 1, 0))
+    pipe = run(PRICED, *levels, "revision=backtrack", forwards=budget, most=4, **UNMOVED)
+    assert len(pipe.tree.returns) == times
+    assert pipe.last_run.cost.forwards <= budget
+    assert any("no revision, because too little" in note for note in pipe.tree.notes) == (times < 2)
+
+
 def test_a_generous_budget_stops_at_the_most() -> None:
     assert widths(run(PRICED, forwards=10**6, **UNMOVED)) == [8] * CHUNKS
     assert widths(run(PRICED, forwards=10**6, most=3, **UNMOVED)) == [6] * CHUNKS
