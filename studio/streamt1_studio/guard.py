@@ -96,7 +96,8 @@ class Guard:
         for origin in headers.getlist("origin"):
             if _netloc(origin) != hosts[0].lower():
                 return "The Origin of the request is another page."
-        if headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
+        is_visit = headers.get("sec-fetch-dest") == "document"  # a link that was followed: it shows the page, no more
+        if headers.get("sec-fetch-site", "none") not in ("same-origin", "none") and not is_visit:
             return "The request was made by another page."
         return None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections import deque
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -32,8 +33,9 @@ class Sitting:
     """One take: `hand` holds it while it has the model, `view` is what was seen of it last, `folder` records it.
 
     pictures: strips of the candidates that wait. playing: whether the recipe decides every chunk until the end, or
-    until a person stops it. problem: why the last job failed, empty where it did not. pace: seconds that a chunk takes,
-    of the newest ones the most. spent: seconds of work since the last chunk was kept.
+    until a person stops it. problem: why the last job failed, empty where it did not. began: when the newest step
+    did. pace: seconds that a chunk takes, of the newest ones the most. spent: seconds of work since the last chunk was
+    kept.
     """
 
     opener: Callable[[], Hand]
@@ -46,6 +48,7 @@ class Sitting:
     playing: bool = False
     doing: str = ""
     problem: str = ""
+    began: float = 0.0
     pace: float = 0.0
     spent: float = 0.0
     view: dict[str, Any] = field(default_factory=dict)
@@ -73,6 +76,7 @@ class Sitting:
             "state": self.state,
             "playing": self.playing,
             "doing": self.doing,
+            "since": round(monotonic() - self.began, 1) if self.doing else 0,
             "problem": self.problem,
             "jobs": [job.name for job in self.jobs],
             "eta": left,

@@ -187,8 +187,8 @@ class Studio:
             self._park(self._holder)
         self._holder, sitting.problem = sitting, ""
         with self._changed:
+            sitting.began = monotonic()
             self._set(sitting, job.name)
-        start = monotonic()
         try:
             with foreign_code(job.name):
                 if sitting.hand is None:
@@ -196,7 +196,7 @@ class Studio:
                     sitting.opener = lambda: Hand.reopened(self.pipe, sitting.folder)
                 before = sitting.hand.done
                 job.work(sitting.hand)
-                sitting.took(monotonic() - start, sitting.hand.done - before)
+                sitting.took(monotonic() - sitting.began, sitting.hand.done - before)
                 sitting.view, sitting.pictures = sitting.hand.view(), sitting.hand.pictures()
                 if sitting.hand.is_closed and sitting.hand.is_complete:
                     sitting.is_finished = True

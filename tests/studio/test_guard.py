@@ -112,6 +112,13 @@ def test_a_request_that_another_page_made_is_refused(client: TestClient, site: s
     assert client.get(f"/{TOKEN}/", headers={"Sec-Fetch-Site": site}).status_code == 403
 
 
+def test_a_link_on_another_page_may_be_followed_and_changes_nothing(client: TestClient) -> None:
+    headers = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Dest": "document"}
+    assert client.get(f"/{TOKEN}/", headers=headers).status_code == 200
+    sent = {**headers, "Origin": "http://evil.example"}  # which a browser adds to what a form sends
+    assert client.post(f"/{TOKEN}/", json={}, headers=sent).status_code == 403
+
+
 def test_two_hosts_are_refused(client: TestClient) -> None:
     headers = [("Host", "127.0.0.1"), ("Host", "evil.example")]
     assert client.get(f"/{TOKEN}/", headers=headers).status_code == 403

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,6 +16,9 @@ from streamt1_plugins.errors import InputError
 from streamt1_studio.serving import Served
 from streamt1_studio.studio import Studio
 from tests.studio.serving import served
+from tests.toy import ToyPipeline
+
+ROOT = Path(__file__).parents[2]
 
 
 def takes_in(stream: httpx.Response) -> Iterator[dict[str, Any]]:
@@ -63,3 +68,12 @@ def test_it_listens_on_the_address_alone() -> None:
 def test_a_host_that_is_none_is_refused(host: str) -> None:
     with pytest.raises(InputError, match="Cannot serve"):
         Served(host, 0)
+
+
+def test_the_block_of_studio_md_serves_a_pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "studio.md").read_text(encoding="utf-8"), re.DOTALL)
+    ran = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Served, "run", lambda server, studio: ran.append(studio))
+    exec(compile(block.replace("8800", "0"), "studio.md", "exec"), {"pipe": ToyPipeline()})
+    assert ran[0].is_closing

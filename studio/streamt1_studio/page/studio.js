@@ -88,7 +88,7 @@
   };
   function show(news) {
     for (const node of news.nodes) nodes.set(node.id, node);
-    view = news;
+    view = { ...news, began: Date.now() - 1000 * (news.since || 0) };
     byId("take").hidden = false;
     byId("begin").hidden = true;
     byId("title").textContent = view.prompt || "";
@@ -110,7 +110,7 @@
   }
   function status() {
     const words = [states[view.state] || view.state];
-    if (view.doing) words.push(view.doing.toLowerCase());
+    if (view.doing) words.push(`${view.doing.toLowerCase()}, ${duration((Date.now() - view.began) / 1000)}`);
     if (view.chunks) words.push(`${view.done} of ${view.chunks} chunks`);
     if (view.eta) words.push(`about ${duration(view.eta)} left`);
     if (view.jobs && view.jobs.length) words.push(`then: ${view.jobs.join(", ").toLowerCase()}`);
@@ -205,6 +205,8 @@
     const button = (view.candidates || []).includes(id) && focus !== "tree" ? choices.get(id) : cards.get(id);
     if (focus && button) { button.focus({ preventScroll: true }); button.scrollIntoView({ block: "nearest", inline: "nearest" }); }
   }
+
+  setInterval(() => { if (view && view.doing) byId("status").textContent = status(); }, 1000);
 
   /* What a person may do now. */
   const isLive = () => Boolean(open && open.kind === "take" && view);
