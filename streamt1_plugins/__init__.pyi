@@ -75,8 +75,8 @@ from .probe.run import probe_model as probe_model
 from .process.imports import deferred as deferred
 from .replay import branch as branch
 from .replay import regenerate as regenerate
-from .resuming import open_interrupted as open_interrupted
 from .resuming import resume as resume
+from .resuming import resume_take as resume_take
 from .runs.observers.record import record_to as record_to
 from .search.cost_estimate import CostEstimate as CostEstimate
 from .search.streaming import StreamedChunk as StreamedChunk

@@ -436,6 +436,7 @@ class StreamPipeline:
 
     def take_over(self, run: Run, *, reach: int | None = None) -> Take:
         """A `Take` of an open run, such as the ``last_run`` of what `branch` returns. reach: as for `take`."""
+        takes.check(run.recipe, 1, self.workers)
         search = partial(self._search, is_stepwise=True)
         host = Host(self, search, self._running, self._quiet, self._session, self._observing)
         return Take(host, run, reach=reach)

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from streamt1_plugins.runs.checkpoint import Checkpoint
     from streamt1_plugins.runs.journal import Event
     from streamt1_plugins.search.loop import Search
+    from streamt1_plugins.take.take import Take
 
 SHOWN = 6
 """Edited keys that a message lists."""
@@ -76,6 +77,25 @@ def resume(
     """
     wrapped = open_interrupted(folder, pipe, device=device, observers=observers, trust=trust, **call)
     return wrapped.complete(wrapped.last_run)
+
+
+def resume_take(
+    folder: str | Path,
+    pipe: Any = None,
+    *,
+    device: str | None = None,
+    observers: Mapping[str, object] | None = None,
+    trust: bool | Recipe = False,
+    **call: Any,
+) -> Take:
+    """A `Take` that continues the run in `folder` by hand, where it stopped. Arguments as for `resume`.
+
+    A run that ended is continued too: its last chunks can be taken back.
+    """
+    wrapped = open_interrupted(folder, pipe, device=device, observers=observers, trust=trust, **call)
+    run = wrapped.last_run
+    with closing_on_error(run.session):
+        return wrapped.take_over(run)
 
 
 def open_interrupted(

@@ -206,6 +206,14 @@ def resume_it(how: str, folder: Path) -> None:
     streamt1.resume(folder / "recorded", ToyPipeline(), observers=given, **ENDINGS[how].get("call", {}))
 
 
+def resume_take_it(how: str, folder: Path) -> None:
+    given = {**ENDINGS[how].get("observers", {})}
+    take = streamt1.resume_take(folder / "recorded", ToyPipeline(), observers=given, **ENDINGS[how].get("call", {}))
+    with take:
+        take.play()
+        take.save()
+
+
 def regenerate_it(how: str, folder: Path) -> None:
     streamt1.regenerate(folder / "recorded", None, ToyPipeline(), **ENDINGS[how].get("call", {}))
 
@@ -213,12 +221,6 @@ def regenerate_it(how: str, folder: Path) -> None:
 def branch_it(how: str, folder: Path) -> None:
     given, call = ENDINGS[how].get("observers", {}), ENDINGS[how].get("call", {})
     pipe = streamt1.branch(folder / "recorded", "000.01", folder / "new", ToyPipeline(), observers=given, **call)
-    pipe.complete(pipe.last_run)
-
-
-def open_it(how: str, folder: Path) -> None:
-    given, call = ENDINGS[how].get("observers", {}), ENDINGS[how].get("call", {})
-    pipe = streamt1.open_interrupted(folder / "recorded", ToyPipeline(), observers=given, **call)
     pipe.complete(pipe.last_run)
 
 
@@ -239,9 +241,9 @@ SEARCHES = {
     "take_over": take_over_it,
     "complete": complete_it,
     "resume": resume_it,
+    "resume_take": resume_take_it,
     "regenerate": regenerate_it,
     "branch": branch_it,
-    "open_interrupted": open_it,
     "compare": compare_it,
 }
 

@@ -187,13 +187,20 @@ def estimate(recipe: Recipe, rewards: Rewards, outline: Outline) -> CostEstimate
 
 def _of_chunk(recipe: Recipe, rewards: Rewards, outline: Outline, index: int, rounds: Sequence[int]) -> CostEstimate:
     """The cost of one chunk, made in rounds of so many candidates for each beam."""
-    settings = settled(recipe, outline.previews)
-    made = [_of_round(settings.sized(candidates=count), rewards, outline, index) for count in rounds]
-    return replace(_sum([*made, CostEstimate(0, 0, recipe.search.top_k * outline.commit[index], 0, 0, 0)]), chunks=1)
+    settings, top_k = settled(recipe, outline.previews), recipe.search.top_k
+    made = _sum([_of_round(settings.sized(candidates=count), rewards, outline, index) for count in rounds])
+    decoded, previewed = _decodes_of_survivors(settings, rewards, _finished(settings, index)), top_k * wanted(settings)
+    return replace(
+        made,
+        chunks=1,
+        forwards=(made.forwards or 0) + top_k * outline.commit[index],
+        latent_frames_decoded=(made.latent_frames_decoded or 0) + outline.latent_frames * decoded,
+        latent_frames_previewed=made.latent_frames_previewed + outline.latent_frames * previewed,
+    )
 
 
 def _of_round(recipe: Recipe, rewards: Rewards, outline: Outline, index: int) -> CostEstimate:
-    """The cost of one round of candidates. The decoding of survivors is part of it."""
+    """The cost of one round of candidates, until some of them survive."""
     width, early = _width(recipe), _is_pruned_early(recipe, outline, index)
     finished = _finished(recipe, index) if early else width
     calls = [_preview_calls(recipe, rewards, early), _stage_calls(recipe, rewards, finished)]
@@ -236,15 +243,14 @@ def _denoising(recipe: Recipe, outline: Outline, index: int, early: bool) -> int
 
 
 def _previewed(recipe: Recipe, index: int, early: bool) -> int:
-    """Chunks that the preview decoder makes frames of for a chunk of the video."""
+    """Candidates that the preview decoder makes frames of; survivors come once more, for the state behind them."""
     if not wanted(recipe):
         return 0
-    candidates = _finished(recipe, index) + _width(recipe) if early else _width(recipe)
-    return candidates + recipe.search.top_k  # survivors once more, for the state behind them
+    return _finished(recipe, index) + _width(recipe) if early else _width(recipe)
 
 
 def _decodes(recipe: Recipe, rewards: Rewards, index: int, early: bool) -> int:
-    """Chunks decoded for a chunk of the video: candidates, previews, windows of a cold decode, survivors once more."""
+    """Chunks decoded for the candidates of a chunk: their own, previews, windows of a cold decode."""
     finished, previews = (_finished(recipe, index), _width(recipe)) if early else (_width(recipe), 0)
     sizes: dict[Horizon, int] = {"short": 1, "long": min(recipe.rewards.window, index + 1)}
     every, first = (_horizons(some) for some in (stages(rewards), stages(rewards)[:1]))
@@ -252,9 +258,14 @@ def _decodes(recipe: Recipe, rewards: Rewards, index: int, early: bool) -> int:
     cold = sum(finished * sizes[each] + previews * sizes[each] * (each in first) for each in are_cold)
     whole = _in_full(recipe, rewards, finished) if wanted(recipe) else finished
     drafts = previews * _is_carried(recipe, first) if wanted(recipe) else previews
+    return whole + drafts + cold
+
+
+def _decodes_of_survivors(recipe: Recipe, rewards: Rewards, finished: int) -> int:
+    """Chunks decoded for the survivors of a chunk, of whose `finished` candidates states were dropped or never made."""
+    whole = _in_full(recipe, rewards, finished) if wanted(recipe) else finished
     waits = recipe.search.offload == "recompute" and (whole > 0 or not wanted(recipe))
-    survivors = recipe.search.top_k if waits or whole == 0 else 0
-    return whole + drafts + survivors + cold
+    return recipe.search.top_k if waits or whole == 0 else 0
 
 
 def _in_full(recipe: Recipe, rewards: Rewards, left: int) -> int:

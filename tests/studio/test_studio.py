@@ -106,6 +106,10 @@ def test_a_studio_that_ends_leaves_runs_that_the_next_one_opens(toy_studio: Stud
         folder = other.shelf.find(run["id"])
         assert folder is not None
         assert finished(other, other.reopened(folder))["path"][0] == kept
+        again = other.reopened(folder)  # finished, and continued all the same
+        assert settled(again)["done"] == 4
+        assert do(other, again, lambda hand: hand.back_to(2))["done"] == 2
+        assert finished(other, again)["path"][0] == kept
         branched = other.branched(folder, "000.02")
         assert finished(other, branched)["path"][0] == "000.02"
     finally:

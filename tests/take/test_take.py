@@ -116,6 +116,28 @@ def test_a_take_that_was_closed_resumes_from_what_was_kept(tmp_path: Path) -> No
     assert [action.kind for action in tree.actions] == ["roll", "keep", "prompt"]
 
 
+@pytest.mark.parametrize("ends", ["close", "save"])
+def test_a_take_is_opened_again_by_hand(tmp_path: Path, ends: str) -> None:
+    with recorded(tmp_path / "run").take("a prompt") as take:
+        take.play(1)
+        take.prompt("rain")
+        take.play(2)
+        seeds = [each.seed for each in take.roll(4)]
+        getattr(take, ends)()
+    with streamt1.resume_take(tmp_path / "run", ToyPipeline()) as take:
+        assert (take.chunk, take.scenes[-1]) == (streamt1.Chunk(3, 4), streamt1.Scene(1, "rain"))
+        again = {each.seed for each in take.roll(4)}
+        assert again.isdisjoint(seeds) if ends == "save" else again == set(seeds)
+        take.back(3)
+        assert [scene.prompt for scene in take.scenes] == ["a prompt"]
+        take.play(1)
+        take.prompt("sun")
+        take.play()
+        video = take.save()
+    assert torch.equal(streamt1.regenerate(tmp_path / "run", None, ToyPipeline()), video)
+    assert RecordedRun.read(tmp_path / "run").tree().to_dict() == take.tree.to_dict()
+
+
 def test_a_recorded_run_is_taken_over(tmp_path: Path) -> None:
     recorded(tmp_path / "run")("a prompt")
     pipe = streamt1.branch(tmp_path / "run", "001.02", tmp_path / "mine", ToyPipeline())

@@ -216,7 +216,7 @@
     return {
       keep: mine && !node.problem, finish: complete, reroll: ids.length > 0 || (live && !complete && view.state === "waiting"), refine: mine,
       back: live && view.done > 0, branch: Boolean(node) && node.fate !== null, prompt: live && !complete && view.done > 0, play: live && !view.playing, stop: live && view.playing,
-      open: Boolean(view) && view.state !== "finished" && (open.kind === "run" || view.state === "parked"), park: live && view.state !== "parked",
+      open: Boolean(view) && (open.kind === "run" || ["parked", "finished"].includes(view.state)), park: live && view.state !== "parked",
     };
   }
   function actions() {
