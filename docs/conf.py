@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "adapters"), str(ROOT / "rewards")]
+sys.path[:0] = [str(ROOT), str(ROOT / "adapters"), str(ROOT / "rewards"), str(ROOT / "studio")]
 
 import streamt1_plugins as streamt1  # noqa: E402  (the path comes first)
 
@@ -55,6 +55,7 @@ CONTENTS = {
         "adapters/wan",
         "scaling",
         "hosts",
+        "studio",
         "tree",
         "teams",
         "trust",

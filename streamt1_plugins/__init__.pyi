@@ -54,6 +54,7 @@ from .api.types import RevisionLimits as RevisionLimits
 from .api.types import Variation as Variation
 from .compare.fit import FittedWeights as FittedWeights
 from .compare.fit import fit_weights as fit_weights
+from .config.load import shipped_recipes as shipped_recipes
 from .config.prompt_file import read_prompts as read_prompts
 from .config.schema import Recipe as Recipe
 from .errors import ContractError as ContractError

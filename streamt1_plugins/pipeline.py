@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from streamt1_plugins.api.adapter import Outline, Session
-    from streamt1_plugins.api.register import PolicyKind
+    from streamt1_plugins.api.register import PolicyKind, Vocabulary
     from streamt1_plugins.api.reward import Reward
     from streamt1_plugins.api.types import Chunk
     from streamt1_plugins.api.workers import Workers
@@ -310,6 +310,12 @@ class StreamPipeline:
         finally:
             run.close()
             vars(self).update(last)
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The words that the model knows, by kind; empty where the adapter declares none."""
+        entry = discovery().adapters.get(str(self.recipe.adapter.name))
+        return entry.vocabulary or {} if entry is not None else {}
 
     @property
     def run_folder(self) -> Path:
@@ -575,8 +581,7 @@ class StreamPipeline:
         return RunHooks(run, (policies | observers).items())
 
     def _warn_of_unknown_words(self, prompt: str) -> None:
-        entry = discovery().adapters.get(str(self.recipe.adapter.name))
-        if entry is not None and entry.vocabulary and (remark := unknown_words(prompt, entry.vocabulary)):
+        if (known := self.vocabulary) and (remark := unknown_words(prompt, known)):
             log.warning("%s", remark)
 
     def _thread_count(self, call: Mapping[str, Any]) -> int | None:

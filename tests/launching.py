@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 TESTS = Path(__file__).parent
-SOURCES = os.pathsep.join(str(TESTS.parent / name) for name in ("", "adapters", "rewards"))
+SOURCES = os.pathsep.join(str(TESTS.parent / name) for name in ("", "adapters", "rewards", "studio"))
 DIFFERING = ("time", "seconds", "reward_calls", "reward_profile")
 CLI, WORKER = TESTS / "toy_cli.py", TESTS / "shared_search.py"
 

@@ -43,6 +43,7 @@ LIBRARIES = (
     "streamt1_plugins.probe.page",
     "streamt1_plugins.evaluation.remote.server",
     "streamt1_wan.convert",
+    "streamt1_studio.serving",
     "wandb",
     "cv2",
 )
@@ -274,6 +275,7 @@ SINGLE: dict[str, Callable[[Path], Any]] = {
     "fresh_seed": lambda folder: streamt1.fresh_seed(torch.Generator()),
     "chunk_noise": lambda folder: _drawn(),
     "read_prompts": lambda folder: _read(folder),
+    "shipped_recipes": lambda folder: streamt1.shipped_recipes(),
     "deferred": lambda folder: streamt1.deferred("json").dumps({}),
 }
 
@@ -309,6 +311,7 @@ COMMANDS: dict[str, list[str]] = {
     "new-policy": ["new-policy", "warm-light", "--kind", "noise"],
     "serve-reward, refused": ["serve-reward", "drift", "-o", "half"],
     "convert": ["convert", "nothing.pt", "--base", "nothing", "--out", "converted"],
+    "studio, refused": ["studio", "--host", "nothing.invalid", "--port", "0"],
     "recipes list": ["recipes", "list"],
     "recipes show": ["recipes", "show", "stream-t1", "--resolved"],
     "recipes copy": ["recipes", "copy", "beam", "mine.yaml"],

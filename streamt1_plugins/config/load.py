@@ -45,6 +45,11 @@ def names() -> dict[str, Path]:
     return {file.stem: file for file in reversed(files)}
 
 
+def shipped_recipes() -> dict[str, str]:
+    """The shipped recipes by name, each with its description."""
+    return {name: load(name).description for name in sorted(names())}
+
+
 def load(source: str | Path | Mapping[str, Any] | Recipe, overrides: Sequence[str] = ()) -> Recipe:
     """A recipe from a shipped name, a file, plain data or a recipe, with ``key=value`` overrides applied.
 

@@ -88,6 +88,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "serve-reward": ("serve-reward", EVIL + EVIL),
     "serve-reward, option": ("serve-reward", "drift", "-o", EVIL),
     "convert": ("convert", EVIL, EVIL, "--base", EVIL),
+    "studio": ("studio", EVIL, "--host", EVIL),
     "probe": ("probe", "toy", "-r", "described.yaml", "--prompts", f"{EVIL}.txt", "--out", EVIL, "--chunks", "2"),
     "probe, candidates": ("probe", EVIL, "--prompts", f"{EVIL}.txt", "--out", EVIL, "--candidates", EVIL),
     "compare": (

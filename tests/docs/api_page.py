@@ -26,7 +26,7 @@ SECTIONS = {
     "Wrap and call": ["wrap", "load", "StreamPipeline", "StreamedChunk", "CostEstimate"],
     "By hand": ["Take", "resume_take", "Action", "Scene"],
     "Record, resume, replay": ["record_to", "resume", "regenerate", "branch", "export_runs", "ExportedRun"],
-    "Results": ["Tree", "Node", "Reading", "Run", "Cost", "Recipe", "read_prompts"],
+    "Results": ["Tree", "Node", "Reading", "Run", "Cost", "Recipe", "shipped_recipes", "read_prompts"],
     "Probe a model": ["probe_model", "ProbeOptions", "Probed"],
     "Trust rewards": ["fit_weights", "FittedWeights"],
     "Errors": [name for name in streamt1.__all__ if name.endswith("Error")],

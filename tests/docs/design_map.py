@@ -41,8 +41,8 @@ def _room(folder: Path) -> str:
 
 
 def packages() -> str:
-    """The packages of the two source roots."""
-    found = sorted(path for root in ("adapters", "rewards") for path in ROOT.glob(f"{root}/*/__init__.py"))
+    """The packages of the source roots."""
+    found = sorted(path for root in ("adapters", "rewards", "studio") for path in ROOT.glob(f"{root}/*/__init__.py"))
     rows = [f"| `{path.parent.relative_to(ROOT)}/` | {summary(path)} |" for path in found]
     return "\n".join(["| package | what it holds |", "|---|---|", *rows])
 

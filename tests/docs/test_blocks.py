@@ -22,6 +22,7 @@ TESTED = {
     "hooks.md": "test_docs.py",
     "rewards.md": "test_docs.py",
     "adapters.md": "../adapters/test_contract_docs.py",
+    "studio.md": "../studio/test_serving.py",
     "tutorial.md": "test_tutorial.py",
     "README.md": "test_docs.py",
 }

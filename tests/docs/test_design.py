@@ -30,8 +30,8 @@ def test_every_file_of_the_core_is_on_the_map_once() -> None:
 
 
 def test_every_package_is_on_the_map_once() -> None:
-    listed = re.findall(r"^\| `((?:adapters|rewards)/\w+)/` \| \S", TEXT, flags=re.MULTILINE)
-    folders = [path.parent for root in ("adapters", "rewards") for path in ROOT.glob(f"{root}/*/__init__.py")]
+    listed = re.findall(r"^\| `((?:adapters|rewards|studio)/\w+)/` \| \S", TEXT, flags=re.MULTILINE)
+    folders = [path.parent for root in ("adapters", "rewards", "studio") for path in ROOT.glob(f"{root}/*/__init__.py")]
     assert sorted(listed) == sorted(str(folder.relative_to(ROOT)) for folder in folders)
 
 

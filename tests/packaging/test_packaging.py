@@ -19,19 +19,18 @@ tomllib = pytest.importorskip("tomllib" if sys.version_info >= (3, 11) else "tom
 ROOT = Path(__file__).parents[2]
 EXAMPLE = Path(__file__).parents[1] / "third_party" / "streamt1_example"
 SETTINGS: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-FOLDERS = {
-    path.parent.name: path.parent for root in ("adapters", "rewards") for path in ROOT.glob(f"{root}/*/__init__.py")
-}
+ROOTS = ("adapters", "rewards", "studio")
+FOLDERS = {path.parent.name: path.parent for root in ROOTS for path in ROOT.glob(f"{root}/*/__init__.py")}
 CORE = {"streamt1_plugins"}
 LIBRARIES = {"streamt1_backbones", "streamt1_seams"}  # what several plugin packages share; registers nothing itself
 
 
-def test_there_are_plugins_in_both_source_roots() -> None:
-    assert {path.parent.name for path in FOLDERS.values()} == {"adapters", "rewards"}
+def test_there_are_plugins_in_all_source_roots() -> None:
+    assert {path.parent.name for path in FOLDERS.values()} == set(ROOTS)
     assert all(name.startswith("streamt1_") for name in FOLDERS)
 
 
-@pytest.mark.parametrize("root", ["adapters", "rewards"])
+@pytest.mark.parametrize("root", ROOTS)
 def test_a_source_root_is_no_package(root: str) -> None:
     assert not (ROOT / root / "__init__.py").exists()
 
@@ -100,9 +99,12 @@ def test_the_wheel_holds_packages_recipes_and_models(tmp_path: Path) -> None:
     expected |= {
         f"streamt1_plugins/recipes/{path.relative_to(ROOT / 'recipes')}" for path in ROOT.glob("recipes/**/*.yaml")
     }
+    expected |= {f"streamt1_studio/page/{path.name}" for path in ROOT.glob("studio/streamt1_studio/page/*")}
     expected |= {"streamt1_plugins/py.typed", "streamt1_tinyworld/model/model_index.json"}
     assert expected <= names
-    assert not [name for name in names if name.startswith(("tests", "docs", "adapters/", "rewards/", "recipes/"))]
+    assert not [
+        name for name in names if name.startswith(("tests", "docs", "adapters/", "rewards/", "studio/", "recipes/"))
+    ]
 
 
 # A third party.

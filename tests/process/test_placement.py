@@ -156,6 +156,7 @@ NO_MODEL = {
     "fresh_seed": "makes a number",
     "read_prompts": "reads a text file",
     "deferred": "imports a module",
+    "shipped_recipes": "lists recipes",
 }
 
 
