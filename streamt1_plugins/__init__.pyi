@@ -48,6 +48,8 @@ from .api.types import Reading as Reading
 from .api.types import Revision as Revision
 from .api.types import RevisionLimits as RevisionLimits
 from .api.types import Variation as Variation
+from .compare.fit import FittedWeights as FittedWeights
+from .compare.fit import fit_weights as fit_weights
 from .config.prompt_file import read_prompts as read_prompts
 from .config.schema import Recipe as Recipe
 from .errors import ContractError as ContractError
@@ -62,6 +64,8 @@ from .errors import TrustError as TrustError
 from .errors import UnknownNameError as UnknownNameError
 from .errors import UnreachableError as UnreachableError
 from .errors import UnsupportedPipelineError as UnsupportedPipelineError
+from .export.run import ExportedRun as ExportedRun
+from .export.run import export_runs as export_runs
 from .pipeline import StreamPipeline as StreamPipeline
 from .pipeline import load as load
 from .pipeline import wrap as wrap

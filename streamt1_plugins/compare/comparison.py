@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from streamt1_plugins.config.merge import flat
+from streamt1_plugins.config.rewards import MOST, RewardPart
 from streamt1_plugins.errors import InputError
+from streamt1_plugins.plugins import build
+from streamt1_plugins.plugins.discovery import discovery
 from streamt1_plugins.plugins.resolve import resolve
 from streamt1_plugins.runs.events import versions
 from streamt1_plugins.runs.files import write_atomically
@@ -19,13 +23,16 @@ if TYPE_CHECKING:
     from streamt1_plugins.config.schema import Recipe
 
 CONDITIONS = "comparison.json"
+ORACLE = re.compile(r"oracle(-[^@]*)?(@\d+)?")
 
 
 @dataclass(frozen=True)
 class Comparison:
     """What to compare: recipes by label, prompts, seeds, a judge (a reward by name), arguments of the calls.
 
-    device: where the model and the judge run.
+    device: where the model and the judge run. A recipe called `oracle`, or `oracle-` and more, selects on the judge
+    alone, whatever rewards it names: its score is what the same search can reach where its reward is right. The judge
+    also scores every candidate of the recipe called `fitted`, for `compare.agreement`.
     """
 
     recipes: Mapping[str, Recipe]
@@ -36,6 +43,24 @@ class Comparison:
     call: Mapping[str, Any] | None = None
     allow_circular: bool = False
     device: str = "cpu"
+    fitted: str | None = None
+
+    def __post_init__(self) -> None:
+        judged = {name: self._judged(each) if self.is_oracle(name) else each for name, each in self.recipes.items()}
+        object.__setattr__(self, "recipes", judged)
+
+    @staticmethod
+    def is_oracle(label: str) -> bool:
+        """Whether a recipe of this name is an oracle, at any width."""
+        return bool(ORACLE.fullmatch(label))
+
+    def _judged(self, recipe: Recipe) -> Recipe:
+        """The recipe with the judge as its only reward, on the whole video so far if it serves the long horizon."""
+        judge = build.instance(discovery().rewards[self.judge], {}, "judge")
+        horizon = "long" if "long" in judge.horizons else "short"
+        only = {"replace": True, "short": {}, "long": {}, horizon: {self.judge: RewardPart()}}
+        rewards = recipe.rewards.model_copy(update={**only, "window": MOST, "decode": "carried"})
+        return recipe.model_copy(update={"rewards": rewards})
 
     def record_to(self, out: Path) -> None:
         """Write all that a row depends on except its prompt and seed to `out`, beside the recipes of earlier calls.

@@ -12,13 +12,14 @@ from streamt1_plugins.api.candidate import Beam
 from streamt1_plugins.api.types import Node
 from streamt1_plugins.config.rewards import MOST
 from streamt1_plugins.errors import InputError
-from streamt1_plugins.process.threads import limited
+from streamt1_plugins.process.threads import limited, stepwise
 from streamt1_plugins.search.expand import Branch
 from streamt1_plugins.search.revise import Elder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 
+    from streamt1_plugins.api.candidate import Candidate
     from streamt1_plugins.api.tree import Tree
     from streamt1_plugins.api.types import Chunk, Proposal
     from streamt1_plugins.search.loop import Search
@@ -54,7 +55,7 @@ def _retrace(search: Search, tree: Tree, paths: Sequence[Sequence[Node]], levels
         before, made = made, {}
         for node in wanted[chunk.index].values():
             beam = before[node.parent]
-            made[node.id] = _again(search, chunk, beam, node, proposals.of(node, beam))
+            made[node.id] = search.commit(_again(search, chunk, beam, node, proposals.of(node, beam)))
     run.past = tuple(past)
     run.beams = tuple(made[path[-1].id] for path in paths if path) or run.beams
 
@@ -65,6 +66,31 @@ def _by_chunk(paths: Sequence[Sequence[Node]]) -> dict[int, dict[str, Node]]:
     for node in chain.from_iterable(paths):
         found.setdefault(node.chunk, {})[node.id] = node
     return found
+
+
+def remade(search: Search, tree: Tree, nodes: Collection[Node]) -> Generator[Candidate, None, None]:
+    """Generate `nodes` of the recorded `tree` again, chunk by chunk; the parent of each has to be among them.
+
+    Only those that others of them continue are committed, and the memory holds the beams of two chunks at most. As
+    exact as `retrace`, and raises what that raises.
+    """
+    return stepwise(_remade(search, tree, nodes), search.run.threads)
+
+
+def _remade(search: Search, tree: Tree, nodes: Collection[Node]) -> Generator[Candidate, None, None]:
+    run, parents = search.run, {node.parent for node in nodes}
+    before: dict[str | None, Beam] = {None: Beam(run.session.root())}
+    run.beams = (before[None],)
+    for chunk in run.chunks():
+        made: dict[str | None, Beam] = {}
+        proposals = _Proposals(search, tree, chunk)
+        for node in sorted((each for each in nodes if each.chunk == chunk.index), key=lambda each: each.ordinal):
+            beam = before[node.parent]
+            candidate = _again(search, chunk, beam, node, proposals.of(node, beam))
+            if node.id in parents:
+                made[node.id] = search.commit(candidate)
+            yield candidate
+        before = made
 
 
 @dataclass(frozen=True)
@@ -168,7 +194,7 @@ def _proposals(search: Search, chunk: Chunk, beam: Beam, siblings: Siblings) -> 
     return found[0]
 
 
-def _again(search: Search, chunk: Chunk, beam: Beam, node: Node, proposal: Proposal) -> Beam:
+def _again(search: Search, chunk: Chunk, beam: Beam, node: Node, proposal: Proposal) -> Candidate:
     expander = replace(search.expander, previews=None)  # nothing is scored
     candidate = expander.denoise(chunk, beam, [Branch(node.ordinal, beam, proposal)])[0]
-    return search.commit(replace(candidate, **{item.name: getattr(node, item.name) for item in fields(Node)}))
+    return replace(candidate, **{item.name: getattr(node, item.name) for item in fields(Node)})
