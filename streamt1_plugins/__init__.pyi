@@ -1,6 +1,7 @@
 """The public names and their modules: read by type checkers, and by `__init__.py` at run time."""
 
 from .api.adapter import Adapter as Adapter
+from .api.adapter import CanPredict as CanPredict
 from .api.adapter import Capabilities as Capabilities
 from .api.adapter import Decoded as Decoded
 from .api.adapter import Draft as Draft
@@ -31,6 +32,7 @@ from .api.register import RegisterReward as RegisterReward
 from .api.register import Rewards as Rewards
 from .api.register import Target as Target
 from .api.register import Vocabulary as Vocabulary
+from .api.reward import Denoiser as Denoiser
 from .api.reward import FrameKey as FrameKey
 from .api.reward import Reward as Reward
 from .api.reward import RewardInput as RewardInput

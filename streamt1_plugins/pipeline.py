@@ -41,7 +41,7 @@ from streamt1_plugins.process import placement, progress, threads
 from streamt1_plugins.process.imports import uncollected
 from streamt1_plugins.runs.observers.callback import OnChunkEnd
 from streamt1_plugins.runs.way_on import is_command
-from streamt1_plugins.search import cost_estimate, early_pruning, memory_estimate
+from streamt1_plugins.search import cost_estimate, denoiser, early_pruning, memory_estimate
 from streamt1_plugins.search.distributed.launch import join
 from streamt1_plugins.search.exclusive import lock_of
 from streamt1_plugins.search.loop import Search
@@ -417,6 +417,8 @@ class StreamPipeline:
             stack.enter_context(search.workers.fail_together())
             _check_same(search)
             early_pruning.check(run.recipe, run.session)
+            denoiser.check(run, self._rewards.bound)
+            run.predictions = denoiser.predictions(run.recipe, self._rewards.bound)
             memory_estimate.check(search, self.pipe, self._policies["width"])
             if not run.is_plain or is_command():
                 stack.enter_context(progress.silenced(self.pipe))

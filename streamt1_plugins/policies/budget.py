@@ -168,8 +168,8 @@ class Account:
     def forwards(self, budget: int, least: int = 1) -> RemainingBudget | None:
         """What is left of `budget` forwards, clean passes to come set aside.
 
-        Prices are those of the session's outline, less what early pruning saves at least. Without an outline, a
-        candidate costs what it has cost so far, clean passes included.
+        Prices are those of the session's outline, less what early pruning saves at least, and what rewards predict.
+        Without an outline, a candidate costs what it has cost so far, clean passes included.
         """
         session, cost, index = self.run.session, self.run.cost, self.chunk.index
         if not isinstance(session, OutlinedSession):
@@ -187,7 +187,7 @@ class Account:
         recipe, beams = self.run.recipe, self._beams(chunk)
         keep, saved = recipe.early.keep_in(chunk), rest_of(outline, chunk, recipe.early)
         fixed = saved * max(1.0, recipe.search.top_k - keep * beams * least) if saved and keep < 1 else 0.0
-        return outline.generate[chunk] - saved * (1 - keep), fixed
+        return outline.generate[chunk] - saved * (1 - keep) + self.run.predictions, fixed
 
     def _beams(self, chunk: int) -> int:
         """How many beams branch in a chunk, the empty video counted as all that it stands for."""

@@ -170,6 +170,8 @@ def _per_chunk(recipe: Recipe, rewards: Rewards) -> str:
     taken, left = (f"{first:g} S", f"{1 - first:g} S") if first < 1 else (str(first), f"(S - {first})")
     before = f"{width * first}" if first >= 1 else f"{width} * {taken}"
     steps = f"{before} + {finished} {left}" if early else f"{width} S"
+    predicted = _predictions(recipe, rewards, early, finished)
+    steps += f" + {predicted}" if predicted else ""
     return (
         f"per chunk: {width} candidates, {steps} + {kept} transformer forwards (S steps, and a clean pass for each "
         f"survivor where the model has one, but for the last chunk), {width * early + finished} chunks decoded, "
@@ -207,7 +209,7 @@ def _of_round(recipe: Recipe, rewards: Rewards, outline: Outline, index: int) ->
     return CostEstimate(
         chunks=0,
         candidates=width,
-        forwards=_denoising(recipe, outline, index, early),
+        forwards=_denoising(recipe, outline, index, early) + _predictions(recipe, rewards, early, finished),
         latent_frames_decoded=outline.latent_frames * _decodes(recipe, rewards, index, early),
         reward_calls=sum(each for each, _ in calls),
         readings=sum(readings for _, readings in calls),
@@ -303,9 +305,20 @@ def _stage_calls(recipe: Recipe, rewards: Rewards, left: int) -> tuple[int, int]
     return calls, readings
 
 
+def _predictions(recipe: Recipe, rewards: Rewards, early: bool, left: int) -> int:
+    """Forwards of the rewards that judge with the video model, for the candidates of one chunk that are finished."""
+    first, *_ = stages(rewards) or [[]]
+    total = _width(recipe) * sum(bound.denoiser_calls for bound in first) if early else 0
+    for stage in stages(rewards):
+        total += left * sum(bound.denoiser_calls for bound in stage)
+        left = passing(recipe.rewards.keep, left, recipe.search)
+    return total
+
+
 def _whole_video_calls(recipe: Recipe, rewards: Rewards) -> tuple[int, int]:
     """(calls, readings) of the final choice."""
-    long, kept = [bound for bound in rewards if bound.horizon == "long"], recipe.search.top_k
+    long = [bound for bound in rewards if bound.horizon == "long" and not bound.denoiser_calls]
+    kept = recipe.search.top_k
     if recipe.search.final != "whole_video" or kept == 1:
         return 0, 0
     return _calls(recipe, long, kept), kept * len(long)

@@ -225,11 +225,12 @@ class Expander:
         for _, group in groupby(branches, key=lambda branch: id(branch.beam)):
             left = list(group)
             while left:
-                limit = self._limit()
+                limit = self.limit()
                 yield left[0].beam, left[:limit]
                 left = left[limit:]
 
-    def _limit(self) -> int:
+    def limit(self) -> int:
+        """The most candidates that the model may be given at once."""
         limits = (self.run.recipe.search.batch, self.run.session.capabilities.max_batch, self.batch_limit)
         return min(limit for limit in limits if limit is not None)
 

@@ -12,6 +12,7 @@ from streamt1_plugins.api.candidate import Beam, Candidate
 from streamt1_plugins.errors import PluginError
 from streamt1_plugins.policies.revision import NEVER
 from streamt1_plugins.process.threads import stepwise
+from streamt1_plugins.search.denoiser import CandidateDenoiser
 from streamt1_plugins.search.early_pruning import EarlyPruning
 from streamt1_plugins.search.expand import Expander
 from streamt1_plugins.search.offload import Offload, released
@@ -43,6 +44,9 @@ class Search:
     evaluator: Evaluator
     workers: Workers
     limits: RevisionLimits = NEVER
+
+    def __post_init__(self) -> None:
+        self.evaluator = replace(self.evaluator, denoiser_of=self._denoiser)
 
     @cached_property
     def offload(self) -> Offload:
@@ -102,6 +106,9 @@ class Search:
             history = session.commit(beam.history, candidate.latents, candidate.decoded, candidate.route or "discard")
         path, previews = (*beam.path, candidate.node()), self.previews.after(candidate)
         return Beam(history, path, candidate.noise, candidate.rank or 0, previews)
+
+    def _denoiser(self, candidates: Sequence[Candidate]) -> CandidateDenoiser:
+        return CandidateDenoiser(self.run, self.offload, self.expander.limit, tuple(candidates))
 
     def _root(self) -> Beam:
         with self.run.spending("commit"):  # of the chunks that the call continues

@@ -23,10 +23,12 @@ from streamt1_plugins.runs.observers.journal import Journal
 from streamt1_plugins.runs.report import PAGE
 from streamt1_plugins.search import memory_estimate, offload, previews
 from streamt1_plugins.search.cost_estimate import estimate
+from streamt1_plugins.search.denoiser import prediction_problem
 from streamt1_plugins.testing.adapter_case import check_output, check_same
 from streamt1_plugins.testing.searches import (
     NARROW,
     PLAIN,
+    PREDICTED,
     PREVIEWED,
     PRUNED_EARLY,
     UNSEEN,
@@ -276,6 +278,30 @@ class AdapterFeatures(SearchCase):
         check_nodes(found.run.tree, expected.run.tree, "the search without a preview decoder")
         assert [note for note in found.run.tree.notes if problem in note] == [previews.FALLBACK.format(problem)]
         return True
+
+    def test_rewards_judge_with_the_model(self) -> None:
+        """Interrupted and shared alike, at the forwards that they declare; or refused with the reason."""
+        with self.session() as session:
+            problem, prompted = prediction_problem(session), bool(session.prompt)
+        if not prompted:
+            pytest.skip("the call has no prompt")
+        if problem:
+            with pytest.raises(RecipeError) as refused:
+                self.wrapped(*PREDICTED)(**self.call_of())
+            assert problem in str(refused.value), f"the error does not give the reason: {refused.value}"
+            return
+        expected, plainly = self.searched(*PREDICTED), self.searched()
+        assert expected.run.cost.forwards == plainly.run.cost.forwards + 2 * len(expected.run.tree.nodes)
+        self.check_resumed(*PREDICTED)
+
+        def search(pipe: Any, workers: Workers) -> Any:
+            wrapped = self.wrapped(*PREDICTED, pipe=pipe)
+            wrapped.workers = workers
+            wrapped(**self.call_of())
+            return wrapped.last_run
+
+        for rank, run in enumerate(self.shared(search)):
+            check_run(run, expected.run, f"a reward that judges with the model in process {rank} of 2")
 
     @pytest.mark.parametrize(
         "recipe",

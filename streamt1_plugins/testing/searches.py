@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 PLAIN = ("search.candidates=1", "search.top_k=1")
 NARROW = ("search.top_k=1",)
+PREDICTED = ("rewards.long.self.options.levels=[0.4]",)
 PREVIEWED = ("rewards.decode=preview",)
 PRUNED_EARLY = ("search.top_k=1", "search.candidates=4", "early.steps=1")
 PLENTY = 10**15  # bytes

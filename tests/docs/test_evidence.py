@@ -54,3 +54,18 @@ def interval(found: dict[str, float]) -> str:
 def test_the_advice_in_the_evidence_is_a_recipe() -> None:
     advised = load(EVIDENCE / "probe" / "advice.yaml")
     assert (advised.search.candidates, advised.search.top_k) == (4, 1)
+
+
+def test_the_rewards_page_quotes_the_self_score() -> None:
+    page = (EVIDENCE.parent / "rewards.md").read_text(encoding="utf-8")
+    found = json.loads((EVIDENCE / "self_score" / "ranks.json").read_text(encoding="utf-8"))
+    titles = {"self": "`self`", "self-published": "`self`, `against: nothing`"}
+    titles |= {"tinyalign": "`tinyalign`, trained for this world", "basic": "`basic`"}
+    for name, title in titles.items():
+        first, later = found["first"][name], found["later"][name]
+        ranks = [f"{each['rank correlation']:.2f} ({each['standard error']:.2f})" for each in (first, later)]
+        shares = [f"{each['share']:.2f}" for each in (first, later)]
+        assert f"| {title} | {' | '.join(ranks + shares)} |" in page
+    recipes = table.summary(read(EVIDENCE / "self_score"))["recipes"]
+    for name in ("self", "beam"):
+        assert table.interval(recipes[name]["metrics"]["score"]["gain"]) in " ".join(page.split())
