@@ -100,7 +100,7 @@ def completed(recipe: Recipe, entry: AdapterEntry, given: Given = NOTHING_GIVEN)
             data[kind] = {"name": type(policy).__name__, **build.plain_options(policy)}
         else:
             data[kind] = {"name": getattr(recipe, kind).name, **build.written_options(policy)}
-    if recipe.search.is_wide and not (recipe.rewards.replace and (recipe.rewards.are_named or given.rewards)):
+    if _takes_suggestions(recipe, policies["selection"], given):
         data["rewards"] = merged(_suggested(entry, recipe, given), data["rewards"], parts=())
     for name, reward in given.rewards.items():
         if not any(name in data["rewards"][horizon] for horizon in HORIZONS):
@@ -148,6 +148,14 @@ def check_routes(name: str, policy: object, entry: AdapterEntry) -> None:
             f"memory: {name!r} may answer with the route {route!r}, which the memory of adapter {entry.name!r} does "
             f"not have.{guess(route, known)} It has {', '.join(sorted(known))}."
         )
+
+
+def _takes_suggestions(recipe: Recipe, selection: object, given: Given) -> bool:
+    """Whether the rewards that the adapter suggests join those of the recipe: a plain run needs none, and neither does
+    a selection that declares ``needs_rewards = False``.
+    """
+    is_complete = recipe.rewards.replace and (recipe.rewards.are_named or bool(given.rewards))
+    return recipe.search.is_wide and getattr(selection, "needs_rewards", True) and not is_complete
 
 
 def _suggested(entry: AdapterEntry, recipe: Recipe, given: Given) -> dict[str, Any]:

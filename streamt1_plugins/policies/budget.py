@@ -88,6 +88,7 @@ class Budget:
     """
 
     compares_chunks: ClassVar[bool] = True
+    counts_beams: ClassVar[bool] = True
 
     forwards: Annotated[int, Field(ge=1, le=10**12)] | None = None
     seconds: Seconds | None = None

@@ -13,7 +13,7 @@ from streamt1_plugins.errors import foreign_code
 from streamt1_plugins.evaluation.calls import call_limit
 from streamt1_plugins.evaluation.cascade import passing, stages
 from streamt1_plugins.policies.revision import NEVER, limits_of, share
-from streamt1_plugins.policies.width import Bounded, rest_of
+from streamt1_plugins.policies.width import Bounded, Scheduled, rest_of
 from streamt1_plugins.search.previews import settled, wanted
 
 if TYPE_CHECKING:
@@ -75,15 +75,17 @@ def describe(
     policies: the run's, by kind. Where the width or the revision policy decides for itself, there are two lines, the
     least and the most it may cost.
     """
-    (least, most), limits = _bounds(recipe, policies.get("width")), _limits(policies)
+    width, limits = policies.get("width"), _limits(policies)
+    least, most = _bounds(recipe, width)
     if not isinstance(adapter, HasOutline):
         line = ("at most, " if least != most else "") + _per_chunk(most, rewards)
         return f"{line}; {_more(limits)}" if _more(limits) else line
     with foreign_code(f"The outline of adapter {recipe.adapter.name!r}"):
         outline = adapter.outline(num_frames)
+    least, most = _extremes(recipe, width)
     if least == most and not _more(limits):
-        return str(estimate(recipe, rewards, outline))
-    low, high = estimate(least, rewards, outline), at_most(recipe, rewards, outline, policies)
+        return str(estimate(recipe, rewards, outline, width))
+    low, high = estimate(least, rewards, outline, width), at_most(recipe, rewards, outline, policies)
     more = "" if _is_bounded(limits) else f" without what the revision policy adds: {_more(limits)}"
     return f"at least {low}\n       at most {high}{more}"
 
@@ -95,7 +97,7 @@ def at_most(recipe: Recipe, rewards: Rewards, outline: Outline | int, policies: 
     add is not counted.
     """
     width = policies.get("width")
-    least, most = _bounds(recipe, width)
+    least, most = _extremes(recipe, width)
     if isinstance(outline, int):
         steps = (MOST + 1,) * outline  # any more than the early ones
         high = _revised(most, rewards, Outline((0,) * outline, (0,) * outline, latent_frames=0, steps=steps), policies)
@@ -130,8 +132,8 @@ def _more(limits: RevisionLimits) -> str:
 def _revised(recipe: Recipe, rewards: Rewards, outline: Outline, policies: Policies) -> CostEstimate:
     """The cost of one video with as many rounds and returns as the revision policy declares."""
     limits, count = _limits(policies), len(outline.generate)
-    sizes = _rounds(recipe.search.candidates, limits)
-    chunks = [_of_chunk(recipe, rewards, outline, index, sizes) for index in range(count)]
+    sizes = [_rounds(width, limits) for width in _widths(recipe, outline, policies.get("width"))]
+    chunks = [_of_chunk(recipe, rewards, outline, index, each) for index, each in enumerate(sizes)]
     again = min(count, count if limits.reach is None else limits.reach + 1)
     windows = [_sum(chunks[start : start + again]) for start in range(count - again + 1)]
     worst = {name: max(getattr(each, name) or 0 for each in windows) for name in asdict(chunks[0])}
@@ -151,6 +153,18 @@ def _rounds(candidates: int, limits: RevisionLimits) -> list[int]:
 def _sum(some: Sequence[CostEstimate]) -> CostEstimate:
     names = [item.name for item in fields(CostEstimate)]
     return CostEstimate(**{name: sum(getattr(each, name) or 0 for each in some) for name in names})
+
+
+def _widths(recipe: Recipe, outline: Outline, width: object) -> Sequence[int]:
+    """Candidates per beam, chunk by chunk."""
+    if isinstance(width, Scheduled):
+        return width.schedule(recipe, outline)
+    return [recipe.search.candidates] * len(outline.generate)
+
+
+def _extremes(recipe: Recipe, width: object) -> tuple[Recipe, Recipe]:
+    """The recipes of the least and the most that a run may cost; the same one where the widths are known."""
+    return (recipe, recipe) if isinstance(width, Scheduled) else _bounds(recipe, width)
 
 
 def _bounds(recipe: Recipe, width: object) -> tuple[Recipe, Recipe]:
@@ -179,12 +193,13 @@ def _per_chunk(recipe: Recipe, rewards: Rewards) -> str:
     )
 
 
-def estimate(recipe: Recipe, rewards: Rewards, outline: Outline) -> CostEstimate:
+def estimate(recipe: Recipe, rewards: Rewards, outline: Outline, width: object = None) -> CostEstimate:
     """The cost of one video of a complete recipe with these rewards, whose search looks only forward.
 
+    width: the width policy, where it is `Scheduled`; without one every chunk has `search.candidates` per beam.
     Raises `RecipeError` where the recipe wants early pruning and the adapter's sessions make no drafts.
     """
-    return _revised(recipe, rewards, outline, NONE)
+    return _revised(recipe, rewards, outline, {"width": width})
 
 
 def _of_chunk(recipe: Recipe, rewards: Rewards, outline: Outline, index: int, rounds: Sequence[int]) -> CostEstimate:

@@ -77,6 +77,7 @@ class Branch(NamedTuple):
             seconds=summary.seconds,
             location="elsewhere",
             previewed=previewed,
+            pooled=summary.features,
         )
 
 
@@ -160,8 +161,9 @@ class Expander:
             for beam, batch in self._batches(mine):
                 new = self._within_memory(chunk, self.offload.onload_beam(beam), batch, step or self.denoise)
                 made.update({candidate.ordinal: self.offload.offload(candidate, beam) for candidate in new})
-            shown = self.workers.size > 1 and self.run.recipe.parallel.thumbnails
-            return [summarize(made[branch.ordinal], shown, self.batch_limit) for branch in mine]
+            shared = self.workers.size > 1
+            shown = shared and self.run.recipe.parallel.thumbnails
+            return [summarize(made[branch.ordinal], shown, self.batch_limit, shared) for branch in mine]
 
         # A plain run is made by every process: the pipeline's own noise stream has to advance in each.
         workers = SingleProcess() if self.run.is_plain else self.workers

@@ -239,7 +239,7 @@ class Search:
 def is_close_call(valid: Sequence[Candidate], kept: Sequence[Candidate]) -> bool:
     """Whether the last bits of scores, which batches change, may have decided which candidates survive."""
     survivors = {candidate.ordinal for candidate in kept}
-    pruned = [candidate.score for candidate in valid if candidate.ordinal not in survivors]
+    pruned = [each.score for each in valid if each.is_scored and each.ordinal not in survivors]
     # Any pair, not only the two at the cut: a selection policy may keep a candidate below one it prunes.
     return any(abs(candidate.score - score) <= CLOSE for candidate in kept for score in pruned)
 

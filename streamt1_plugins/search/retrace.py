@@ -60,14 +60,6 @@ def _retrace(search: Search, tree: Tree, paths: Sequence[Sequence[Node]], levels
     run.beams = tuple(made[path[-1].id] for path in paths if path) or run.beams
 
 
-def _by_chunk(paths: Sequence[Sequence[Node]]) -> dict[int, dict[str, Node]]:
-    """The nodes of paths by chunk and id; of two records of one node the later counts."""
-    found: dict[int, dict[str, Node]] = {}
-    for node in chain.from_iterable(paths):
-        found.setdefault(node.chunk, {})[node.id] = node
-    return found
-
-
 def remade(search: Search, tree: Tree, nodes: Collection[Node]) -> Generator[Candidate, None, None]:
     """Generate `nodes` of the recorded `tree` again, chunk by chunk; the parent of each has to be among them.
 
@@ -78,19 +70,27 @@ def remade(search: Search, tree: Tree, nodes: Collection[Node]) -> Generator[Can
 
 
 def _remade(search: Search, tree: Tree, nodes: Collection[Node]) -> Generator[Candidate, None, None]:
-    run, parents = search.run, {node.parent for node in nodes}
+    run, parents, wanted = search.run, {node.parent for node in nodes}, _by_chunk([tuple(nodes)])
     before: dict[str | None, Beam] = {None: Beam(run.session.root())}
     run.beams = (before[None],)
     for chunk in run.chunks():
         made: dict[str | None, Beam] = {}
         proposals = _Proposals(search, tree, chunk)
-        for node in sorted((each for each in nodes if each.chunk == chunk.index), key=lambda each: each.ordinal):
+        for node in sorted(wanted.get(chunk.index, {}).values(), key=lambda each: each.ordinal):
             beam = before[node.parent]
             candidate = _again(search, chunk, beam, node, proposals.of(node, beam))
             if node.id in parents:
                 made[node.id] = search.commit(candidate)
             yield candidate
         before = made
+
+
+def _by_chunk(paths: Sequence[Sequence[Node]]) -> dict[int, dict[str, Node]]:
+    """The nodes of paths by chunk and id; of two records of one node the later counts."""
+    found: dict[int, dict[str, Node]] = {}
+    for node in chain.from_iterable(paths):
+        found.setdefault(node.chunk, {})[node.id] = node
+    return found
 
 
 @dataclass(frozen=True)

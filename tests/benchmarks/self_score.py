@@ -1,11 +1,12 @@
 """Does the self-score rank the candidates of a chunk as the ground truth does? Beside other rewards, on `tinyworld`.
 
-python tests/benchmarks/self_score.py docs/evidence/prompts_5s.txt docs/evidence/self_score/ranks.json
+python tests/benchmarks/self_score.py docs/evidence/prompts_self.txt docs/evidence/self_score/ranks.json
 
-Every third prompt with two things, three chunks of each. Eight candidates per chunk and one beam, which the self-score
+Every prompt of the file, three chunks of each. Eight candidates per chunk and one beam, which the self-score
 selects. Each reward's readings are compared with the score of the judge for the video so far: Spearman's rank
 correlation within a chunk, and which share of the gain of the best of the eight over their mean its choice has. Chunks
-whose candidates are all alike to the judge are left out. The settings of the reward were chosen on other prompts.
+whose candidates are all alike to the judge are left out. The settings of the reward were chosen on
+other prompts, and these were drawn afterwards.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from streamt1_plugins import hookimpl
 from streamt1_self.reward import SelfScore
 from streamt1_tinyworld.judge import judge
 
-FRAMES, EVERY = 33, 3  # frames of three chunks; of the prompts with two things, each third one
+FRAMES = 33  # of three chunks
 REWARDS = ("self", "self-published", "tinyalign", "basic")
 RECIPE: dict[str, Any] = {
     "extends": "self",
@@ -51,7 +52,7 @@ class Judged:
 
 def main(prompts: Path, out: Path) -> None:
     pipe = streamt1.load("tinyworld").pipe
-    chosen = [prompt for prompt in streamt1.read_prompts(prompts) if " and " in prompt][::EVERY]
+    chosen = streamt1.read_prompts(prompts)
     rows = [row for seed, prompt in enumerate(chosen) for row in measured(pipe, prompt, seed)]
     out.write_text(json.dumps(summary(rows), indent=1) + "\n", encoding="utf-8")
 

@@ -54,8 +54,8 @@ def test_it_is_valid_and_described(path: Path) -> None:
 def test_it_runs_on_the_bundled_model(path: Path) -> None:
     completed = pipeline.resolve(path, "tinyworld")
     assert completed.adapter.name == "tinyworld"
-    assert completed.rewards.are_named == completed.search.is_wide
-    assert bool(build.rewards(completed)) == completed.search.is_wide
+    assert completed.rewards.are_named == (completed.search.is_wide and completed.selection.name != "random")
+    assert bool(build.rewards(completed)) == completed.rewards.are_named
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

@@ -23,6 +23,10 @@ SEARCHES = {
     "sent-whole": ("parallel.send=decoded", "parallel.thumbnails=false"),
     "parked": ("search.offload=recompute",),
     "budget": ("width={name: budget, forwards: 50}", "adapter.prices=[4, 2]"),
+    "smc": ("recipe=smc", "selection.strength=200", "rewards.short.bright.calibration=running"),
+    "diverse": ("recipe=diverse", "selection.diversity=0.7", "parallel.thumbnails=false"),
+    "funnel": ("recipe=funnel", "adapter.prices=[4, 2]"),
+    "random": ("recipe=random-pick", "adapter.name=toy-bare"),
     "refined": ("revision={name: refine, rounds: 3}", "search.candidates=5"),
     "returning": (
         "revision=backtrack",
