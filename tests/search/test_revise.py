@@ -13,9 +13,10 @@ from streamt1_plugins.errors import PluginError
 from streamt1_plugins.replay import branch, regenerate
 from streamt1_plugins.resuming import open_interrupted
 from streamt1_plugins.runs import journal
+from streamt1_plugins.runs.observers.journal import Journal
 from streamt1_plugins.runs.observers.record import record_to
 from streamt1_plugins.runs.recorded import RecordedRun
-from streamt1_plugins.testing.searches import Kept, check_nodes, check_run
+from streamt1_plugins.testing.searches import UNSEEN, Kept, check_nodes, check_run
 from streamt1_plugins.testing.threads import together
 from tests.search.revising import Both, Returning, Rounds
 from tests.toy import ToyPipeline
@@ -40,9 +41,16 @@ POLICIES = [Returning(), Returning(judged=2, to=0, times=2), Rounds(count=1, var
 
 
 def wrapped(
-    policy: object, *overrides: str, folder: Path | None = None, adapter: str | None = None, **observers: object
+    policy: object,
+    *overrides: str,
+    folder: Path | None = None,
+    whole: Path | None = None,
+    adapter: str | None = None,
+    **observers: object,
 ) -> streamt1.StreamPipeline:
-    record = {} if folder is None else record_to(folder)
+    """A toy that searches with a policy, with its journal in `folder`, or all of its record in `whole`."""
+    record: dict[str, object] = {} if folder is None else {"journal": Journal(str(folder))}
+    record |= record_to(whole) if whole else {}
     policies: Any = {"revision": policy} if policy else {}
     return streamt1.wrap(
         ToyPipeline(),
@@ -149,7 +157,7 @@ def test_without_a_policy_nothing_changes(tmp_path: Path, overrides: tuple[str, 
         def streamt1_revise(self) -> None:
             return None
 
-    none, never = searched(None, *overrides, folder=tmp_path / "none"), searched(Never(), *overrides)
+    none, never = searched(None, *overrides, whole=tmp_path / "none"), searched(Never(), *overrides)
     check_run(never.last_run, none.last_run, "a policy that never revises")
     text = (tmp_path / "none" / "journal.jsonl").read_text() + (tmp_path / "none" / "tree.json").read_text()
     assert not any(word in text for word in ('"round"', '"varies"', '"returns"', "abandoned"))
@@ -177,7 +185,7 @@ def test_a_run_that_is_stopped_anywhere_resumes_to_the_same_tree(tmp_path: Path,
         folder = tmp_path / str(number)
         with pytest.raises(KeyboardInterrupt):
             searched(policy, folder=folder, stop=StopAt(number))
-        pipe = open_interrupted(folder, wrapped(policy))
+        pipe = open_interrupted(folder, wrapped(policy), observers=UNSEEN)
         pipe.complete(pipe.last_run)
         check_run(pipe.last_run, expected.last_run, f"stopped at event {number}")
         assert pipe.tree.returns == expected.tree.returns
@@ -193,7 +201,7 @@ def test_a_run_resumes_from_seeds_where_its_checkpoint_is_lost(tmp_path: Path, p
             searched(policy, folder=folder, stop=StopAt(chunk))
         for name in ("head", "next"):
             (folder / "state" / f"{name}.safetensors").unlink(missing_ok=True)
-        pipe = open_interrupted(folder, wrapped(policy))
+        pipe = open_interrupted(folder, wrapped(policy), observers=UNSEEN)
         pipe.complete(pipe.last_run)
         check_run(pipe.last_run, expected.last_run, f"stopped at event {chunk}")
 
@@ -212,19 +220,20 @@ def test_an_abandoned_branch_can_be_continued(tmp_path: Path) -> None:
     pipe = searched(Returning(times=1), folder=tmp_path / "run")
     node = next(node for node in pipe.tree.abandoned(2) if node.rank == 1)
     onward = Returning(times=0)
-    again = branch(tmp_path / "run", node.id, tmp_path / "on", wrapped(onward))
+    again = branch(tmp_path / "run", node.id, tmp_path / "on", wrapped(onward), observers=UNSEEN)
     video = again.complete(again.last_run)
     assert again.tree.path(again.tree.winner[-1])[2].id == node.id
     assert not again.tree.returns
     assert torch.equal(regenerate(tmp_path / "on", None, wrapped(onward)), video)
-    later = branch(tmp_path / "run", pipe.tree.kept(2)[0].id, tmp_path / "later", wrapped(Returning(judged=5, to=4)))
+    policy, kept = Returning(judged=5, to=4), pipe.tree.kept(2)[0]
+    later = branch(tmp_path / "run", kept.id, tmp_path / "later", wrapped(policy), observers=UNSEEN)
     later.complete(later.last_run)
     assert len(later.tree.abandoned()) == 8 + 8  # of the other run in chunks 1 and 2, and its own two chunks
     check_nodes(journal.tree_of(journal.read(tmp_path / "later")), later.tree, "the branch's journal")
 
 
 def test_what_is_watched_has_every_candidate(tmp_path: Path) -> None:
-    pipe = searched(Both(), folder=tmp_path)
+    pipe = searched(Both(), whole=tmp_path)
     page = (tmp_path / "report.html").read_text()
     assert page.count('class="card abandoned') == len(pipe.tree.abandoned()) > 0
     assert "Went back" in page
@@ -258,7 +267,7 @@ def test_early_pruning_and_previews_resume(tmp_path: Path, name: str) -> None:
     expected = searched(Both(), *overrides, adapter=adapter)
     with pytest.raises(KeyboardInterrupt):
         searched(Both(), *overrides, adapter=adapter, folder=tmp_path, stop=StopAt(45))
-    pipe = open_interrupted(tmp_path, wrapped(Both(), *overrides, adapter=adapter))
+    pipe = open_interrupted(tmp_path, wrapped(Both(), *overrides, adapter=adapter), observers=UNSEEN)
     pipe.complete(pipe.last_run)
     check_run(pipe.last_run, expected.last_run, name)
 
