@@ -11,6 +11,7 @@ from .interrupt import InterruptSeam as InterruptSeam
 from .interrupt import Window as Window
 from .models import check_finite as check_finite
 from .models import check_folder as check_folder
+from .models import check_variant as check_variant
 from .models import explain_missing as explain_missing
 from .modules import check_component as check_component
 from .modules import own as own

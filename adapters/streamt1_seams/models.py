@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from streamt1_plugins.api.weights import SUFFIXES, check_model, check_values, listed
-from streamt1_plugins.errors import InputError, UnsupportedPipelineError
+from streamt1_plugins.errors import InputError, UnsupportedPipelineError, unknown_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 INDEX = "model_index.json"
+VARIANT = re.compile(r"\.([^.]+?)(-\d+-of-\d+)?\.(safetensors|bin)$")
 
 
 def check_folder(model: str, transformer: str | None = None, *, parts: Sequence[str] = ("",), remedy: str = "") -> None:
@@ -38,6 +40,16 @@ def check_folder(model: str, transformer: str | None = None, *, parts: Sequence[
         )
     for part in parts:
         check_model(path / part)
+
+
+def check_variant(model: str, variant: str) -> None:
+    """Raise `InputError` where a folder on this machine has no weights of this variant. A hub id is not looked at."""
+    path = Path(model).expanduser()
+    if not path.is_dir():
+        return
+    known = {found[1] for each in path.glob("*/*") if (found := VARIANT.search(each.name))}
+    if variant not in known:
+        raise unknown_name(f"variant of the weights in {path}", variant, known)
 
 
 @contextmanager

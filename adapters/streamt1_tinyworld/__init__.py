@@ -15,19 +15,20 @@ if TYPE_CHECKING:
 
 @hookimpl
 def streamt1_register_adapters(register: RegisterAdapter) -> None:
-    """Declare `tinyworld`, without a pipeline class: its model is a plain `WanPipeline`, which belongs to `wan`."""
-    register(
-        "tinyworld",
-        pipelines=(),
-        target="streamt1_tinyworld.adapter:TinyWorldAdapter",
-        capabilities=CAPABILITIES,
-        model="streamt1_tinyworld:model_dir",
-        rewards={
-            "short": {"basic": {"calibration": "running"}},
-            "long": {"tinyalign": {"calibration": "running"}},
-        },
-        vocabulary=VOCABULARY,
-    )
+    """Declare both models, without a pipeline class: they are plain `WanPipeline`s, which belong to `wan`."""
+    for name, adapter in (("tinyworld", "TinyWorldAdapter"), ("tinyworld-student", "StudentAdapter")):
+        register(
+            name,
+            pipelines=(),
+            target=f"streamt1_tinyworld.adapter:{adapter}",
+            capabilities=CAPABILITIES,
+            model="streamt1_tinyworld:model_dir",
+            rewards={
+                "short": {"basic": {"calibration": "running"}},
+                "long": {"tinyalign": {"calibration": "running"}},
+            },
+            vocabulary=VOCABULARY,
+        )
 
 
 @hookimpl

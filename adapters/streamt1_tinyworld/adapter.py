@@ -1,4 +1,4 @@
-"""The adapter `tinyworld`: causal Wan with the settings the bundled model was trained for."""
+"""The adapters of the bundled models: causal Wan with the settings that they were trained for."""
 
 from __future__ import annotations
 
@@ -43,3 +43,15 @@ class TinyWorldAdapter(CausalWanAdapter):
 
     def _preview_state(self, size: tuple[int, int]) -> int:
         return LATENTS * (size[0] // 8) * (size[1] // 8) * ITEMSIZES["float32"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudentAdapter(TinyWorldAdapter):
+    """The bundled few-step model, distilled from `tinyworld`: 4 steps in every chunk, the first one too.
+
+    Its transformer is the variant `student` of the weights in the same folder; all other parts are shared.
+    """
+
+    steps: Annotated[tuple[Timestep, ...], Field(min_length=1)] | None = (4,)
+    shift: Annotated[float, Field(gt=0)] = 5.0
+    variant: str | None = "student"

@@ -14,7 +14,7 @@ from streamt1_plugins.api.adapter import MemoryPlan
 from streamt1_plugins.api.scenes import check_scenes
 from streamt1_plugins.errors import InputError, RecipeError
 from streamt1_plugins.process.imports import deferred
-from streamt1_seams import check_finite, check_folder, check_text_encoder, explain_missing, uncompiled
+from streamt1_seams import check_finite, check_folder, check_text_encoder, check_variant, explain_missing, uncompiled
 from streamt1_wan.footprint import Call, folder_of, footprint
 from streamt1_wan.keys import LORA_FILE
 from streamt1_wan.limits import limits_of
@@ -77,6 +77,7 @@ class CausalWanAdapter:
     necessarily faster; uses PyTorch's own attention kernels whatever backend is set. dtype, vae_dtype: of the
     transformer and text encoder, and of the VAE, that `load` loads; float32 doubles the memory of the decoder.
     preview: the file with the weights of the preview decoder; left out, `taew2_1.safetensors` in the model's folder.
+    variant: of the model's weight files, where a folder has several (`fp16`, as in diffusers).
     """
 
     chunk_frames: Positive = 3
@@ -99,6 +100,7 @@ class CausalWanAdapter:
     dtype: Dtype = "bfloat16"
     vae_dtype: Dtype = "float32"
     preview: str | None = None
+    variant: str | None = None
 
     def __post_init__(self) -> None:
         if any(low >= high for high, low in zip(self.timesteps, self.timesteps[1:], strict=False)):
@@ -123,9 +125,13 @@ class CausalWanAdapter:
         there, or are NaN.
         """
         check_folder(model, "WanTransformer3DModel", remedy=CONVERT)
+        if self.variant is not None:
+            check_variant(model, self.variant)
         dtypes = {"default": getattr(torch, self.dtype), "vae": getattr(torch, self.vae_dtype)}
         with explain_missing(model, MISSING.format(model)):
-            pipe: diffusers.WanPipeline = diffusers.WanPipeline.from_pretrained(model, dtype=dtypes)
+            pipe: diffusers.WanPipeline = diffusers.WanPipeline.from_pretrained(
+                model, dtype=dtypes, variant=self.variant
+            )
         if (Path(model) / LORA_FILE).is_file():
             pipe.load_lora_weights(model)
         for component in ("transformer", "vae"):

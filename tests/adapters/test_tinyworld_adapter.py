@@ -82,3 +82,30 @@ def test_options_are_validated() -> None:
             options.validate_python(wrong)
     with pytest.raises(ValidationError, match="fall from noisy to clean"):
         options.validate_python({"timesteps": [250, 500]})
+
+
+def test_the_student_makes_every_chunk_in_four_steps_from_the_same_files() -> None:
+    student, teacher = streamt1.load("tinyworld-student", recipe="plain"), streamt1.load("tinyworld", recipe="plain")
+    video = student(PROMPT, generator=seeded(0), output_type="pt").frames[0]
+    assert video.shape == (81, 3, 64, 64)
+    assert student.run is None or student.run.session.forwards == 7 * 4 + 6
+    same = [torch.equal(a, b) for a, b in zip(*(e.transformer.parameters() for e in (student, teacher)), strict=True)]
+    assert not all(same)
+    for part in ("vae", "text_encoder"):
+        pairs = zip(*(getattr(each, part).parameters() for each in (student, teacher)), strict=True)
+        assert all(torch.equal(a, b) for a, b in pairs)
+    assert student.cost().forwards == 7 * 4 + 6
+
+
+def test_the_student_has_the_object_of_the_prompt_in_its_first_chunk() -> None:
+    """What four steps of the teacher often miss: the object is there, in its color."""
+    pipe = streamt1.load("tinyworld-student", recipe="plain")
+    for seed in (0, 1, 2):
+        frames = pipe(PROMPT, num_frames=9, generator=seeded(seed), output_type="pt").frames[0]
+        red = (frames[:, 0] > 0.5) & (frames[:, 1:].amax(1) < 0.4)
+        assert (red.flatten(1).float().mean(1) > 0.01).all()
+
+
+def test_a_variant_that_a_folder_does_not_have_is_an_error_with_its_name() -> None:
+    with pytest.raises(streamt1.UnknownNameError, match=r"'studnet'.*Did you mean 'student'"):
+        streamt1.load("tinyworld", recipe="plain", overrides=["adapter.variant=studnet"])

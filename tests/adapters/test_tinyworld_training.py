@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from streamt1_tinyworld import model_dir
 from streamt1_tinyworld.training.data import tokenize
+from streamt1_tinyworld.training.distill import DistillOptions, Library, distill
 from streamt1_tinyworld.training.dit import (
     Denoiser,
     Layout,
@@ -19,7 +21,9 @@ from streamt1_tinyworld.training.dit import (
     make_tokenizer,
     make_transformer,
 )
+from streamt1_tinyworld.training.export import load
 from streamt1_tinyworld.training.rows import CLEAN, NOISY, visibility
+from streamt1_tinyworld.training.trajectories import KINDS, Lessons, shard
 from streamt1_tinyworld.training.vae import decode, encode, make_vae, whole_clips
 
 
@@ -92,3 +96,33 @@ def test_the_command_leaves_a_pipeline(tmp_path: Path) -> None:
     settings = {"height": 64, "width": 64, "num_frames": 9, "num_inference_steps": 1, "guidance_scale": 1.0}
     frames = pipeline("a red circle", max_sequence_length=64, output_type="np", **settings).frames
     assert frames.shape == (1, 9, 64, 64, 3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_lessons_lead_from_noise_to_a_chunk_and_are_read_as_written(kind: str, tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    made = shard(load(Path(model_dir()), torch.device("cpu")), kind, 2, seed=1)
+    assert made.paths.isfinite().all()
+    assert made.paths.shape[2:] == (9, 16, 3, 8, 8)
+    noise, end = made.paths[:, :, 0].float(), made.paths[:, :, -1].float()
+    assert noise.std().item() == pytest.approx(1, abs=0.1)
+    assert torch.corrcoef(torch.stack([noise.flatten(), end.flatten()]))[0, 1].abs() < 0.9
+    made.save(tmp_path / f"{kind}-000.safetensors")
+    read = Lessons.read(tmp_path / f"{kind}-000.safetensors")
+    assert all(torch.equal(value, vars(read)[name]) for name, value in vars(made).items())
+
+
+def test_a_student_that_was_interrupted_continues_from_its_checkpoint(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    teacher = load(Path(model_dir()), torch.device("cpu"))
+    shard(teacher, "memory", 2, seed=1).save(tmp_path / "memory-000.safetensors")
+    library = Library(tmp_path)
+    library.refresh()
+    options = DistillOptions(steps=2, memory_rows=1, every=1, judged=0)
+    distill(teacher, library, tmp_path, replace(options, steps=1))
+    first = torch.load(tmp_path / "newest.pt", weights_only=True)
+    distill(teacher, library, tmp_path, options)
+    second = torch.load(tmp_path / "newest.pt", weights_only=True)
+    assert (first["step"], second["step"]) == (1, 2)
+    moved = [not torch.equal(first["network"][name], value) for name, value in second["network"].items()]
+    assert any(moved)

@@ -217,7 +217,7 @@ def _attend(attention: Any, query: Tensor, keys: Tensor, values: Tensor, bias: T
     query, keys = query.to(values.dtype), keys.to(values.dtype)
     if bias is not None:
         bias = bias.to(values.dtype).expand(query.shape[0], query.shape[1], query.shape[2], -1)
-    if query.is_cuda:
+    if query.is_cuda or not torch.is_grad_enabled():
         mixed = F.scaled_dot_product_attention(query, keys, values, attn_mask=bias)
     else:  # at these sizes its backward is twice as fast on a CPU
         logits = (query / math.sqrt(query.shape[-1])) @ keys.mT

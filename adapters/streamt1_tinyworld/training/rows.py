@@ -71,7 +71,7 @@ def first_chunk_rows(clips: Clips, n: int) -> Rows:
 def memory_rows(clips: Clips, n: int, appended: bool) -> Rows:
     """Rows from clips of many chunks; with `appended` from anywhere in long ones, else from the start of short ones."""
     device, chunks = clips.latents.device, clips.latents.shape[2] // CHUNK
-    clean, noisy, sinks = (_late_chunks if appended else _early_chunks)(n, chunks, device)
+    clean, noisy, sinks = (late_chunks if appended else early_chunks)(n, chunks, device)
     index = torch.cat([clean, noisy], 1)
     levels = warp(stratified(n, NOISY, device=device), 5.0)
     forced = (
@@ -84,14 +84,14 @@ def memory_rows(clips: Clips, n: int, appended: bool) -> Rows:
     return _gather(clips, picked, index, sigmas, bias[:, None])
 
 
-def _early_chunks(n: int, chunks: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+def early_chunks(n: int, chunks: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """Clean chunks 0..6 and five different noisy ones of 1..; no appended sinks."""
     clean = torch.arange(CLEAN, device=device).expand(n, -1)
     noisy = 1 + torch.rand(n, min(chunks - 1, CLEAN), device=device).argsort(1)[:, :NOISY]
     return clean, noisy, torch.zeros_like(clean, dtype=torch.bool)
 
 
-def _late_chunks(n: int, chunks: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+def late_chunks(n: int, chunks: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """Clean: chunk 0, 0..4 random sinks of the past, then a run; noisy: the chunks that follow two of the run."""
     count = torch.randint(MAX_APPENDED + 1, (n, 1), device=device)
     run = CLEAN - 1 - count

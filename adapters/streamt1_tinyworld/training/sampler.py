@@ -18,13 +18,17 @@ from streamt1_tinyworld.training.vae import decode
 
 @dataclass(frozen=True)
 class Schedule:
-    """Steps of the first and of later chunks, shift of the noise levels, chunks in the window (the current one too)."""
+    """Steps of the first and of later chunks, shift of the noise levels, chunks in the window (the current one too).
+
+    euler: follow the flow from one level to the next, instead of predicting the clean chunk and adding fresh noise.
+    """
 
     first: int = 16
     later: int = 4
     shift: float = 8.0
     window: int = 3
     sink: int = 1
+    euler: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,8 +95,11 @@ class Sampler:
         x = self._noise(count)
         for sigma, following in pairwise(sigmas):
             level = torch.full((count, CHUNK), sigma, device=self.device)
-            clean = x - sigma * self._run(state, x, level)[0]
-            x = clean if following == 0 else (1 - following) * clean + following * self._noise(count)
+            velocity = self._run(state, x, level)[0]
+            if self.schedule.euler or following == 0:
+                x = x + (following - sigma) * velocity
+            else:
+                x = (1 - following) * (x - sigma * velocity) + following * self._noise(count)
         return x
 
     @torch.no_grad()
