@@ -12,9 +12,11 @@ import torch
 from streamt1_plugins import own_call, prompts
 from streamt1_plugins.api.adapter import HasOutline, HasOwnCall, HasThreads, OutlinedSession
 from streamt1_plugins.api.run import Cost, Run
+from streamt1_plugins.api.scenes import HasScenes
 from streamt1_plugins.api.tree import Tree
 from streamt1_plugins.api.workers import SingleProcess
 from streamt1_plugins.config import load as recipes
+from streamt1_plugins.config.schedule import plain
 from streamt1_plugins.config.schema import PARTS, Recipe
 from streamt1_plugins.config.vocabulary import unknown_words
 from streamt1_plugins.errors import (
@@ -28,7 +30,7 @@ from streamt1_plugins.errors import (
 from streamt1_plugins.evaluation.evaluator import Evaluator
 from streamt1_plugins.evaluation.pool import RewardPool
 from streamt1_plugins.own_call import OWN_ARGUMENTS, OwnSignature
-from streamt1_plugins.plugins import build
+from streamt1_plugins.plugins import build, scenes
 from streamt1_plugins.plugins.acting import agreed
 from streamt1_plugins.plugins.check import readable
 from streamt1_plugins.plugins.discovery import discovery
@@ -50,7 +52,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from streamt1_plugins.api.adapter import Outline
+    from streamt1_plugins.api.adapter import Outline, Session
     from streamt1_plugins.api.register import PolicyKind
     from streamt1_plugins.api.reward import Reward
     from streamt1_plugins.api.types import Chunk
@@ -443,7 +445,7 @@ class StreamPipeline:
                 self.pipe._interrupt = False
             count = self._thread_count(given)
             with threads.limited(count):
-                session = self._adapter.open(self.pipe, given, self.recipe.sinks)
+                session = self._session(given)
             if (
                 self._is_observed(given | ours)
                 and own_call.is_global(generator)
@@ -453,7 +455,7 @@ class StreamPipeline:
                 session.close()
                 generator = given["generator"] = torch.Generator().manual_seed(own_call.drawn_seed())
                 with threads.limited(count):
-                    session = self._adapter.open(self.pipe, given, self.recipe.sinks)
+                    session = self._session(given)
             hold.release_with(session)
             seed = generator.initial_seed()
             recipe = self.recipe.model_copy(update={"seed": seed})
@@ -463,12 +465,25 @@ class StreamPipeline:
             stack.pop_all()
         if unknown:
             run.tree.note(UNSEEDED)
-        self._warn_of_unknown_words(session.prompt)
+        for prompt in _prompts(session):
+            self._warn_of_unknown_words(prompt)
         return run
+
+    def _session(self, call: Mapping[str, Any]) -> Session:
+        """A session of this call, whose prompt changes where the call has a schedule."""
+        session: Session = self._adapter.open(self.pipe, call, self.recipe.sinks)
+        with ExitStack() as stack:
+            stack.callback(session.close)
+            scenes.check_session(str(self.recipe.adapter.name), session, call.get("schedule"))
+            stack.pop_all()
+        return session
 
     def _named(self, args: Sequence[Any], call: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments of a call by name; sizes that it leaves out are those of the recipe."""
         given = own_call.by_name(self.pipe, args, call)
+        if given.get("schedule"):
+            scenes.check_adapter(str(self.recipe.adapter.name))
+            given["schedule"] = plain(given["schedule"])  # as a record can hold it
         return given | {name: size for name, size in self.recipe.video.given.items() if given.get(name) is None}
 
     def _generator(self, call: Mapping[str, Any]) -> torch.Generator:
@@ -579,6 +594,12 @@ def _name(bound: BoundReward) -> str:
     return bound.name
 
 
+def _prompts(session: Session) -> list[str]:
+    """The prompts of all scenes, or the only one."""
+    found = session.scenes if isinstance(session, HasScenes) else ()
+    return [scene.prompt for scene in found] or [session.prompt]
+
+
 def _has_the_same_parts(recipe: Recipe, other: object) -> bool:
     """Whether the other recipe has the same plugins, up to observers. All the rest is read by each call."""
     if not isinstance(other, Recipe) or recipe.search.is_wide != other.search.is_wide:
@@ -589,7 +610,7 @@ def _has_the_same_parts(recipe: Recipe, other: object) -> bool:
 def _check_same(search: Search) -> None:
     """Raise `InputError` where the processes that share candidates were called for different videos."""
     run = search.run
-    calls = search.workers.all_gather((run.prompt, run.seed))
+    calls = search.workers.all_gather((*_prompts(run.session), run.seed))
     if len(set(calls)) > 1:
-        listed = ", ".join(f"{prompt!r} with seed {seed}" for prompt, seed in calls)
+        listed = ", ".join(f"{'; '.join(map(repr, prompts))} with seed {seed}" for *prompts, seed in calls)
         raise InputError(f"The processes search different videos: {listed}. Give all the same prompt and seed.")

@@ -37,6 +37,7 @@ class ScenesVerdict(Verdict):
     settled_in: float | None = None  # chunks before the first one of SETTLED or more, mean over the cuts
     return_size: float | None = None  # |log| of the area of a thing that comes back over its first one
     return_colour: float | None = None  # RGB distance (0..255), likewise
+    scenes: tuple[float, ...] = ()  # scores
     returned: float | None = None  # share of the things that come back which look the same, those not seen included
 
 
@@ -56,6 +57,7 @@ def judge_scenes(scenes: Sequence[tuple[Tensor, str]]) -> ScenesVerdict:
         persistence=min((one.persistence for one in each if one.persistence is not None), default=None),
         background_drift=mean([one.background_drift for one in each], sizes) or 0.0,
         chunks=tuple(chunk for one in each for chunk in one.chunks),
+        scenes=tuple(one.score for one in each),
         after_cut=mean([one.chunks[0].mean for one in each[1:]]),
         settled_in=mean([_settled_in(one) for one in each[1:]]),
         return_size=mean([None if pair is None else pair[0] for pair in pairs]),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from streamt1_plugins.api.reward import Reward, RewardInput, RewardOutput
@@ -61,7 +61,11 @@ class TinyWorldJudge(Reward):
     def score_scenes(self, scenes: Sequence[RewardInput]) -> RewardOutput:
         """The scores of whole videos, each scene by its own prompt, with parts for what follows a cut."""
         videos = zip(*(zip(scene.video, scene.prompts, strict=True) for scene in scenes), strict=True)
-        return _output([judge_scenes([(clip.float(), prompt) for clip, prompt in video]) for video in videos], EVERY)
+        verdicts = [judge_scenes([(clip.float(), prompt) for clip, prompt in video]) for video in videos]
+        found = _output(verdicts, EVERY)
+        scores = zip(*(verdict.scenes for verdict in verdicts), strict=True)
+        each = {f"scene_{number:02d}": torch.tensor(scene) for number, scene in enumerate(scores, start=1)}
+        return replace(found, parts={**found.parts, **each})
 
 
 def _output(verdicts: Sequence[Verdict], names: Sequence[str]) -> RewardOutput:

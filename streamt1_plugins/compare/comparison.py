@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from streamt1_plugins.config.merge import flat
+from streamt1_plugins.config.schedule import arguments
 from streamt1_plugins.errors import InputError
 from streamt1_plugins.plugins.resolve import resolve
 from streamt1_plugins.runs.events import versions
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from streamt1_plugins.config.schedule import Scene
     from streamt1_plugins.config.schema import Recipe
 
 CONDITIONS = "comparison.json"
@@ -25,7 +27,7 @@ CONDITIONS = "comparison.json"
 class Comparison:
     """What to compare: recipes by label, prompts, seeds, a judge (a reward by name), arguments of the calls.
 
-    device: where the model and the judge run.
+    device: where the model and the judge run. scenes: of prompts that change, by what `prompts` has for them.
     """
 
     recipes: Mapping[str, Recipe]
@@ -36,6 +38,12 @@ class Comparison:
     call: Mapping[str, Any] | None = None
     allow_circular: bool = False
     device: str = "cpu"
+    scenes: Mapping[str, Sequence[Scene]] = field(default_factory=dict)
+
+    def call_of(self, prompt: str) -> tuple[str, dict[str, Any]]:
+        """(the prompt of the first scene, the other arguments) of the call that makes a video of `prompts`."""
+        scenes = self.scenes.get(prompt, ())
+        return scenes[0].prompt if scenes else prompt, {**(self.call or {}), **arguments(scenes)}
 
     def record_to(self, out: Path) -> None:
         """Write all that a row depends on except its prompt and seed to `out`, beside the recipes of earlier calls.

@@ -49,6 +49,11 @@ class PromptLine:
         return self.scenes[0].prompt if self.scenes else self.text
 
     @property
+    def prompts(self) -> list[str]:
+        """The prompts of all scenes."""
+        return [scene.prompt for scene in self.scenes] or [self.text]
+
+    @property
     def call(self) -> dict[str, Any]:
         """The arguments of the call besides its prompt."""
         return arguments(self.scenes)

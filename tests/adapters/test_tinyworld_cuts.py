@@ -18,8 +18,8 @@ from streamt1_tinyworld.scene import Scene, render, stage
 from streamt1_tinyworld.world import parse
 
 RECORDED = Path(__file__).parents[1] / "data" / "tinyworld-judge.json"
-RED, GREEN = "a red circle moving right slowly on a blue background", "a green star moving up quickly on a white background"
-FIRST, CHUNK = 9, 12  # frames
+RED = "a red circle moving right slowly on a blue background"
+GREEN = "a green star moving up quickly on a white background"
 
 
 def staged(prompt: str, seed: int) -> Scene:
@@ -75,11 +75,12 @@ def test_scores_are_means_over_frames() -> None:
 
 def test_a_scene_that_begins_late_is_seen_after_the_cut() -> None:
     late = torch.cat([clip(RED, 1, 21, 33), clip(GREEN, 2, 33, 57)])
-    found, prompt = judge_scenes([(clip(RED, 1, 0, 21), RED), (late, GREEN)]), judge_scenes([(clip(RED, 1, 0, 21), RED)])
+    first = (clip(RED, 1, 0, 21), RED)
+    found, alone = judge_scenes([first, (late, GREEN)]), judge_scenes([first])
     assert found.after_cut is not None
     assert found.after_cut < 0.5
     assert found.settled_in == 1
-    assert (prompt.after_cut, prompt.settled_in) == (None, None)
+    assert (alone.after_cut, alone.settled_in) == (None, None)
     never = judge_scenes([(clip(RED, 1, 0, 21), RED), (clip(RED, 1, 21, 57), GREEN)])
     assert never.settled_in == 3  # all its chunks
 
@@ -111,11 +112,13 @@ def test_only_the_same_shape_and_colour_after_an_interlude_come_back(third: str)
 
 def test_the_reward_gives_the_parts_of_every_video() -> None:
     scenes = [(clip(RED, 1, 0, 21), RED), (clip(GREEN, 2, 21, 33), GREEN)]
-    judge_, one = TinyWorldJudge(), inputs(scenes)
-    assert isinstance(judge_, JudgesScenes)
-    found = judge_.score_scenes([replace(each, video=each.video.repeat(2, 1, 1, 1, 1), prompts=each.prompts * 2) for each in one])
+    reward = TinyWorldJudge()
+    assert isinstance(reward, JudgesScenes)
+    twice = [replace(each, video=each.video.repeat(2, 1, 1, 1, 1), prompts=each.prompts * 2) for each in inputs(scenes)]
+    found = reward.score_scenes(twice)
     assert found.scores.tolist() == [1, 1]
     assert found.parts["after_cut"].tolist() == [1, 1]
+    assert found.parts["scene_02"].tolist() == [1, 1]
     assert found.parts["returned"].isnan().all()
     assert {"chunk_01", "chunk_03", "last_chunk"} <= found.parts.keys()
     assert "chunk_04" not in found.parts
