@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from streamt1_tinyworld.judge import CHUNK, FIRST_CHUNK, Verdict, Watched, appearance, mean, verdict, watch
+from streamt1_tinyworld.judge import CHUNK, Verdict, Watched, appearance, mean, verdict, watch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,8 +29,9 @@ frames of the same clip always do, 7 of 100 pairs of clips with one caption do b
 class ScenesVerdict(Verdict):
     """The verdict on a video of several scenes.
 
-    Scores, jerk and drifts are means over the scenes by their frames, drifts inside each scene; `persistence` is that
-    of the worst chunk. None: nothing of the kind is in the video.
+    Scores, jerk and drifts are means over the scenes by their frames. Drifts are those inside a scene; after a cut they
+    count from its second chunk, as the first one fades in. `persistence` is that of the worst chunk. None: nothing of
+    the kind is in the video.
     """
 
     after_cut: float | None = None  # score of the first chunk after a cut, mean over the cuts
@@ -44,7 +45,7 @@ class ScenesVerdict(Verdict):
 def judge_scenes(scenes: Sequence[tuple[Tensor, str]]) -> ScenesVerdict:
     """The verdict on (frames [T, 3, 64, 64] in 0..1, prompt) of the scenes of one video, in order."""
     clips = [watch(frames, prompt) for frames, prompt in scenes]
-    each = [verdict(clip, CHUNK if index else FIRST_CHUNK) for index, clip in enumerate(clips)]
+    each = [verdict(clip, CHUNK, since=1) if index else verdict(clip) for index, clip in enumerate(clips)]
     sizes = [len(clip.background) for clip in clips]
     means = {
         name: mean([getattr(one, name) for one in each], sizes)

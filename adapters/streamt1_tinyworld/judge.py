@@ -99,8 +99,8 @@ def watch(frames: Tensor, prompt_or_spec: str | Spec) -> Watched:
         return Watched(spec, background, _follow(pixels, background, spec))
 
 
-def verdict(clip: Watched, first_chunk: int = FIRST_CHUNK) -> Verdict:
-    """The verdict on a clip whose first chunk has `first_chunk` frames."""
+def verdict(clip: Watched, first_chunk: int = FIRST_CHUNK, since: int = 0) -> Verdict:
+    """The verdict on a clip whose first chunk has `first_chunk` frames; drifts count from chunk `since`."""
     spec, tracks, background, frames = clip.spec, clip.tracks, clip.background, len(clip.background)
     windows = _windows(frames, first_chunk)
     backdrop = _background_ok(background, spec)
@@ -109,7 +109,7 @@ def verdict(clip: Watched, first_chunk: int = FIRST_CHUNK) -> Verdict:
     directions, speeds = (mean([getattr(chunk, name) for chunk in chunks]) for name in ("direction", "speed"))
     whole = replace(whole, direction=directions, speed=speeds)
     presence = [chunk.object for chunk in chunks if chunk.object is not None]
-    first, last = windows[0], windows[-1]
+    first, last = windows[min(since, len(windows) - 1)], windows[-1]
     return Verdict(
         **vars(whole),
         score=whole.mean,

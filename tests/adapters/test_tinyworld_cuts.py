@@ -85,6 +85,14 @@ def test_a_scene_that_begins_late_is_seen_after_the_cut() -> None:
     assert never.settled_in == 3  # all its chunks
 
 
+def test_drifts_of_a_later_scene_do_not_count_the_chunk_that_fades_in() -> None:
+    scene = clip(GREEN, 2, 21, 57)
+    faded = torch.cat([scene[:12] * 0.7, scene[12:]])
+    first = (clip(RED, 1, 0, 21), RED)
+    assert judge_scenes([first, (faded, GREEN)]).background_drift < 2
+    assert judge_scenes([(faded, GREEN)]).background_drift > 20
+
+
 def test_a_thing_that_comes_back_is_compared_with_its_first_appearance() -> None:
     first = staged(RED, 1)
     same, larger = there_and_back(first), there_and_back(replace(first, radius=first.radius * 1.3))
