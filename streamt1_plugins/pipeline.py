@@ -123,8 +123,8 @@ def load(  # noqa: PLR0913  as `wrap`, and the device
 ) -> StreamPipeline:
     """A model, loaded, wrapped and placed.
 
-    model: an adapter with a bundled model (default "tinyworld"), a folder or a hub id. device: where it runs, with the
-    recipe's `placement.offload`; by default `cuda` where there is one, else the CPU. The rest is as for `wrap`.
+    model: an adapter with a bundled model (default "tinyworld-student"), a folder or a hub id. device: where it runs,
+    with the recipe's `placement.offload`; by default `cuda` where there is one, else the CPU. The rest as for `wrap`.
     """
     check_scalars(adapter, trust)
     given, where = Given(rewards or {}, policies or {}), placement.chosen(device)

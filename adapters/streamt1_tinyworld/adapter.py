@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
@@ -54,4 +54,4 @@ class StudentAdapter(TinyWorldAdapter):
 
     steps: Annotated[tuple[Timestep, ...], Field(min_length=1)] | None = (4,)
     shift: Annotated[float, Field(gt=0)] = 5.0
-    variant: str | None = "student"
+    variant: Annotated[str, Field(pattern=r"^\w+$")] | None = field(default="student", metadata={"acts": "text"})

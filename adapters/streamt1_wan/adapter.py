@@ -100,7 +100,7 @@ class CausalWanAdapter:
     dtype: Dtype = "bfloat16"
     vae_dtype: Dtype = "float32"
     preview: str | None = None
-    variant: str | None = None
+    variant: Annotated[str, Field(pattern=r"^\w+$")] | None = field(default=None, metadata={"acts": "text"})
 
     def __post_init__(self) -> None:
         if any(low >= high for high, low in zip(self.timesteps, self.timesteps[1:], strict=False)):

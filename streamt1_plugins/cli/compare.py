@@ -43,7 +43,7 @@ class CompareOptions:
     judge: Annotated[str, typer.Option(help="A reward that no recipe selects on.")]
     out: Annotated[Path, typer.Option(help="Folder for results, tables and page; continued if it exists.")]
     seeds: Annotated[int, typer.Option(min=1, help="Seeds per prompt: 0, 1, ...")] = 1
-    model: Annotated[str | None, typer.Option(help="As for generate. Default: tinyworld.")] = None
+    model: Annotated[str | None, typer.Option(help="As for generate. Default: tinyworld-student.")] = None
     override: Annotated[
         list[str] | None, typer.Option("--override", "-o", metavar="KEY=VALUE", help="Change this key in every recipe.")
     ] = None

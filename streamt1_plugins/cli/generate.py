@@ -51,7 +51,9 @@ class GenerateOptions:
     ] = None
     model: Annotated[
         str | None,
-        typer.Option(help="A folder, a hub id or an adapter's bundled model. Default: the recipe's, else tinyworld."),
+        typer.Option(
+            help="A folder, a hub id or an adapter's bundled model. Default: the recipe's, else tinyworld-student."
+        ),
     ] = None
     adapter: Annotated[str | None, typer.Option(help="The adapter that drives the model.")] = None
     num_frames: Annotated[

@@ -31,7 +31,7 @@ class ProbeCommand:
         str | None,
         typer.Argument(
             metavar="MODEL",
-            help="A folder, a hub id or an adapter's bundled model. Default: the recipe's, else tinyworld.",
+            help="A folder, a hub id or an adapter's bundled model. Default: the recipe's, else tinyworld-student.",
             show_default=False,
         ),
     ] = None

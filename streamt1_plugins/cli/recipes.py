@@ -76,7 +76,9 @@ def validate(
         list[str], typer.Argument(metavar="NAME|FILE...", help="Shipped recipes or YAML files.", show_default=False)
     ],
     override: Override = None,
-    model: Annotated[str | None, typer.Option(help="As for generate. Default: the recipe's, else tinyworld.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="As for generate. Default: the recipe's, else tinyworld-student.")
+    ] = None,
     num_frames: Annotated[
         int | None, typer.Option(help="Frames of the video. Default: the recipe's, else the adapter's.")
     ] = None,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from streamt1_plugins.config.schema import Recipe
     from streamt1_plugins.plugins.registry import AdapterEntry
 
-BUNDLED = "tinyworld"
+BUNDLED = "tinyworld-student"
 """The model used when the caller and the recipe name none: small, trained, inside the package."""
 
 

@@ -222,7 +222,7 @@ def test_generate_with_the_embedded_model_in_a_process_of_its_own(tmp_path: Path
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     found = json.loads(done.stdout)
     assert found["video"] == {"frames": 21, "height": 64, "width": 64, "fps": 16.0}
-    assert (found["model"], found["device"][:3]) in {("tinyworld", "cpu"), ("tinyworld", "cud")}
+    assert (found["model"], found["device"][:3]) in {("tinyworld-student", "cpu"), ("tinyworld-student", "cud")}
     lines = [line for line in done.stderr.splitlines() if not line.startswith(("Loading", "Using"))]
     assert [line[:7] for line in lines] == ["chunk 0", "chunk 1"]
     with av.open("o/video.mp4") as container:

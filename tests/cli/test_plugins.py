@@ -45,7 +45,7 @@ def test_what_an_adapter_refuses_is_listed_with_its_reason() -> None:
 def test_the_words_that_a_model_knows_are_listed() -> None:
     found = json.loads(call("plugins", "--json").stdout)["vocabularies"]
     assert {"adapter": "tinyworld", "kind": "shapes", "words": ["circle", "square", "triangle", "star"]} in found
-    assert {row["adapter"] for row in found} == {"tinyworld"}
+    assert {row["adapter"] for row in found} == {"tinyworld", "tinyworld-student"}
     assert "circle, square, triangle, star" in call("plugins").stdout
 
 

@@ -24,7 +24,7 @@ def test_list_names_every_shipped_recipe_and_what_it_is() -> None:
 def test_show_prints_the_file_and_resolved_the_whole_recipe() -> None:
     assert call("recipes", "show", "plain").stdout == recipe.find("plain").read_text()
     complete = yaml.safe_load(call("recipes", "show", "plain", "--resolved").stdout)
-    assert complete["model"] == "tinyworld"
+    assert complete["model"] == "tinyworld-student"
     assert complete["scoring"] == {"name": "hybrid", "cap": 0.4, "horizon": "both", "window": 1, "decay": 1.0}
     assert complete["adapter"]["chunk_frames"] == 3
 

@@ -253,8 +253,9 @@ TEXTS = {
         ("framepack", "vision"): "by value",
         ("framepack", "call"): "by value",
         ("skyreels", "call"): "by value",
-        **{(name, "negative_prompt"): "text" for name in ("tinyworld", "wan")},
-        **{(name, "preview"): "by value" for name in ("tinyworld", "wan")},
+        **{(name, "negative_prompt"): "text" for name in ("tinyworld", "tinyworld-student", "wan")},
+        **{(name, "preview"): "by value" for name in ("tinyworld", "tinyworld-student", "wan")},
+        **{(name, "variant"): "text" for name in ("tinyworld", "tinyworld-student", "wan")},
     },
     "memory": {("elite", "otherwise"): "text", ("fixed", "route"): "text"},
     "reward": {

@@ -85,7 +85,7 @@ def test_a_bundled_model_is_a_folder() -> None:
 @pytest.mark.parametrize(
     ("model", "options", "expected"),
     [
-        (None, {}, ("tinyworld", "tinyworld")),
+        (None, {}, ("tinyworld-student", "tinyworld-student")),
         ("toy", {}, ("toy", "toy")),
         ("some/model", {"adapter": "toy"}, ("some/model", "toy")),
         (None, {"overrides": ["model=toy"]}, ("toy", "toy")),

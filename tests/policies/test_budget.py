@@ -355,7 +355,7 @@ def test_the_bundled_model_takes_what_its_session_tells(call: dict[str, Any]) ->
 @pytest.mark.parametrize("moved", [True, False])
 def test_the_bundled_model_keeps_to_its_budget(budget: int, moved: bool) -> None:
     unmoved = [] if moved else [f"width.{name}={value}" for name, value in UNMOVED.items()]
-    pipe = streamt1.load(overrides=[f"width={{name: budget, forwards: {budget}}}", *unmoved])
+    pipe = streamt1.load("tinyworld", overrides=[f"width={{name: budget, forwards: {budget}}}", *unmoved])
     pipe("a red circle moving right on a blue background", num_frames=33)
     session, adapter = pipe.last_run.session, build.adapter(pipe.recipe)
     assert isinstance(session, OutlinedSession)
