@@ -231,6 +231,8 @@ SINGLE: dict[str, Callable[[Path], Any]] = {
     "fresh_seed": lambda folder: streamt1.fresh_seed(torch.Generator()),
     "chunk_noise": lambda folder: _drawn(),
     "read_prompts": lambda folder: _read(folder),
+    "scenes_of": lambda folder: streamt1.scenes_of([{"chunk": 1, "prompt": "b"}], "a"),
+    "check_scenes": lambda folder: streamt1.check_scenes(streamt1.scenes_of([{"chunk": 1, "prompt": "b"}], "a"), 2),
     "deferred": lambda folder: streamt1.deferred("json").dumps({}),
 }
 

@@ -25,7 +25,7 @@ Every public name of `streamt1_plugins`, from its docstring. [In Python](python.
 SECTIONS = {
     "Wrap and call": ["wrap", "load", "StreamPipeline", "StreamedChunk", "CostEstimate"],
     "Record, resume, replay": ["record_to", "resume", "regenerate", "branch"],
-    "Results": ["Tree", "Node", "Reading", "Run", "Cost", "Recipe", "read_prompts"],
+    "Results": ["Tree", "Node", "Reading", "Run", "Cost", "Recipe", "read_prompts", "Scene"],
     "Probe a model": ["probe_model", "ProbeOptions", "Probed"],
     "Errors": [name for name in streamt1.__all__ if name.endswith("Error")],
 }
