@@ -7,7 +7,7 @@ python docs/evidence/memory.py OUT --shard 0/2 & python docs/evidence/memory.py 
 For every policy of a cut (keep, recache, flush; see docs/adapters/wan.md) it writes the prompts of scenes.py and runs
 `streamt1 compare` into a folder of its own, which continues where it stopped. Then it writes `memory.json` and
 `memory.md` from whatever is there: gains are over `no-sinking` with the same prompt and cut. The recipes have the same
-width, and a memory adds no forwards, so `--match forwards` has nothing to widen; the table checks that from what was spent.
+width, and a memory adds no forwards, so there is nothing to match; the table checks that from what was spent.
 """
 
 from __future__ import annotations
