@@ -26,7 +26,7 @@ def videos() -> dict[str, np.ndarray]:
     plain = streamt1.load(recipe="plain")
     found = {}
     for name in RECIPES:
-        pipe = streamt1.wrap(plain.pipe, name, adapter="tinyworld")
+        pipe = streamt1.wrap(plain.pipe, name, adapter=plain.recipe.adapter.name)
         generator = torch.Generator().manual_seed(pipe.recipe.seed)
         frames = pipe(PROMPT, generator=generator).frames[0]
         found[name] = (frames * 255).round().astype(np.uint8)

@@ -1,6 +1,9 @@
-"""Is the advice of `streamt1 probe` right for the bundled model? Probes it, then follows the advice on other prompts.
+"""Is the advice of `streamt1 probe` right for the bundled models? Probes one, then follows the advice on other prompts.
 
-python docs/evidence/probe.py docs/evidence/probe        (20 minutes on one free thread; continues where it stopped)
+python docs/evidence/probe.py docs/evidence/probe tinyworld
+python docs/evidence/probe.py docs/evidence/probe_student tinyworld-student
+
+20 minutes on one free thread; continues where it stopped.
 
 Prompts are those of prompts_5s.txt with two things: 13 are probed, 16 others are searched with one candidate, with the
 default recipe and with the advised one. `measured.jsonl` has a row per video: the mean raw reading
@@ -34,15 +37,15 @@ PROMPTS = [each for each in streamt1.read_prompts(Path(__file__).parent / "promp
 PROBED, SEARCHED = PROMPTS[:26:2], PROMPTS[1:32:2]
 
 
-def main(out: Path) -> None:
-    pipe = streamt1.load("tinyworld")
+def main(out: Path, model: str) -> None:
+    pipe = streamt1.load(model)
     probed = streamt1.probe_model(pipe, PROBED, out)
     plain = load(merged(probed.probed.to_data(), NO_SEARCH))
     recipes = {"plain": plain, "default": probed.probed, "advised": probed.recipe}
     judge = build.instance(discovery().rewards[JUDGE], {}, "judge")
     judge.load("cpu")
     done = {(row["recipe"], row["prompt"]) for row in read(out, ROWS)}
-    pipes = {name: streamt1.wrap(pipe.pipe, recipe, adapter="tinyworld") for name, recipe in recipes.items()}
+    pipes = {name: streamt1.wrap(pipe.pipe, recipe, adapter=model) for name, recipe in recipes.items()}
     for seed, prompt in enumerate(SEARCHED):
         for name, searched in pipes.items():
             if (name, prompt) not in done:
@@ -90,4 +93,4 @@ def compared(rows: list[dict[str, Any]], probed: Any) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2])

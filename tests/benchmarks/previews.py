@@ -1,8 +1,10 @@
-"""What preview scoring and early pruning cost on the bundled model, and what they cost in quality.
+"""What preview scoring, batches and early pruning cost on a bundled model, and what they cost in quality.
 
     python tests/benchmarks/previews.py --prompts 16 --out docs/evidence/previews.json
     python tests/benchmarks/previews.py --only 2x2 --prompts 64 --out docs/evidence/previews.json
     python tests/benchmarks/previews.py --agreement --prompts 16 --out docs/evidence/previews.json
+    python tests/benchmarks/previews.py --model tinyworld-student --out docs/evidence/previews_student.json
+    python tests/benchmarks/previews.py --model tinyworld-student --share --out docs/evidence/previews_student.json
 
 One process and one thread; times are CPU seconds of the whole call, rewards included. The settings take turns prompt by
 prompt. What the file has already is kept, so a run may be interrupted, and extended with more prompts. The judge is the
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 PROMPTS = ROOT / "docs" / "evidence" / "prompts_5s.txt"
 FRAMES, FEW = 81, 8  # of a video; videos from which a difference in quality is worth a number
+LONG, MANY = 477, 8  # frames of 40 chunks; candidates per beam, of two: 16 candidates
 PREVIEWS, EARLY = "rewards.decode=preview", ("early.steps=0.25", "early.keep=0.5")
 CARRIED = "rewards.decode=carried"
 
@@ -43,6 +46,7 @@ def settings() -> dict[str, tuple[str, ...]]:
         name = f"{candidates}x{top_k}"
         found[name] = (*size, CARRIED)
         found[f"{name} previews"] = (*size, PREVIEWS)
+        found[f"{name} previews batch"] = (*size, PREVIEWS, f"search.batch={candidates * top_k}")
         found[f"{name} previews early"] = (*size, PREVIEWS, *EARLY)
     return found
 
@@ -71,6 +75,8 @@ class Bench:
     out: Path | None
     rows: list[dict[str, Any]] = field(default_factory=list)
     agreements: list[dict[str, Any]] = field(default_factory=list)
+    share: dict[str, Any] = field(default_factory=dict)
+    model: str = "tinyworld"
     _pipes: dict[tuple[str, ...], Any] = field(default_factory=dict)
 
     def measure(self, name: str, prompt: str, seed: int) -> None:
@@ -107,24 +113,35 @@ class Bench:
         self.agreements.append(row)
         self.write()
 
+    def measure_share(self, prompt: str, seed: int) -> None:
+        """The parts of the time of one long, wide search: 40 chunks, 16 candidates each."""
+        pipe = self.pipe((f"search.candidates={MANY}", "search.top_k=2", f"search.batch={2 * MANY}", PREVIEWS))
+        pipe(prompt, num_frames=LONG, generator=torch.Generator().manual_seed(seed), output_type="latent")
+        seconds = {name: round(value, 2) for name, value in pipe.last_run.cost.seconds.items()}
+        denoising = seconds["generate"] + seconds["commit"]
+        share = round(denoising / sum(seconds.values()), 3)
+        self.share = {"chunks": 40, "candidates": 2 * MANY, "seconds": seconds, "denoising": share}
+        self.write()
+
     def searched(self, overrides: tuple[str, ...], prompt: str, seed: int, selection: Any = None) -> streamt1.Tree:
         policies = None if selection is None else {"selection": selection}
-        pipe = streamt1.wrap(self.pipe(overrides).pipe, adapter="tinyworld", overrides=overrides, policies=policies)
+        pipe = streamt1.wrap(self.pipe(overrides).pipe, adapter=self.model, overrides=overrides, policies=policies)
         pipe(prompt, num_frames=FRAMES, generator=torch.Generator().manual_seed(seed))
         return pipe.tree
 
     def pipe(self, overrides: tuple[str, ...]) -> Any:
         """A pipeline with these settings, whose first call is not measured."""
         if overrides not in self._pipes:
-            model = next(iter(self._pipes.values())).pipe if self._pipes else streamt1.load().pipe
-            pipe = streamt1.wrap(model, adapter="tinyworld", overrides=overrides)
+            model = next(iter(self._pipes.values())).pipe if self._pipes else streamt1.load(self.model).pipe
+            pipe = streamt1.wrap(model, adapter=self.model, overrides=overrides)
             pipe("a red circle", num_frames=21)
             self._pipes[overrides] = pipe
         return self._pipes[overrides]
 
     def write(self) -> None:
         if self.out is not None:
-            found = {"summary": summary(self.rows, self.agreements), "rows": self.rows, "agreement": self.agreements}
+            found = {"model": self.model, "summary": summary(self.rows, self.agreements), "share": self.share}
+            found |= {"rows": self.rows, "agreement": self.agreements}
             self.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
@@ -184,12 +201,20 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=16)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="", help="settings that begin with this, and plain")
+    parser.add_argument("--model", default="tinyworld")
+    parser.add_argument("--share", action="store_true", help="the parts of the time of a 40 x 16 search")
     parser.add_argument("--agreement", action="store_true", help="compare the scores of previews and of full frames")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
     known = json.loads(options.out.read_text(encoding="utf-8")) if options.out and options.out.exists() else {}
-    bench = Bench(options.out, known.get("rows", []), known.get("agreement", []))
+    if known.get("model", options.model) != options.model:
+        raise SystemExit(f"{options.out} has figures of {known['model']}.")
+    figures = (known.get("rows", []), known.get("agreement", []), known.get("share", {}))
+    bench = Bench(options.out, *figures, options.model)
+    if options.share:
+        bench.measure_share(prompts()[0], options.seed)
+        return
     for prompt in prompts()[: options.prompts]:
         if options.agreement:
             bench.compare(prompt, options.seed)
