@@ -12,7 +12,7 @@ import torch
 from streamt1_plugins import own_call, prompts
 from streamt1_plugins.api.adapter import HasOutline, HasOwnCall, HasThreads, OutlinedSession
 from streamt1_plugins.api.run import Cost, Run
-from streamt1_plugins.api.scenes import HasScenes
+from streamt1_plugins.api.scenes import HasScenes, scenes_of
 from streamt1_plugins.api.tree import Tree
 from streamt1_plugins.api.workers import SingleProcess
 from streamt1_plugins.config import load as recipes
@@ -361,9 +361,12 @@ class StreamPipeline:
         """Raise `InputError` before the first of several videos where a later one could not be made or kept."""
         if len(calls) > 1:
             self._observing.refuse_several(f"this call makes {len(calls)}")
+            rewards = [(bound.name, bound.reward) for bound in self._rewards.bound]
             for each in calls:
-                if isinstance(each.get("prompt"), str):
-                    readable(each["prompt"], ((bound.name, bound.reward) for bound in self._rewards.bound))
+                if isinstance(prompt := each.get("prompt"), str):
+                    later = scenes_of(each.get("schedule") or [], prompt)
+                    for text in (prompt, *(scene.prompt for scene in later)):
+                        readable(text, rewards)
 
     def complete(self, run: Run) -> Any:
         """Search an open run to its end and close it; returns what the call returns."""

@@ -10,7 +10,7 @@ import pytest
 import streamt1_plugins as streamt1
 from streamt1_plugins.errors import InputError
 from streamt1_plugins.plugins.scenes import check_adapter, check_session
-from tests.toy import ToyPipeline
+from tests.toy import Bright, ToyPipeline
 
 RAIN = [{"chunk": 2, "prompt": "rain", "memory": "flush"}]
 
@@ -46,3 +46,16 @@ def test_scenes_as_objects_are_recorded_as_data() -> None:
     pipe = streamt1.wrap(ToyPipeline(), "beam", overrides=["rewards.long={bright: {}}"])
     pipe("sun", schedule=(streamt1.Scene(2, "rain", "flush"),))
     assert pipe.last_run.call["schedule"] == RAIN
+
+
+def test_scenes_of_several_videos_are_checked_before_the_first_is_made() -> None:
+    pipe = streamt1.wrap(ToyPipeline(), "beam", overrides=["rewards.long={picky: {}}"], rewards={"picky": Picky()})
+    with pytest.raises(InputError, match="'picky' cannot read this prompt: no rain"):
+        pipe(["sun", "moon"], schedule=RAIN)
+    assert pipe.run is None
+
+
+class Picky(Bright):
+    def check_prompt(self, prompt: str) -> None:
+        if prompt == "rain":
+            raise InputError("no rain")
