@@ -47,6 +47,8 @@ from .api.types import MemoryRoute as MemoryRoute
 from .api.types import Node as Node
 from .api.types import Proposal as Proposal
 from .api.types import Reading as Reading
+from .compare.fit import FittedWeights as FittedWeights
+from .compare.fit import fit_weights as fit_weights
 from .config.prompt_file import read_prompts as read_prompts
 from .config.schedule import Scene as Scene
 from .config.schedule import check_scenes as check_scenes
@@ -64,6 +66,8 @@ from .errors import TrustError as TrustError
 from .errors import UnknownNameError as UnknownNameError
 from .errors import UnreachableError as UnreachableError
 from .errors import UnsupportedPipelineError as UnsupportedPipelineError
+from .export.run import ExportedRun as ExportedRun
+from .export.run import export_runs as export_runs
 from .pipeline import StreamPipeline as StreamPipeline
 from .pipeline import load as load
 from .pipeline import wrap as wrap

@@ -65,16 +65,28 @@ def replayed(
 ) -> Iterator[Run]:
     """An open run whose single beam ends with `node` of a recorded one. Arguments as for `regenerate`."""
     recorded = RecordedRun.read(folder)
+    path = path_to(recorded, node)
+    with begun_again(recorded, pipe, device=device, trust=trust, **call) as (wrapped, run):
+        with explained(run), silenced(wrapped.pipe):
+            retrace(wrapped.search(run), recorded.tree(), [path])
+        yield run
+
+
+@contextmanager
+def begun_again(
+    recorded: RecordedRun, pipe: Any = None, *, device: str | None = None, trust: bool | Recipe = False, **call: Any
+) -> Iterator[tuple[StreamPipeline, Run]]:
+    """(the pipeline, an open run) of a recorded one, before its first chunk and without any reward.
+
+    Arguments as for `regenerate`.
+    """
     recipe = agreed(recorded.recipe, trust, folder=recorded.folder, unused=UNUSED)
     check_unedited(recorded, trust)
-    path = path_to(recorded, node)
     recipe, own = noise_alone(placed(recipe, recorded.folder), pipe)
     wrapped = wrap_again(recorded, recipe, pipe, device, own)
     run = begin_again(recorded, wrapped, call)
     try:
-        with explained(run), silenced(wrapped.pipe):
-            retrace(wrapped.search(run), recorded.tree(), [path])
-        yield run
+        yield wrapped, run
     finally:
         run.close()
 

@@ -186,6 +186,11 @@ def regenerate_it(how: str, folder: Path) -> None:
     streamt1.regenerate(folder / "recorded", None, ToyPipeline(), **ENDINGS[how].get("call", {}))
 
 
+def export_it(how: str, folder: Path) -> None:
+    call = ENDINGS[how].get("call", {})
+    streamt1.export_runs(folder / "recorded", folder / "data", pipe=ToyPipeline(), **call)
+
+
 def branch_it(how: str, folder: Path) -> None:
     given, call = ENDINGS[how].get("observers", {}), ENDINGS[how].get("call", {})
     pipe = streamt1.branch(folder / "recorded", "000.01", folder / "new", ToyPipeline(), observers=given, **call)
@@ -207,6 +212,7 @@ SEARCHES = {
     "complete": complete_it,
     "resume": resume_it,
     "regenerate": regenerate_it,
+    "export_runs": export_it,
     "branch": branch_it,
     "compare": compare_it,
 }
@@ -226,6 +232,8 @@ SINGLE: dict[str, Callable[[Path], Any]] = {
     "set_progress_bar_config": lambda folder: wrapped("well").set_progress_bar_config(disable=True),
     "probe_model": lambda folder: streamt1.probe_model(wrapped("well"), ["a prompt"], folder / "probed"),
     "probe_model, refused": lambda folder: streamt1.probe_model(wrapped("well"), []),
+    "fit_weights": lambda folder: streamt1.fit_weights(wrapped("well"), ["a prompt"], "short-only", folder / "fitted"),
+    "fit_weights, refused": lambda folder: streamt1.fit_weights(wrapped("well"), [], "short-only", folder / "fitted"),
     "set_observers": lambda folder: wrapped("well").set_observers({}),
     "record_to": lambda folder: record_to(folder / "run"),
     "fresh_seed": lambda folder: streamt1.fresh_seed(torch.Generator()),
@@ -255,6 +263,8 @@ COMMANDS: dict[str, list[str]] = {
     "generate, resume": ["generate", "--resume", "tiny"],
     "compare": [*COMPARE, "--prompts", "prompts.txt", "--judge", "short-only", "--model", "toy", "--out", "compared"],
     "probe": ["probe", "toy", "--prompts", "prompts.txt", "--out", "probed", "--candidates", "4", "--chunks", "2"],
+    "export": ["export", "tiny", "--as", "groups", "-o", "exported"],
+    "export, refused": ["export", "nothing", "--as", "groups", "-o", "exported"],
     "replay": ["replay", "tiny"],
     "replay, refused": ["replay", "nothing"],
     "report": ["report", "recorded"],

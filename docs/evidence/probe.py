@@ -25,12 +25,12 @@ import torch
 
 import streamt1_plugins as streamt1
 from streamt1_plugins.compare.run import append, read, scores
+from streamt1_plugins.compare.stats import Interval
 from streamt1_plugins.config.load import load
 from streamt1_plugins.config.merge import merged
 from streamt1_plugins.plugins import build
 from streamt1_plugins.plugins.discovery import discovery
 from streamt1_plugins.probe.advice import NO_SEARCH
-from streamt1_plugins.probe.findings import Interval
 
 JUDGE, ROWS = "tinyworld-judge", "measured.jsonl"
 PROMPTS = [each for each in streamt1.read_prompts(Path(__file__).parent / "prompts_5s.txt") if " and " in each]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
@@ -14,7 +15,8 @@ from streamt1_plugins.cli.base import SOME_FAILED, Threads, Trust, complain, ech
 from streamt1_plugins.cli.batch import report_problems
 from streamt1_plugins.config.overrides import refuse_double
 from streamt1_plugins.config.prompt_file import prompt_lines
-from streamt1_plugins.errors import InputError, StreamT1Error
+from streamt1_plugins.errors import InputError, OutputError, StreamT1Error
+from streamt1_plugins.runs.files import check_writable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -62,6 +64,14 @@ class CompareOptions:
     shard: Annotated[
         str, typer.Option(help="I/N: only every N-th prompt, starting at I, to share the work of N processes.")
     ] = "0/1"
+    fit_weights: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Judge every candidate of the first recipe that searches, and write weights for its rewards to this "
+            "new recipe file.",
+        ),
+    ] = None
     trust: Trust = False
     circular: Annotated[bool, typer.Option("--circular", help="Allow a judge that a recipe selects on.")] = False
 
@@ -76,7 +86,8 @@ def compare(options: CompareOptions) -> None:
         from streamt1_plugins.compare.comparison import Comparison
 
         quiet_libraries()
-    pipelines = run.Pipelines(options.model, options.device)
+    inside = progress.VideoProgress()
+    pipelines = run.Pipelines(options.model, options.device, {"comparison": inside})
     comparison = Comparison(
         recipes=_recipes(options),
         prompts=[line.text for line in prompt_lines(options.prompts)],
@@ -96,17 +107,62 @@ def compare(options: CompareOptions) -> None:
     comparison = replace(
         comparison, recipes=_sized(options, comparison, pipelines), prompts=_shard(prompts, options.shard)
     )
+    if options.fit_weights is not None:
+        comparison = _fitting(options, comparison)
     wanted = len(run.missing(comparison, options.out))
     progress.print_plan(comparison, wanted)
     failed = [line for line in lines if line.problem]
     with stoppable():
-        progress.show(run.run(comparison, options.out, pipelines, _reporting(failed), options.videos_mb), wanted)
-    if rows := run.read(options.out):
-        found = table.summary(rows)
+        rows = run.run(comparison, options.out, pipelines, _reporting(failed), options.videos_mb)
+        progress.show(rows, wanted, inside)
+    made = run.read(options.out)
+    if made:
+        found = table.summary(made)
         notes = [MATCHED] if options.match else []
-        _write(options.out, found, page.render(rows, options.out, options.judge, notes))
+        _write(options.out, found, page.render(made, options.out, options.judge, notes))
+    if options.fit_weights is not None and comparison.fitted is not None:
+        _write_weights(options, comparison, made)
     if failed:
         raise typer.Exit(SOME_FAILED)
+
+
+def _source(options: CompareOptions, label: str, folder: Path) -> str:
+    """A recipe as the command line names it, a file by its path from `folder`."""
+    from streamt1_plugins.config.load import find, names
+
+    source = next(each for each in options.recipes if Path(each).stem == label)
+    return source if source in names() else os.path.relpath(find(source), folder)
+
+
+def _fitting(options: CompareOptions, comparison: Comparison) -> Comparison:
+    """The comparison with the recipe whose rewards get weights: the first that searches, at its largest width."""
+    from streamt1_plugins.compare import fit
+    from streamt1_plugins.config.user_files import user_path
+
+    file = user_path(options.fit_weights or "")
+    if file.exists():
+        raise OutputError(f"{file} exists. Name a new file for --fit-weights, or delete this one.")
+    check_writable(file.parent)
+    families = [label.partition("@")[0] for label, each in comparison.recipes.items() if each.search.is_wide]
+    named = next((each for each in families if not comparison.is_oracle(each)), None)
+    if named is None:
+        raise InputError("--fit-weights needs a recipe that searches, besides the oracle: nothing ranks one candidate.")
+    found = [label for label in comparison.recipes if label.partition("@")[0] == named][-1]
+    fit.check_judged(options.out, found)
+    return replace(comparison, fitted=found)
+
+
+def _write_weights(options: CompareOptions, comparison: Comparison, rows: Sequence[Mapping[str, Any]]) -> None:
+    from streamt1_plugins.compare import fit
+    from streamt1_plugins.runs.files import write_atomically, writing
+
+    label, file = str(comparison.fitted), Path(options.fit_weights or "").expanduser()
+    found = fit.fitted(rows, label, comparison.judge, comparison.recipes[label])
+    with writing(f"{file} cannot be written"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(file, found.to_yaml(_source(options, label.partition("@")[0], file.parent)))
+    echo("\n".join(["", *fit.table(found.rewards)]))
+    echo(f"weights {file}  (use them with: --recipe {file})")
 
 
 def _reporting(failed: list[Any]) -> Callable[[tuple[str, str, int], StreamT1Error], None]:

@@ -14,6 +14,7 @@ from streamt1_plugins import __version__
 from streamt1_plugins.cli import recipes
 from streamt1_plugins.cli.base import ErrorGroup, echo
 from streamt1_plugins.cli.compare import compare
+from streamt1_plugins.cli.export import export
 from streamt1_plugins.cli.generate import generate
 from streamt1_plugins.cli.plugins import plugins
 from streamt1_plugins.cli.probe import probe
@@ -89,6 +90,7 @@ app.command()(compare)
 app.command()(probe)
 app.command()(replay)
 app.command()(report)
+app.command()(export)
 app.command()(plugins)
 app.command()(serve_reward)
 app.command()(new_reward)

@@ -81,7 +81,7 @@ def probe(options: ProbeCommand) -> None:
 
     with stoppable(), progress.shown(wanted) as shown, _kept(options, probed, len(prompts)):
         for row in run.run(probed, options.out, report, shown.advance):
-            shown.done(row)
+            progress.measured(shown, row)
     rows = run.own_rows(probed, options.out)
     found = run.conclude(probed, rows)
     run.write(options.out, found)

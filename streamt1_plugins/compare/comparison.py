@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from streamt1_plugins.config.merge import flat
+from streamt1_plugins.config.rewards import MOST, RewardPart
 from streamt1_plugins.config.schedule import arguments
 from streamt1_plugins.errors import InputError
+from streamt1_plugins.plugins import build
+from streamt1_plugins.plugins.discovery import discovery
 from streamt1_plugins.plugins.resolve import resolve
 from streamt1_plugins.runs.events import versions
 from streamt1_plugins.runs.files import write_atomically
@@ -21,13 +25,17 @@ if TYPE_CHECKING:
     from streamt1_plugins.config.schema import Recipe
 
 CONDITIONS = "comparison.json"
+ORACLE = re.compile(r"oracle(-[^@]*)?(@\d+)?")
 
 
 @dataclass(frozen=True)
 class Comparison:
     """What to compare: recipes by label, prompts, seeds, a judge (a reward by name), arguments of the calls.
 
-    device: where the model and the judge run. scenes: of prompts that change, by what `prompts` has for them.
+    device: where the model and the judge run. A recipe called `oracle`, or `oracle-` and more, selects on the judge
+    alone, whatever rewards it names: its score is what the same search can reach where its reward is right. The judge
+    also scores every candidate of the recipe called `fitted`, for `compare.agreement`.
+    scenes: of prompts that change, by what `prompts` has for them.
     """
 
     recipes: Mapping[str, Recipe]
@@ -38,7 +46,25 @@ class Comparison:
     call: Mapping[str, Any] | None = None
     allow_circular: bool = False
     device: str = "cpu"
+    fitted: str | None = None
     scenes: Mapping[str, Sequence[Scene]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        judged = {name: self._judged(each) if self.is_oracle(name) else each for name, each in self.recipes.items()}
+        object.__setattr__(self, "recipes", judged)
+
+    @staticmethod
+    def is_oracle(label: str) -> bool:
+        """Whether a recipe of this name is an oracle, at any width."""
+        return bool(ORACLE.fullmatch(label))
+
+    def _judged(self, recipe: Recipe) -> Recipe:
+        """The recipe with the judge as its only reward, on the whole video so far if it serves the long horizon."""
+        judge = build.instance(discovery().rewards[self.judge], {}, "judge")
+        horizon = "long" if "long" in judge.horizons else "short"
+        only = {"replace": True, "short": {}, "long": {}, horizon: {self.judge: RewardPart()}}
+        rewards = recipe.rewards.model_copy(update={**only, "window": MOST, "decode": "carried"})
+        return recipe.model_copy(update={"rewards": rewards})
 
     def call_of(self, prompt: str) -> tuple[str, dict[str, Any]]:
         """(the prompt of the first scene, the other arguments) of the call that makes a video of `prompts`."""

@@ -6,7 +6,7 @@ import base64
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from streamt1_plugins.compare import conditions, drift, pairs, plots, stats, table, videos
+from streamt1_plugins.compare import conditions, drift, pairs, plots, regret, stats, table, videos
 from streamt1_plugins.config.trust import is_inside
 from streamt1_plugins.runs import report
 from streamt1_plugins.runs.report import strips
@@ -32,7 +32,7 @@ def render(rows: Sequence[Mapping[str, Any]], out: Path, judge: str, notes: Sequ
         "facts": conditions.facts(recorded, rows),
         "recipes": conditions.recipes(recorded, list(values["colours"])),
     }
-    return fill(_HERE, values, {"signed": signed, "chunk": spelled})
+    return fill(_HERE, values, {"signed": signed, "chunk": spelled, "against": regret.against})
 
 
 def context(rows: Sequence[Mapping[str, Any]], found: Mapping[str, Any]) -> dict[str, Any]:
@@ -43,6 +43,8 @@ def context(rows: Sequence[Mapping[str, Any]], found: Mapping[str, Any]) -> dict
         "found": found,
         "caution": stats.caution(found["prompts"]),
         "circular": found.get("circular", []),
+        "oracles": found.get("oracle", []),
+        "regret": found.get("regret", {"recipes": {}})["recipes"],
         "drift": found.get("drift"),
         "metric": metrics[0],
         "metrics": metrics,

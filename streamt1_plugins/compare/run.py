@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import suppress
 from dataclasses import asdict
 from io import BytesIO
 from itertools import groupby
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from streamt1_plugins.api.reward import RewardInput
 from streamt1_plugins.compare import scenes, videos
+from streamt1_plugins.compare.agreement import CandidateJudge
 from streamt1_plugins.errors import InputError, OutputError, PluginError, RecipeError, StreamT1Error, foreign_code
 from streamt1_plugins.evaluation.outputs import checked
 from streamt1_plugins.pipeline import StreamPipeline, load, wrap
@@ -49,18 +51,23 @@ SHOWN, HEIGHT, QUALITY = 10, 96, 80
 class Pipelines:
     """Pipelines by recipe, around one model that is loaded once, on one device."""
 
-    def __init__(self, model: str | None, device: str | None = None) -> None:
-        """`device`: by default `cuda` where there is one, else the CPU. Raises `InputError` where it is not there."""
-        self._model, self.device = model, chosen(device)
+    def __init__(
+        self, model: str | None, device: str | None = None, observers: Mapping[str, object] | None = None
+    ) -> None:
+        """`device`: by default `cuda` where there is one, else the CPU. Raises `InputError` where it is not there.
+
+        observers: of every run.
+        """
+        self._model, self.device, self._observers = model, chosen(device), observers or {}
         self._last: StreamPipeline | None = None
 
-    def __call__(self, recipe: Recipe) -> StreamPipeline:
-        """The pipeline that runs this recipe."""
-        last = self._last
+    def __call__(self, recipe: Recipe, observers: Mapping[str, object] | None = None) -> StreamPipeline:
+        """The pipeline that runs this recipe, with `observers` beside those of every run."""
+        last, watching = self._last, {**self._observers, **(observers or {})}
         if last is None:
-            self._last = load(self._model, recipe, device=self.device)
+            self._last = load(self._model, recipe, device=self.device, observers=watching)
         else:
-            self._last = wrap(last.pipe, recipe, adapter=last.recipe.adapter.name)
+            self._last = wrap(last.pipe, recipe, adapter=last.recipe.adapter.name, observers=watching)
             if self._last.recipe.placement != last.recipe.placement:
                 place(last.pipe, recipe.placement, self.device)
         return self._last
@@ -98,7 +105,8 @@ def run(
     with process_kept(), foreign_code(f"Loading judge {comparison.judge!r}"):
         judge.load(pipelines.device)
     for label, wanted in groupby(missing(comparison, out), key=lambda each: each[0]):
-        pipe = pipelines(comparison.recipes[label])
+        candidates = CandidateJudge(judge, comparison.judge) if label == comparison.fitted else None
+        pipe = pipelines(comparison.recipes[label], {"judge": candidates} if candidates else {})
         for video in wanted:
             _, prompt, seed = video
             try:
@@ -107,6 +115,7 @@ def run(
                     first, call = comparison.call_of(prompt)
                     row |= {"schedule": call["schedule"]} if "schedule" in call else {}
                     row |= generated(pipe, first, seed, call)
+                    row |= candidates.added_to(row) if candidates else {}
                     made, source = pipe.last_run, f"Judge {comparison.judge!r}"
                     chunks = made.beams[0].history.frames
                     frames = torch.cat(chunks)
@@ -119,7 +128,9 @@ def run(
                 continue
             row["strip"] = write_strip(out, row, frames)
             row |= videos.keep(out, row, frames, pipe.last_run.session.fps, videos_mb)
-            if label in circular:
+            if comparison.is_oracle(label):
+                row["oracle"] = True
+            elif label in circular:
                 row["circular"] = True
             append(out, row)
             yield row
@@ -186,15 +197,17 @@ def append(out: Path, row: Mapping[str, Any], name: str = RESULTS) -> None:
 
 def read(out: Path, name: str = RESULTS) -> list[dict[str, Any]]:
     """The rows of a result folder, without lines that a killed process left unfinished."""
-    path = out / name
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
+    path, rows = out / name, []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        with suppress(ValueError):  # a torn line may end with the bracket of an inner section
+            rows.append(json.loads(line))
+    return [row for row in rows if isinstance(row, dict)]
 
 
 def circular_recipes(comparison: Comparison) -> set[str]:
-    """The recipes that select on the judge. Raises `RecipeError` for them unless the comparison allows it.
+    """The recipes that select on the judge, its oracle included. Raises `RecipeError` unless the comparison allows it.
 
-    Rewards that the adapter suggests count too, and so does the judge under another name.
+    Rewards that the adapter suggests count too, and so does the judge under another name. An oracle is always allowed.
     """
     known = discovery().rewards
     target = known[comparison.judge].path
@@ -203,7 +216,7 @@ def circular_recipes(comparison: Comparison) -> set[str]:
         rewards = resolve(recipe, comparison.model).rewards if recipe.search.is_wide else recipe.rewards
         if any(name == comparison.judge or known[name].path == target for name in {*rewards.short, *rewards.long}):
             found.add(label)
-            if not comparison.allow_circular:
+            if not comparison.allow_circular and not comparison.is_oracle(label):
                 raise RecipeError(
                     f"{label} selects on {comparison.judge!r}, so {comparison.judge!r} cannot judge it. "
                     "Use another judge, or allow it and mark the recipe with --circular."
@@ -212,11 +225,11 @@ def circular_recipes(comparison: Comparison) -> set[str]:
 
 
 def generated(pipe: StreamPipeline, prompt: str, seed: int, call: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Generate one video: the seconds it took, its cost and its notes."""
-    start = perf_counter()
+    """Generate one video: the seconds that it took, those of all processor cores together, its cost and its notes."""
+    start = perf_counter(), process_time()
     pipe(prompt, generator=torch.Generator().manual_seed(seed), **{"output_type": "latent", **(call or {})})
-    seconds = round(perf_counter() - start, 3)
-    return {"seconds": seconds, "cost": asdict(pipe.last_run.cost), "notes": list(pipe.last_run.tree.notes)}
+    spent = {"seconds": round(perf_counter() - start[0], 3), "cpu_seconds": round(process_time() - start[1], 3)}
+    return {**spent, "cost": asdict(pipe.last_run.cost), "notes": list(pipe.last_run.tree.notes)}
 
 
 def write_strip(out: Path, row: Mapping[str, Any], frames: Tensor) -> str:

@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from streamt1_plugins.compare.stats import ENOUGH_PROMPTS
 from streamt1_plugins.config import yaml12
-from streamt1_plugins.probe.findings import ENOUGH_PROMPTS
 from streamt1_plugins.probe.formulas import WIDTHS, best_sigma, leads
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from streamt1_plugins.compare.stats import Interval
     from streamt1_plugins.config.schema import Recipe
-    from streamt1_plugins.probe.findings import Findings, Interval, RewardFindings
+    from streamt1_plugins.probe.findings import Findings, RewardFindings
 
 ACTS = 0.02
 """The smallest effect of a memory route that counts, in distances between two candidates."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from streamt1_plugins.compare import ranking
+from streamt1_plugins.compare.stats import ENOUGH_PROMPTS, Interval
 from streamt1_plugins.probe import formulas
 from streamt1_plugins.probe.bench import SCORE
 from streamt1_plugins.probe.formulas import WIDTHS
@@ -17,52 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     Row = Mapping[str, Any]
-
-ENOUGH_PROMPTS = 6
-"""With fewer prompts a probe concludes nothing."""
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean over prompts with its 95 % interval (Student's t); all NaN without a value, no width with a single one."""
-
-    mean: float
-    low: float
-    high: float
-    prompts: int
-
-    @classmethod
-    def of(cls, values: Iterable[float]) -> Interval:
-        """The interval of the values that are known, one per prompt."""
-        known = [value for value in values if math.isfinite(value)]
-        if not known:
-            return cls(math.nan, math.nan, math.nan, 0)
-        middle = fmean(known)
-        reach = formulas.student(len(known) - 1) * stdev(known) / math.sqrt(len(known)) if len(known) > 1 else 0.0
-        return cls(middle, middle - reach, middle + reach, len(known))
-
-    def plus(self, other: Interval) -> Interval:
-        """The interval of a sum: the two vary together in the worst case."""
-        ends = (self.mean + other.mean, self.low + other.low, self.high + other.high)
-        return Interval(*ends, min(self.prompts, other.prompts))
-
-    def within(self, least: float, most: float) -> Interval:
-        """The interval of values that cannot lie outside these bounds."""
-        return Interval(self.mean, max(least, self.low), min(most, self.high), self.prompts)
-
-    def times(self, factor: float) -> Interval:
-        """The interval of the values times a factor that is not negative."""
-        return Interval(self.mean * factor, self.low * factor, self.high * factor, self.prompts)
-
-    @property
-    def is_above_zero(self) -> bool:
-        """Whether there are prompts enough, and all of the interval lies above zero."""
-        return self.prompts >= ENOUGH_PROMPTS and self.low > 0
-
-    @property
-    def is_below_zero(self) -> bool:
-        """Whether there are prompts enough, and all of the interval lies below zero."""
-        return self.prompts >= ENOUGH_PROMPTS and self.high < 0
 
 
 @dataclass(frozen=True)
@@ -186,7 +142,7 @@ def _reward(rows: Sequence[Row], name: str) -> RewardFindings:
     errors = [np.subtract(chunk["repeated"][name], chunk["values"][name]) for chunk in chunks if name in _again(chunk)]
     kinds = dict.fromkeys(kind for chunk in _chunks(rows, "inherited") for kind in chunk["inherited"])
     return RewardFindings(
-        spread=_spread([chunk["values"][name] for chunk in chunks]),
+        spread=ranking.spread([chunk["values"][name] for chunk in chunks]),
         error=_finite_rms(np.concatenate(errors) / math.sqrt(2)) if errors else 0.0,
         reliability=over_prompts(lambda row: _reliability(row, name)),
         gains={count: over_prompts(lambda row, count=count: _gain(row, name, count)) for count in WIDTHS},  # type: ignore[misc]
@@ -203,12 +159,6 @@ def _again(chunk: Row) -> Mapping[str, list[float]]:
     return again
 
 
-def _spread(groups: Sequence[Sequence[float]]) -> float:
-    """The pooled standard deviation within groups."""
-    known = [[value for value in group if math.isfinite(value)] for group in groups]
-    return formulas.rms([stdev(group) for group in known if len(group) > 1])
-
-
 def _finite_rms(values: np.ndarray) -> float:
     return formulas.rms(values[np.isfinite(values)])
 
@@ -219,7 +169,7 @@ def _reliability(row: Row, name: str) -> float:
     for chunk in row["chunks"]:
         if name in chunk["values"]:
             values = chunk["values"][name]
-            each.append(formulas.correlation(values, _again(chunk).get(name, values)))
+            each.append(ranking.correlation(values, _again(chunk).get(name, values)))
     return _mean(each)
 
 
@@ -248,7 +198,7 @@ def _carried(row: Row, name: str) -> list[float]:
 def _heritability(row: Row, name: str, kind: str) -> float:
     """The mean rank correlation between the readings of a chunk and of the next one with the same noise."""
     return _mean(
-        formulas.rank_correlation(before["values"][name], after["inherited"][kind][name])
+        ranking.rank_correlation(before["values"][name], after["inherited"][kind][name])
         for before, after in zip(row["chunks"], row["chunks"][1:], strict=False)
         if name in before["values"] and name in after["inherited"].get(kind, {})
     )

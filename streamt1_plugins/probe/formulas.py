@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,26 +37,6 @@ def share(changes: Sequence[float], differences: Sequence[float]) -> float:
     """
     whole = rms(differences) ** 2
     return min(1.0, rms(changes) ** 2 / whole) if whole > 0 else 0.0
-
-
-def correlation(first: Sequence[float], second: Sequence[float]) -> float:
-    """Pearson's correlation, NaN where one of the two does not vary or a value is not finite."""
-    a, b = np.asarray(first, float), np.asarray(second, float)
-    if len(a) < 2 or not np.isfinite(a).all() or not np.isfinite(b).all() or a.std() == 0 or b.std() == 0:
-        return math.nan
-    return float(np.corrcoef(a, b)[0, 1])
-
-
-def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
-    """Spearman's correlation, NaN where one of the two does not vary or a value is not finite."""
-    return correlation(_ranks(first), _ranks(second))
-
-
-def _ranks(values: Sequence[float]) -> list[float]:
-    """Ranks from 0, equal values sharing their mean rank; NaN where a value is."""
-    array = np.asarray(values, float)
-    ranks = [(array < value).sum() + ((array == value).sum() - 1) / 2 for value in array]
-    return [math.nan if math.isnan(value) else float(rank) for value, rank in zip(array, ranks, strict=True)]
 
 
 def expected_best(count: int) -> float:
@@ -106,14 +85,6 @@ def best_sigma(heritability: float, chunks: int) -> float:
     """The weight of the parent's noise with the highest mean of `leads`, to two decimals; 0 without heritability."""
     steps = [step / 100 for step in range(-round(MOST_SIGMA * 100), round(MOST_SIGMA * 100) + 1)]
     return max(steps, key=lambda sigma: (round(float(np.mean(leads(sigma, heritability, chunks))), 9), -abs(sigma)))
-
-
-def student(freedom: int) -> float:
-    """The 97.5 % quantile of Student's t, by its expansion around the normal one (within 1 % from 3 degrees on)."""
-    z = NormalDist().inv_cdf(0.975)
-    first, second = z**3 + z, 5 * z**5 + 16 * z**3 + 3 * z
-    third = 3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z
-    return z + first / (4 * freedom) + second / (96 * freedom**2) + third / (384 * freedom**3)
 
 
 def slope(values: Sequence[float]) -> float:

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
-    from streamt1_plugins.probe.findings import Findings, Interval
+    from streamt1_plugins.compare.stats import Interval
+    from streamt1_plugins.probe.findings import Findings
 
 ROW = 34  # points of height per row of a plot with names along the side
 FEW_COLOURS = {name: index for index, name in enumerate(("first", "later"))}

@@ -12,12 +12,13 @@ from streamt1_plugins.api.candidate import Beam
 from streamt1_plugins.api.types import Node
 from streamt1_plugins.config.rewards import MOST
 from streamt1_plugins.errors import InputError
-from streamt1_plugins.process.threads import limited
+from streamt1_plugins.process.threads import limited, stepwise
 from streamt1_plugins.search.expand import Branch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 
+    from streamt1_plugins.api.candidate import Candidate
     from streamt1_plugins.api.tree import Tree
     from streamt1_plugins.api.types import Chunk, Proposal
     from streamt1_plugins.search.loop import Search
@@ -46,8 +47,35 @@ def _retrace(search: Search, tree: Tree, paths: Sequence[Sequence[Node]]) -> Non
             beam = before[node.parent]
             if node.parent not in proposed:
                 proposed[node.parent] = _proposals(search, chunk, beam, _siblings(tree, node))
-            made[node.id] = _again(search, chunk, beam, node, proposed[node.parent][node.id])
+            made[node.id] = search.commit(_again(search, chunk, beam, node, proposed[node.parent][node.id]))
     run.beams = tuple(made[path[-1].id] for path in paths if path) or run.beams
+
+
+def remade(search: Search, tree: Tree, nodes: Collection[Node]) -> Generator[Candidate, None, None]:
+    """Generate `nodes` of the recorded `tree` again, chunk by chunk; the parent of each has to be among them.
+
+    Only those that others of them continue are committed, and the memory holds the beams of two chunks at most. As
+    exact as `retrace`, and raises what that raises.
+    """
+    return stepwise(_remade(search, tree, nodes), search.run.threads)
+
+
+def _remade(search: Search, tree: Tree, nodes: Collection[Node]) -> Generator[Candidate, None, None]:
+    run, parents = search.run, {node.parent for node in nodes}
+    before: dict[str | None, Beam] = {None: Beam(run.session.root())}
+    run.beams = (before[None],)
+    for chunk in run.chunks():
+        made: dict[str | None, Beam] = {}
+        proposed: dict[str | None, Mapping[str, Proposal]] = {}
+        for node in sorted((each for each in nodes if each.chunk == chunk.index), key=lambda each: each.ordinal):
+            beam = before[node.parent]
+            if node.parent not in proposed:
+                proposed[node.parent] = _proposals(search, chunk, beam, _siblings(tree, node))
+            candidate = _again(search, chunk, beam, node, proposed[node.parent][node.id])
+            if node.id in parents:
+                made[node.id] = search.commit(candidate)
+            yield candidate
+        before = made
 
 
 @dataclass(frozen=True)
@@ -116,7 +144,7 @@ def _proposals(search: Search, chunk: Chunk, beam: Beam, siblings: Siblings) -> 
     return found[0]
 
 
-def _again(search: Search, chunk: Chunk, beam: Beam, node: Node, proposal: Proposal) -> Beam:
+def _again(search: Search, chunk: Chunk, beam: Beam, node: Node, proposal: Proposal) -> Candidate:
     expander = replace(search.expander, previews=None)  # nothing is scored
     candidate = expander.denoise(chunk, beam, [Branch(node.ordinal, beam, proposal)])[0]
-    return search.commit(replace(candidate, **{item.name: getattr(node, item.name) for item in fields(Node)}))
+    return replace(candidate, **{item.name: getattr(node, item.name) for item in fields(Node)})

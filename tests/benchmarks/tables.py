@@ -76,9 +76,9 @@ def startup() -> str:
     return "\n".join(lines)
 
 
-def previews() -> str:
-    """Cost and quality of preview scoring on the bundled model."""
-    found = report("previews")["summary"]
+def previews(name: str) -> str:
+    """Cost and quality of preview scoring on a bundled model."""
+    found = report(name)["summary"]
     lines = [
         "| candidates x survivors | videos | CPU s / plain | latent frames decoded | forwards "
         "| score, less that of full frames |",
@@ -91,6 +91,37 @@ def previews() -> str:
             cells = (name, row["videos"], f"{row['cpu_over_plain']:.2f}", *counts, gain)
             lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
+
+
+def targets() -> str:
+    """What was aimed at, beside what was measured or computed."""
+    lines = ["| figure | goal | full frames, one by one | now |", "|---|---|---|---|", *search_targets()]
+    share = report("previews_student")["share"]["denoising"]
+    lines.append(f"| share of denoising in the time of a search of 40 chunks x 16 | 60 % | | {share:.0%} |")
+    memory = {row["name"]: row["memory_over_plain"] for row in report("previews_wan_cpu")["rows"]}
+    full, cheap = (memory[name] for name in ("N=8, decoded", "N=8, previews"))
+    lines.append(f"| memory, 8 candidates / plain, middle-sized causal Wan | 1.3 | {full:.2f} | {cheap:.2f} |")
+    row, *_ = [line for line in computed().splitlines() if line.startswith("| 8 |")]
+    whole, _, early = [cell.strip() for cell in row.strip("| ").split("|")][1:]
+    lines.append(
+        f"| 1.3B on an H100, 8 candidates pruned early / plain, ms per chunk, computed | 3.2 | {whole} | {early} |"
+    )
+    waited = {row["name"]: row["waited_share"] for row in report("observers_cpu")["rows"]}["together"]
+    lines.append(f"| observers / whole run, 40 chunks x 8, waited for | 3 % | | {waited:.1%} |")
+    started = report("startup_cpu")["run"]["first chunk"]
+    lines.append(f"| from the shell to the first chunk, its candidates included, CPU s | 3 | | {started:.1f} |")
+    return "\n".join(lines)
+
+
+def search_targets() -> list[str]:
+    """Rows of searches on the bundled student: CPU seconds over those of the plain video, and quality."""
+    found, lines = report("previews_student")["summary"], []
+    for size, goal in (("2x2", "2.5"), ("4x1", "2.5"), ("4x2", "3.5"), ("8x1", "3.5")):
+        names = [f"{size} {kind}" for kind in ("previews", "previews batch", "previews early")]
+        cells = [f"{found[name]['cpu_over_plain']:.2f} {name.removeprefix(size).strip()}" for name in names]
+        label = f"{size} / plain, CPU s, rewards included, 5 s, bundled model"
+        lines.append(f"| {label} | {goal} | {found[size]['cpu_over_plain']:.2f} | {', '.join(cells)} |")
+    return lines
 
 
 def agreement() -> str:
@@ -173,7 +204,9 @@ def filled(text: str) -> str:
     blocks = {
         **{name: table(name) for name in TABLES},
         "speed": speed(),
-        "previews": previews(),
+        "previews": previews("previews"),
+        "previews_student": previews("previews_student"),
+        "targets": targets(),
         "observers": observers(),
         "startup": startup(),
     }

@@ -250,3 +250,45 @@ def test_videos_of_different_lengths_are_not_compared(tmp_path: Path) -> None:
     assert "--num-frames" in done.stderr
     assert not (tmp_path / "out").exists()
     assert compare(tmp_path, "plain", "30s", "--num-frames", "21").exit_code == 0
+
+
+def test_weights_are_fitted_and_written_as_a_recipe(tmp_path: Path) -> None:
+    wide = tmp_path / "wide.yaml"
+    wide.write_text("extends: beam\nrewards: {long: {scripted: {}}}\n", encoding="utf-8")
+    file = tmp_path / "new" / "weights.yaml"
+    done = compare(tmp_path, "plain", str(wide), "--candidates", "2,4", "--fit-weights", str(file))
+    assert done.exit_code == 0, done.output
+    text = file.read_text(encoding="utf-8")
+    assert "extends: ../wide.yaml\n" in text
+    assert re.search(r"^short\.bright +\+0\.\d{3} \[", done.stdout, re.MULTILINE)
+    judged = {each["recipe"] for each in read(tmp_path / "out") if "judged" in each}
+    assert judged == {"wide@4"}
+    again = compare(tmp_path, "plain", str(wide), "--fit-weights", str(file))
+    assert again.exit_code == 2
+    assert f"{file} exists. Name a new file for --fit-weights" in again.stderr
+    shown = CliRunner().invoke(cli.app, ["recipes", "validate", str(file), "--model", "toy"])
+    assert shown.exit_code == 0, shown.output
+
+
+@pytest.mark.parametrize(
+    ("recipes", "message"), [(["plain"], "needs a recipe that searches"), (["beam"], "not judged")]
+)
+def test_weights_that_cannot_be_fitted_are_refused_before_anything_is_generated(
+    tmp_path: Path, recipes: list[str], message: str
+) -> None:
+    if recipes == ["beam"]:
+        assert compare(tmp_path, *recipes).exit_code == 0
+    done = compare(tmp_path, *recipes, "--fit-weights", str(tmp_path / "weights.yaml"))
+    assert done.exit_code == 2
+    assert message in done.stderr
+    assert not (tmp_path / "weights.yaml").exists()
+
+
+def test_an_oracle_needs_no_consent_and_the_others_have_their_regret(tmp_path: Path) -> None:
+    oracle = tmp_path / "oracle.yaml"
+    oracle.write_text("extends: beam\n", encoding="utf-8")
+    done = compare(tmp_path, "plain", "beam", str(oracle), judge="short-only")
+    assert done.exit_code == 0, done.output
+    assert "| oracle (sees the judge) |" in done.stdout
+    assert re.search(r"\| beam \| [+-]0\.\d{3} \[.*\] \| oracle \|", done.stdout)
+    assert re.search(r"\| plain \| .*\| oracle \(4 x the forwards\) \|", done.stdout)

@@ -66,6 +66,8 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "not a number": ("generate", "a prompt", "--seed", EVIL),
     "report": ("report", EVIL),
     "replay": ("replay", EVIL, "--node", EVIL),
+    "export": ("export", EVIL, "--as", "groups", "-o", EVIL),
+    "export --as": ("export", "run", "--as", EVIL, "-o", "out"),
     "recipes list": ("recipes", "list"),
     "recipes show": ("recipes", "show", "comment.yaml"),
     "recipes show --resolved": ("recipes", "show", "described.yaml", "--resolved"),
@@ -120,6 +122,9 @@ def test_debug_shows_a_plain_traceback() -> None:
     assert is_plain(result)
 
 
+EXPORT = ("export", "run", "--as", "groups", "-o", "data", "--tensors", "none")
+
+
 def test_a_hostile_record_is_shown_plainly() -> None:
     assert call("generate", "a prompt", "--model", "toy", "--out", "run").exit_code == 0
     journal = Path("run/journal.jsonl")
@@ -128,7 +133,7 @@ def test_a_hostile_record_is_shown_plainly() -> None:
     lines[0]["versions"][EVIL] = EVIL
     lines[-1] |= {"error": EVIL, "notes": [EVIL]}
     rewrite(journal, lines)
-    for command in (("report", "run"), ("replay", "run"), ("generate", "--resume", "run")):
+    for command in (("report", "run"), ("replay", "run"), ("generate", "--resume", "run"), EXPORT):
         assert is_plain(call(*command))
 
 

@@ -68,3 +68,16 @@ def test_a_folder_from_before_devices_were_recorded_was_made_on_the_cpu(tmp_path
     (tmp_path / CONDITIONS).write_text(json.dumps(old))
     with pytest.raises(InputError, match="device = 'cpu', and this call has 'cuda'"):
         comparison(device="cuda").record_to(tmp_path)
+
+
+@pytest.mark.parametrize("label", ["oracle", "oracle@4", "oracle-30s", "oracle-30s@2"])
+def test_an_oracle_selects_on_the_judge_alone(label: str) -> None:
+    beam = recipe.load("beam", ["rewards.long={bright: {}}", "rewards.window=2"])
+    found = comparison(recipes={label: beam, "beam": beam, "my-oracle": beam})
+    assert found.is_oracle(label)
+    rewards = found.recipes[label].rewards
+    assert (set(rewards.short), set(rewards.long), rewards.replace) == ({"short-only"}, set(), True)
+    assert found.recipes["beam"] == found.recipes["my-oracle"] == beam
+    judged = comparison(recipes={label: beam}, judge="bright").recipes[label].rewards
+    assert (set(judged.short), set(judged.long)) == (set(), {"bright"})
+    assert judged.window > 100

@@ -159,3 +159,14 @@ def test_nothing_of_the_conditions_can_run_in_the_page(tmp_path: Path) -> None:
     assert NASTY.partition("{{")[0] not in html
     assert html.count("<script>") == 1
     assert html.count("{{ 7 * 7 }}") >= 8
+
+
+def test_an_oracle_is_marked_and_every_other_recipe_has_its_regret(tmp_path: Path) -> None:
+    rows = [row("plain", p, 0.5, chunks=(1, 0)) for p in "ab"]
+    rows += [row("oracle", p, 0.75, chunks=(1, 0), oracle=True) | {"cpu_seconds": 3.0} for p in "ab"]
+    html = render(rows, tmp_path, "judge")
+    assert html.count('oracle<span class="badge">sees the judge</span>') == 3
+    assert "+0.250<small>[+0.250, +0.250]</small><small>oracle</small>" in html
+    assert "all cores 3" in html
+    assert "oracle picks by the judge itself" in " ".join(html.split())
+    assert "regret" not in re.sub(r"<style>.*</style>", "", render([row("plain", "a", 0.5)], tmp_path, "j"))

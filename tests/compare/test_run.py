@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from streamt1_plugins.api.hookspecs import hookimpl
 from streamt1_plugins.api.reward import RewardInput, RewardOutput
 from streamt1_plugins.compare.run import HEIGHT, RESULTS, SHOWN, Pipelines, read, run, scores
 from streamt1_plugins.config import load as recipe
@@ -82,3 +83,38 @@ def test_the_model_is_loaded_once() -> None:
     first, second = pipelines(recipe.load("plain")), pipelines(recipe.load("beam"))
     assert first.pipe is second.pipe
     assert (first.recipe.search.is_wide, second.recipe.search.is_wide) == (False, True)
+
+
+def test_a_line_torn_behind_a_bracket_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / RESULTS).write_text('{"recipe": "plain"}\n{"recipe": "beam", "cost": {}\n[]\n{"recipe": "plain"}\n')
+    assert read(tmp_path) == [{"recipe": "plain"}] * 2
+
+
+def test_a_row_is_on_the_disk_before_the_next_video_is_begun(tmp_path: Path) -> None:
+    for count, made in enumerate(run(comparison(), tmp_path), start=1):
+        assert read(tmp_path)[-1] == made
+        assert len(read(tmp_path)) == count
+        assert made["cpu_seconds"] >= 0
+
+
+def test_observers_of_the_pipelines_see_every_chunk(tmp_path: Path) -> None:
+    class Counting:
+        seen = 0
+
+        @hookimpl
+        def streamt1_chunk_selected(self) -> None:
+            self.seen += 1
+
+    counting = Counting()
+    assert len(list(run(comparison(), tmp_path, Pipelines("toy", observers={"counting": counting})))) == 4
+    assert counting.seen == 16
+
+
+def test_an_oracle_picks_by_the_judge_and_is_never_worse(tmp_path: Path) -> None:
+    odd = "rewards={replace: true, long: {scripted: {options: {spreads: [-1.0]}}}}"
+    beam = recipe.load("beam", [odd])  # keeps the odd candidates
+    rows = list(run(comparison(recipes={"beam": beam, "oracle": beam}, prompts=["a", "b", "c"]), tmp_path))
+    assert [row.get("oracle") for row in rows] == [None] * 3 + [True] * 3
+    assert not any("circular" in row for row in rows)
+    scores = [row["judge"]["score"] for row in rows]
+    assert sum(scores[3:]) > sum(scores[:3])

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
 from streamt1_plugins.compare import stats
+from streamt1_plugins.compare.stats import ENOUGH_PROMPTS, Interval
 from tests.compare.examples import row
 
 
@@ -53,3 +56,19 @@ def test_the_coverage_is_that_of_our_intervals() -> None:
         found = stats.bootstrap({str(i): [value] for i, value in enumerate(rng.normal(size=4))})
         held += found.low <= 0 <= found.high
     assert held / 2 == pytest.approx(stats.COVERAGE[4], abs=8)
+
+
+def test_intervals_of_few_values() -> None:
+    assert Interval.of([]).prompts == 0
+    one = Interval.of([1.0, math.nan])
+    assert (one.mean, one.low, one.high, one.prompts) == (1, 1, 1, 1)
+    assert not one.is_above_zero
+    assert Interval.of([1.0] * ENOUGH_PROMPTS).is_above_zero
+    assert not Interval.of([1.0] * (ENOUGH_PROMPTS - 1)).is_above_zero
+    two = Interval.of([0.0, 2.0])
+    assert two.low < -3 < 5 < two.high
+
+
+@pytest.mark.parametrize(("freedom", "quantile"), [(3, 3.182), (5, 2.571), (11, 2.201), (1000, 1.962)])
+def test_students_quantile(freedom: int, quantile: float) -> None:
+    assert stats.student(freedom) == pytest.approx(quantile, rel=0.01)

@@ -46,3 +46,15 @@ def test_circular_recipes_are_marked() -> None:
     assert "| beam (circular) |" in text
     assert "| plain |" in text
     assert text.rstrip().endswith("do not measure the quality of its videos.")
+
+
+def test_the_cost_has_the_slow_videos_and_the_seconds_of_all_cores() -> None:
+    rows = [row("plain", str(i), 0.5) | {"seconds": float(i)} for i in range(21)]
+    cost = table.summary(rows)["recipes"]["plain"]["cost"]
+    assert (cost["seconds"], cost["p95_seconds"]) == (10.0, 19.0)
+    assert "cpu_seconds" not in cost  # rows of older versions
+    rows += [row("beam", "a", 0.5) | {"cpu_seconds": 2.5}]
+    text = table.markdown(table.summary(rows))
+    assert "| seconds | p95 seconds | reward seconds | cpu seconds |" in text
+    assert "| plain | 4 | 4 | 12 | 0 | 10 | 19 | 0 |  |" in text
+    assert "| beam | 4 | 4 | 12 | 0 | 0.5 | 0.5 | 0 | 2.5 |" in text

@@ -24,9 +24,10 @@ Every public name of `streamt1_plugins`, from its docstring. [In Python](python.
 """
 SECTIONS = {
     "Wrap and call": ["wrap", "load", "StreamPipeline", "StreamedChunk", "CostEstimate"],
-    "Record, resume, replay": ["record_to", "resume", "regenerate", "branch"],
+    "Record, resume, replay": ["record_to", "resume", "regenerate", "branch", "export_runs", "ExportedRun"],
     "Results": ["Tree", "Node", "Reading", "Run", "Cost", "Recipe", "read_prompts", "Scene"],
     "Probe a model": ["probe_model", "ProbeOptions", "Probed"],
+    "Trust rewards": ["fit_weights", "FittedWeights"],
     "Errors": [name for name in streamt1.__all__ if name.endswith("Error")],
 }
 """What a caller meets; all other names are for authors of plugins."""

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from streamt1_plugins.compare.stats import Interval
 from streamt1_plugins.config import load as recipes
 from streamt1_plugins.probe.advice import PROBED, advise, growing
-from streamt1_plugins.probe.findings import Interval
 from streamt1_plugins.probe.run import Probed, probe_model
 from tests.probe.models import Model, Quality, wrapped
 from tests.probe.trial import differences, plain

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from streamt1_plugins.probe.findings import ENOUGH_PROMPTS, Findings, Interval, findings
+from streamt1_plugins.probe.findings import Findings, findings
 from streamt1_plugins.probe.measure import ProbeOptions, probe_prompt
 from tests.probe.models import Model, Quality, measurement
 
@@ -93,17 +93,6 @@ def test_a_reward_that_never_varies_has_no_reliability() -> None:
     assert each.spread == 0
     assert math.isnan(each.reliability.mean)
     assert not each.reliability.is_above_zero
-
-
-def test_intervals_of_few_values() -> None:
-    assert Interval.of([]).prompts == 0
-    one = Interval.of([1.0, math.nan])
-    assert (one.mean, one.low, one.high, one.prompts) == (1, 1, 1, 1)
-    assert not one.is_above_zero
-    assert Interval.of([1.0] * ENOUGH_PROMPTS).is_above_zero
-    assert not Interval.of([1.0] * (ENOUGH_PROMPTS - 1)).is_above_zero
-    two = Interval.of([0.0, 2.0])
-    assert two.low < -3 < 5 < two.high
 
 
 def test_findings_are_plain_data() -> None:

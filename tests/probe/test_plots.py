@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import pytest
 
+from streamt1_plugins.compare.stats import Interval
 from streamt1_plugins.probe import plots
-from streamt1_plugins.probe.findings import Findings, Interval
+from streamt1_plugins.probe.findings import Findings
 from tests.probe.test_page import probed
 
 

@@ -13,8 +13,8 @@ def test_lines_have_the_time_that_is_left(capsys: pytest.CaptureFixture[str]) ->
     progress.print_plan(1, 1, ProbeOptions(candidates=4))
     with progress.shown(2) as shown:
         shown.advance("one [bold]", 0.5)
-        shown.done({"prompt": "one [bold]", "seconds": 90})
-        shown.done({"prompt": "two", "seconds": 30})
+        progress.measured(shown, {"prompt": "one [bold]", "seconds": 90})
+        progress.measured(shown, {"prompt": "two", "seconds": 30})
     assert capsys.readouterr().err.splitlines() == [
         "3 prompts, 1 of them measured; 8 candidates per chunk",
         "1 prompt; 4 candidates per chunk",

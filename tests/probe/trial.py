@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
+from streamt1_plugins.compare.stats import Interval
 from streamt1_plugins.config import load as recipes
 from streamt1_plugins.probe.advice import NO_SEARCH
-from streamt1_plugins.probe.findings import Interval
 from tests.probe.models import NUMBERS, SCALE, Model, wrapped
 
 FRESH = [f"fresh {index}" for index in range(24)]

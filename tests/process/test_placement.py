@@ -114,6 +114,10 @@ def probed(run: Path, *rest: str) -> None:
     command("probe", "toy", "--candidates", "4", "--chunks", "2", "-o", OFFLOAD, *rest)
 
 
+def exported(run: Path, *rest: str) -> None:
+    command("export", str(run), "--as", "groups", "-o", f"{run}-data", *rest)
+
+
 def option(device: str | None) -> tuple[str, ...]:
     return () if device is None else ("--device", device)
 
@@ -126,12 +130,14 @@ ENTRIES: dict[str, Callable[[Path, str | None], object]] = {
     "streamt1 replay --continue-from": lambda run, device: command(
         "replay", str(run), "--continue-from", "001.00", *option(device)
     ),
+    "streamt1 export": lambda run, device: exported(run, *option(device)),
     "streamt1 compare": lambda run, device: compared(run, *option(device)),
     "streamt1 probe": lambda run, device: probed(run, *option(device)),
     "load": lambda run, device: streamt1.load("toy", device=device, overrides=[OFFLOAD]),
     "resume": lambda run, device: streamt1.resume(run, device=device),
     "regenerate": lambda run, device: streamt1.regenerate(run, device=device),
     "branch": lambda run, device: streamt1.branch(run, "001.00", f"{run}-branch", device=device),
+    "export_runs": lambda run, device: streamt1.export_runs(run, f"{run}-data", device=device),
     "open_interrupted": lambda run, device: open_interrupted(run, device=device),
 }
 """Everything that loads a model, called with a device."""
@@ -144,6 +150,7 @@ NO_MODEL = {
     "streamt1 serve-reward": "loads a reward, whose device is tested below",
     "wrap": "takes the caller's pipeline where it is",
     "probe_model": "takes a wrapped pipeline where it is",
+    "fit_weights": "takes a wrapped pipeline where it is",
     "record_to": "makes observers",
     "chunk_noise": "draws noise",
     "fresh_seed": "makes a number",
@@ -179,7 +186,8 @@ def test_every_entry_offloads_on_the_given_device(entry: str, run: Path, log: li
 def test_every_entry_has_a_default(entry: str, run: Path, log: list[tuple[str, ...]]) -> None:
     """A recorded run stays where it was made; everything else takes the GPU."""
     ENTRIES[entry](run, None)
-    is_recorded = entry.endswith(("resume", "regenerate", "branch", "interrupted", "replay", "continue-from"))
+    recorded = ("resume", "regenerate", "branch", "interrupted", "replay", "continue-from", "export", "export_runs")
+    is_recorded = entry.endswith(recorded)
     assert log == ([("pipeline", "moved", "cpu")] if is_recorded else [(*each, "cuda") for each in EXPECTED])
 
 
