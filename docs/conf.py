@@ -57,6 +57,7 @@ CONTENTS = {
         "tree",
         "teams",
         "trust",
+        "search",
         "probe",
     ],
     "Reference": [

@@ -1,6 +1,7 @@
 """The public names and their modules: read by type checkers, and by `__init__.py` at run time."""
 
 from .api.adapter import Adapter as Adapter
+from .api.adapter import CanPredict as CanPredict
 from .api.adapter import Capabilities as Capabilities
 from .api.adapter import Decoded as Decoded
 from .api.adapter import Draft as Draft
@@ -31,6 +32,7 @@ from .api.register import RegisterReward as RegisterReward
 from .api.register import Rewards as Rewards
 from .api.register import Target as Target
 from .api.register import Vocabulary as Vocabulary
+from .api.reward import Denoiser as Denoiser
 from .api.reward import FrameKey as FrameKey
 from .api.reward import JudgesScenes as JudgesScenes
 from .api.reward import Reward as Reward
@@ -47,6 +49,9 @@ from .api.types import MemoryRoute as MemoryRoute
 from .api.types import Node as Node
 from .api.types import Proposal as Proposal
 from .api.types import Reading as Reading
+from .api.types import Revision as Revision
+from .api.types import RevisionLimits as RevisionLimits
+from .api.types import Variation as Variation
 from .compare.fit import FittedWeights as FittedWeights
 from .compare.fit import fit_weights as fit_weights
 from .config.prompt_file import read_prompts as read_prompts

@@ -38,15 +38,16 @@ from streamt1_plugins.plugins.given import FIXED, NOTHING_GIVEN, Given, check_sc
 from streamt1_plugins.plugins.observing import Observing
 from streamt1_plugins.plugins.resolve import completed, model_folder, resolve, resolve_adapter
 from streamt1_plugins.plugins.run_hooks import RunHooks, decides
+from streamt1_plugins.policies.revision import limits_of
 from streamt1_plugins.process import placement, progress, threads
 from streamt1_plugins.process.imports import uncollected
 from streamt1_plugins.runs.observers.callback import OnChunkEnd
 from streamt1_plugins.runs.way_on import is_command
-from streamt1_plugins.search import cost_estimate, early_pruning, memory_estimate
+from streamt1_plugins.search import cost_estimate, denoiser, early_pruning, memory_estimate
 from streamt1_plugins.search.distributed.launch import join
 from streamt1_plugins.search.exclusive import lock_of
 from streamt1_plugins.search.loop import Search
-from streamt1_plugins.search.streaming import chunks, shared
+from streamt1_plugins.search.streaming import chunks, note_of_reach, settled
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -92,9 +93,9 @@ def wrap(  # noqa: PLR0913  every argument but the first two has a default, and 
     pipeline's class is ambiguous (a `WanPipeline` may be causal or not).
     rewards: `Reward` objects by name, besides the recipe's. The recipe's settings of that name apply; one that it does
     not name counts with weight 1 on every horizon it serves. policies: objects by kind (`width`, `noise`, `scoring`,
-    `selection`, `memory`) that take the place of the recipe's. observers: objects with event hooks, by name, or the
-    options of a registered one (``{"console": {}}``), besides those that the recipe names. trust: True agrees to the
-    programs, addresses and paths that a recipe file names; a recipe agrees to those that it names itself.
+    `revision`, `selection`, `memory`) that take the place of the recipe's. observers: objects with event hooks, by
+    name, or the options of a registered one (``{"console": {}}``), besides those that the recipe names. trust: True
+    agrees to the programs, addresses and paths that a recipe file names; a recipe agrees to those that it names itself.
 
     Raises `UnsupportedPipelineError`, `RecipeError`, `InputError`, `UnknownNameError` or `TrustError`.
     """
@@ -304,7 +305,7 @@ class StreamPipeline:
                 outline: Outline | int = self._adapter.outline(given.get("num_frames"))
         else:
             outline = self._opened_outline(prompts.split(given, 0)[0])
-        return cost_estimate.at_most(self.recipe, self._rewards.bound, outline, self._policies["width"]).times(count)
+        return cost_estimate.at_most(self.recipe, self._rewards.bound, outline, self._policies).times(count)
 
     def _opened_outline(self, call: Mapping[str, Any]) -> Outline | int:
         """The forwards of a call, from a session that is closed at once; its chunks where the session cannot tell."""
@@ -382,16 +383,19 @@ class StreamPipeline:
 
         Its `frames` are ``[T, 3, H, W]`` in ``[0, 1]``; those of all chunks together are the video that the call
         returns, and ``run`` and `tree` are as after a call. A pipeline that blends chunks revises the end of the last
-        one, which is therefore held back. A stream that is not iterated to its end has to be closed.
+        one, which is therefore held back. A revision policy that may go back holds back as many chunks as it declares
+        (`limits.reach`), and a note in the tree says so. A stream that is not iterated to its end has to be closed.
         """
         run = self._begin("a stream of this pipeline (iterate to its end, or call its `close()`)", args, call)
         steps, sent = self.steps(run), 0
-        held_back = int(run.session.capabilities.decode == "blended")
+        late = note_of_reach(self.search(run).revising.reach, run.recipe.revision.name)
+        if late is not None:
+            run.tree.note(late)
         try:
             for _ in steps:
-                settled = shared(run.beams) - held_back
-                yield from chunks(run.beams[0], sent, settled)
-                sent = max(sent, settled)
+                ready = settled(run)
+                yield from chunks(run.beams[0], sent, ready)
+                sent = max(sent, ready)
             yield from chunks(run.beams[0], sent, run.session.num_chunks)
         finally:
             steps.close()
@@ -418,6 +422,8 @@ class StreamPipeline:
             stack.enter_context(search.workers.fail_together())
             _check_same(search)
             early_pruning.check(run.recipe, run.session)
+            denoiser.check(run, self._rewards.bound)
+            run.predictions = denoiser.predictions(run.recipe, self._rewards.bound)
             memory_estimate.check(search, self.pipe, self._policies["width"])
             if not run.is_plain or is_command():
                 stack.enter_context(progress.silenced(self.pipe))
@@ -431,7 +437,8 @@ class StreamPipeline:
     def search(self, run: Run) -> Search:
         """The search of an open run: this pipeline's policies, rewards and observers at work on it."""
         workers = self.workers
-        return Search(run, self._run_hooks(run, workers), Evaluator(run, self._rewards, workers), workers)
+        limits = limits_of(self._policies["revision"])
+        return Search(run, self._run_hooks(run, workers), Evaluator(run, self._rewards, workers), workers, limits)
 
     def _begin(self, what: str, args: Sequence[Any], call: Mapping[str, Any]) -> Run:
         """Open a session with these arguments. `what` holds the pipeline, in words, until the session is closed."""

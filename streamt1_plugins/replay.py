@@ -111,6 +111,8 @@ def branch(
     out = user_path(out)
     recipe = agreed(recorded.recipe, trust, folder=out)
     check_unedited(recorded, trust)
+    path_to(recorded, node)  # which may name nodes near it
+    recorded = recorded.before_leaving(node)  # an abandoned branch is continued as it stood
     *path, last = path_to(recorded, node)
     picked = replace(last, fate="kept", rank=0)
     Claim(out, RECIPE).release()  # refused before anything is generated
@@ -120,6 +122,8 @@ def branch(
     with closing_on_error(run.session), silenced(wrapped.pipe):
         retrace(wrapped.search(run), recorded.tree(), [[*path, picked]])
         run.tree = recorded.tree(picked.chunk + 1)
+        run.tree.returns.clear()  # they are those of the other run, as is what it abandoned of later chunks
+        run.tree.nodes = {node.id: node for node in run.tree if node.chunk <= picked.chunk}
         for other in run.tree.chunk(picked.chunk):  # the picked node alone survives
             run.tree.add(replace(other, fate="pruned" if other.is_valid else "invalid", rank=None))
         run.tree.add(picked)

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from streamt1_plugins.config.schema import Recipe
     from streamt1_plugins.pipeline import StreamPipeline
     from streamt1_plugins.runs.checkpoint import Checkpoint
+    from streamt1_plugins.runs.journal import Event
     from streamt1_plugins.search.loop import Search
 
 SHOWN = 6
@@ -128,6 +129,8 @@ def restore(recorded: RecordedRun, wrapped: StreamPipeline, run: Run) -> None:
         saved = _checkpoint(recorded, done)
         if saved is not None:
             _from_checkpoint(recorded, saved, run)
+        elif not done and recorded.returns:
+            run.tree = recorded.tree(0)
     except (InputError, PluginError) as error:
         saved, problem = None, str(error)
     if problem is not None:
@@ -147,6 +150,8 @@ def _checkpoint(recorded: RecordedRun, done: int) -> Checkpoint | None:
     if newest is not None and _problem_with(newest, recorded, done) is None:
         return newest
     saved, lost = load_checkpoint(recorded.folder), f"The checkpoint in {recorded.folder / STATE}"
+    if saved is not None and not done and recorded.returns:
+        return None  # the process was killed before it deleted the one that it had when it went back to the start
     if saved is None:
         if len(recorded.tree(done).chunks()) > 1:
             raise InputError(f"{lost} is missing.")
@@ -161,10 +166,20 @@ def _problem_with(saved: Checkpoint, recorded: RecordedRun, done: int) -> str | 
     """Why a checkpoint is none of the first `done` chunks, None where it is."""
     if saved.chunks > done:
         return f"is of chunk {saved.chunks - 1}, which is not whole in the journal"
-    line = next(each for each in reversed(recorded.events) if each.get("chunk") == saved.chunks - 1 and "kept" in each)
-    if list(saved.beams) != line["kept"] or line.get("checkpoint", saved.digest) != saved.digest:
+    line = _line_before(recorded, saved.chunks)
+    if list(saved.beams) != line.get("kept", [*saved.beams]) or line.get("checkpoint", saved.digest) != saved.digest:
         return f"is not the one that the journal records for chunk {saved.chunks - 1}"
     return None
+
+
+def _line_before(recorded: RecordedRun, chunks: int) -> Event:
+    """The newest line after which so many chunks were committed: that of the last one, or of a return behind it."""
+    return next(
+        each
+        for each in reversed(recorded.events)
+        if (each["event"] == "chunk" and each["chunk"] == chunks - 1)
+        or (each["event"] == "returned" and each["chunk"] == chunks)
+    )
 
 
 def _from_checkpoint(recorded: RecordedRun, saved: Checkpoint, run: Run) -> None:
@@ -172,22 +187,26 @@ def _from_checkpoint(recorded: RecordedRun, saved: Checkpoint, run: Run) -> None
     latents = load_latents(recorded.folder, saved, tree)
     unchecked = foreign_code(f"Continuing from the checkpoint in {recorded.folder / STATE}")  # of an older version
     with nullcontext() if saved.files else unchecked:
-        beams = restored_beams(saved, latents, tree, run.session, run.device)
+        *past, beams = restored_beams(saved, latents, tree, run.session, run.device)
         # Last, so that nothing above can advance it.
         run.call["generator"].set_state(saved.generator)
-    run.tree, run.beams = tree, beams
+    run.tree, run.beams, run.past = tree, beams, tuple(past)
 
 
 def _from_seeds(recorded: RecordedRun, done: int, search: Search) -> None:
     """Make the first `done` chunks of a record again, and compare them with the digest of their checkpoint."""
     run, tree = search.run, recorded.tree(done)
     kept = [node.id for node in tree.kept(done - 1)]
+    if tree.returns:
+        run.tree = tree
     if not kept:
         return
-    retrace(search, tree, [tree.path(name) for name in kept])
     run.tree = tree
-    line = next(each for each in reversed(recorded.events) if each.get("chunk") == done - 1 and "kept" in each)
-    made = CheckpointFiles(recorded.folder).of(run.beams, run.call["generator"])
+    paths, first = [tree.path(name) for name in kept], tree.nodes[tree.picked].chunk + 1 if tree.picked else 0
+    reach, most = search.revising.reach, min(len(paths[0]), done - first)
+    retrace(search, tree, paths, most if reach is None else min(reach, most))
+    line = _line_before(recorded, done)
+    made = CheckpointFiles(recorded.folder).of(run.beams, run.call["generator"], run.past)
     if line.get("checkpoint", made.digest) != made.digest:
         raise InputError(
             f"{recorded.folder} cannot be resumed with the same result: its checkpoint is damaged, and chunks 0 to "

@@ -28,6 +28,7 @@ from tests.runs.shared import rewrite
 from tests.toy import ToyPipeline
 
 CHUNKS = 8
+RECIPES = ("stream-t1", "best-of-n", "beam", "plain", "stream-t1-paper", "smc", "diverse", "funnel", "random-pick")
 
 
 def wrapped(folder: Path, *overrides: str, recipe: str = "stream-t1", **more: object) -> streamt1.StreamPipeline:
@@ -61,7 +62,7 @@ class Slow:
 
 
 @pytest.mark.parametrize("stop", [0, 3, CHUNKS - 1])
-@pytest.mark.parametrize("recipe", ["stream-t1", "best-of-n", "beam", "plain", "stream-t1-paper"])
+@pytest.mark.parametrize("recipe", RECIPES)
 def test_an_interrupted_run_resumes_to_the_same_tree_and_video(tmp_path: Path, recipe: str, stop: int) -> None:
     full = wrapped(tmp_path / "full", recipe=recipe)
     video = full("a prompt", chunks=CHUNKS)

@@ -163,6 +163,18 @@ class PreviewingSession(SteppingSession):
         return [Decoded(each.clamp(0, 1), 0.5 * before + mean) for each, mean in zip(frames, means, strict=True)]
 
 
+class PredictingSession(PricedSession):
+    """Predicts flows that follow the history, the level and whether there is a prompt."""
+
+    prediction_problem = None
+
+    def predict(self, history: History, noisy: torch.Tensor, sigma: float, *, prompted: bool = True) -> torch.Tensor:
+        self.calls["predict"] += 1
+        self.forwards += len(noisy)
+        past = history.latents[-1].mean() if history.latents else torch.zeros(())
+        return noisy * sigma - past + (0.5 if prompted else 0.0)
+
+
 @dataclass
 class ToyAdapter:
     gain: float = 1.0
@@ -210,6 +222,19 @@ class PreviewingAdapter(SteppingAdapter):
 
     def outline(self, num_frames: int | None = None) -> Outline:
         return replace(super().outline(num_frames), previews=True)
+
+
+@dataclass
+class PredictingAdapter(ToyAdapter):
+    def open(self, pipe: Any, call: dict[str, Any], memory: Any) -> PredictingSession:
+        session = PredictingSession(call, super().open(pipe, call, memory).capabilities)
+        session.prices = (2, 1)
+        return session
+
+    def outline(self, num_frames: int | None = None) -> Outline:
+        session = PredictingSession({"prompt": "", "generator": None, "chunks": (num_frames or 12) // 3}, None)
+        session.prices = (2, 1)
+        return session.outline()
 
 
 @dataclass
@@ -270,6 +295,23 @@ class ShortOnly(Bright):
 
 
 @dataclass
+class Predicted(Reward):
+    """How small the flow is that the model predicts for the chunk, half noised."""
+
+    calls: list[Any] = field(default_factory=list)
+
+    def denoiser_calls(self) -> int:
+        return 2
+
+    def score(self, inp: Any) -> RewardOutput:
+        self.calls.append(inp)
+        model = inp.denoiser
+        noisy = (model.latents + model.noise(0)) / 2
+        flows = [model.predict(noisy, 0.5), model.predict(noisy, 0.5, prompted=False)]
+        return RewardOutput(-sum(flow.abs().mean((1, 2, 3, 4)) for flow in flows))
+
+
+@dataclass
 class Misshapen(Reward):
     def score(self, inp: Any) -> RewardOutput:
         return RewardOutput(inp.video.mean())
@@ -284,6 +326,7 @@ def streamt1_register_adapters(register: Any) -> None:
     register("toy-steps", pipelines=(), target="tests.toy:SteppingAdapter", rewards=suggested)
     register("toy-one-thread", pipelines=(), target="tests.toy:OneThreadAdapter", rewards=suggested)
     register("toy-previews", pipelines=(), target="tests.toy:PreviewingAdapter", rewards=suggested)
+    register("toy-predicts", pipelines=(), target="tests.toy:PredictingAdapter", rewards=suggested)
     register("toy-bare", pipelines=(), target="tests.toy:ToyAdapter")
 
 
@@ -294,6 +337,7 @@ def streamt1_register_rewards(register: Any) -> None:
     register("scripted", target="tests.toy:Scripted")
     register("short-only", target="tests.toy:ShortOnly")
     register("misshapen", target="tests.toy:Misshapen")
+    register("predicted", target="tests.toy:Predicted")
     register("needs-extra", target="no_such_module:Reward", extra="streamt1-plugins[none]")
 
 

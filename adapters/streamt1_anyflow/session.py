@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
@@ -10,7 +11,7 @@ from diffusers.pipelines.anyflow.pipeline_output import AnyFlowPipelineOutput
 
 from streamt1_anyflow import CAPABILITIES
 from streamt1_plugins.api.adapter import History
-from streamt1_seams import HostCallback, appended, decode_chunk, postprocessed, uncompiled
+from streamt1_seams import HostCallback, appended, decode_chunk, empty_text, postprocessed, uncompiled
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -42,7 +43,7 @@ class Plan:
 
 
 class AnyFlowSession:
-    """Implements `streamt1_plugins.api.adapter.Session` for a stock `AnyFlowFARPipeline`.
+    """Implements `streamt1_plugins.api.adapter.Session` and `CanPredict` for a stock `AnyFlowFARPipeline`.
 
     The plain pipeline draws the noise of the whole video at once, so `draw` does the same with the session's own
     generator, and returns slices. `commit` computes the cache from all latents, as the pipeline does; a history owns
@@ -53,6 +54,7 @@ class AnyFlowSession:
     """
 
     capabilities = CAPABILITIES
+    prediction_problem = None
 
     def __init__(self, pipe: Any, plan: Plan) -> None:
         self.num_chunks = len(plan.partition)
@@ -100,6 +102,16 @@ class AnyFlowSession:
         latents = self._denoised(noise.transpose(1, 2), cache, history.index)
         self._host.end(history.index, self._pipe)
         return latents.transpose(1, 2).to(noise.dtype)
+
+    @torch.no_grad()
+    def predict(self, history: History, noisy: Tensor, sigma: float, *, prompted: bool = True) -> Tensor:
+        """The flow of N noisy chunks ``[N, C, F, h, w]`` at an instant: the mean velocity over no time."""
+        text = self._plan.text[-1] if prompted else self._empty_text
+        cache = _rows(_of_the_prompt(history.memory), len(noisy))
+        steps = self._pipe.scheduler.config.num_train_timesteps
+        instant = torch.tensor(sigma * steps, device=noisy.device)
+        latents = noisy.transpose(1, 2).to(text.dtype)
+        return self._velocity(latents, (instant, instant), cache, history.index, (text,)).transpose(1, 2)
 
     @torch.no_grad()
     def decode(self, history: History, latents: Tensor) -> list[Decoded]:
@@ -153,25 +165,37 @@ class AnyFlowSession:
 
     def _flow(self, latents: Tensor, span: tuple[Tensor, Tensor], cache: Cache, index: int) -> Tensor:
         """Mean velocity from one timestep to another, with guidance; the two conditions are halves of the batch."""
-        rows = torch.cat([latents] * len(self._plan.text))
         start, end = span if self._plan.call["use_mean_velocity"] else (span[0], span[0])
+        flow = self._velocity(latents, (start, end), cache, index, self._plan.text)
+        if len(self._plan.text) == 1:
+            return flow
+        uncond, cond = flow.chunk(2)
+        scale: float = self._plan.call["guidance_scale"]
+        return uncond + scale * (cond - uncond)
+
+    def _velocity(
+        self, latents: Tensor, span: tuple[Tensor, Tensor], cache: Cache, index: int, texts: tuple[Tensor, ...]
+    ) -> Tensor:
+        """One transformer pass, with a row per text of each candidate."""
+        rows = torch.cat([latents] * len(texts))
         self.forwards += len(rows)
         flow: Tensor = self._pipe.transformer(
             hidden_states=rows,
-            timestep=start.expand(rows.shape[:2]),
-            r_timestep=end.expand(rows.shape[:2]),
-            encoder_hidden_states=torch.cat([text.expand(len(latents), -1, -1) for text in self._plan.text]),
+            timestep=span[0].expand(rows.shape[:2]),
+            r_timestep=span[1].expand(rows.shape[:2]),
+            encoder_hidden_states=torch.cat([text.expand(len(latents), -1, -1) for text in texts]),
             attention_kwargs=self._plan.call["attention_kwargs"],
             return_dict=False,
             chunk_partition=list(self._plan.partition[: index + 1]),
             kv_cache=cache,
             kv_cache_flag={"num_cached_chunks": index, "is_cache_step": False},
         )[0]
-        if len(self._plan.text) == 1:
-            return flow
-        uncond, cond = flow.chunk(2)
-        scale: float = self._plan.call["guidance_scale"]
-        return uncond + scale * (cond - uncond)
+        return flow
+
+    @cached_property
+    def _empty_text(self) -> Tensor:
+        """The embeddings of an empty prompt, ``[1, tokens, text_dim]``."""
+        return empty_text(self._pipe, self._plan.text[-1], self._plan.call["max_sequence_length"])
 
     def _called_back(self, step: int, timestep: Tensor, latents: Tensor) -> Tensor:
         offered = {"latents": latents, **self._texts()}
@@ -230,6 +254,11 @@ class AnyFlowSession:
         call = self._plan.call
         schedule = call["sigmas"] if call["sigmas"] is not None else call["timesteps"]
         return int(call["num_inference_steps"] if schedule is None else len(schedule))
+
+
+def _of_the_prompt(cache: Cache) -> Cache:
+    """The cache of the last condition, which is the prompt."""
+    return {layer: {name: entry[:, -1:] for name, entry in parts.items()} for layer, parts in cache.items()}
 
 
 def _rows(cache: Cache, count: int) -> Cache:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,7 +12,16 @@ from diffusers.pipelines.helios.pipeline_output import HeliosPipelineOutput
 
 from streamt1_helios import PLAIN
 from streamt1_plugins.api.adapter import Decoded, History
-from streamt1_seams import HostCallback, appended, denormalised, postprocessed, shadowed, uncompiled, unless_global
+from streamt1_seams import (
+    HostCallback,
+    appended,
+    denormalised,
+    empty_text,
+    postprocessed,
+    shadowed,
+    uncompiled,
+    unless_global,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +33,9 @@ if TYPE_CHECKING:
 
 # Between its stages it draws noise for all rows from the first generator it is given.
 PYRAMID = replace(PLAIN, max_batch=1, stochastic_steps=True)
+
+# What a call of the pipeline leaves on it, for the next steps and for hosts.
+STATE = ("_guidance_scale", "_attention_kwargs", "_num_timesteps", "_current_timestep", "_interrupt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +53,25 @@ class Plan:
     fps: float
 
 
+class OneLevel:
+    """Stands in for the pipeline's scheduler: one noise level, and a step that returns what the model predicts."""
+
+    order = 1
+
+    def __init__(self, scheduler: Any, sigma: float) -> None:
+        self.config, self._sigma = scheduler.config, sigma
+
+    def set_timesteps(self, *_: Any, device: torch.device, **__: Any) -> None:
+        """Set the one timestep."""
+        self.timesteps = torch.tensor([self._sigma * self.config.num_train_timesteps], device=device)
+
+    def step(self, prediction: Tensor, *_: Any, **__: Any) -> tuple[Tensor]:
+        """The prediction in the latents' place."""
+        return (prediction.float(),)
+
+
 class HeliosSession:
-    """Implements `streamt1_plugins.api.adapter.Session` for the stock Helios pipelines.
+    """Implements `streamt1_plugins.api.adapter.Session` and `CanPredict` for the stock Helios pipelines.
 
     The pipeline's `__call__` runs unchanged, once per chunk and batch of candidates, with the past as `video_latents`;
     meanwhile its `prepare_latents` returns the candidates' noise, and its decoding and offloading are skipped. A
@@ -100,6 +130,32 @@ class HeliosSession:
         self._stopped = self._pipe.interrupt
         self._host.end(history.index, self._pipe)
         return latents[:, :, -self._frames :]
+
+    @property
+    def prediction_problem(self) -> str | None:
+        """Why the denoiser cannot be run on given latents; None where it can."""
+        if self.capabilities is PLAIN:
+            return None
+        return "the stages of HeliosPyramidPipeline start from enlarged latents, not from noisy ones of a chunk"
+
+    @torch.no_grad()
+    def predict(self, history: History, noisy: Tensor, sigma: float, *, prompted: bool = True) -> Tensor:
+        """The flow of N noisy chunks ``[N, C, F, h, w]``: the pipeline's own call, with a scheduler of one step."""
+        pipe, call = self._pipe, {**self._plan.call, **self._arguments(history, len(noisy))}
+        call |= {"guidance_scale": 1.0, "negative_prompt_embeds": None, "num_inference_steps": 1, "sigmas": None}
+        call |= {"callback_on_step_end": None, "generator": None}
+        if not prompted:
+            call["prompt_embeds"] = self._empty_text.expand(len(noisy), -1, -1)
+        own = {
+            "prepare_latents": lambda *_, **__: noisy.float(),
+            "scheduler": OneLevel(pipe.scheduler, sigma),
+            "maybe_free_model_hooks": _nothing,
+            **dict.fromkeys(STATE),
+        }
+        self.forwards += len(noisy)
+        with shadowed(pipe, own), shadowed(uncompiled(pipe.vae), {"decode": _undecoded}):
+            flow: Tensor = pipe(**call)[0]
+        return flow[:, :, -self._frames :]
 
     @torch.no_grad()
     def decode(self, history: History, latents: Tensor) -> list[Decoded]:
@@ -166,6 +222,11 @@ class HeliosSession:
             return noise.clone()
 
         return prepare_latents
+
+    @cached_property
+    def _empty_text(self) -> Tensor:
+        """The embeddings of an empty prompt, ``[1, tokens, text_dim]``."""
+        return empty_text(self._pipe, self._plan.prompt, self._plan.call["max_sequence_length"])
 
     def _past(self, history: History) -> tuple[Tensor, ...]:
         lead = self._plan.condition.lead

@@ -22,6 +22,7 @@ from .modules import shadowed as shadowed
 from .modules import uncompiled as uncompiled
 from .modules import unless_global as unless_global
 from .session import appended as appended
+from .session import empty_text as empty_text
 from .session import postprocessed as postprocessed
 from .wan_vae import DecoderState as DecoderState
 from .wan_vae import decode_chunk as decode_chunk

@@ -1,16 +1,20 @@
-"""Steps that are the same in the sessions of several adapters: append a survivor, convert the finished frames."""
+"""Steps that are the same in the sessions of several adapters: append a survivor, convert frames, an empty prompt."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from streamt1_plugins.api.adapter import History
+from streamt1_plugins.process.imports import deferred
 from streamt1_seams.modules import own
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from streamt1_plugins.api.adapter import Decoded
+else:
+    torch = deferred("torch")
 
 
 def appended(history: History, latents: Tensor, decoded: Decoded, memory: Any = None) -> History:
@@ -33,3 +37,16 @@ def postprocessed(pipe: Any, frames: Tensor, output_type: str) -> Any:
     return pipe.video_processor.postprocess_video(
         frames.transpose(0, 1).unsqueeze(0), output_type, do_denormalize=[False] * len(frames)
     )
+
+
+def empty_text(pipe: Any, like: Tensor, max_sequence_length: int) -> Tensor:
+    """Embeddings of an empty prompt, ``[1, tokens, text_dim]``, in dtype and device those of `like`.
+
+    Zeros, which stand for no tokens, where the pipeline has no text encoder and the caller brought the embeddings.
+    """
+    if getattr(pipe, "text_encoder", None) is None:
+        return torch.zeros_like(like)
+    text: Tensor = pipe.encode_prompt(
+        prompt="", do_classifier_free_guidance=False, max_sequence_length=max_sequence_length, device=like.device
+    )[0]
+    return text.to(like)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,14 +14,14 @@ from streamt1_plugins.api.adapter import Draft, History
 from streamt1_plugins.api.noise import ONE_DRAW
 from streamt1_plugins.api.routed_memory import remember
 from streamt1_plugins.errors import InputError
-from streamt1_seams import PROPOSED, appended, decode_chunk, postprocessed
+from streamt1_seams import PROPOSED, appended, decode_chunk, empty_text, postprocessed
 from streamt1_wan import CAPABILITIES
 from streamt1_wan.memory import Block, Memory, assembled, placed, with_room
 from streamt1_wan.outline import outlined, with_scenes
 from streamt1_wan.processor import Context, ContextAttention
 from streamt1_wan.recall import recalled
 from streamt1_wan.samplers import Point, Sampler
-from streamt1_wan.schedule import Schedule
+from streamt1_wan.schedule import TRAIN_TIMESTEPS, Schedule
 from streamt1_wan.steps import Conditions, Steps, joined
 
 if TYPE_CHECKING:
@@ -65,8 +65,8 @@ class Plan:
 
 
 class CausalWanSession:
-    """Implements `streamt1_plugins.api.adapter.Session`, `HasDraft` and `HasPreview`, for a stock `WanPipeline` with
-    causal weights.
+    """Implements `streamt1_plugins.api.adapter.Session`, `HasDraft`, `HasPreview` and `CanPredict`, for a stock
+    `WanPipeline` with causal weights.
 
     The transformer's self-attention is replaced during each forward pass and not longer, so a session that is never
     closed leaves no trace. `generate` and `decode` run the candidates they are given as one batch: given one at a time
@@ -79,6 +79,7 @@ class CausalWanSession:
     """
 
     capabilities = CAPABILITIES
+    prediction_problem = None
 
     def __init__(self, pipe: Any, plan: Plan, rope: Rope, attention: ContextAttention, preview: Preview) -> None:
         self.num_chunks = plan.num_chunks
@@ -173,6 +174,18 @@ class CausalWanSession:
         return self._preview(latents, state)
 
     @torch.no_grad()
+    def predict(self, history: History, noisy: Tensor, sigma: float, *, prompted: bool = True) -> Tensor:
+        """The flow of N noisy chunks ``[N, C, F, h, w]``, with the prompt of the chunk's scene or an empty one.
+
+        The context is in both cases the one that was written with the prompts.
+        """
+        given = self._conditions(history.index).rows(1, guided=False) if prompted else self._empty_text
+        text = given.expand(len(noisy), -1, -1)
+        timestep = torch.tensor(sigma * TRAIN_TIMESTEPS, device=noisy.device)
+        with self._reading(self._context(history), 1):
+            return self._forward(noisy, timestep, text)
+
+    @torch.no_grad()
     def commit(self, history: History, latents: Tensor, decoded: Decoded, route: MemoryRoute) -> History:
         """Append one survivor. A clean pass writes its context, except where no later chunk is denoised."""
         memory, plan = history.memory, self._plan.memory
@@ -234,6 +247,11 @@ class CausalWanSession:
             self._steps.advance(plain=plain)
         self._steps.at(None)
         return point if until else replace(point, latents=point.latents.to(self._plan.text.dtype))
+
+    @cached_property
+    def _empty_text(self) -> Tensor:
+        """The embeddings of an empty prompt, ``[1, tokens, text_dim]``."""
+        return empty_text(self._pipe, self._plan.text[:1], self._plan.request.max_sequence_length)
 
     def _is_plain(self, generators: Sequence[Generator]) -> bool:
         return len(generators) == 1 and generators[0] is self.generator

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from streamt1_plugins.api.types import MemoryRoute
 
 
-Feature = Literal["early_pruning", "previews", "schedule", "cost_estimate", "memory_estimate"]
+Feature = Literal["early_pruning", "previews", "schedule", "predictions", "cost_estimate", "memory_estimate"]
 """What an adapter may lack: the parts of the protocol that are optional. All else works with every adapter."""
 
 FEATURES: tuple[Feature, ...] = get_args(Feature)
@@ -38,8 +38,8 @@ class Capabilities:
     `stochastic_steps`: `generate` draws from the candidates' generators (noise inside the pipeline's own steps).
     `global_rng`: the pipeline touches torch's global generator.
     `refusals`: why a feature cannot be offered, by feature: `early_pruning` needs `HasDraft`, `previews` needs
-    `HasPreview`, `schedule` needs `HasScenes`, `cost_estimate` needs `HasOutline` and `OutlinedSession`,
-    `memory_estimate` needs `HasFootprint`.
+    `HasPreview`, `schedule` needs `HasScenes`, `predictions` need `CanPredict`, `cost_estimate` needs `HasOutline` and
+    `OutlinedSession`, `memory_estimate` needs `HasFootprint`.
     """
 
     max_batch: int | None
@@ -222,6 +222,26 @@ class HasPreview(Protocol):
 
         state: of the preview before, None at the start of the video. It is a value: a fork is a reference. Chunk by
         chunk it gives what the whole video at once gives.
+        """
+
+
+@runtime_checkable
+class CanPredict(Protocol):
+    """A session that can run its denoiser once on given latents. Optional: rewards that judge a chunk with the video
+    model itself need it (see `Reward.predictions`).
+    """
+
+    @property
+    def prediction_problem(self) -> str | None:
+        """Why this pipeline's denoiser cannot be run on given latents; None where it can."""
+
+    def predict(self, history: History, noisy: Tensor, sigma: float, *, prompted: bool = True) -> Tensor:
+        """The flow ``noise - x_0`` predicted for N noisy versions of the next chunk, both ``[N, C, F, h, w]``.
+
+        noisy: ``(1 - sigma) x_0 + sigma noise`` with sigma in ``(0, 1]``; float32 latents of candidates or any others.
+        prompted: with the prompt of the chunk, or with an empty one. Without guidance, so one transformer forward per
+        row, counted in `forwards`. Draws nothing, calls no callback, and changes neither the history nor what the
+        session makes later.
         """
 
 

@@ -6,11 +6,18 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
 
 from streamt1_plugins.api.types import Node
+from streamt1_plugins.process.imports import deferred
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from streamt1_plugins.api.adapter import Decoded, History
+else:
+    torch = deferred("torch")
+
+PLACES = 4
+"""Places a side that latents are averaged to, so that candidates can be compared in every process."""
 
 Location = Literal["here", "elsewhere", "offloaded", "dropped", "previewed"]
 """Where a candidate's tensors are.
@@ -26,7 +33,8 @@ latents were not decoded in full.
 class Candidate(Node):
     """A beam's proposed next chunk, while it is being judged: a node, its tensors and where they are.
 
-    `preview`: the preview decoder's frames, where rewards score those.
+    `preview`: the preview decoder's frames, where rewards score those. `pooled`: the averaged latents of a candidate
+    that is elsewhere; read `features` instead, which every candidate has.
     """
 
     beam: Beam = field(repr=False, compare=False)
@@ -35,6 +43,19 @@ class Candidate(Node):
     decoded: Decoded = field(repr=False, compare=False)
     location: Location = field(default="here", repr=False, compare=False)
     preview: Tensor | None = field(default=None, repr=False, compare=False)
+    pooled: Tensor | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def features(self) -> Tensor:
+        """The latents, averaged to at most 4 x 4 places a frame: ``[C * F, h, w]`` floats on the CPU.
+
+        They are the same in every process, so a policy may compare candidates by them.
+        """
+        if self.pooled is not None:
+            return self.pooled
+        images = self.latents.detach().float().cpu().flatten(0, 2)
+        height, width = (min(PLACES, side) for side in images.shape[1:])
+        return torch.nn.functional.adaptive_avg_pool2d(images, (height, width))
 
     def node(self) -> Node:
         """The record of this candidate, without its tensors."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from streamt1_plugins.api.candidate import Beam, Candidate
     from streamt1_plugins.api.register import RegisterAdapter, RegisterPolicy, RegisterReward
     from streamt1_plugins.api.run import Run
-    from streamt1_plugins.api.types import Chunk, MemoryRoute, Proposal
+    from streamt1_plugins.api.types import Chunk, MemoryRoute, Proposal, Revision
 
 PROJECT = "streamt1"
 hookimpl = pluggy.HookimplMarker(PROJECT)
@@ -38,7 +38,7 @@ def streamt1_register_rewards(register: RegisterReward) -> None:
 
 @_spec
 def streamt1_register_policies(register: RegisterPolicy) -> None:
-    """Declare width, noise, scoring, selection and memory policies and observers by name and kind."""
+    """Declare width, noise, scoring, revision, selection and memory policies and observers by name and kind."""
 
 
 @_spec
@@ -62,6 +62,14 @@ def streamt1_score(run: Run, chunk: Chunk, candidate: Candidate) -> float | None
 
 
 @_spec(firstresult=True)
+def streamt1_revise(run: Run, chunk: Chunk, candidates: Sequence[Candidate]) -> Revision | None:
+    """Another round of candidates in this chunk, or a return to an earlier one; None goes on to the selection.
+
+    `candidates` are all of this chunk so far, judged; it is called again after every round.
+    """
+
+
+@_spec(firstresult=True)
 def streamt1_select(run: Run, chunk: Chunk, candidates: Sequence[Candidate]) -> Sequence[Candidate] | None:
     """The candidates that survive this chunk, best first. Only valid candidates are offered."""
 
@@ -79,6 +87,14 @@ def streamt1_run_started(run: Run) -> None:
 @_spec
 def streamt1_candidate_scored(run: Run, chunk: Chunk, candidate: Candidate) -> None:
     """A candidate has its readings, score and route; its frames are in ``candidate.decoded``."""
+
+
+@_spec
+def streamt1_revised(run: Run, chunk: Chunk, revision: Revision, candidates: Sequence[Candidate]) -> None:
+    """The judged `candidates` of `chunk` are not selected from: another round follows, or the run has gone back.
+
+    After a return ``run.beams`` are those before chunk ``revision.back_to``, which comes next.
+    """
 
 
 @_spec

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from streamt1_plugins.api.adapter import HasDraws
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor
 
     from streamt1_plugins.api.adapter import History, Session
+    from streamt1_plugins.api.types import Draws
 else:
     torch = deferred("torch")
 
@@ -39,3 +41,15 @@ def draws_of(noise: Tensor) -> Tensor:
 def initial(noise: Tensor) -> Tensor:
     """The initial noise, ``[N, C, F, h, w]``."""
     return draws_of(noise)[:, 0]
+
+
+def varied(noise: Tensor, fresh: Tensor, strength: float, draws: Draws = "all") -> Tensor:
+    """``z' = sqrt(1 - b^2) z + b eps`` with b the `strength`: 0 is `noise` itself, 1 is `fresh` noise.
+
+    Keeps unit variance exactly when the two are independent. With `draws` the `initial` one, the later draws of the
+    sampler are fresh ones.
+    """
+    old, new = draws_of(noise), draws_of(fresh)
+    count = 1 if draws == "initial" else old.shape[1]
+    mixed = math.sqrt(1 - strength**2) * old[:, :count] + strength * new[:, :count]
+    return torch.cat([mixed, new[:, count:]], 1).view_as(fresh)

@@ -15,7 +15,7 @@ Rewards = Mapping[str, Mapping[str, Mapping[str, Any]]]
 Vocabulary = Mapping[str, Sequence[str]]
 """The words that a model knows, by kind: {"shapes": ("circle", "square"), ...}."""
 
-PolicyKind = Literal["width", "noise", "scoring", "selection", "memory", "observer"]
+PolicyKind = Literal["width", "noise", "scoring", "revision", "selection", "memory", "observer"]
 """The sections of a recipe that a policy is registered for."""
 
 Target = str | type[Any]

@@ -22,6 +22,37 @@ preview decoder ``.tiny``.
 """
 
 
+class Denoiser(Protocol):
+    """The video model, for a reward that judges the newest chunk of N candidates with it (`Reward.denoiser_calls`).
+
+    Tensors are on the model's device; none of them may be changed in place.
+    """
+
+    @property
+    def latents(self) -> Tensor:
+        """The candidates' chunks, ``[N, C, F, h, w]`` float32."""
+
+    @property
+    def before(self) -> Tensor | None:
+        """The latent frame in front of each chunk, ``[N, C, 1, h, w]``; None where the video begins."""
+
+    def noise(self, draw: int) -> Tensor:
+        """Standard normal noise ``[N, C, F, h, w]``, the same for every candidate.
+
+        It follows from the run's seed, the chunk and the number of the draw alone.
+        """
+
+    def predict(self, noisy: Tensor, sigma: float, *, prompted: bool = True) -> Tensor:
+        """The flow ``noise - x_0`` that the model predicts, float32, for ``noisy = (1 - sigma) x_0 + sigma noise``.
+
+        Both ``[N, C, F, h, w]``. After each candidate's own history, with the chunk's prompt or with an empty one; a
+        transformer forward per candidate, counted.
+        """
+
+    def take(self, rows: Sequence[int]) -> Denoiser:
+        """The same for the candidates `rows` alone, in that order."""
+
+
 @dataclass(frozen=True, slots=True)
 class RewardInput:
     """Frames and prompts of N candidates, for a reward to judge. Nothing here may be changed in place.
@@ -30,7 +61,8 @@ class RewardInput:
     survivors' whole videos at the end. prompts: N prompts. fps: frames per second. chunk: index of the newest chunk,
     `chunk_count` of the video. new_frames: the part of T to judge: the new chunk, or all of a whole video; frames
     before it are what it is compared with. anchor: ``[N, T0, 3, H, W]``, the first chunk of each candidate's branch
-    (they differ), None while the first chunk is the one being scored. frame_ids: N lists of T lineage keys.
+    (they differ), None while the first chunk is the one being scored. frame_ids: N lists of T lineage keys. denoiser:
+    the video model, for rewards that declare `denoiser_calls`; None for all others.
     """
 
     video: Tensor
@@ -41,6 +73,7 @@ class RewardInput:
     new_frames: slice
     anchor: Tensor | None = None
     frame_ids: tuple[tuple[FrameKey, ...], ...] = ()
+    denoiser: Denoiser | None = None
 
     def take(self, rows: Sequence[int]) -> RewardInput:
         """The input of the candidates `rows` alone, in that order; itself where that is all of them."""
@@ -54,6 +87,7 @@ class RewardInput:
             prompts=tuple(self.prompts[row] for row in chosen),
             anchor=None if self.anchor is None else self.anchor[place],
             frame_ids=tuple(self.frame_ids[row] for row in chosen) if self.frame_ids else (),
+            denoiser=None if self.denoiser is None else self.denoiser.take(chosen),
         )
 
     def to(self, device: str) -> RewardInput:
@@ -123,6 +157,14 @@ class Reward(ABC):
 
     def check_prompt(self, prompt: str) -> None:  # noqa: B027  (most rewards read any prompt)
         """Raise `InputError` for a prompt it cannot read. Called before anything is generated, and without `load`."""
+
+    def denoiser_calls(self) -> int:
+        """Predictions by the video model that the score of one candidate takes; 0 for a reward that judges frames.
+
+        Above 0, `inp.denoiser` is there. The forwards count as the search's own. Such a reward judges the newest chunk,
+        on both horizons; a whole video has the mean of its chunks. It cannot run in another process.
+        """
+        return 0
 
     @abstractmethod
     def score(self, inp: RewardInput) -> RewardOutput:

@@ -88,9 +88,11 @@ class Cost:
 class Run:
     """One call of a wrapped pipeline, as every hook sees it.
 
-    Hooks read it; only the search changes `beams` (best first), `chunk` and `cost`, and adds to `tree`. `call` holds
+    Hooks read it; only the search changes `beams` (best first), `past`, `chunk` and `cost`, and adds to `tree`. `past`:
+    the beams before each of the newest chunks, oldest first, which a revision may go back to. `call` holds
     the arguments as the caller gave them and the generator behind `seed`. Setting `stop` ends the search after the
-    current chunk, as if it were the last. `threads`: the CPU threads that it works with, None for the process's own.
+    current chunk, as if it were the last. `predictions`: the most forwards that rewards which judge with the video
+    model spend on one candidate. `threads`: the CPU threads that it works with, None for the process's own.
     `background` does what a hook need not wait for; all of it is done before the end of the run is announced.
     """
 
@@ -100,11 +102,13 @@ class Run:
     prompt: str
     seed: int
     beams: tuple[Beam, ...] = ()
+    past: tuple[tuple[Beam, ...], ...] = ()
     chunk: Chunk | None = None
     cost: Cost = field(default_factory=Cost)
     call: Mapping[str, Any] = field(default_factory=dict)
     device: str = "cpu"
     stop: bool = False
+    predictions: int = 0
     threads: int | None = None
     background: Background = field(default_factory=Background, repr=False)
     released: Callable[[], None] = field(default=lambda: None, repr=False)
@@ -130,14 +134,25 @@ class Run:
         done = self.beams[0].history.index if self.beams else 0
         return (Chunk(index, self.session.num_chunks) for index in range(done, self.session.num_chunks))
 
+    @property
+    def earliest(self) -> int:
+        """The first chunk that a revision may go back to now."""
+        return (self.beams[0].history.index if self.beams else 0) - len(self.past)
+
     @contextmanager
     def spending(self, stage: str) -> Iterator[None]:
         """Count the time and the session's transformer forwards spent inside as part of the search."""
-        before = self.session.forwards
         try:
-            with self.cost.timing(stage):
+            with self.cost.timing(stage), self.counting():
                 yield
         except StopIteration as error:  # it would end the search's generators instead of the run
             raise PluginError(f"The adapter's session failed in {stage}: {described(error)}") from None
+
+    @contextmanager
+    def counting(self) -> Iterator[None]:
+        """Count the session's transformer forwards spent inside as part of the search."""
+        before = self.session.forwards
+        try:
+            yield
         finally:
             self.cost.forwards += self.session.forwards - before

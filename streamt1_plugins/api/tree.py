@@ -20,6 +20,8 @@ SCHEMA = 1
 SHOWN = 2
 COLUMNS = ("id", "chunk", "parent", "fate", "rank", "score", "short", "long", "route", "seed", "seconds", "problem")
 """The fields of a node that its row in a table has."""
+RARE = ("previewed", "round", "varies")
+"""The fields of a node that its record has only where they differ from their defaults."""
 
 
 @dataclass(repr=False)
@@ -27,8 +29,10 @@ class Tree:
     """Nodes in the order they were judged. `winner` is the chosen path, oldest first, empty until the end.
 
     `final` holds the whole-video scores of the last survivors by candidate id, where `search.final` is `whole_video`.
+    `returns`: (chunk that was judged, chunk that the search went back to) of every return, in order.
     `picked`: the node, chosen by hand, that a branched run continues; the nodes up to its chunk come from another run.
-    Iterating gives the nodes; `table` has their scores.
+    Iterating gives all nodes, those abandoned when the search went back included; questions about a chunk are about
+    what stands. `table` has their scores.
     """
 
     nodes: dict[str, Node] = field(default_factory=dict)
@@ -36,6 +40,7 @@ class Tree:
     final: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     picked: str | None = None
+    returns: list[tuple[int, int]] = field(default_factory=list)
 
     def add(self, node: Node) -> None:
         """Record a node; the same id again replaces the record, in its old place."""
@@ -47,6 +52,11 @@ class Tree:
         if text not in self.notes:
             self.notes.append(text)
 
+    def abandon(self, first: int) -> None:
+        """Mark what stands from chunk `first` on as abandoned: the search has gone back."""
+        for node in [each for each in self if each.chunk >= first and each.fate != "abandoned"]:
+            self.add(replace(node, fate="abandoned"))
+
     @property
     def inherited(self) -> int:
         """How many nodes come from the run that a branched run continues."""
@@ -54,12 +64,16 @@ class Tree:
         return sum(node.chunk <= last for node in self)
 
     def chunk(self, index: int) -> list[Node]:
-        """The candidates of one chunk, in order."""
-        return [node for node in self.nodes.values() if node.chunk == index]
+        """The candidates of one chunk, in order, without those that were abandoned."""
+        return [node for node in self.nodes.values() if node.chunk == index and node.fate != "abandoned"]
+
+    def abandoned(self, index: int | None = None) -> list[Node]:
+        """The candidates that were abandoned, of one chunk or (None) of all, in the order they were judged."""
+        return [node for node in self if node.fate == "abandoned" and index in (None, node.chunk)]
 
     def chunks(self) -> list[int]:
-        """The indices of the chunks that have candidates, in order."""
-        return sorted({node.chunk for node in self.nodes.values()})
+        """The indices of the chunks that have candidates, abandoned ones aside, in order."""
+        return sorted({node.chunk for node in self.nodes.values() if node.fate != "abandoned"})
 
     def kept(self, index: int) -> list[Node]:
         """The survivors of one chunk, best first."""
@@ -70,7 +84,7 @@ class Tree:
         return [node.score for node in self.chunk(index) if node.is_scored]
 
     def children(self, node_id: str | None) -> list[Node]:
-        """The candidates that continue a node (None: those of the first chunk)."""
+        """The candidates that continue a node (None: those of the first chunk), abandoned ones included."""
         return [node for node in self.nodes.values() if node.parent == node_id]
 
     def path(self, node_id: str) -> tuple[Node, ...]:
@@ -143,6 +157,7 @@ class Tree:
         return {
             "schema": SCHEMA,
             **({"picked": self.picked} if self.picked else {}),
+            **({"returns": [list(each) for each in self.returns]} if self.returns else {}),
             "winner": list(self.winner),
             "final": {name: value if math.isfinite(value) else None for name, value in self.final.items()},
             "notes": list(self.notes),
@@ -156,9 +171,9 @@ def _ends(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def node_record(node: Node) -> dict[str, Any]:
-    """One candidate as plain data: what tree.json and the journal hold. `previewed` is there where it is true."""
+    """One candidate as plain data: what tree.json and the journal hold, without those of `RARE` that say nothing."""
     record = {"id": node.id, **_NODES.dump_python(node, by_alias=True)}
-    return record if node.previewed else {name: value for name, value in record.items() if name != "previewed"}
+    return {name: value for name, value in record.items() if value or name not in RARE}
 
 
 def node_of(record: Mapping[str, Any], weights: Mapping[tuple[str, str], float]) -> Node:

@@ -27,7 +27,11 @@ The paper has `discard`, `ema` and `append`; `streamt1_plugins.api.routed_memory
 Horizon = Literal["short", "long"]
 """`short`: the frames of this chunk. `long`: the frames of the sliding window that ends with this chunk."""
 
-Fate = Literal["kept", "pruned", "invalid"]
+Fate = Literal["kept", "pruned", "invalid", "abandoned"]
+"""`abandoned`: the search went back behind this chunk; the rank of one that had survived stays."""
+
+Draws = Literal["initial", "all"]
+"""Which draws of a chunk's noise: the `initial` one, or `all` that its sampler takes from its session (`HasDraws`)."""
 
 EARLY = 0
 """The `Node.stage` of candidates that early pruning left unfinished; stages of rewards count from 1."""
@@ -94,6 +98,54 @@ class Reading:
     weight: Annotated[float, Field(exclude=True)] = 1.0  # it stands in the recipe
 
 
+@dataclass(frozen=True, slots=True)
+class Variation:
+    """How a candidate's noise was made from that of the candidate `of`, of the same chunk and parent.
+
+    `strength`: the share of fresh noise, see `api.noise.varied`; `draws`: what was varied.
+    """
+
+    of: str
+    strength: float
+    draws: Draws = "all"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revision:
+    """What becomes of a chunk whose candidates are judged, instead of its selection.
+
+    Without `back_to`, another round: more candidates join those that there are. `count`: how many for every beam that
+    branches, None for as many as the width policy wants. `varied`: candidates of this chunk, by id, whose noise the new
+    ones vary in turn, with `strength` and `draws` as in `Variation`; only their beams branch. Without them every beam
+    branches from fresh noise.
+
+    With `back_to`, the search returns to the beams as they were before that chunk, this one or an earlier one, and
+    makes it anew with fresh noise; what was made of it and after it is abandoned. `reason`: for the note in the tree.
+    """
+
+    back_to: int | None = None
+    count: int | None = None
+    varied: tuple[str, ...] = ()
+    strength: float = 1.0
+    draws: Draws = "all"
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevisionLimits:
+    """The most that a revision policy answers, its attribute `limits`; None is any number.
+
+    `reach`: how many chunks before the one that is judged it may go back. The search keeps the beams of as many, and a
+    stream holds them back. `returns`: how often in a video. `rounds`: rounds of candidates in one chunk, the first
+    included; `shared`: whether they share the width instead of having it each.
+    """
+
+    reach: int | None = 0
+    returns: int | None = None
+    rounds: int | None = None
+    shared: bool = False
+
+
 def node_id(chunk: int, ordinal: int) -> str:
     """The name of a candidate in the tree: ``003.01``."""
     return f"{chunk:03d}.{ordinal:02d}"
@@ -107,8 +159,9 @@ class Node:
     `problem`: why the candidate is invalid. `ordinal` counts the candidates of one chunk over all beams; `parent` is
     the `id` of the node it continues, None in the first chunk. `rank` is the place among the survivors, 0 = best.
     `stage`: the stage of rewards after which it was pruned, None where all rewards judged it. With `EARLY` it was never
-    finished, and its readings are those of its preview. `previewed`: its frames were the preview decoder's when it was
-    scored; those of a survivor were decoded in full afterwards.
+    finished, and its readings are those of its preview. `round`: in which round of candidates of its chunk it was made,
+    over all attempts at the chunk, from 0. `varies`: where its noise varies that of another candidate. `previewed`: its
+    frames were the preview decoder's when it was scored; those of a survivor were decoded in full afterwards.
     """
 
     chunk: int
@@ -126,6 +179,8 @@ class Node:
     problem: str | None = None
     stage: int | None = None
     previewed: bool = False
+    round: int = 0
+    varies: Variation | None = None
     seconds: Annotated[float, PlainSerializer(lambda seconds: round(seconds, 4))] = 0.0
 
     @property

@@ -16,8 +16,8 @@ def cost(recipe: Recipe) -> str:
     from streamt1_plugins.plugins import build
     from streamt1_plugins.search.cost_estimate import describe
 
-    width = build.policies(recipe)["width"]
-    return describe(recipe, _adapter(recipe), build.rewards(recipe), recipe.video.num_frames, width)
+    frames, policies = recipe.video.num_frames, build.policies(recipe)
+    return describe(recipe, _adapter(recipe), build.rewards(recipe), frames, policies=policies)
 
 
 def memory(recipe: Recipe) -> str:
@@ -25,8 +25,9 @@ def memory(recipe: Recipe) -> str:
     from streamt1_plugins.api.adapter import HasFootprint
     from streamt1_plugins.plugins import build
     from streamt1_plugins.plugins.resolve import model_folder
+    from streamt1_plugins.policies.revision import limits_of, widening
     from streamt1_plugins.policies.width import widest
-    from streamt1_plugins.search.memory_estimate import memory_plan, of_recipe, reward_bytes
+    from streamt1_plugins.search.memory_estimate import memory_plan, of_recipe, reward_bytes, with_past
 
     adapter = _adapter(recipe)
     if not isinstance(adapter, HasFootprint):
@@ -35,8 +36,11 @@ def memory(recipe: Recipe) -> str:
         each = adapter.footprint(model_folder(str(recipe.model)), memory_plan(recipe), recipe.video.num_frames)
     if each is None:
         return f"memory not known: {recipe.model!r} is not on this machine, or not all of it"
-    width = widest(build.policies(recipe)["width"], recipe.search)
-    return str(of_recipe(recipe, each, width, rewards=reward_bytes(build.rewards(recipe))))
+    policies = build.policies(recipe)
+    limits = limits_of(policies["revision"])
+    width = widest(policies["width"], recipe.search) * widening(limits)
+    found = of_recipe(recipe, each, width, rewards=reward_bytes(build.rewards(recipe)))
+    return str(with_past(found, recipe, each, limits))
 
 
 def _adapter(recipe: Recipe) -> Any:

@@ -37,6 +37,7 @@ SEARCHES = {
     "width": ('"search.top_k=1"', "[len(pipe.tree.chunk(index)) for index in range(3)] == [6, 2, 2]"),
     "noise": ("", "len({node.seed for node in pipe.tree.chunk(1)}) == 2"),
     "scoring": ("", "all(node.score == (node.short + node.long) / 2 for node in pipe.tree)"),
+    "revision": ("", "{node.round for node in pipe.tree.chunk(1)} == {0, 1}"),
     "selection": ("", "len({node.parent for node in pipe.tree.kept(2)}) == 2"),
     "memory": ("", '[node.route for node in pipe.tree.kept(2)] == ["append"] * 2'),
     "observer": ("", "len(self.policy.scores) == len(pipe.tree.winner) == 3"),

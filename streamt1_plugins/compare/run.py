@@ -100,7 +100,7 @@ def run(
     circular = circular_recipes(comparison)
     make_folder(out)
     comparison.record_to(out)
-    judge = build.instance(discovery().rewards[comparison.judge], {}, "judge")
+    judge = judge_of(comparison)
     pipelines = pipelines or Pipelines(comparison.model, comparison.device)
     with process_kept(), foreign_code(f"Loading judge {comparison.judge!r}"):
         judge.load(pipelines.device)
@@ -136,13 +136,21 @@ def run(
             yield row
 
 
+def judge_of(comparison: Comparison) -> Reward:
+    """The comparison's judge. Raises `InputError` for one that needs more than a video."""
+    judge: Reward = build.instance(discovery().rewards[comparison.judge], {}, "judge")
+    if judge.denoiser_calls():
+        raise InputError(f"{comparison.judge!r} judges with the model that made a video, so it cannot compare videos.")
+    return judge
+
+
 def checker(comparison: Comparison) -> Callable[[PromptLine], None]:
     """A function that raises `InputError` for a prompt that a recipe's model or rewards, or the judge, cannot read.
 
     Raises `InputError` where the recipes are for different models or sizes, a length is refused, or an observer would
     write all videos to one place.
     """
-    judge = build.instance(discovery().rewards[comparison.judge], {}, "judge")
+    judge = judge_of(comparison)
     recipes = {label: resolve(recipe, comparison.model) for label, recipe in comparison.recipes.items()}
     if len(models := {(recipe.model, recipe.adapter.name) for recipe in recipes.values()}) > 1:
         raise InputError(

@@ -13,7 +13,7 @@ from streamt1_plugins.errors import RecipeError
 
 Kept = Annotated[float, Field(gt=0, le=1)]
 
-PARTS = ("adapter", "width", "noise", "scoring", "selection", "memory")
+PARTS = ("adapter", "width", "noise", "scoring", "revision", "selection", "memory")
 """The sections that name one part each; its options stand beside the name."""
 
 
@@ -59,6 +59,12 @@ class ScoringPart(Part):
     """The scoring policy: how readings become one number."""
 
     name: str = "hybrid"
+
+
+class RevisionPart(Part):
+    """The revision policy: whether a chunk's candidates are selected, get another round, or the search goes back."""
+
+    name: str = "none"
 
 
 class SelectionPart(Part):
@@ -235,6 +241,7 @@ class Recipe(Section):
     early: EarlySettings = EarlySettings()
     noise: NoisePart = NoisePart()
     scoring: ScoringPart = ScoringPart()
+    revision: RevisionPart = RevisionPart()
     selection: SelectionPart = SelectionPart()
     memory: MemoryPart = MemoryPart()
     sinks: MemoryPlan = MemoryPlan()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
+from statistics import fmean
 from typing import TYPE_CHECKING, TypeVar
 
+from streamt1_plugins.api.scenes import scene_at
 from streamt1_plugins.api.shared_frames import sharing
 from streamt1_plugins.api.types import Node, Reading, node_id
 from streamt1_plugins.evaluation import cascade
@@ -18,7 +20,7 @@ from streamt1_plugins.evaluation.thinning import thinned
 
 if TYPE_CHECKING:
     from streamt1_plugins.api.candidate import Candidate
-    from streamt1_plugins.api.reward import RewardInput
+    from streamt1_plugins.api.reward import Denoiser, RewardInput
     from streamt1_plugins.api.run import Run
     from streamt1_plugins.api.workers import Workers
     from streamt1_plugins.evaluation.pool import BoundReward, RewardPool
@@ -26,18 +28,21 @@ if TYPE_CHECKING:
 AnyNode = TypeVar("AnyNode", bound=Node)
 InFull = Callable[[Sequence["Candidate"]], list["Candidate"]]
 """Decodes the candidates that can survive in full; see `search.previews`."""
+DenoiserOf = Callable[[Sequence["Candidate"]], "Denoiser"]
+"""Gives rewards the video model for these candidates; see `search.denoiser`."""
 
 
 @dataclass
 class Evaluator:
     """Evaluates the candidates of one run with the rewards in `pool`, all candidates of a chunk in one call per reward.
 
-    In a search of several processes each evaluates the candidates whose frames it has.
+    In a search of several processes each evaluates the candidates whose frames it has. `denoiser_of` is the search's.
     """
 
     run: Run
     pool: RewardPool
     workers: Workers
+    denoiser_of: DenoiserOf | None = None
 
     @property
     def has_rewards(self) -> bool:
@@ -102,7 +107,11 @@ class Evaluator:
         nodes = [replace(beam.path[-1], readings={}, problem=None) for beam in self.run.beams]
         for bound in self.pool.bound:
             if bound.horizon == "long":
-                verdicts = self._verdicts(bound, range(len(nodes)), partial(_whole_input, whole, bound))
+                verdicts = (
+                    self._along(bound)
+                    if bound.denoiser_calls
+                    else self._verdicts(bound, range(len(nodes)), partial(_whole_input, whole, bound))
+                )
                 nodes = with_verdicts(bound, nodes, verdicts, self._earlier(bound))
         self.pool.offload()
         return [node.long if node.is_valid else math.nan for node in nodes]
@@ -125,7 +134,8 @@ class Evaluator:
         self.run.cost.readings_saved += len(stage) * sum(candidate.stage is not None for candidate in candidates)
         for bound in stage if rows else ():
             chosen = [judged[row] for row in rows]
-            verdicts = self._verdicts(bound, [each.ordinal for each in chosen], partial(_input, inputs, bound, chosen))
+            show = partial(self._input, inputs, bound, chosen)
+            verdicts = self._verdicts(bound, [each.ordinal for each in chosen], show)
             earlier = [] if inputs.are_drafts else self._earlier(bound)
             for row, candidate in zip(rows, with_verdicts(bound, chosen, verdicts, earlier), strict=True):
                 judged[row] = candidate
@@ -147,15 +157,50 @@ class Evaluator:
         known = [verdict for verdict in verdicts if verdict is not None]
         return known if len(known) == len(verdicts) else None
 
-    def _earlier(self, bound: BoundReward) -> list[float]:
-        """The reward's raw scores of finished candidates so far in the run."""
-        finished = [node.readings.get(bound.horizon, {}) for node in self.run.tree if node.is_finished]
+    def _input(
+        self, inputs: Inputs, bound: BoundReward, chosen: Sequence[Candidate], rows: Sequence[int]
+    ) -> RewardInput:
+        """A reward's input for those of the `chosen` candidates that `rows` picks."""
+        some = [chosen[row] for row in rows]
+        inp = inputs.of(bound.horizon, bound.reward.lead_frames, some, every=bound.settings.every)
+        if not bound.denoiser_calls:
+            return inp
+        assert self.denoiser_of is not None, "only a search calls rewards that judge with the video model"
+        return replace(inp, denoiser=self.denoiser_of(some))
+
+    def _along(self, bound: BoundReward) -> list[Verdict] | None:
+        """What a reward that judges chunks alone gave those of each surviving beam's last scene, on average.
+
+        None where it was left out for one of them.
+        """
+        beams = self.run.beams
+        first = scene_at(self.run.session, beams[0].history.index - 1).chunk
+        found = [[node.readings.get(bound.horizon, {}) for node in beam.path if node.chunk >= first] for beam in beams]
+        raws = [[each[bound.name].raw for each in along if bound.name in each] for along in found]
+        return [Verdict(fmean(each)) for each in raws] if all(raws) else None
+
+    def calibrated_together(self, candidates: Sequence[Candidate]) -> list[Candidate]:
+        """The candidates of several rounds of a chunk, each reward's readings calibrated among all of them."""
+        judged, own = list(candidates), {each.id for each in candidates}
+        for bound in self.pool.bound:
+            rows = [row for row, each in enumerate(judged) if _has_reading(each, bound)]
+            chosen = [judged[row] for row in rows]
+            verdicts = [Verdict(each.readings[bound.horizon][bound.name].raw, each.problem) for each in chosen]
+            earlier = self._earlier(bound, without=own)
+            for row, candidate in zip(rows, with_verdicts(bound, chosen, verdicts, earlier), strict=True):
+                judged[row] = candidate
+        return judged
+
+    def _earlier(self, bound: BoundReward, without: Container[str] = ()) -> list[float]:
+        """The reward's raw scores of finished candidates so far in the run, `without` those with these ids."""
+        nodes = [node for node in self.run.tree if node.is_finished and node.id not in without]
+        finished = [node.readings.get(bound.horizon, {}) for node in nodes]
         return [readings[bound.name].raw for readings in finished if bound.name in readings]
 
 
-def _input(inputs: Inputs, bound: BoundReward, chosen: Sequence[Candidate], rows: Sequence[int]) -> RewardInput:
-    """A reward's input for those of the `chosen` candidates that `rows` picks."""
-    return inputs.of(bound.horizon, bound.reward.lead_frames, [chosen[row] for row in rows], every=bound.settings.every)
+def _has_reading(node: Node, bound: BoundReward) -> bool:
+    """Whether a reward has judged a whole candidate."""
+    return node.is_finished and bound.name in node.readings.get(bound.horizon, {})
 
 
 def _whole_input(whole: Callable[[], RewardInput], bound: BoundReward, rows: Sequence[int]) -> RewardInput:

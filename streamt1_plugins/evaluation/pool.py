@@ -41,6 +41,17 @@ class BoundReward:
             served = ", ".join(self.reward.horizons)
             raise RecipeError(f"rewards.{self.horizon}.{self.name}: {self.name!r} serves only the horizons {served}.")
 
+    @property
+    def denoiser_calls(self) -> int:
+        """Predictions by the video model that the score of one candidate takes."""
+        with foreign_code(f"Reading denoiser_calls of reward {self.name!r}"):
+            calls = self.reward.denoiser_calls()
+        if not isinstance(calls, int) or calls < 0:
+            raise PluginError(
+                f"Reward {self.name!r}: denoiser_calls() gave {shown(calls)}, expected a number of calls."
+            )
+        return calls
+
     def device(self, default: str) -> str:
         """Where the reward runs, `default` where the recipe leaves it open.
 

@@ -54,7 +54,8 @@ class _Snapshot:
     def __init__(self, inp: RewardInput) -> None:
         self._inp = inp
         self._fields = {each.name: getattr(inp, each.name) for each in fields(inp)}
-        self._tensors = [tensor for tensor in (inp.video, inp.anchor) if tensor is not None]
+        given = (inp.video, inp.anchor, *((inp.denoiser.latents, inp.denoiser.before) if inp.denoiser else ()))
+        self._tensors = [tensor for tensor in given if tensor is not None]
         self._before = [(_version(tensor), _sample(tensor)) for tensor in self._tensors]
 
     def is_changed(self) -> bool:

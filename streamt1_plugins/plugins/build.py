@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 REMEDIES: dict[PolicyKind, str] = {
     "memory": ", or memory.name=fixed",
+    "selection": ", or selection=top_k",
+    "revision": ", or revision=none",
     "scoring": ", or scoring.window=1",
     "width": ", or width=fixed",
 }
@@ -237,10 +239,20 @@ def reward_sections(recipe: Recipe, given: Given = NOTHING_GIVEN) -> dict[str, A
 
 
 def check_mixing(recipe: Recipe, given: Given = NOTHING_GIVEN) -> None:
-    """Raise `RecipeError` for calibrations that the recipe's policies cannot use."""
-    for kind, policy in policies(recipe, given).items():
+    """Raise `RecipeError` for calibrations that the recipe's policies cannot use, and policies that do not go together.
+
+    A policy declares what it does in class attributes: `compares_chunks`; a selection `multiplies_width`, where a beam
+    may branch several times as widely as the width policy wants; a width policy `counts_beams`, where it has to know.
+    """
+    built = policies(recipe, given)
+    for kind, policy in built.items():
         if getattr(policy, "compares_chunks", False):
             refuse_incomparable(recipe.rewards, f"{kind} {getattr(recipe, kind).name!r}", REMEDIES.get(kind, ""))
+    if getattr(built["selection"], "multiplies_width", False) and getattr(built["width"], "counts_beams", False):
+        raise RecipeError(
+            f"width: {recipe.width.name!r} counts beams, and with selection: {recipe.selection.name!r} a beam may "
+            "stand for several, so a run would exceed its budget. Use width=fixed, width=funnel or selection=top_k."
+        )
 
 
 def refuse_incomparable(settings: RewardSettings, policy: str, remedy: str) -> None:

@@ -20,6 +20,7 @@ ANSWERS: dict[PolicyKind, str] = {
     "width": "streamt1_width",
     "noise": "streamt1_propose_noise",
     "scoring": "streamt1_score",
+    "revision": "streamt1_revise",
     "selection": "streamt1_select",
     "memory": "streamt1_route_memory",
 }

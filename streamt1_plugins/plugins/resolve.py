@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from streamt1_plugins.config.schema import Recipe
+    from streamt1_plugins.evaluation.pool import BoundReward
     from streamt1_plugins.plugins.registry import AdapterEntry
 
 BUNDLED = "tinyworld-student"
@@ -99,7 +100,7 @@ def completed(recipe: Recipe, entry: AdapterEntry, given: Given = NOTHING_GIVEN)
             data[kind] = {"name": type(policy).__name__, **build.plain_options(policy)}
         else:
             data[kind] = {"name": getattr(recipe, kind).name, **build.written_options(policy)}
-    if recipe.search.is_wide and not (recipe.rewards.replace and (recipe.rewards.are_named or given.rewards)):
+    if _takes_suggestions(recipe, policies["selection"], given):
         data["rewards"] = merged(_suggested(entry, recipe, given), data["rewards"], parts=())
     for name, reward in given.rewards.items():
         if not any(name in data["rewards"][horizon] for horizon in HORIZONS):
@@ -113,7 +114,27 @@ def completed(recipe: Recipe, entry: AdapterEntry, given: Given = NOTHING_GIVEN)
     reason = entry.capabilities.refusals.get("early_pruning") if entry.capabilities else None
     if reason and full.early.steps and full.search.is_wide:
         raise cannot_draft(entry.name, reason)
+    check_predictions(full, given, entry)
     return full.traced(recipe.origin)
+
+
+def check_predictions(recipe: Recipe, given: Given, entry: AdapterEntry) -> None:
+    """Raise `RecipeError` for rewards that judge with a video model that refuses to predict."""
+    reason = entry.capabilities.refusals.get("predictions") if entry.capabilities else None
+    for bound in build.rewards(recipe, given) if reason else ():
+        if bound.denoiser_calls:
+            raise cannot_predict(bound, entry.name, reason)
+
+
+def cannot_predict(bound: BoundReward, adapter: str | None, reason: str | None) -> RecipeError:
+    """The error for a reward that needs the model's predictions, which the adapter does not offer for this `reason`."""
+    entries = discovery().adapters.items()
+    able = [name for name, each in entries if each.capabilities and "predictions" not in each.capabilities.refusals]
+    return RecipeError(
+        f"rewards.{bound.horizon}.{bound.name}: {bound.name!r} judges with the video model itself, and the adapter "
+        f"{adapter!r} cannot run it on given latents: {reason}. Adapters that can: {', '.join(sorted(able))}. Name "
+        "another reward."
+    )
 
 
 def check_routes(name: str, policy: object, entry: AdapterEntry) -> None:
@@ -127,6 +148,14 @@ def check_routes(name: str, policy: object, entry: AdapterEntry) -> None:
             f"memory: {name!r} may answer with the route {route!r}, which the memory of adapter {entry.name!r} does "
             f"not have.{guess(route, known)} It has {', '.join(sorted(known))}."
         )
+
+
+def _takes_suggestions(recipe: Recipe, selection: object, given: Given) -> bool:
+    """Whether the rewards that the adapter suggests join those of the recipe: a plain run needs none, and neither does
+    a selection that declares ``needs_rewards = False``.
+    """
+    is_complete = recipe.rewards.replace and (recipe.rewards.are_named or bool(given.rewards))
+    return recipe.search.is_wide and getattr(selection, "needs_rewards", True) and not is_complete
 
 
 def _suggested(entry: AdapterEntry, recipe: Recipe, given: Given) -> dict[str, Any]:

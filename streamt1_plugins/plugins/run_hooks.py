@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from streamt1_plugins.api.candidate import Candidate
-from streamt1_plugins.api.types import Proposal
+from streamt1_plugins.api.types import Proposal, Revision
 from streamt1_plugins.errors import PluginError, StreamT1Error, foreign_code, shown
 from streamt1_plugins.plugins.implementations import implements, log, new_manager, register
 from streamt1_plugins.runs.files import WAY_ON
@@ -24,10 +24,11 @@ DECISIONS = (
     "streamt1_width",
     "streamt1_propose_noise",
     "streamt1_score",
+    "streamt1_revise",
     "streamt1_select",
     "streamt1_route_memory",
 )
-"""Hooks with exactly one answer in a run."""
+"""Hooks with exactly one answer in a run; of `streamt1_revise` it may be None, and none is needed."""
 
 
 def decides(plugin: object) -> bool:
@@ -53,11 +54,11 @@ class RunHooks:
         for hook in DECISIONS:
             self._reject_rivals(hook)
 
-    def width(self, chunk: Chunk, beam: Beam) -> int:
+    def width(self, chunk: Chunk, beam: Beam, least: int = 1) -> int:
         """How many candidates a beam branches into. Raises `PluginError` for an answer that is no such number."""
         width = self._decide("streamt1_width", chunk=chunk, beam=beam)
-        if not isinstance(width, int) or width < 1:
-            raise self._refused("streamt1_width", width, "a whole number of candidates, at least 1")
+        if not isinstance(width, int) or width < least:
+            raise self._refused("streamt1_width", width, f"a whole number of candidates, at least {least}")
         return width
 
     def propose_noise(self, chunk: Chunk, beam: Beam, count: int) -> Sequence[Proposal]:
@@ -73,6 +74,18 @@ class RunHooks:
                 return float(found)
         except PluginError as error:
             raise self._refused("streamt1_score", found, "a number") from error.__cause__
+
+    @property
+    def can_revise(self) -> bool:
+        """Whether a plugin of this run answers `streamt1_revise`."""
+        return bool(self._manager.hook.streamt1_revise.get_hookimpls())
+
+    def revise(self, chunk: Chunk, candidates: Sequence[Candidate]) -> Revision | None:
+        """What becomes of a chunk instead of its selection, None for the selection."""
+        answer = self._manager.hook.streamt1_revise(run=self._run, chunk=chunk, candidates=candidates)
+        if answer is not None and not isinstance(answer, Revision):
+            raise self._refused("streamt1_revise", answer, "a `Revision` or None")
+        return answer
 
     def select(self, chunk: Chunk, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
         """The candidates that survive, best first."""
@@ -93,6 +106,10 @@ class RunHooks:
     def candidate_scored(self, chunk: Chunk, candidate: Candidate) -> None:
         self._run.background.check()
         self._manager.hook.streamt1_candidate_scored(run=self._run, chunk=chunk, candidate=candidate)
+
+    def revised(self, chunk: Chunk, revision: Revision, candidates: Sequence[Candidate]) -> None:
+        self._run.background.check()
+        self._manager.hook.streamt1_revised(run=self._run, chunk=chunk, revision=revision, candidates=candidates)
 
     def chunk_selected(self, chunk: Chunk, kept: Sequence[Candidate], pruned: Sequence[Candidate]) -> None:
         self._run.background.check()

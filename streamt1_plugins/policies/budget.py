@@ -6,7 +6,7 @@ The decision depends on the run's tree and cost alone, so a resumed run makes th
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean, pstdev
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -19,13 +19,13 @@ from streamt1_plugins.errors import RecipeError
 from streamt1_plugins.policies.width import places, rest_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Generator, Iterable, Sequence
 
     from streamt1_plugins.api.adapter import Outline
     from streamt1_plugins.api.candidate import Beam
     from streamt1_plugins.api.run import Run
     from streamt1_plugins.api.tree import Tree
-    from streamt1_plugins.api.types import Chunk
+    from streamt1_plugins.api.types import Chunk, Revision
     from streamt1_plugins.config.schema import SearchSettings
 
 AGREEING, DRIFTING = 0.5, 2.0
@@ -88,6 +88,7 @@ class Budget:
     """
 
     compares_chunks: ClassVar[bool] = True
+    counts_beams: ClassVar[bool] = True
 
     forwards: Annotated[int, Field(ge=1, le=10**12)] | None = None
     seconds: Seconds | None = None
@@ -112,6 +113,19 @@ class Budget:
         if self.seconds is not None:
             run.tree.note(CLOCK)
 
+    @hookimpl(wrapper=True)
+    def streamt1_revise(self, run: Run, chunk: Chunk) -> Generator[None, Revision | None, Revision | None]:
+        """What the revision policy answers, unless too little is left for the least width of all that follows."""
+        revision = yield
+        if revision is None or self.forwards is None:
+            return revision
+        to = chunk.index if revision.back_to is None else revision.back_to
+        left = Account(run, replace(chunk, index=to)).remaining(self)
+        if left is None or left.most(self.least) >= self.least:
+            return revision
+        run.tree.note(f"Chunk {chunk.index}: no revision, because too little of width.forwards is left for it.")
+        return None
+
     @hookimpl
     def streamt1_width(self, run: Run, chunk: Chunk, beam: Beam) -> int:
         (least, most), search = self.bounds(run.recipe.search), run.recipe.search
@@ -121,12 +135,15 @@ class Budget:
         else:
             if self.forwards is not None and remaining.most(least) < least:
                 run.tree.note(SHORT)
-            width = affordable(remaining, self.wish(run.tree, beam), least, most)
+            width = affordable(remaining, self.wish(run.tree, beam, chunk.index), least, most)
         return width * places(beam, search)
 
-    def wish(self, tree: Tree, beam: Beam) -> float:
-        """How much of its even share the next chunk of `beam` should have. Drift comes first: it needs a way out."""
-        chunks = [[n for n in tree.chunk(i) if n.is_eligible] for i in sorted({node.chunk for node in tree})]
+    def wish(self, tree: Tree, beam: Beam, chunk: int | None = None) -> float:
+        """How much of its even share the next chunk of `beam` should have. Drift comes first: it needs a way out.
+
+        chunk: the one that is next, of which there may be candidates already.
+        """
+        chunks = [[n for n in tree.chunk(i) if n.is_eligible] for i in tree.chunks() if i != chunk]
         usual = [each for each in (spread(node.long for node in nodes) for nodes in chunks) if each is not None]
         if usual and drifts([node.long for node in beam.path], self.drift * fmean(usual)):
             return DRIFTING
@@ -152,8 +169,8 @@ class Account:
     def forwards(self, budget: int, least: int = 1) -> RemainingBudget | None:
         """What is left of `budget` forwards, clean passes to come set aside.
 
-        Prices are those of the session's outline, less what early pruning saves at least. Without an outline, a
-        candidate costs what it has cost so far, clean passes included.
+        Prices are those of the session's outline, less what early pruning saves at least, and what rewards predict.
+        Without an outline, a candidate costs what it has cost so far, clean passes included.
         """
         session, cost, index = self.run.session, self.run.cost, self.chunk.index
         if not isinstance(session, OutlinedSession):
@@ -171,7 +188,7 @@ class Account:
         recipe, beams = self.run.recipe, self._beams(chunk)
         keep, saved = recipe.early.keep_in(chunk), rest_of(outline, chunk, recipe.early)
         fixed = saved * max(1.0, recipe.search.top_k - keep * beams * least) if saved and keep < 1 else 0.0
-        return outline.generate[chunk] - saved * (1 - keep), fixed
+        return outline.generate[chunk] - saved * (1 - keep) + self.run.predictions, fixed
 
     def _beams(self, chunk: int) -> int:
         """How many beams branch in a chunk, the empty video counted as all that it stands for."""

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from streamt1_plugins.api.hookspecs import hookimpl
 from streamt1_plugins.api.noise import chunk_noise, draws_of
-from streamt1_plugins.api.types import Proposal
+from streamt1_plugins.api.types import Draws, Proposal
 from streamt1_plugins.config.rewards import Device
 from streamt1_plugins.errors import RecipeError
 from streamt1_plugins.process.imports import deferred
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from streamt1_plugins.api.types import Chunk
 else:
     torch = deferred("torch")
-
-
-Draws = Literal["initial", "all"]
 
 
 def propagate(parent: Tensor, fresh: Tensor, sigma: float) -> Tensor:

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 from streamt1_plugins.api.hookspecs import hookimpl
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from streamt1_plugins.api.adapter import Outline
     from streamt1_plugins.api.candidate import Beam
     from streamt1_plugins.api.run import Run
-    from streamt1_plugins.config.schema import EarlySettings, SearchSettings
+    from streamt1_plugins.config.schema import EarlySettings, Recipe, SearchSettings
 
 
 def places(beam: Beam, search: SearchSettings) -> int:
@@ -37,6 +39,14 @@ class Bounded(Protocol):
 
     def bounds(self, search: SearchSettings) -> tuple[int, int]:
         """(narrowest, widest), in candidates per beam."""
+
+
+@runtime_checkable
+class Scheduled(Protocol):
+    """A width policy that is fixed before the run, chunk by chunk. Optional: cost estimates are then exact."""
+
+    def schedule(self, recipe: Recipe, outline: Outline) -> Sequence[int]:
+        """Candidates per beam in every chunk of a call."""
 
 
 def widest(policy: object, search: SearchSettings) -> int:

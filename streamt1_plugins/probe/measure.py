@@ -25,10 +25,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from streamt1_plugins.api.candidate import Candidate
-    from streamt1_plugins.api.types import Chunk
+    from streamt1_plugins.api.types import Chunk, Draws
     from streamt1_plugins.config.schema import MemoryPlan
     from streamt1_plugins.pipeline import StreamPipeline
-    from streamt1_plugins.policies.noise import Draws
 
 FEW_DRAWS = 6  # draws that are measured one by one; more of them are measured in two halves
 INHERITED = 10**6

@@ -14,8 +14,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from threading import Lock
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,7 +33,7 @@ from streamt1_plugins.runs.files import check_plain, flush, read_file, write_ato
 from streamt1_plugins.runs.lines import MAX_CHUNKS, Digest, Id
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
     import safetensors.torch as safetensors_torch
@@ -43,6 +45,9 @@ if TYPE_CHECKING:
 else:
     torch, safetensors_torch = deferred("torch"), deferred("safetensors.torch")
 
+Past = Sequence[Sequence[Beam]]
+"""The beams before each of the newest chunks, as `Run.past`."""
+
 HEAD, NEXT = "head", "next"
 SCHEMA = 1
 MAX_BYTES = 2**34
@@ -50,11 +55,14 @@ _NODE_FILE = re.compile(r"\d{3,6}\.\d{2,6}\.safetensors")
 
 
 class _Facts(TypedDict):
-    """What the head holds besides tensors. Versions before 0.3 wrote no `files`, the digests by node id."""
+    """What the head holds besides tensors. Versions before 0.3 wrote no `files`, the digests by node id. `past` is
+    there where a revision may go back.
+    """
 
     chunks: Annotated[int, Field(ge=1, le=MAX_CHUNKS)]
     beams: Json[Annotated[list[Id], Field(min_length=1, max_length=1000)]]
     files: NotRequired[Json[dict[Id, Digest]]]
+    past: NotRequired[Json[Annotated[list[Annotated[list[Id], Field(max_length=1000)]], Field(max_length=MAX_CHUNKS)]]]
 
 
 _FACTS = TypeAdapter(_Facts)
@@ -64,7 +72,8 @@ _FACTS = TypeAdapter(_Facts)
 class Checkpoint:
     """A checkpoint of a run: `chunks` committed, the surviving `beams` by node id, best first.
 
-    `files`: the digests of the nodes' latents. `digest`: of all of it.
+    `files`: the digests of the nodes' latents. `past`: the beams before each of the newest chunks, oldest first, as
+    `Run.past`; no names stand for the empty video. `digest`: of all of it.
     """
 
     chunks: int
@@ -72,11 +81,23 @@ class Checkpoint:
     noise: Mapping[str, Tensor]
     generator: Tensor
     files: Mapping[str, str]
+    past: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def levels(self) -> tuple[tuple[str, ...], ...]:
+        """The beams by node id, those of the past first."""
+        return *self.past, self.beams
 
     @property
     def facts(self) -> dict[str, str]:
         """What is written beside the tensors of the head."""
-        facts = {"schema": SCHEMA, "chunks": self.chunks, "beams": self.beams, "files": self.files}
+        facts: dict[str, Any] = {
+            "schema": SCHEMA,
+            "chunks": self.chunks,
+            "beams": self.beams,
+            "files": self.files,
+            **({"past": self.past} if self.past else {}),
+        }
         return {name: each if isinstance(each, str) else json.dumps(each) for name, each in facts.items()}
 
     @property
@@ -99,19 +120,18 @@ class CheckpointFiles:
     _next: Checkpoint | None = None
     _settling: Any = field(default_factory=Lock, repr=False)
 
-    def of(self, beams: Sequence[Beam], generator: Generator) -> Checkpoint:
+    def of(self, beams: Sequence[Beam], generator: Generator, past: Past = ()) -> Checkpoint:
         """The checkpoint of the last committed chunk, not written yet."""
-        for name, latents in _latents(beams).items():
+        every = [*chain.from_iterable(past), *beams]
+        for name, latents in _latents(every).items():
             if name not in self._digests:
                 self._digests[name] = _digest({"latents": latents})
-        names = tuple(beam.path[-1].id for beam in beams)
-        noise = {
-            name: beam.noise.detach().cpu() for name, beam in zip(names, beams, strict=True) if beam.noise is not None
-        }
-        files = {name: self._digests[name] for name in _latents(beams)}
-        return Checkpoint(beams[0].history.index, names, noise, generator.get_state(), files)
+        noise = {beam.path[-1].id: beam.noise.detach().cpu() for beam in every if beam.noise is not None and beam.path}
+        files = {name: self._digests[name] for name in _latents(every)}
+        levels = tuple(map(_names, past))
+        return Checkpoint(beams[0].history.index, _names(beams), noise, generator.get_state(), files, levels)
 
-    def save(self, checkpoint: Checkpoint, beams: Sequence[Beam]) -> None:
+    def save(self, checkpoint: Checkpoint, beams: Sequence[Beam], past: Past = ()) -> None:
         """Write the checkpoint `of` these beams; a kill at any moment leaves the old one or the new one.
 
         Raises `OSError` when it cannot be written; the checkpoint of the chunk before is then still there.
@@ -124,7 +144,7 @@ class CheckpointFiles:
             check_plain(state, folder=True)
         except InputError as error:
             raise OutputError(str(error)) from error
-        for name, latents in _latents(beams).items():
+        for name, latents in _latents([*chain.from_iterable(past), *beams]).items():
             if name not in self._written:
                 if not _holds(_file(state, name), checkpoint.files[name]):
                     _write(_file(state, name), {"latents": latents})
@@ -153,6 +173,14 @@ class CheckpointFiles:
             for file in state.iterdir():
                 if _NODE_FILE.fullmatch(file.name) and file.name.removesuffix(".safetensors") not in saved.files:
                     file.unlink(missing_ok=True)
+            self._written &= saved.files.keys()
+
+    def clear(self) -> None:
+        """Delete the checkpoint: the run is back at its start. Raises `OSError` where it cannot be deleted."""
+        with self._settling:
+            self._next = None
+            for name in (HEAD, NEXT):
+                _file(self.folder / STATE, name).unlink(missing_ok=True)
 
 
 def load_unsettled(folder: Path) -> Checkpoint | None:
@@ -189,7 +217,8 @@ def _load(folder: Path, name: str) -> Checkpoint | None:
     except ValidationError as error:
         problem = error.errors()[0]
         raise InputError(f"{path} cannot be read ({'.'.join(map(str, problem['loc']))}: {problem['msg']}).") from error
-    return Checkpoint(found["chunks"], tuple(found["beams"]), tensors, generator, found.get("files", {}))
+    past = tuple(map(tuple, found.get("past", ())))
+    return Checkpoint(found["chunks"], tuple(found["beams"]), tensors, generator, found.get("files", {}), past)
 
 
 def load_latents(folder: Path, saved: Checkpoint, tree: Tree) -> dict[str, Tensor]:
@@ -198,7 +227,7 @@ def load_latents(folder: Path, saved: Checkpoint, tree: Tree) -> dict[str, Tenso
     Raises `InputError` where a file is missing or damaged.
     """
     found: dict[str, Tensor] = {}
-    for name in {node.id for beam in saved.beams for node in tree.path(beam)}:
+    for name in {node.id for beam in chain.from_iterable(saved.levels) for node in tree.path(beam)}:
         path = _file(folder / STATE, name)
         tensors = _read(path)[0]
         if set(tensors) != {"latents"} or saved.files.get(name) not in (None, _digest(tensors)):
@@ -209,13 +238,13 @@ def load_latents(folder: Path, saved: Checkpoint, tree: Tree) -> dict[str, Tenso
 
 def restored_beams(
     saved: Checkpoint, latents: Mapping[str, Tensor], tree: Tree, session: Session, device: str
-) -> tuple[Beam, ...]:
-    """The beams of a checkpoint, best first; the KV cache is computed again, bit by bit.
+) -> tuple[tuple[Beam, ...], ...]:
+    """The beams of a checkpoint, best first, after those of its past; the KV cache is computed again, bit by bit.
 
     Branches share the chunks they have in common, as they did before.
     """
     root, made = Beam(session.root()), dict[str, Beam]()
-    for name in saved.beams:
+    for name in chain.from_iterable(saved.levels):
         beam = root
         for node in tree.path(name):
             if node.id not in made:
@@ -225,7 +254,11 @@ def restored_beams(
                 noise = saved.noise[node.id].to(device) if node.id in saved.noise else None
                 made[node.id] = Beam(history, (*beam.path, node), noise, node.rank or 0)
             beam = made[node.id]
-    return tuple(made[name] for name in saved.beams)
+    return tuple(tuple(made[name] for name in names) or (root,) for names in saved.levels)
+
+
+def _names(beams: Sequence[Beam]) -> tuple[str, ...]:
+    return tuple(beam.path[-1].id for beam in beams if beam.path)
 
 
 def _latents(beams: Sequence[Beam]) -> dict[str, Tensor]:

@@ -57,7 +57,7 @@ class RunEvents:
         }
         yield _event("started", start)
         for index in range(self.chunks):
-            yield from map(self.candidate, run.tree.chunk(index))
+            yield from (self.candidate(node) for node in run.tree if node.chunk == index)
             yield self._chunk(index)
 
     def resumed(self) -> Iterator[Event]:
@@ -73,6 +73,12 @@ class RunEvents:
         while self.chunks < self.run.beams[0].history.index:
             yield self._chunk(self.chunks)
             self.chunks += 1
+
+    def returned(self) -> Event:
+        """The search has just gone back."""
+        self.chunks = self.run.beams[0].history.index
+        judged, to = self.run.tree.returns[-1]
+        return _event("returned", {"chunk": to, "judged": judged, **self._so_far()})
 
     def finished(self, error: BaseException | None) -> Event:
         """How the run ended."""

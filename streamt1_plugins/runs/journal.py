@@ -234,11 +234,18 @@ def _without(data: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
 
 @dataclass
 class _Record:
-    """What the events of a run leave: its candidates by id, its committed chunks by index, and its end."""
+    """What the events of a run leave: its candidates by id, its committed chunks by index, and its end.
+
+    `returns`: how often the search went back, and `abandoned` what was left behind: by id the line, the rank of a
+    survivor, and the place of the return in the list. `ages`: how many returns were before a candidate.
+    """
 
     candidates: dict[str, Event] = field(default_factory=dict)
     chunks: dict[int, Event] = field(default_factory=dict)
     end: Event | None = None
+    returns: list[Event] = field(default_factory=list)
+    abandoned: dict[str, tuple[Event, int | None, int]] = field(default_factory=dict)
+    ages: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, events: Iterable[Event], chunks: int | None = None) -> _Record:
@@ -247,21 +254,51 @@ class _Record:
         for event in events:
             if event["event"] == "candidate":
                 record.candidates[event["id"]] = event
+                record.ages[event["id"]] = len(record.returns)
             elif event["event"] == "chunk":
                 record.chunks[event["chunk"]] = event
             elif event["event"] == "finished":
                 record.end = event
+            elif event["event"] == "returned":
+                record._return(event)
             elif event["event"] == "resumed":
                 record._cut(event["chunk"])
         if chunks is not None:
             record._cut(chunks)
         return record
 
+    def _return(self, event: Event) -> None:
+        """Leave everything from the chunk on behind that the search went back to."""
+        ranks = {name: rank for line in self.chunks.values() for rank, name in enumerate(line["kept"])}
+        for name in [name for name, each in self.candidates.items() if each["chunk"] >= event["chunk"]]:
+            each = self.candidates.pop(name)
+            self.abandoned[name] = each, ranks.get(name, each["rank"]), len(self.returns)
+        self.chunks = {index: each for index, each in self.chunks.items() if index < event["chunk"]}
+        self.returns.append(event)
+
     def _cut(self, chunks: int) -> None:
-        """Forget everything from chunk `chunks` on: it is searched again."""
+        """Forget everything from chunk `chunks` on: it is searched again, with the returns to later chunks."""
+        while self.returns and self.returns[-1]["chunk"] > chunks:
+            self.returns.pop()
+        self.abandoned = {name: each for name, each in self.abandoned.items() if each[2] < len(self.returns)}
         self.candidates = {name: each for name, each in self.candidates.items() if each["chunk"] < chunks}
         self.chunks = {index: each for index, each in self.chunks.items() if index < chunks}
         self.end = None
+
+    def in_order(self) -> list[Event]:
+        """The lines of all candidates in the order they were judged, as far as damage has left that."""
+        every = [*(each for each, _, _ in self.abandoned.values()), *self.candidates.values()]
+        return sorted(every, key=lambda each: (self.ages[each["id"]], each["chunk"]))
+
+    def notes(self) -> list[str]:
+        """The notes of the run when its last chunk was committed, or when it went back after that."""
+        lines = [*self.chunks.values(), *self.returns]
+        done = max(self.chunks, default=-1) + 1
+        newest = lines[-1:] if self.returns and self.returns[-1]["chunk"] >= done else list(self.chunks.values())
+        found: list[str] = []
+        for line in newest:
+            found = list(line.get("notes", found))
+        return found
 
     def whole(self) -> int:
         """How many chunks are whole, from the first one on: with all their candidates, which continue survivors."""
@@ -295,11 +332,16 @@ def tree_of(events: Sequence[Event], *, chunks: int | None = None) -> Tree:
         for fate in FATES
         for place, name in enumerate(line[fate])
     }
-    for event in sorted(record.candidates.values(), key=lambda each: each["chunk"]):
+    for event in record.in_order():
         if event["parent"] is None or event["parent"] in tree.nodes:
-            tree.add(_settled(node_of(event, weights), fates))
-    for event in events if chunks is None else record.chunks.values():
+            left = record.abandoned.get(event["id"])
+            node = node_of(event, weights)
+            tree.add(replace(node, fate="abandoned", rank=left[1]) if left else _settled(node, fates))
+    tree.returns = [(event["judged"], event["chunk"]) for event in record.returns]
+    for event in events:
         tree.notes = list(event.get("notes", tree.notes))
+    if chunks is not None:
+        tree.notes = record.notes()
     if record.end is not None:
         tree.winner = tuple(_path(record.end["winner"], tree))
         final = {name: math.nan if score is None else score for name, score in record.end["final"].items()}
@@ -309,6 +351,8 @@ def tree_of(events: Sequence[Event], *, chunks: int | None = None) -> Tree:
 
 def _settled(node: Node, fates: Mapping[str, tuple[Fate, int]]) -> Node:
     """The node with its fate: candidates are written when they are judged, before the selection."""
+    if node.fate == "abandoned":  # by the run that a branched run continues
+        return node
     fate, place = fates.get(node.id, (node.fate, node.rank or 0))
     return replace(node, fate=fate, rank=place if fate == "kept" else None)
 
@@ -321,6 +365,15 @@ def _path(names: Sequence[str], tree: Tree) -> Iterator[str]:
             return
         yield name
         before = name
+
+
+def abandoned_at(events: Sequence[Event], node: str) -> int | None:
+    """The place of the return that abandoned a node for good, None where it stands or comes from another run."""
+    record = _Record.of(events)
+    left = record.abandoned.get(node)
+    if left is None:
+        return None
+    return next(place for place, event in enumerate(events) if event is record.returns[left[2]])
 
 
 def chunks_done(events: Iterable[Event]) -> int:

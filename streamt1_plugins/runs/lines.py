@@ -19,7 +19,7 @@ from pydantic import (
 )
 from typing_extensions import NotRequired, TypedDict
 
-from streamt1_plugins.api.types import Fate, Horizon, node_id
+from streamt1_plugins.api.types import Draws, Fate, Horizon, node_id
 from streamt1_plugins.errors import InputError
 
 if TYPE_CHECKING:
@@ -179,6 +179,15 @@ class Started(Line, Place):
     picked: NotRequired[Id]
 
 
+class Varies(TypedDict):
+    """How a candidate's noise was made from another one's."""
+
+    __pydantic_config__ = ConfigDict(strict=True)  # type: ignore[misc]
+    of: Id
+    strength: Annotated[float, Field(ge=0, le=1)]
+    draws: Draws
+
+
 class Candidate(Line):
     """A candidate that was scored."""
 
@@ -198,6 +207,8 @@ class Candidate(Line):
     problem: Text | None
     stage: Annotated[int, Field(ge=0, le=1000)] | None
     previewed: NotRequired[bool]
+    round: NotRequired[Annotated[int, Field(ge=0, lt=MAX_CANDIDATES)]]
+    varies: NotRequired[Varies]
     seconds: Seconds
 
 
@@ -222,6 +233,14 @@ class ChunkDone(SoFar):
     checkpoint: NotRequired[Digest]
 
 
+class Returned(SoFar):
+    """The search went back from chunk `judged` to chunk `chunk`; what was made of that and after it is abandoned."""
+
+    chunk: Index
+    judged: Index
+    checkpoint: NotRequired[Digest]
+
+
 class Resumed(Line, Place):
     """The run continues with chunk `chunk`."""
 
@@ -240,6 +259,7 @@ _TYPES: dict[str, TypeAdapter[Any]] = {
     "started": TypeAdapter(Started),
     "candidate": TypeAdapter(Candidate),
     "chunk": TypeAdapter(ChunkDone),
+    "returned": TypeAdapter(Returned),
     "resumed": TypeAdapter(Resumed),
     "finished": TypeAdapter(Finished),
 }
@@ -268,12 +288,16 @@ def _wrong_numbers(event: dict[str, Any], chunks: int | None) -> list[tuple[str,
     last = chunks if event["event"] == "resumed" else None if chunks is None else chunks - 1
     if last is not None and event.get("chunk", 0) > last:
         wrong.append(("chunk", f"The run has {chunks} chunks, counted from 0"))
+    if event["event"] == "returned" and not event["chunk"] <= event["judged"]:
+        wrong.append(("chunk", f"The search went back from chunk {event['judged']}, to no later one"))
     if event["event"] == "candidate":
         own, parent = node_id(event["chunk"], event["ordinal"]), event["parent"]
         if event["id"] != own:
             wrong.append(("id", f"Candidate {event['ordinal']} of chunk {event['chunk']} is {own}"))
         if parent is not None and chunk_of(parent) != event["chunk"] - 1:
             wrong.append(("parent", f"A candidate of chunk {event['chunk']} continues one of the chunk before"))
+        if chunk_of(event.get("varies", {"of": own})["of"]) != event["chunk"]:
+            wrong.append(("varies", f"A candidate of chunk {event['chunk']} varies one of the same chunk"))
     if event["event"] == "chunk":
         for field in ("kept", "pruned", "invalid"):
             if any(chunk_of(name) != event["chunk"] for name in event[field]):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cache, cached_property
 from pathlib import Path
 from statistics import fmean
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from streamt1_plugins.runs.journal import Event
 
 log = logging.getLogger("streamt1")
+
+TIMED = ("chunk", "returned", "finished")
+"""Events with the seconds of the search so far."""
 
 
 @cache
@@ -77,8 +80,18 @@ class RecordedRun:
         tree = self.tree()
         if tree.winner:
             return tuple(tree.nodes[name] for name in tree.winner)
-        best = [node for node in tree if node.rank == 0]
+        best = [node for node in tree if node.rank == 0 and node.fate != "abandoned"]
         return tree.path(best[-1].id) if best else ()
+
+    @property
+    def returns(self) -> int:
+        """How often the search went back."""
+        return len(self.tree().returns)
+
+    def before_leaving(self, node: str) -> RecordedRun:
+        """The record as it was before the search went back behind a node, all of it where it never did."""
+        where = journal.abandoned_at(self.events, node)
+        return self if where is None else replace(self, events=self.events[:where])
 
     @property
     def whole(self) -> int:
@@ -105,7 +118,7 @@ class RecordedRun:
         """What the run cost; with `chunks`, what that many chunks cost."""
         counted = [event for event in self.events if "cost" in event]
         if chunks is not None:
-            counted = [event for event in counted if event["event"] == "chunk" and event["chunk"] < chunks]
+            counted = [event for event in counted if _ends_before(event, chunks)]
         cost, known = counted[-1]["cost"] if counted else {}, {field.name for field in fields(Cost)}
         return Cost(**{name: value for name, value in cost.items() if name in known})
 
@@ -139,7 +152,7 @@ class RecordedRun:
         for event in self.events:
             if event["event"] == "resumed":
                 total, current = total + current, 0.0
-            current = event.get("seconds", current) if event["event"] in ("chunk", "finished") else current
+            current = event.get("seconds", current) if event["event"] in TIMED else current
         return total + current
 
     @property
@@ -149,7 +162,7 @@ class RecordedRun:
         for event in self.events:
             if event["event"] == "chunk":
                 found[event["chunk"]] = event["frames"]
-            elif event["event"] == "resumed":
+            elif event["event"] in ("resumed", "returned"):
                 found = {chunk: frames for chunk, frames in found.items() if chunk < event["chunk"]}
         return found
 
@@ -175,3 +188,9 @@ class RecordedRun:
             **({"reward_profile": spent.judged()} if spent.reward_profile else {}),  # older journals have none
             "notes": self.notes,
         }
+
+
+def _ends_before(event: Event, chunks: int) -> bool:
+    """Whether no more than `chunks` chunks were committed after an event, as it was a commit or a return."""
+    done = event["chunk"] + (event["event"] == "chunk") if "chunk" in event else chunks + 1
+    return bool(done <= chunks)

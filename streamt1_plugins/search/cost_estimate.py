@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from streamt1_plugins.api.adapter import HasOutline, Outline
@@ -11,18 +12,22 @@ from streamt1_plugins.config.schema import cannot_draft
 from streamt1_plugins.errors import foreign_code
 from streamt1_plugins.evaluation.calls import call_limit
 from streamt1_plugins.evaluation.cascade import passing, stages
-from streamt1_plugins.policies.width import Bounded, rest_of
+from streamt1_plugins.policies.revision import NEVER, limits_of, share
+from streamt1_plugins.policies.width import Bounded, Scheduled, rest_of
 from streamt1_plugins.search.previews import settled, wanted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from streamt1_plugins.api.adapter import Adapter
-    from streamt1_plugins.api.types import Horizon
+    from streamt1_plugins.api.types import Horizon, RevisionLimits
     from streamt1_plugins.config.schema import Recipe
     from streamt1_plugins.evaluation.pool import BoundReward
 
 Rewards = tuple["BoundReward", ...]
+Policies = Mapping[Any, object]
+"""The policies of a run by kind."""
+NONE: Policies = {}
 LATE = 10**9
 """A chunk for which the last entry of a list counts."""
 
@@ -63,38 +68,103 @@ class CostEstimate:
 
 
 def describe(
-    recipe: Recipe, adapter: Adapter, rewards: Rewards, num_frames: int | None = None, width: object = None
+    recipe: Recipe, adapter: Adapter, rewards: Rewards, num_frames: int | None = None, *, policies: Policies = NONE
 ) -> str:
     """The estimate in a line; per chunk where the adapter does not know the length of a call.
 
-    width: the width policy. Where it decides for itself, there are two lines, the least and the most it may cost.
+    policies: the run's, by kind. Where the width or the revision policy decides for itself, there are two lines, the
+    least and the most it may cost.
     """
+    width, limits = policies.get("width"), _limits(policies)
     least, most = _bounds(recipe, width)
     if not isinstance(adapter, HasOutline):
-        return ("at most, " if least != most else "") + _per_chunk(most, rewards)
+        line = ("at most, " if least != most else "") + _per_chunk(most, rewards)
+        return f"{line}; {_more(limits)}" if _more(limits) else line
     with foreign_code(f"The outline of adapter {recipe.adapter.name!r}"):
         outline = adapter.outline(num_frames)
-    if least == most:
-        return str(estimate(recipe, rewards, outline))
-    low, high = estimate(least, rewards, outline), at_most(recipe, rewards, outline, width)
-    return f"at least {low}\n       at most {high}"
+    least, most = _extremes(recipe, width)
+    if least == most and not _more(limits):
+        return str(estimate(recipe, rewards, outline, width))
+    low, high = estimate(least, rewards, outline, width), at_most(recipe, rewards, outline, policies)
+    more = "" if _is_bounded(limits) else f" without what the revision policy adds: {_more(limits)}"
+    return f"at least {low}\n       at most {high}{more}"
 
 
-def at_most(recipe: Recipe, rewards: Rewards, outline: Outline | int, width: object) -> CostEstimate:
-    """The cost of one video, the most that it may be where the width policy decides for itself.
+def at_most(recipe: Recipe, rewards: Rewards, outline: Outline | int, policies: Policies = NONE) -> CostEstimate:
+    """The cost of one video, the most that it may be where the width or the revision policy decides for itself.
 
-    outline: of the call, or how many chunks it has where more is not known.
+    outline: of the call, or how many chunks it has where more is not known. What a revision policy with no limits may
+    add is not counted.
     """
-    least, most = _bounds(recipe, width)
+    width = policies.get("width")
+    least, most = _extremes(recipe, width)
     if isinstance(outline, int):
         steps = (MOST + 1,) * outline  # any more than the early ones
-        high = estimate(most, rewards, Outline((0,) * outline, (0,) * outline, latent_frames=0, steps=steps))
+        high = _revised(most, rewards, Outline((0,) * outline, (0,) * outline, latent_frames=0, steps=steps), policies)
         return replace(high, forwards=None, latent_frames_decoded=None)
-    high, low = (estimate(each, rewards, outline) for each in (most, least))
+    high, low = _revised(most, rewards, outline, policies), _revised(least, rewards, outline, policies)
     limit = getattr(width, "forwards", None)
     if least == most or limit is None or high.forwards is None or low.forwards is None:
         return high
     return replace(high, forwards=max(low.forwards, min(limit, high.forwards)))
+
+
+def _limits(policies: Policies) -> RevisionLimits:
+    return limits_of(policies["revision"]) if "revision" in policies else NEVER
+
+
+def _is_bounded(limits: RevisionLimits) -> bool:
+    return limits.rounds is not None and limits.returns is not None
+
+
+def _more(limits: RevisionLimits) -> str:
+    """What a revision policy may add to a search that looks only forward, in words; empty where that is nothing."""
+    if limits.returns == 0 and limits.rounds == 1:
+        return ""
+    rounds = "any number of" if limits.rounds is None else "up to " + str(limits.rounds)
+    shared = " that share the width" if limits.shared else ""
+    returns = "any number of" if limits.returns is None else "up to " + str(limits.returns)
+    reach = "any number of" if limits.reach is None else str(limits.reach)
+    parts = [f"{rounds} rounds a chunk{shared}"] * (limits.rounds != 1)
+    return ", ".join(parts + [f"{returns} returns of {reach} chunks"] * (limits.returns != 0))
+
+
+def _revised(recipe: Recipe, rewards: Rewards, outline: Outline, policies: Policies) -> CostEstimate:
+    """The cost of one video with as many rounds and returns as the revision policy declares."""
+    limits, count = _limits(policies), len(outline.generate)
+    sizes = [_rounds(width, limits) for width in _widths(recipe, outline, policies.get("width"))]
+    chunks = [_of_chunk(recipe, rewards, outline, index, each) for index, each in enumerate(sizes)]
+    again = min(count, count if limits.reach is None else limits.reach + 1)
+    windows = [_sum(chunks[start : start + again]) for start in range(count - again + 1)]
+    worst = {name: max(getattr(each, name) or 0 for each in windows) for name in asdict(chunks[0])}
+    calls, readings = _whole_video_calls(recipe, rewards)
+    whole = CostEstimate(0, 0, 0, 0, calls, readings)
+    return replace(_sum([*chunks, whole, CostEstimate(**worst).times(limits.returns or 0)]), chunks=count)
+
+
+def _rounds(candidates: int, limits: RevisionLimits) -> list[int]:
+    """Candidates for each beam, round by round."""
+    count = limits.rounds or 1
+    if not limits.shared:
+        return [candidates] * count
+    return [size for size in share(candidates, count) if size]
+
+
+def _sum(some: Sequence[CostEstimate]) -> CostEstimate:
+    names = [item.name for item in fields(CostEstimate)]
+    return CostEstimate(**{name: sum(getattr(each, name) or 0 for each in some) for name in names})
+
+
+def _widths(recipe: Recipe, outline: Outline, width: object) -> Sequence[int]:
+    """Candidates per beam, chunk by chunk."""
+    if isinstance(width, Scheduled):
+        return width.schedule(recipe, outline)
+    return [recipe.search.candidates] * len(outline.generate)
+
+
+def _extremes(recipe: Recipe, width: object) -> tuple[Recipe, Recipe]:
+    """The recipes of the least and the most that a run may cost; the same one where the widths are known."""
+    return (recipe, recipe) if isinstance(width, Scheduled) else _bounds(recipe, width)
 
 
 def _bounds(recipe: Recipe, width: object) -> tuple[Recipe, Recipe]:
@@ -114,6 +184,8 @@ def _per_chunk(recipe: Recipe, rewards: Rewards) -> str:
     taken, left = (f"{first:g} S", f"{1 - first:g} S") if first < 1 else (str(first), f"(S - {first})")
     before = f"{width * first}" if first >= 1 else f"{width} * {taken}"
     steps = f"{before} + {finished} {left}" if early else f"{width} S"
+    predicted = _predictions(recipe, rewards, early, finished)
+    steps += f" + {predicted}" if predicted else ""
     return (
         f"per chunk: {width} candidates, {steps} + {kept} transformer forwards (S steps, and a clean pass for each "
         f"survivor where the model has one, but for the last chunk), {width * early + finished} chunks decoded, "
@@ -121,26 +193,35 @@ def _per_chunk(recipe: Recipe, rewards: Rewards) -> str:
     )
 
 
-def estimate(recipe: Recipe, rewards: Rewards, outline: Outline) -> CostEstimate:
-    """The cost of one video of a complete recipe with these rewards.
+def estimate(recipe: Recipe, rewards: Rewards, outline: Outline, width: object = None) -> CostEstimate:
+    """The cost of one video of a complete recipe with these rewards, whose search looks only forward.
 
+    width: the width policy, where it is `Scheduled`; without one every chunk has `search.candidates` per beam.
     Raises `RecipeError` where the recipe wants early pruning and the adapter's sessions make no drafts.
     """
-    recipe = settled(recipe, outline.previews)
-    width, chunks, early = _width(recipe), len(outline.generate), _pruned_early(recipe, outline)
-    finished = [_finished(recipe, index) if each else width for index, each in enumerate(early)]
-    calls = [_preview_calls(recipe, rewards, each) for each in early]
-    calls += [_stage_calls(recipe, rewards, count) for count in finished]
-    calls += [_whole_video_calls(recipe, rewards)]
-    decodes = sum(_decodes(recipe, rewards, *each) for each in enumerate(early))
+    return _revised(recipe, rewards, outline, {"width": width})
+
+
+def _of_chunk(recipe: Recipe, rewards: Rewards, outline: Outline, index: int, rounds: Sequence[int]) -> CostEstimate:
+    """The cost of one chunk, made in rounds of so many candidates for each beam."""
+    settings = settled(recipe, outline.previews)
+    made = [_of_round(settings.sized(candidates=count), rewards, outline, index) for count in rounds]
+    return replace(_sum([*made, CostEstimate(0, 0, recipe.search.top_k * outline.commit[index], 0, 0, 0)]), chunks=1)
+
+
+def _of_round(recipe: Recipe, rewards: Rewards, outline: Outline, index: int) -> CostEstimate:
+    """The cost of one round of candidates. The decoding of survivors is part of it."""
+    width, early = _width(recipe), _is_pruned_early(recipe, outline, index)
+    finished = _finished(recipe, index) if early else width
+    calls = [_preview_calls(recipe, rewards, early), _stage_calls(recipe, rewards, finished)]
     return CostEstimate(
-        chunks=chunks,
-        candidates=width * chunks,
-        forwards=_denoising(recipe, outline, early) + recipe.search.top_k * sum(outline.commit),
-        latent_frames_decoded=outline.latent_frames * decodes,
+        chunks=0,
+        candidates=width,
+        forwards=_denoising(recipe, outline, index, early) + _predictions(recipe, rewards, early, finished),
+        latent_frames_decoded=outline.latent_frames * _decodes(recipe, rewards, index, early),
         reward_calls=sum(each for each, _ in calls),
         readings=sum(readings for _, readings in calls),
-        latent_frames_previewed=outline.latent_frames * sum(_previewed(recipe, *each) for each in enumerate(early)),
+        latent_frames_previewed=outline.latent_frames * _previewed(recipe, index, early),
     )
 
 
@@ -155,23 +236,20 @@ def _finished(recipe: Recipe, chunk: int) -> int:
     return passing(recipe.early.keep_in(chunk), width, recipe.search) if prunes else width
 
 
-def _pruned_early(recipe: Recipe, outline: Outline) -> list[bool]:
-    """Whether a chunk's candidates are pruned early, chunk by chunk."""
-    prunes = [_finished(recipe, index) < _width(recipe) for index in range(len(outline.generate))]
-    if not any(prunes):
-        return prunes
+def _is_pruned_early(recipe: Recipe, outline: Outline, index: int) -> bool:
+    """Whether a chunk's candidates are pruned early."""
+    if _finished(recipe, index) == _width(recipe):
+        return False
     if not outline.steps:
         raise cannot_draft(recipe.adapter.name)
-    return [each and steps > recipe.early.steps_of(steps) for each, steps in zip(prunes, outline.steps, strict=True)]
+    return outline.steps[index] > recipe.early.steps_of(outline.steps[index])
 
 
-def _denoising(recipe: Recipe, outline: Outline, early: Sequence[bool]) -> int:
-    """Transformer forwards of all candidates; those pruned early take the first steps alone."""
-    total = _width(recipe) * sum(outline.generate)
-    for index, pruned in enumerate(early):
-        if pruned:
-            total -= rest_of(outline, index, recipe.early) * (_width(recipe) - _finished(recipe, index))
-    return total
+def _denoising(recipe: Recipe, outline: Outline, index: int, early: bool) -> int:
+    """Transformer forwards of a chunk's candidates; those pruned early take the first steps alone."""
+    total = _width(recipe) * outline.generate[index]
+    saved = rest_of(outline, index, recipe.early) * (_width(recipe) - _finished(recipe, index))
+    return total - saved if early else total
 
 
 def _previewed(recipe: Recipe, index: int, early: bool) -> int:
@@ -231,9 +309,20 @@ def _stage_calls(recipe: Recipe, rewards: Rewards, left: int) -> tuple[int, int]
     return calls, readings
 
 
+def _predictions(recipe: Recipe, rewards: Rewards, early: bool, left: int) -> int:
+    """Forwards of the rewards that judge with the video model, for the candidates of one chunk that are finished."""
+    first, *_ = stages(rewards) or [[]]
+    total = _width(recipe) * sum(bound.denoiser_calls for bound in first) if early else 0
+    for stage in stages(rewards):
+        total += left * sum(bound.denoiser_calls for bound in stage)
+        left = passing(recipe.rewards.keep, left, recipe.search)
+    return total
+
+
 def _whole_video_calls(recipe: Recipe, rewards: Rewards) -> tuple[int, int]:
     """(calls, readings) of the final choice."""
-    long, kept = [bound for bound in rewards if bound.horizon == "long"], recipe.search.top_k
+    long = [bound for bound in rewards if bound.horizon == "long" and not bound.denoiser_calls]
+    kept = recipe.search.top_k
     if recipe.search.final != "whole_video" or kept == 1:
         return 0, 0
     return _calls(recipe, long, kept), kept * len(long)

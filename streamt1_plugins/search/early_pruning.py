@@ -19,6 +19,7 @@ from streamt1_plugins.api.types import EARLY
 from streamt1_plugins.config.schema import cannot_draft
 from streamt1_plugins.evaluation import cascade
 from streamt1_plugins.search.expand import generators, noise
+from streamt1_plugins.search.revise import FIRST
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from streamt1_plugins.evaluation.evaluator import Evaluator
     from streamt1_plugins.search.expand import Branch, Expander
     from streamt1_plugins.search.previews import PreviewScoring
+    from streamt1_plugins.search.revise import Round
 
 
 def check(recipe: Recipe, session: Session) -> None:
@@ -48,17 +50,18 @@ class EarlyPruning:
     evaluator: Evaluator
     previews: PreviewScoring
 
-    def candidates(self, chunk: Chunk) -> list[Candidate]:
-        """Every beam's candidates, denoised and decoded; those pruned early with their previews."""
-        branches = self.expander.branches(chunk)
+    def candidates(self, chunk: Chunk, wanted: Round = FIRST) -> list[Candidate]:
+        """The candidates of a round, denoised and decoded; those pruned early with their previews."""
+        branches = self.expander.branches(chunk, wanted)
         session = self._drafting(chunk, branches)
         if session is None:
             return self.expander.expand(chunk, branches)
         steps = _Steps(self.expander, session, self._first_steps(session, branches))
         previewed = self._prune(chunk, self.expander.expand(chunk, branches, steps.draft))
-        chosen = [branches[each.ordinal] for each in previewed if each.is_finished]
+        chosen = [branch for branch, each in zip(branches, previewed, strict=True) if each.is_finished]
         finished = self.expander.expand(chunk, chosen, steps.finish)
-        whole = {c.ordinal: replace(c, seconds=c.seconds + previewed[c.ordinal].seconds) for c in finished}
+        seconds = {each.ordinal: each.seconds for each in previewed}
+        whole = {c.ordinal: replace(c, seconds=c.seconds + seconds[c.ordinal]) for c in finished}
         return [whole.get(each.ordinal, each) for each in previewed]
 
     def _prune(self, chunk: Chunk, drafts: Sequence[Candidate]) -> list[Candidate]:

@@ -6,7 +6,7 @@ Candidates are denoised in batches as large as the recipe, the adapter and the d
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,12 +15,13 @@ import torch
 
 from streamt1_plugins.api.adapter import Decoded
 from streamt1_plugins.api.candidate import Candidate
-from streamt1_plugins.api.noise import chunk_noise, initial
-from streamt1_plugins.api.types import Proposal, node_id
+from streamt1_plugins.api.noise import chunk_noise, initial, varied
+from streamt1_plugins.api.types import Proposal, Variation, node_id
 from streamt1_plugins.api.workers import SingleProcess
 from streamt1_plugins.errors import PluginError
 from streamt1_plugins.search.out_of_memory import is_out_of_memory
 from streamt1_plugins.search.previews import problem_of
+from streamt1_plugins.search.revise import FIRST, Made, Round
 from streamt1_plugins.search.thumbnails import Summary, summarize
 
 if TYPE_CHECKING:
@@ -35,14 +36,20 @@ if TYPE_CHECKING:
     from streamt1_plugins.plugins.run_hooks import RunHooks
     from streamt1_plugins.search.offload import Offload
     from streamt1_plugins.search.previews import PreviewScoring
+    from streamt1_plugins.search.revise import Elder
 
 
 class Branch(NamedTuple):
-    """A candidate to be made: number `ordinal` of its chunk, from a proposal for a beam."""
+    """A candidate to be made: number `ordinal` of its chunk, from a proposal for a beam, in a `round`.
+
+    `varies`: how the proposal's noise was made from another candidate's.
+    """
 
     ordinal: int
     beam: Beam
     proposal: Proposal
+    round: int = 0
+    varies: Variation | None = None
 
     def candidate(self, chunk: Chunk, beam: Beam, **made: Any) -> Candidate:
         """The candidate, once its tensors are `made`; `beam` is the form of its parent that it keeps."""
@@ -52,6 +59,8 @@ class Branch(NamedTuple):
             parent=beam.last.id if beam.last else None,
             seed=self.proposal.seed,
             propagated=self.proposal.propagated,
+            round=self.round,
+            varies=self.varies,
             noise=self.proposal.noise,
             beam=beam,
             **made,
@@ -68,6 +77,7 @@ class Branch(NamedTuple):
             seconds=summary.seconds,
             location="elsewhere",
             previewed=previewed,
+            pooled=summary.features,
         )
 
 
@@ -89,19 +99,38 @@ class Expander:
     previews: PreviewScoring | None = None
     batch_limit: int | None = None
 
-    def branches(self, chunk: Chunk) -> list[Branch]:
-        """The branches of all beams, numbered."""
-        beams = self.run.beams
-        if self.run.is_plain:
-            widths = [1] * len(beams)
-        else:
-            # The first process decides for all: a width policy may follow a clock.
-            widths = self.workers.all_gather([self.hooks.width(chunk, beam) for beam in beams])[0]
-        pairs = [(beam, p) for beam, width in zip(beams, widths, strict=True) for p in self.propose(chunk, beam, width)]
-        return [Branch(ordinal, *pair) for ordinal, pair in enumerate(pairs)]
+    def branches(self, chunk: Chunk, wanted: Round = FIRST) -> list[Branch]:
+        """The branches of all beams in a round, numbered after those that the chunk has."""
+        made, beams = Made.before(self.run.tree, chunk.index), wanted.branching(self.run.beams)
+        widths = self._widths(chunk, beams, wanted, made)
+        branches: list[Branch] = []
+        for beam, width in zip(beams, widths, strict=True):
+            for place, proposal in enumerate(self.propose(chunk, beam, width, made.ordinal) if width else ()):
+                ordinal, elder = made.ordinal + len(branches), wanted.elder(beam, place)
+                new = self.vary(proposal, beam, elder) if elder else proposal
+                branches.append(Branch(ordinal, beam, new, made.round, elder.how if elder else None))
+        return branches
 
-    def propose(self, chunk: Chunk, beam: Beam, width: int) -> Sequence[Proposal]:
-        """The noise proposals of one beam.
+    def _widths(self, chunk: Chunk, beams: Sequence[Beam], wanted: Round, made: Made) -> Sequence[int]:
+        """How many candidates each of the beams branches into."""
+        if self.run.is_plain:
+            return [1] * len(beams)
+        if wanted.count is not None:
+            return [wanted.count] * len(beams)
+        # Before the first candidates, none is no width. The first process decides for all: a width policy may follow a
+        # clock.
+        least = 0 if self.run.tree.chunk(chunk.index) else 1
+        return self.workers.all_gather([self.hooks.width(chunk, beam, least) for beam in beams])[0]
+
+    def vary(self, proposal: Proposal, beam: Beam, elder: Elder) -> Proposal:
+        """The proposal with the noise of another candidate, varied by fresh noise of the proposal's seed."""
+        generator = torch.Generator(proposal.generator.device).manual_seed(proposal.seed)
+        fresh = chunk_noise(self.run.session, beam.history, generator)
+        noise = varied(elder.noise, fresh, elder.how.strength, elder.how.draws)
+        return replace(proposal, noise=noise, propagated=elder.propagated)
+
+    def propose(self, chunk: Chunk, beam: Beam, width: int, skip: int = 0) -> Sequence[Proposal]:
+        """The noise proposals of one beam, after the first `skip`, which earlier rounds may have used.
 
         A plain run takes the pipeline's own noise stream, whatever the noise policy: off means off.
         """
@@ -109,9 +138,10 @@ class Expander:
         if self.run.is_plain:
             own = session.generator
             return [Proposal(self.run.seed, chunk_noise(session, beam.history, own), own)]
-        proposals = self.hooks.propose_noise(chunk, beam, width)
+        proposals = self.hooks.propose_noise(chunk, beam, skip + width)[skip:]
         if not proposals:
-            raise PluginError("streamt1_propose_noise returned no proposals; a beam needs at least one.")
+            more = f" beyond the {skip} that the chunk has used, of {skip + width} it was called for" if skip else ""
+            raise PluginError(f"streamt1_propose_noise returned no proposals{more}; a beam needs at least one.")
         if len({id(each.generator) for each in proposals}) < len(proposals):
             raise PluginError(
                 "streamt1_propose_noise returned proposals that share a generator, so a candidate would depend on "
@@ -131,8 +161,9 @@ class Expander:
             for beam, batch in self._batches(mine):
                 new = self._within_memory(chunk, self.offload.onload_beam(beam), batch, step or self.denoise)
                 made.update({candidate.ordinal: self.offload.offload(candidate, beam) for candidate in new})
-            shown = self.workers.size > 1 and self.run.recipe.parallel.thumbnails
-            return [summarize(made[branch.ordinal], shown, self.batch_limit) for branch in mine]
+            shared = self.workers.size > 1
+            shown = shared and self.run.recipe.parallel.thumbnails
+            return [summarize(made[branch.ordinal], shown, self.batch_limit, shared) for branch in mine]
 
         # A plain run is made by every process: the pipeline's own noise stream has to advance in each.
         workers = SingleProcess() if self.run.is_plain else self.workers
@@ -196,11 +227,12 @@ class Expander:
         for _, group in groupby(branches, key=lambda branch: id(branch.beam)):
             left = list(group)
             while left:
-                limit = self._limit()
+                limit = self.limit()
                 yield left[0].beam, left[:limit]
                 left = left[limit:]
 
-    def _limit(self) -> int:
+    def limit(self) -> int:
+        """The most candidates that the model may be given at once."""
         limits = (self.run.recipe.search.batch, self.run.session.capabilities.max_batch, self.batch_limit)
         return min(limit for limit in limits if limit is not None)
 

@@ -10,19 +10,22 @@ from typing import TYPE_CHECKING
 
 from streamt1_plugins.api.candidate import Beam, Candidate
 from streamt1_plugins.errors import PluginError
+from streamt1_plugins.policies.revision import NEVER
 from streamt1_plugins.process.threads import stepwise
+from streamt1_plugins.search.denoiser import CandidateDenoiser
 from streamt1_plugins.search.early_pruning import EarlyPruning
 from streamt1_plugins.search.expand import Expander
 from streamt1_plugins.search.offload import Offload, released
 from streamt1_plugins.search.out_of_memory import explained
 from streamt1_plugins.search.previews import PreviewScoring
 from streamt1_plugins.search.previews import settle as settle_previews
+from streamt1_plugins.search.revise import Revising, Round
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
     from streamt1_plugins.api.run import Run
-    from streamt1_plugins.api.types import Chunk, Fate, MemoryRoute
+    from streamt1_plugins.api.types import Chunk, Fate, MemoryRoute, RevisionLimits
     from streamt1_plugins.api.workers import Workers
     from streamt1_plugins.evaluation.evaluator import Evaluator
     from streamt1_plugins.plugins.run_hooks import RunHooks
@@ -34,12 +37,16 @@ CLOSE = 1e-5  # scores; what batching changes in float32 is a tenth of it
 
 @dataclass
 class Search:
-    """The search of one video, and everything it works with."""
+    """The search of one video, and everything it works with. `limits`: the most that its revision policy answers."""
 
     run: Run
     hooks: RunHooks
     evaluator: Evaluator
     workers: Workers
+    limits: RevisionLimits = NEVER
+
+    def __post_init__(self) -> None:
+        self.evaluator = replace(self.evaluator, denoiser_of=self._denoiser)
 
     @cached_property
     def offload(self) -> Offload:
@@ -53,11 +60,15 @@ class Search:
     def expander(self) -> Expander:
         return Expander(self.run, self.hooks, self.offload, self.workers, self.previews)
 
+    @cached_property
+    def revising(self) -> Revising:
+        return Revising(self.run, self.hooks, self.workers, self.limits)
+
     def chunks(self) -> Generator[Chunk, None, None]:
         """Search, yielding each chunk after its survivors are committed to ``run.beams``, best first.
 
-        A run that has beams already continues from them; ``run.stop`` ends it early. Raises `OutOfMemoryError` where
-        not even one candidate at a time fits.
+        A chunk may come again: a revision policy may go back to it. A run that has beams already continues from them;
+        ``run.stop`` ends it early. Raises `OutOfMemoryError` where not even one candidate at a time fits.
         """
         with explained(self.run):
             yield from stepwise(self._chunks(), self.run.threads)
@@ -68,12 +79,18 @@ class Search:
         begun = map(self.previews.begun, run.beams or (self._root(),))
         run.beams = tuple(map(self.offload.offload_beam, begun))
         self.hooks.run_started()
-        for chunk in run.chunks():
+        while (chunk := next(run.chunks(), None)) is not None:
             run.chunk = chunk
             # Nested, so that the states of pruned candidates are free while the survivors are committed.
-            kept, pruned = self._survivors(chunk, self._judged(chunk, early.candidates(chunk)))
-            kept = self.workers.gather_survivors(run, kept)
+            survived = self._survivors(chunk, self._pool(chunk, early))
+            if survived is None:
+                continue
+            kept, pruned = survived
+            del survived
+            kept, before = self.workers.gather_survivors(run, kept), run.beams
             run.beams = tuple(self.offload.offload_beam(self.commit(self.offload.onload(each))) for each in kept)
+            self.revising.remember(before)
+            del before
             self.hooks.chunk_selected(chunk, kept, pruned)
             del kept, pruned  # nor are their tensors needed while the next chunk is generated
             yield chunk
@@ -90,9 +107,36 @@ class Search:
         path, previews = (*beam.path, candidate.node()), self.previews.after(candidate)
         return Beam(history, path, candidate.noise, candidate.rank or 0, previews)
 
+    def _denoiser(self, candidates: Sequence[Candidate]) -> CandidateDenoiser:
+        return CandidateDenoiser(self.run, self.offload, self.expander.limit, tuple(candidates))
+
     def _root(self) -> Beam:
         with self.run.spending("commit"):  # of the chunks that the call continues
             return Beam(self.run.session.root())
+
+    def _pool(self, chunk: Chunk, early: EarlyPruning) -> list[Candidate] | None:
+        """All candidates of a chunk, judged, round by round; None where the search has gone back instead."""
+        pool = self._judged(chunk, early.candidates(chunk))
+        while (revision := self.revising.asked(chunk, pool)) is not None:
+            if revision.back_to is not None:
+                self.revising.go_back(chunk, revision, revision.back_to)
+                self.hooks.revised(chunk, revision, pool)
+                return None
+            self.hooks.revised(chunk, revision, pool)
+            made = early.candidates(chunk, Round.of(revision, pool))
+            if not made:
+                break
+            pool = self._joined(chunk, pool, self._judged(chunk, made))
+        return pool
+
+    def _joined(self, chunk: Chunk, pool: Sequence[Candidate], new: Sequence[Candidate]) -> list[Candidate]:
+        """The candidates of all rounds, calibrated among all of them and scored anew."""
+        both = {each.ordinal: each for each in (*pool, *new)}
+        found = [self._scored(chunk, each) for each in self.evaluator.calibrated_together(list(both.values()))]
+        for each in found:
+            if each != both[each.ordinal]:
+                self.hooks.candidate_scored(chunk, each)
+        return found
 
     def _judged(self, chunk: Chunk, candidates: list[Candidate]) -> list[Candidate]:
         """The candidates with readings, scores and routes."""
@@ -103,6 +147,12 @@ class Search:
         return [self._judge(chunk, candidate) for candidate in candidates]
 
     def _judge(self, chunk: Chunk, candidate: Candidate) -> Candidate:
+        """The candidate with its score and route, which are reported."""
+        candidate = self._scored(chunk, candidate)
+        self.hooks.candidate_scored(chunk, candidate)
+        return candidate
+
+    def _scored(self, chunk: Chunk, candidate: Candidate) -> Candidate:
         """Score a candidate that can survive and decide its route; a score that is not finite makes it invalid."""
         if candidate.is_eligible:
             candidate = replace(candidate, score=self.hooks.score(chunk, candidate))
@@ -110,7 +160,6 @@ class Search:
                 candidate = replace(candidate, problem=f"The score is not finite ({candidate.score}).")
             elif self.run.session.capabilities.routes and candidate.beam.path:
                 candidate = replace(candidate, route=self._route(chunk, candidate))
-        self.hooks.candidate_scored(chunk, candidate)
         return candidate
 
     def _route(self, chunk: Chunk, candidate: Candidate) -> MemoryRoute:
@@ -122,8 +171,12 @@ class Search:
             )
         return route
 
-    def _survivors(self, chunk: Chunk, candidates: list[Candidate]) -> tuple[list[Candidate], list[Candidate]]:
-        """(kept, pruned), survivors best first; all of them enter the tree."""
+    def _survivors(
+        self, chunk: Chunk, candidates: list[Candidate] | None
+    ) -> tuple[list[Candidate], list[Candidate]] | None:
+        """(kept, pruned), survivors best first; all of them enter the tree. None where there are no candidates."""
+        if candidates is None:
+            return None
         judged = {each.ordinal: each for each in candidates}
         candidates, selected = self.previews.survivors(candidates, partial(self._select, chunk))
         for each in candidates:
@@ -186,7 +239,7 @@ class Search:
 def is_close_call(valid: Sequence[Candidate], kept: Sequence[Candidate]) -> bool:
     """Whether the last bits of scores, which batches change, may have decided which candidates survive."""
     survivors = {candidate.ordinal for candidate in kept}
-    pruned = [candidate.score for candidate in valid if candidate.ordinal not in survivors]
+    pruned = [each.score for each in valid if each.is_scored and each.ordinal not in survivors]
     # Any pair, not only the two at the cut: a selection policy may keep a candidate below one it prunes.
     return any(abs(candidate.score - score) <= CLOSE for candidate in kept for score in pruned)
 

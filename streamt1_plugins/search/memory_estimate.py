@@ -11,6 +11,7 @@ import humanize
 from streamt1_plugins.api.adapter import Footprint, HasPreview, History, MemoryPlan, OutlinedSession, Session
 from streamt1_plugins.api.routed_memory import capacity
 from streamt1_plugins.errors import PluginError, RecipeError, foreign_code
+from streamt1_plugins.policies.revision import widening
 from streamt1_plugins.policies.width import widest
 from streamt1_plugins.process.imports import deferred
 from streamt1_plugins.search.offload import map_leaves
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from streamt1_plugins.api.run import Run
+    from streamt1_plugins.api.types import RevisionLimits
     from streamt1_plugins.config.schema import Recipe, SearchSettings
     from streamt1_plugins.evaluation.pool import BoundReward
     from streamt1_plugins.search.loop import Search
@@ -93,6 +95,18 @@ def estimate(
     )
 
 
+def with_past(found: MemoryEstimate, recipe: Recipe, each: Footprint, limits: RevisionLimits) -> MemoryEstimate:
+    """The estimate with the beams of earlier chunks that a revision policy may go back to.
+
+    Latents and frames are counted already, as those of the beams' videos.
+    """
+    chunks = 0 if limits.returns == 0 else each.chunks if limits.reach is None else min(limits.reach, each.chunks)
+    if recipe.search.offload == "cpu":
+        return found
+    beams = recipe.search.top_k * chunks
+    return replace(found, memory=found.memory + beams * each.memory, states=found.states + beams * each.state)
+
+
 def of_recipe(recipe: Recipe, each: Footprint, width: int, processes: int = 1, rewards: int = 0) -> MemoryEstimate:
     """The estimate for the search of a recipe; where rewards score previews alone, only survivors have full states."""
     search = recipe.search
@@ -142,7 +156,9 @@ def measured(search: Search, pipe: Any, width: object = None) -> MemoryEstimate:
     """The estimate for a loaded pipeline, besides its weights; what cannot be found out counts as nothing."""
     run, recipe = search.run, search.run.recipe
     each, rewards = footprint_of(run, pipe), reward_bytes(search.evaluator.pool.bound)
-    return of_recipe(recipe, each, widest(width, recipe.search), search.workers.size, rewards)
+    most = widest(width, recipe.search) * widening(search.limits)
+    found = of_recipe(recipe, each, most, search.workers.size, rewards)
+    return with_past(found, recipe, each, search.limits)
 
 
 def free_bytes(device: str) -> int | None:

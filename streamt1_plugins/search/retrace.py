@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
-from itertools import chain, islice
+from dataclasses import dataclass, field, fields, replace
+from itertools import chain, islice, product
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,6 +14,7 @@ from streamt1_plugins.config.rewards import MOST
 from streamt1_plugins.errors import InputError
 from streamt1_plugins.process.threads import limited, stepwise
 from streamt1_plugins.search.expand import Branch
+from streamt1_plugins.search.revise import Elder
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
@@ -22,32 +23,40 @@ if TYPE_CHECKING:
     from streamt1_plugins.api.tree import Tree
     from streamt1_plugins.api.types import Chunk, Proposal
     from streamt1_plugins.search.loop import Search
+    from streamt1_plugins.search.revise import Level
 
 
-def retrace(search: Search, tree: Tree, paths: Sequence[Sequence[Node]]) -> None:
+def retrace(search: Search, tree: Tree, paths: Sequence[Sequence[Node]], levels: int = 0) -> None:
     """Generate `paths` of the recorded `tree`, equally long and oldest node first, again from the root.
 
-    Routes, ranks and widths are the recorded ones. The run's beams then end with the last nodes of the paths.
+    Routes, ranks and widths are the recorded ones. The run's beams then end with the last nodes of the paths, and its
+    past has the survivors of so many chunks before, `levels`.
 
     Bit-equal to the recorded run where candidates were denoised one at a time (``search.batch: 1``). Raises
     `InputError` when the recipe or seed is not the one the paths were recorded with.
     """
     with limited(search.run.threads):
-        _retrace(search, tree, paths)
+        _retrace(search, tree, paths, levels)
 
 
-def _retrace(search: Search, tree: Tree, paths: Sequence[Sequence[Node]]) -> None:
-    run = search.run
+def _retrace(search: Search, tree: Tree, paths: Sequence[Sequence[Node]], levels: int) -> None:
+    run, last = search.run, paths[0][-1].chunk if paths and paths[0] else -1
+    wanted = _by_chunk([*(tree.path(node.id) for back in range(levels) for node in tree.kept(last - 1 - back)), *paths])
     made: dict[str | None, Beam] = {None: Beam(run.session.root())}
     run.beams = (made[None],)
-    for chunk, level in zip(run.chunks(), zip(*paths, strict=True), strict=False):
-        proposed: dict[str | None, Mapping[str, Proposal]] = {}
+    past: list[Level] = []
+    for chunk in run.chunks():
+        if chunk.index not in wanted:
+            break
+        if chunk.index > last - levels:
+            survivors = tree.kept(chunk.index - 1)
+            past.append(tuple(made[node.id] for node in survivors) or (made[None],))
+        proposals = _Proposals(search, tree, chunk)
         before, made = made, {}
-        for node in {node.id: node for node in level}.values():
+        for node in wanted[chunk.index].values():
             beam = before[node.parent]
-            if node.parent not in proposed:
-                proposed[node.parent] = _proposals(search, chunk, beam, _siblings(tree, node))
-            made[node.id] = search.commit(_again(search, chunk, beam, node, proposed[node.parent][node.id]))
+            made[node.id] = search.commit(_again(search, chunk, beam, node, proposals.of(node, beam)))
+    run.past = tuple(past)
     run.beams = tuple(made[path[-1].id] for path in paths if path) or run.beams
 
 
@@ -61,26 +70,33 @@ def remade(search: Search, tree: Tree, nodes: Collection[Node]) -> Generator[Can
 
 
 def _remade(search: Search, tree: Tree, nodes: Collection[Node]) -> Generator[Candidate, None, None]:
-    run, parents = search.run, {node.parent for node in nodes}
+    run, parents, wanted = search.run, {node.parent for node in nodes}, _by_chunk([tuple(nodes)])
     before: dict[str | None, Beam] = {None: Beam(run.session.root())}
     run.beams = (before[None],)
     for chunk in run.chunks():
         made: dict[str | None, Beam] = {}
-        proposed: dict[str | None, Mapping[str, Proposal]] = {}
-        for node in sorted((each for each in nodes if each.chunk == chunk.index), key=lambda each: each.ordinal):
+        proposals = _Proposals(search, tree, chunk)
+        for node in sorted(wanted.get(chunk.index, {}).values(), key=lambda each: each.ordinal):
             beam = before[node.parent]
-            if node.parent not in proposed:
-                proposed[node.parent] = _proposals(search, chunk, beam, _siblings(tree, node))
-            candidate = _again(search, chunk, beam, node, proposed[node.parent][node.id])
+            candidate = _again(search, chunk, beam, node, proposals.of(node, beam))
             if node.id in parents:
                 made[node.id] = search.commit(candidate)
             yield candidate
         before = made
 
 
+def _by_chunk(paths: Sequence[Sequence[Node]]) -> dict[int, dict[str, Node]]:
+    """The nodes of paths by chunk and id; of two records of one node the later counts."""
+    found: dict[int, dict[str, Node]] = {}
+    for node in chain.from_iterable(paths):
+        found.setdefault(node.chunk, {})[node.id] = node
+    return found
+
+
 @dataclass(frozen=True)
 class Siblings:
-    """The recorded candidates of one beam in one chunk; `first` is the lowest ordinal that such a one can have.
+    """The recorded candidates of one beam in one round of a chunk; `first` is the lowest ordinal that such a one can
+    have. `used`: how many proposals earlier rounds of the chunk may have used, likely first.
 
     In a whole record the first of them has it, and there are as many as the noise policy proposed. What decided how
     many it should propose (a budget, a clock) is gone.
@@ -88,6 +104,7 @@ class Siblings:
 
     nodes: Sequence[Node]
     first: int
+    used: Sequence[int] = (0,)
 
     def counts(self, start: int) -> Iterator[int]:
         """What the policy may have been called with where `start` is the ordinal of its first proposal, likely first.
@@ -110,9 +127,42 @@ class Siblings:
 
 
 def _siblings(tree: Tree, node: Node) -> Siblings:
-    own = sorted(tree.children(node.parent), key=lambda each: each.ordinal)
-    others = [each.ordinal for each in tree.chunk(node.chunk) if each.parent != node.parent]
-    return Siblings(own, max((ordinal for ordinal in others if ordinal < own[0].ordinal), default=-1) + 1)
+    chunk = [each for each in tree if each.chunk == node.chunk]
+    own = sorted((each for each in chunk if _group(each) == _group(node)), key=lambda each: each.ordinal)
+    others = [each.ordinal for each in chunk if _group(each) != _group(node)]
+    first = max((ordinal for ordinal in others if ordinal < own[0].ordinal), default=-1) + 1
+    earlier = max((each.ordinal for each in chunk if each.round < node.round), default=-1) + 1
+    begun = min(each.ordinal for each in chunk if each.round == node.round)
+    return Siblings(own, first, range(begun, earlier - 1, -1) if node.round else (0,))
+
+
+def _group(node: Node) -> tuple[str | None, int]:
+    """What candidates have in common whose noise was proposed together."""
+    return node.parent, node.round
+
+
+@dataclass
+class _Proposals:
+    """What the recorded candidates of one chunk were made from."""
+
+    search: Search
+    tree: Tree
+    chunk: Chunk
+    _found: dict[tuple[str | None, int], Mapping[str, Proposal]] = field(default_factory=dict)
+
+    def of(self, node: Node, beam: Beam) -> Proposal:
+        """The proposal of a candidate of `beam`. Raises `InputError` where it cannot be made again."""
+        group = _group(node)
+        if group not in self._found:
+            self._found[group] = _proposals(self.search, self.chunk, beam, _siblings(self.tree, node))
+        fresh, how = self._found[group][node.id], node.varies
+        if how is None:
+            return fresh
+        elder = self.tree.nodes.get(how.of)
+        if elder is None or (elder.chunk, elder.parent) != (node.chunk, node.parent) or elder.round >= node.round:
+            raise InputError(f"Candidate {node.id} cannot be made again: {how.of}, whose noise it varies, is lost.")
+        noise = self.of(elder, beam).noise
+        return self.search.expander.vary(fresh, beam, Elder(how, noise, node.propagated))
 
 
 def _proposals(search: Search, chunk: Chunk, beam: Beam, siblings: Siblings) -> Mapping[str, Proposal]:
@@ -122,9 +172,9 @@ def _proposals(search: Search, chunk: Chunk, beam: Beam, siblings: Siblings) -> 
     record and the others' seeds fit in two ways.
     """
     found: list[Mapping[str, Proposal]] = []
-    for start in range(siblings.first, siblings.nodes[0].ordinal + 1):
+    for used, start in product(siblings.used, range(siblings.first, siblings.nodes[0].ordinal + 1)):
         tried = (
-            siblings.matched(search.expander.propose(chunk, beam, count), start, more)
+            siblings.matched(search.expander.propose(chunk, beam, count, used), start, more)
             for more in (0, MOST)  # the second one where the last candidates are lost from the record
             for count in siblings.counts(start)
         )

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from streamt1_plugins.api.candidate import Beam
+    from streamt1_plugins.api.run import Run
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,23 @@ class StreamedChunk:
     index: int
     frames: Tensor
     latents: Tensor
+
+
+def settled(run: Run) -> int:
+    """How many first chunks of a run can no longer change: all beams share them, and no revision may go back to them.
+
+    A pipeline that blends chunks changes the end of the last one.
+    """
+    held_back = int(run.session.capabilities.decode == "blended")
+    return min(shared(run.beams), run.earliest) - held_back
+
+
+def note_of_reach(reach: int | None, policy: str) -> str | None:
+    """What a stream notes where a revision policy may go back; None where it never does."""
+    if reach == 0:
+        return None
+    late = "at the end" if reach is None else f"{reach} chunk{'s' * (reach > 1)} late"
+    return f"Chunks are handed out {late}: revision {policy!r} may go back and change them."
 
 
 def shared(beams: Sequence[Beam]) -> int:

@@ -1,4 +1,4 @@
-"""Thumbnails: a few small frames that stand for a candidate in the processes that do not have its tensors."""
+"""Thumbnails: a few small frames, and averaged latents, stand for a candidate where another process has its tensors."""
 
 from __future__ import annotations
 
@@ -22,18 +22,20 @@ class Summary:
     """What other processes get of a candidate before the selection.
 
     `seconds`: how long it took. `frames`: its thumbnail, ``[T, 3, h, w]`` bytes. `batch_limit`: how many candidates at
-    once turned out to fit into the process's memory, None where all did.
+    once turned out to fit into the process's memory, None where all did. `features`: see `Candidate.features`.
     """
 
     seconds: float
     frames: Tensor
     batch_limit: int | None = None
+    features: Tensor | None = None
 
 
-def summarize(candidate: Candidate, with_frames: bool, batch_limit: int | None) -> Summary:
+def summarize(candidate: Candidate, with_frames: bool, batch_limit: int | None, with_features: bool = False) -> Summary:
     """A candidate's summary; without frames where no page or tracker shows them."""
     frames = candidate.decoded.frames if with_frames else torch.empty(0, 3, 1, 1)
-    return Summary(candidate.seconds, thumbnail(frames), batch_limit)
+    features = candidate.features if with_features else None
+    return Summary(candidate.seconds, thumbnail(frames), batch_limit, features)
 
 
 def thumbnail(frames: Tensor) -> Tensor:

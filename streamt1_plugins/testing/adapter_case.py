@@ -12,6 +12,7 @@ import torch
 from streamt1_plugins.api.adapter import MemoryPlan
 from streamt1_plugins.plugins.build import options_of
 from streamt1_plugins.search import previews
+from streamt1_plugins.search.denoiser import prediction_problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -117,6 +118,14 @@ class AdapterCase:
         found: Callable[[Tensor, Any], list[Decoded]] = session.preview
         return found
 
+    def predict_of(self, session: Any) -> Callable[..., Tensor]:
+        """A session's `predict`; skips a test where its denoiser cannot be run on given latents."""
+        problem = prediction_problem(session)
+        if problem:
+            pytest.skip(f"there are no predictions: {problem}")
+        found: Callable[..., Tensor] = session.predict
+        return found
+
     def needs_callbacks(self) -> None:
         """Skip a test where the pipeline's call takes no callback."""
         if not self.has_callbacks:
@@ -126,6 +135,11 @@ class AdapterCase:
 def seeded(seed: int) -> Generator:
     """A CPU generator."""
     return torch.Generator().manual_seed(seed)
+
+
+def random_states(session: Session) -> list[Tensor]:
+    """The states of the random streams that no candidate may touch."""
+    return [session.generator.get_state(), torch.get_rng_state()]
 
 
 def candidate(session: Session, history: History, seed: int | Generator) -> tuple[Tensor, Decoded]:

@@ -24,13 +24,16 @@ from streamt1_plugins.runs.observers.journal import Journal
 from streamt1_plugins.runs.report import PAGE
 from streamt1_plugins.search import memory_estimate, offload, previews
 from streamt1_plugins.search.cost_estimate import estimate
+from streamt1_plugins.search.denoiser import prediction_problem
 from streamt1_plugins.testing.adapter_case import check_output, check_same
 from streamt1_plugins.testing.searches import (
     NARROW,
     PLAIN,
+    PREDICTED,
     PREVIEWED,
     PRUNED_EARLY,
     UNSEEN,
+    GoesBack,
     Interrupted,
     Kept,
     SearchCase,
@@ -99,6 +102,28 @@ class AdapterFeatures(SearchCase):
 
     def test_an_interrupted_plain_run_resumes(self) -> None:
         self.check_resumed(*PLAIN)
+
+    def test_a_search_goes_back(self) -> None:
+        """With more rounds of candidates afterwards; it is interrupted and resumes, and candidates are replayed."""
+        chunk, folder, kept = self.second_chunk(), self.new(), Kept()
+        given = self.wrapped(*NARROW).recipe
+        policies: Any = {"revision": GoesBack(chunk - 1)}
+        whole = streamt1.wrap(self.pipe, given, policies=policies, observers={"kept": kept})
+        video = whole(**self.call_of())[0]
+        assert whole.tree.returns == [(chunk, chunk - 1)]
+        recording = {"journal": Journal(str(folder)), "stop": StopAfter(chunk)}
+        with pytest.raises(Interrupted):
+            streamt1.wrap(self.pipe, given, policies=policies, observers=recording)(**self.call_of())
+        pipe = open_interrupted(folder, whole, observers=UNSEEN, **self.call())
+        with explained("the resumed search"):
+            check_same(pipe.complete(pipe.last_run)[0], video)
+        check_run(pipe.last_run, whole.last_run, "the resumed search")
+        left, made = whole.tree.abandoned(chunk)[0], next(node for node in whole.tree.chunk(chunk) if node.varies)
+        for node in (left, made):
+            with streamt1.replay.replayed(folder, node.id, whole, **self.call()) as run:
+                found = run.beams[0].history.latents[-1]
+            with explained(f"the latents of node {node.id}, replayed"):
+                check_same(found, kept.latents[node.id])
 
     def test_a_winner_is_replayed(self) -> None:
         expected = self.searched()
@@ -257,6 +282,30 @@ class AdapterFeatures(SearchCase):
         check_nodes(found.run.tree, expected.run.tree, "the search without a preview decoder")
         assert [note for note in found.run.tree.notes if problem in note] == [previews.FALLBACK.format(problem)]
         return True
+
+    def test_rewards_judge_with_the_model(self) -> None:
+        """Interrupted and shared alike, at the forwards that they declare; or refused with the reason."""
+        with self.session() as session:
+            problem, prompted = prediction_problem(session), bool(session.prompt)
+        if not prompted:
+            pytest.skip("the call has no prompt")
+        if problem:
+            with pytest.raises(RecipeError) as refused:
+                self.wrapped(*PREDICTED)(**self.call_of())
+            assert problem in str(refused.value), f"the error does not give the reason: {refused.value}"
+            return
+        expected, plainly = self.searched(*PREDICTED), self.searched()
+        assert expected.run.cost.forwards == plainly.run.cost.forwards + 2 * len(expected.run.tree.nodes)
+        self.check_resumed(*PREDICTED)
+
+        def search(pipe: Any, workers: Workers) -> Any:
+            wrapped = self.wrapped(*PREDICTED, pipe=pipe)
+            wrapped.workers = workers
+            wrapped(**self.call_of())
+            return wrapped.last_run
+
+        for rank, run in enumerate(self.shared(search)):
+            check_run(run, expected.run, f"a reward that judges with the model in process {rank} of 2")
 
     @pytest.mark.parametrize(
         "recipe",

@@ -16,6 +16,7 @@ from streamt1_plugins.testing.adapter_case import (
     check_drafts,
     check_same,
     grown,
+    random_states,
     seeded,
 )
 from streamt1_plugins.testing.state import tensor_bytes, tensors_in
@@ -179,6 +180,45 @@ class AdapterNumerics(AdapterCase):
                     own = tensor.numel() * tensor.element_size()
                     assert tensor.untyped_storage().nbytes() <= own, "a state keeps a larger tensor"
             assert all(map(torch.equal, before, tensors_in(state))), "a preview changed the state it continues"
+
+    def test_predictions_are_flows_of_given_latents(self) -> None:
+        """At every noise level finite, repeatable and a forward each; nothing else changes."""
+        with self.session() as session:
+            predict, parent, other = (
+                self.predict_of(session),
+                *(grown(session, session.root(), seed) for seed in (0, 5)),
+            )
+            before, streams = [tensor.clone() for tensor in tensors_in(parent)], random_states(session)
+            expected = candidate(session, parent, 1)[0]
+            noise = torch.randn(expected.shape, generator=seeded(9)).to(expected)
+            for sigma in (0.2, 0.9, 1.0):
+                noisy = (1 - sigma) * expected + sigma * noise
+                given, spent = noisy.clone(), session.forwards
+                flow = predict(parent, noisy, sigma)
+                assert session.forwards == spent + 1, "a prediction takes one transformer forward, and counts it"
+                assert flow.shape == noisy.shape, f"a flow has the latents' shape, got {list(flow.shape)}"
+                assert bool(flow.isfinite().all()), "a flow is not finite"
+                check_same(noisy, given)
+                assert not torch.equal(flow, predict(other, noisy, sigma)), "the flow does not follow the history"
+                assert not torch.equal(flow, predict(parent, noisy, sigma / 2)), "the flow does not follow the level"
+                empty = predict(parent, noisy, sigma, prompted=False)
+                assert not torch.equal(flow, empty), "the flow does not follow the prompt"
+                check_same(predict(parent, noisy, sigma), flow)
+            assert all(map(torch.equal, before, tensors_in(parent))), "a prediction changed the history"
+            assert all(map(torch.equal, streams, random_states(session))), "a prediction drew random numbers"
+            check_same(candidate(session, parent, 1)[0], expected)
+
+    def test_predictions_of_a_batch_are_those_one_at_a_time(self) -> None:
+        with self.session() as session:
+            predict, parent = self.predict_of(session), grown(session, session.root(), 0)
+            count = min(3, session.capabilities.max_batch or 3)
+            noisy = torch.cat([session.draw(parent, seeded(seed)) for seed in range(count)])
+            spent = session.forwards
+            together = predict(parent, noisy, 0.6)
+            assert session.forwards == spent + count, "a prediction takes one transformer forward per row"
+            for row in range(count):
+                alone = predict(parent, noisy[row : row + 1], 0.6)
+                self.check_close(together[row : row + 1], alone, f"the flow of row {row} of {count}")
 
     def test_host_callbacks_are_called(self) -> None:
         steps: dict[bool, list[tuple[bool, int, float]]] = {True: [], False: []}

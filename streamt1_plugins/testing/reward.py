@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import gc
 import weakref
-from dataclasses import fields, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -21,6 +22,32 @@ if TYPE_CHECKING:
 
     from streamt1_plugins.api.reward import Reward
     from streamt1_plugins.api.types import Horizon
+
+
+@dataclass
+class StandIn:
+    """A `Denoiser` in the place of a video model: small pictures as latents, and a flow that follows the prompt."""
+
+    inp: RewardInput
+    calls: int = 0
+
+    def __post_init__(self) -> None:
+        video = torch.nn.functional.adaptive_avg_pool3d(self.inp.video.transpose(1, 2), (None, 8, 8)) * 2 - 1
+        start = self.inp.new_frames.start
+        self.latents: Tensor = video[:, :, self.inp.new_frames].clone()
+        self.before: Tensor | None = video[:, :, start - 1 : start].clone() if start else None
+
+    def noise(self, draw: int) -> Tensor:
+        stream = torch.Generator().manual_seed(draw)
+        return torch.randn(self.latents.shape[1:], generator=stream).to(self.latents).expand_as(self.latents)
+
+    def predict(self, noisy: Tensor, sigma: float, *, prompted: bool = True) -> Tensor:
+        self.calls += 1
+        lengths = noisy.new_tensor([len(prompt) / 100 for prompt in self.inp.prompts]).view(-1, 1, 1, 1, 1)
+        return noisy * sigma + (lengths if prompted else 0.0)
+
+    def take(self, rows: Sequence[int]) -> StandIn:
+        return StandIn(replace(self.inp, denoiser=None).take(rows))
 
 
 class RewardContract:
@@ -70,6 +97,8 @@ class RewardContract:
 
     def next_output(self, inp: RewardInput) -> RewardOutput:
         """Score as the search does, remembering what was seen before."""
+        if self.reward.denoiser_calls() and inp.denoiser is None:
+            inp = replace(inp, denoiser=StandIn(inp))
         with torch.inference_mode():
             return self.reward.score(inp)
 
@@ -145,6 +174,17 @@ class RewardContract:
             self.scores(inp)
             for name, value in _tensors(inp).items():
                 assert torch.equal(value, copies[name]), f"score() changed {name} in place"
+
+    def test_predicts_as_often_as_it_declares(self) -> None:
+        for inp in self.inputs() if self.reward.denoiser_calls() else ():
+            model = StandIn(inp)
+            copies = model.latents.clone(), None if model.before is None else model.before.clone()
+            self.output(replace(inp, denoiser=model))
+            declared = self.reward.denoiser_calls()
+            assert model.calls == declared, f"score() made {model.calls} predictions, denoiser_calls() is {declared}"
+            assert torch.equal(model.latents, copies[0]), "score() changed the latents in place"
+            if model.before is not None and copies[1] is not None:
+                assert torch.equal(model.before, copies[1]), "score() changed the frame before in place"
 
     def test_leaves_random_state_alone(self) -> None:
         for inp in self.inputs():

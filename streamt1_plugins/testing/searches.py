@@ -15,6 +15,7 @@ import torch
 
 import streamt1_plugins as streamt1
 from streamt1_plugins.api.hookspecs import hookimpl
+from streamt1_plugins.api.types import Revision, RevisionLimits
 from streamt1_plugins.resuming import open_interrupted
 from streamt1_plugins.runs.observers.journal import Journal
 from streamt1_plugins.search import memory_estimate
@@ -23,7 +24,7 @@ from streamt1_plugins.testing.state import footprint
 from streamt1_plugins.testing.threads import together
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from torch import Tensor
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 PLAIN = ("search.candidates=1", "search.top_k=1")
 NARROW = ("search.top_k=1",)
+PREDICTED = ("rewards.long.self.options.levels=[0.4]",)
 PREVIEWED = ("rewards.decode=preview",)
 PRUNED_EARLY = ("search.top_k=1", "search.candidates=4", "early.steps=1")
 PLENTY = 10**15  # bytes
@@ -69,6 +71,25 @@ class Kept:
         if candidate.is_finished and candidate.location != "elsewhere":
             self.latents[candidate.id] = candidate.latents.clone()
             self.frames[candidate.id] = candidate.decoded.frames.clone()
+
+
+@dataclass
+class GoesBack:
+    """A revision policy that makes the chunks from `to` on anew, once, when the one after it is judged.
+
+    The new chunks have two rounds of candidates, the second of which varies the first candidate.
+    """
+
+    to: int
+    limits: ClassVar[RevisionLimits] = RevisionLimits(reach=1, returns=1, rounds=2, shared=False)
+
+    @hookimpl
+    def streamt1_revise(self, run: Run, chunk: Chunk, candidates: Sequence[Candidate]) -> Revision | None:
+        if not run.tree.returns:
+            return Revision(back_to=self.to) if chunk.index == self.to + 1 else None
+        if len({each.round for each in candidates}) > 1:
+            return None
+        return Revision(count=1, varied=(candidates[0].id,), strength=0.5)
 
 
 class Silent:

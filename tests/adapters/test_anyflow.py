@@ -110,6 +110,21 @@ def test_forwards_count_rows(pipe: AnyFlowFARPipeline) -> None:
         assert session.forwards == rows * (4 * 2 + 3)
 
 
+@pytest.mark.parametrize("scale", [1.0, 3.0])
+def test_a_prediction_is_the_flow_of_a_step(pipe: AnyFlowFARPipeline, scale: float) -> None:
+    """One Euler step from pure noise without guidance; with it, the prompt's share of the step."""
+    session = opened(pipe, num_inference_steps=1, use_mean_velocity=False, guidance_scale=scale)
+    history = session.root()
+    latents = session.generate(history, session.draw(history, seeded(0)), [session.generator])
+    history = session.commit(history, latents, session.decode(history, latents)[0], "discard")
+    noise = session.draw(history, seeded(1))
+    flow, empty = (session.predict(history, noise, 1.0, prompted=each) for each in (True, False))
+    step = noise - session.generate(history, noise, [session.generator])
+    if scale == 1.0:
+        torch.testing.assert_close(flow, step)
+    assert not torch.equal(flow, empty)
+
+
 def test_a_video_is_continued_not_generated(pipe: AnyFlowFARPipeline) -> None:
     """The given chunks stand in the root: rewards see their frames, and no candidate is made for them."""
     root = opened(pipe, video=clip(9)).root()

@@ -11,9 +11,10 @@ from diffusers import DiffusionPipeline, HeliosPipeline, HeliosPyramidPipeline
 from diffusers.callbacks import PipelineCallback
 from PIL import Image
 
+import streamt1_plugins as streamt1
 from streamt1_helios.adapter import HeliosAdapter
 from streamt1_plugins.api.adapter import MemoryPlan
-from streamt1_plugins.errors import InputError, UnsupportedPipelineError
+from streamt1_plugins.errors import InputError, RecipeError, UnsupportedPipelineError
 from streamt1_plugins.plugins.resolve import resolve_adapter
 from tests.adapters.tiny import seeded
 from tests.adapters.tiny import tiny_pipeline as tiny_wan
@@ -122,6 +123,28 @@ def test_forwards_count_rows(pipe: HeliosPipeline) -> None:
             root, torch.cat([session.draw(root, seeded(seed)) for seed in range(3)]), [session.generator] * 3
         )
         assert session.forwards == 3 * 2 * conditions
+
+
+@pytest.mark.parametrize("changes", [{}, {"image": picture(), "num_frames": 99, "add_noise_to_image_latents": False}])
+def test_a_prediction_is_the_flow_of_a_step(pipe: HeliosPipeline, changes: dict[str, Any]) -> None:
+    """One Euler step; what the pipeline shows to a host stays as its last call left it."""
+    session = opened(pipe, num_inference_steps=1, sigmas=np.array([0.999]), guidance_scale=1.0, **changes)
+    history = session.root()
+    for seed in range(2):
+        noise = session.draw(history, seeded(seed))
+        latents = session.generate(history, noise, [session.generator])
+        before = vars(pipe).copy()
+        flow = session.predict(history, noise, float(pipe.scheduler.sigmas[0]))
+        assert vars(pipe) == before
+        torch.testing.assert_close(noise - float(pipe.scheduler.sigmas[0]) * flow, latents, atol=1e-4, rtol=1e-4)
+        history = session.commit(history, latents, session.decode(history, latents)[0], "discard")
+
+
+def test_a_pyramid_cannot_predict() -> None:
+    """Its stages begin with enlarged latents; the error of a recipe has the reason, and adapters that can."""
+    wrapped = streamt1.wrap(tiny_pyramid(), {"extends": "stream-t1", "rewards": {"long": {"self": {}}}})
+    with pytest.raises(RecipeError, match=r"'helios' cannot .* HeliosPyramidPipeline .*Adapters that can: anyflow"):
+        wrapped(**{**CALL, "height": 64, "width": 64}, generator=seeded(0))
 
 
 def test_only_decode_decodes(pipe: HeliosPipeline, monkeypatch: pytest.MonkeyPatch) -> None:

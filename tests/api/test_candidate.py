@@ -23,6 +23,29 @@ def test_the_node_of_a_candidate_has_its_record_and_no_tensor() -> None:
     assert "tensor" not in repr(made)
 
 
+def with_latents(latents: torch.Tensor, pooled: torch.Tensor | None = None) -> Candidate:
+    decoded, beam = streamt1.Decoded(torch.zeros(1, 3, 2, 2)), Beam(streamt1.History())
+    own = {"chunk": 0, "ordinal": 0, "parent": None, "seed": 1}
+    return Candidate(**own, beam=beam, noise=latents, latents=latents, decoded=decoded, pooled=pooled)
+
+
+def test_features_are_the_latents_averaged_to_a_few_places() -> None:
+    latents = torch.randn(1, 2, 3, 8, 12, dtype=torch.bfloat16)
+    found = with_latents(latents).features
+    assert found.shape == (6, 4, 4)
+    assert found.dtype == torch.float32
+    assert float(found[1, 0, 0]) == pytest.approx(float(latents[0, 0, 1, :2, :3].float().mean()))
+    small = torch.randn(1, 2, 3, 2, 2)
+    assert torch.equal(with_latents(small).features, small[0].reshape(6, 2, 2))
+
+
+def test_a_candidate_that_is_elsewhere_has_the_same_features() -> None:
+    latents = torch.randn(1, 2, 3, 8, 12)
+    here = with_latents(latents)
+    elsewhere = with_latents(latents[:, :, :0], here.features)
+    assert torch.equal(elsewhere.features, here.features)
+
+
 def test_the_last_node_of_a_beam() -> None:
     node = streamt1.Node(chunk=0, ordinal=0, parent=None, seed=1)
     assert Beam(streamt1.History()).last is None

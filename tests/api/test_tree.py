@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from streamt1_plugins.api.tree import Tree, node_of, node_record
-from streamt1_plugins.api.types import Node, Reading
+from streamt1_plugins.api.types import Node, Reading, Variation
 
 
 def node(chunk: int, ordinal: int, parent: str | None = None, **more: object) -> Node:
@@ -77,13 +77,23 @@ def test_the_record_is_plain_json_without_nan(tree: Tree) -> None:
 def test_the_record_holds_every_field_of_a_node() -> None:
     renamed = {"readings": "rewards"}
     fields = {renamed.get(name, name) for name in Node.__dataclass_fields__}
-    assert set(node_record(replace(node(0, 0), previewed=True))) == fields | {"id"}
-    assert set(node_record(node(0, 0))) == fields - {"previewed"} | {"id"}
+    rare = {"previewed": True, "round": 1, "varies": Variation("000.00", 0.5)}
+    assert set(node_record(replace(node(0, 0), **rare))) == fields | {"id"}
+    assert set(node_record(node(0, 0))) == fields - rare.keys() | {"id"}
 
 
 def test_a_node_comes_back_from_its_record_as_json_holds_it() -> None:
     readings = {"short": {"a": Reading(1.0, math.nan, 2.5)}, "long": {"b": Reading(0.1, 0.2)}}
-    decided = {"route": "ema", "fate": "kept", "rank": 1, "problem": "odd", "stage": 2, "propagated": True}
+    decided = {
+        "round": 2,
+        "varies": Variation("003.00", 0.5, "initial"),
+        "route": "ema",
+        "fate": "kept",
+        "rank": 1,
+        "problem": "odd",
+        "stage": 2,
+        "propagated": True,
+    }
     made = node(3, 1, "002.00", readings=readings, short=math.nan, long=0.1, score=1 / 3, seconds=0.5, **decided)
     record = json.loads(json.dumps({"event": "candidate", **node_record(made)}, allow_nan=False))
     back = node_of(record, {("short", "a"): 2.5})

@@ -2,9 +2,10 @@
 
     python tests/benchmarks/rewards.py [--only flicker,basic] [--out docs/evidence/rewards.json]
 
-Every registered reward that loads without a download takes part. A cell of the table is the share of clips, in per
-cent, whose untouched version scores higher than the damaged one (equal counts half): 50 is blind, 100 always sees it;
-first for a camera panning over textures, then for the embedded world. Rewards that read the prompt see the world only.
+Every registered reward that judges frames and loads without a download takes part. A cell of the table is the share of
+clips, in per cent, whose untouched version scores higher than the damaged one (equal counts half): 50 is blind, 100
+always sees it; first for a camera panning over textures, then for the embedded world. Rewards that read the prompt see
+the world only.
 """
 
 from __future__ import annotations
@@ -146,6 +147,9 @@ def main() -> None:
             reward = loaded(name)
         except StreamT1Error as error:
             missing[name] = str(error)
+            continue
+        if reward.denoiser_calls():
+            missing[name] = "It judges with the video model, and these clips have none."
             continue
         results[name] = measured(reward, kinds)
         reward.unload()

@@ -28,6 +28,7 @@ def test_plugins_as_json() -> None:
         "width",
         "noise",
         "scoring",
+        "revision",
         "selection",
         "memory",
         "observer",

@@ -10,9 +10,9 @@ from PIL import Image
 
 from streamt1_plugins.api.hookspecs import hookimpl
 from streamt1_plugins.api.reward import RewardInput, RewardOutput
-from streamt1_plugins.compare.run import HEIGHT, RESULTS, SHOWN, Pipelines, read, run, scores
+from streamt1_plugins.compare.run import HEIGHT, RESULTS, SHOWN, Pipelines, checker, read, run, scores
 from streamt1_plugins.config import load as recipe
-from streamt1_plugins.errors import RecipeError
+from streamt1_plugins.errors import InputError, RecipeError
 from tests.compare.examples import comparison
 
 SEEDS = (0, 1)
@@ -83,6 +83,12 @@ def test_the_model_is_loaded_once() -> None:
     first, second = pipelines(recipe.load("plain")), pipelines(recipe.load("beam"))
     assert first.pipe is second.pipe
     assert (first.recipe.search.is_wide, second.recipe.search.is_wide) == (False, True)
+
+
+def test_a_judge_that_needs_the_model_is_refused(tmp_path: Path) -> None:
+    for refused in (checker, lambda each: list(run(each, tmp_path))):
+        with pytest.raises(InputError, match="'predicted' judges with the model that made a video"):
+            refused(comparison(judge="predicted"))
 
 
 def test_a_line_torn_behind_a_bracket_is_not_read(tmp_path: Path) -> None:

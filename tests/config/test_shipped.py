@@ -47,15 +47,15 @@ def test_the_header_says_what_is_needed_and_how_to_run_it(path: Path) -> None:
 def test_it_is_valid_and_described(path: Path) -> None:
     loaded = recipe.load(path)
     assert loaded.description
-    assert build.policies(loaded).keys() == {"width", "noise", "scoring", "selection", "memory"}
+    assert build.policies(loaded).keys() == {"width", "noise", "scoring", "revision", "selection", "memory"}
 
 
 @pytest.mark.parametrize("path", GENERAL, ids=lambda path: path.stem)
 def test_it_runs_on_the_bundled_model(path: Path) -> None:
     completed = pipeline.resolve(path, "tinyworld")
     assert completed.adapter.name == "tinyworld"
-    assert completed.rewards.are_named == completed.search.is_wide
-    assert bool(build.rewards(completed)) == completed.search.is_wide
+    assert completed.rewards.are_named == (completed.search.is_wide and completed.selection.name != "random")
+    assert bool(build.rewards(completed)) == completed.rewards.are_named
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

@@ -79,10 +79,11 @@ MINE = {
     "width": {"name": "tapered", "least": 4},
     "noise": "mirrored",
     "scoring": "worst",
+    "revision": {"name": "retake", "least": 100.0},
     "selection": "family",
     "memory": {"name": "milestones", "every": 2},
     "rewards": {"short": {"redness": {}}, "long": {"redness": {"options": {"gain": 2.0}}}},
-    "observers": {"budget": {"chunks": 9}, "stills": {}, "margins": {}, "ending": {}, "penalty": {}},
+    "observers": {"budget": {"chunks": 9}, "stills": {}, "misses": {}, "margins": {}, "ending": {}, "penalty": {}},
 }
 
 
@@ -103,6 +104,8 @@ def test_the_examples_run(
     assert len({node.parent for node in pipe.tree.chunk(3) if node.fate == "kept"}) == 2
     assert len(pipe._observing.built["stills"].frames) == len(pipe.tree)
     assert len(pipe._observing.built["margins"].values) == 4
+    assert pipe.tree.returns == [(0, 0)]
+    assert "chunk 0: 4 candidates abandoned" in caplog.messages
     assert "4 chunks, well" in caplog.messages
     asked = " ".join(message for message in caplog.messages if " calls " in message)
     assert all(f"{name} calls" in asked for name in HOOKS if "register" not in name and "commands" not in name)

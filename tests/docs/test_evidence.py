@@ -102,3 +102,18 @@ def test_the_table_of_memory_policies_has_every_cut_and_sees_unequal_forwards(tm
     assert "| flush | elite | a better chunk replaces the first sink | +0.200 [+0.200, +0.200] | 0.700 |" in text
     assert text.endswith("Prompts: 1 with flush, 1 with keep. Not equal in forwards, or not finished: keep.\n")
     assert json.loads((tmp_path / "memory.json").read_text("utf-8")).keys() == {"flush", "keep"}
+
+
+def test_the_rewards_page_quotes_the_self_score() -> None:
+    page = (EVIDENCE.parent / "rewards.md").read_text(encoding="utf-8")
+    found = json.loads((EVIDENCE / "self_score" / "ranks.json").read_text(encoding="utf-8"))
+    titles = {"self": "`self`", "self-published": "`self`, `against: nothing`"}
+    titles |= {"tinyalign": "`tinyalign`, trained for this world", "basic": "`basic`"}
+    for name, title in titles.items():
+        first, later = found["first"][name], found["later"][name]
+        ranks = [f"{each['rank correlation']:.2f} ({each['standard error']:.2f})" for each in (first, later)]
+        shares = [f"{each['share']:.2f}" for each in (first, later)]
+        assert f"| {title} | {' | '.join(ranks + shares)} |" in page
+    recipes = table.summary(read(EVIDENCE / "self_score"))["recipes"]
+    for name in ("self", "beam"):
+        assert table.interval(recipes[name]["metrics"]["score"]["gain"]) in " ".join(page.split())

@@ -79,7 +79,7 @@ def test_a_part_whose_types_cannot_be_read_is_its_authors_fault() -> None:
         build.instance(entry, {}, "noise")
 
 
-@pytest.mark.parametrize("section", ["width", "noise", "scoring", "selection", "memory"])
+@pytest.mark.parametrize("section", ["width", "noise", "scoring", "revision", "selection", "memory"])
 def test_an_unknown_policy_is_named_by_kind(section: str) -> None:
     with pytest.raises(UnknownNameError, match=rf"Unknown {section} policy 'nope'\..* Known: "):
         build.policies(load({section: "nope"}))

@@ -59,7 +59,7 @@ def test_hook_register_rewards() -> None:
 def test_hook_register_policies() -> None:
     @hookimpl
     def declare(register: Any) -> None:
-        for kind in ("width", "noise", "scoring", "selection", "memory", "observer"):
+        for kind in ("width", "noise", "scoring", "revision", "selection", "memory", "observer"):
             register("acme", kind=kind, target="acme:Part")
 
     found = Discovery()
@@ -296,7 +296,7 @@ def test_calls_can_be_traced(monkeypatch: pytest.MonkeyPatch, caplog: pytest.Log
 
 @hookimpl
 def answer_everything(register: Any) -> None:
-    for kind in ("width", "noise", "scoring", "selection", "memory", "observer"):
+    for kind in ("width", "noise", "scoring", "revision", "selection", "memory", "observer"):
         register("rogue", kind=kind, target="tests.no_such_module:Rogue")
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import streamt1_plugins as streamt1
-from streamt1_plugins.api.types import Proposal
+from streamt1_plugins.api.types import Proposal, Revision, RevisionLimits
 from streamt1_plugins.errors import PluginError
 from streamt1_plugins.plugins.discovery import Discovery
 from streamt1_plugins.plugins.run_hooks import RunHooks
@@ -117,6 +117,38 @@ def test_hook_score(mine: Discovery) -> None:
         nodes = pipe.tree.chunk(index)
         darkest = min(nodes, key=lambda node: node.readings["short"]["bright"].raw)
         assert [node.id for node in nodes if node.fate == "kept"] == [darkest.id]
+
+
+class Twice:
+    """Two rounds in every chunk, and the first chunk anew; every answer is written down."""
+
+    limits = RevisionLimits(reach=0, returns=1, rounds=2)
+
+    def __init__(self) -> None:
+        self.events: list[tuple[int, int | None, int]] = []
+
+    @hookimpl
+    def streamt1_revise(self, run: Any, chunk: Any, candidates: Any) -> Any:
+        if len({each.round for each in candidates}) < 2:
+            return Revision()
+        return None if run.tree.returns else Revision(back_to=chunk.index)
+
+    @hookimpl
+    def streamt1_revised(self, chunk: Any, revision: Any, candidates: Any) -> None:
+        self.events.append((chunk.index, revision.back_to, len(candidates)))
+
+
+def test_hook_revise() -> None:
+    pipe = streamt1.wrap(ToyPipeline(), "stream-t1", policies={"revision": Twice()})
+    pipe("a prompt")
+    assert [len(pipe.tree.chunk(index)) for index in range(4)] == [8] * 4
+    assert len(pipe.tree.abandoned()) == 8
+
+
+def test_hook_revised() -> None:
+    twice = Twice()
+    streamt1.wrap(ToyPipeline(), "stream-t1", policies={"revision": twice})("a prompt")
+    assert twice.events == [(0, None, 4), (0, 0, 8), *((index, None, 4) for index in range(4))]
 
 
 def test_hook_select(mine: Discovery) -> None:
@@ -280,6 +312,7 @@ KINDS = {
     "streamt1_width": "width",
     "streamt1_propose_noise": "noise",
     "streamt1_score": "scoring",
+    "streamt1_revise": "revision",
     "streamt1_select": "selection",
     "streamt1_route_memory": "memory",
 }

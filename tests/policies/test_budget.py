@@ -166,6 +166,15 @@ def test_a_budget_buys_more_candidates_where_they_are_pruned_early(
     assert pruned[0] > 0.7 * budget
 
 
+@pytest.mark.parametrize(("budget", "times"), [(200, 2), (30, 1), (21, 0)])
+def test_the_search_goes_back_only_where_the_budget_has_enough_left(budget: int, times: int) -> None:
+    levels = scripted(levels=(1, 1, 1, 1, 0))
+    pipe = run(PRICED, *levels, "revision=backtrack", forwards=budget, most=4, **UNMOVED)
+    assert len(pipe.tree.returns) == times
+    assert pipe.last_run.cost.forwards <= budget
+    assert any("no revision, because too little" in note for note in pipe.tree.notes) == (times < 2)
+
+
 def test_a_generous_budget_stops_at_the_most() -> None:
     assert widths(run(PRICED, forwards=10**6, **UNMOVED)) == [8] * CHUNKS
     assert widths(run(PRICED, forwards=10**6, most=3, **UNMOVED)) == [6] * CHUNKS
@@ -324,7 +333,7 @@ def test_a_forecast_gives_the_least_and_the_most(budget: int) -> None:
         def outline(self, num_frames: int | None = None) -> Outline:
             return pipe.last_run.session.outline()
 
-    told = describe(pipe.recipe, Telling(), build.rewards(pipe.recipe), width=pipe._policies["width"])
+    told = describe(pipe.recipe, Telling(), build.rewards(pipe.recipe), policies=pipe._policies)
     least, most = (line.strip() for line in told.splitlines())
     assert least.startswith("at least 6 chunks: 12 candidates, ")
     low, high = (int(line.split(" transformer")[0].rpartition(" ")[2]) for line in (least, most))
@@ -334,9 +343,9 @@ def test_a_forecast_gives_the_least_and_the_most(budget: int) -> None:
 
 def test_without_an_outline_the_forecast_is_the_most_a_chunk_may_take() -> None:
     pipe = run(forwards=30)
-    told = describe(pipe.recipe, object(), build.rewards(pipe.recipe), width=pipe._policies["width"])
+    told = describe(pipe.recipe, object(), build.rewards(pipe.recipe), policies=pipe._policies)
     assert told.startswith("at most, per chunk: 8 candidates, 8 S + 2 transformer forwards")
-    unbounded = describe(pipe.recipe, object(), build.rewards(pipe.recipe), width=object())
+    unbounded = describe(pipe.recipe, object(), build.rewards(pipe.recipe), policies={"width": object()})
     assert unbounded.startswith("per chunk: 4 candidates")
 
 

@@ -29,3 +29,13 @@ def test_a_placeholder_has_the_record_of_the_candidate_and_none_of_its_tensors()
     assert torch.equal(found.decoded.frames, torch.ones(1, 3, 2, 2))
     again = summarize(found, with_frames=False, batch_limit=3)
     assert (len(again.frames), again.batch_limit) == (0, 3)
+
+
+def test_a_placeholder_can_be_compared_like_the_candidate_itself() -> None:
+    noise = torch.randn(1, 2, 3, 8, 8)
+    branch = Branch(5, streamt1.Beam(streamt1.History()), streamt1.Proposal(7, noise, torch.Generator()))
+    decoded = streamt1.Decoded(torch.zeros(1, 3, 2, 2))
+    made = branch.candidate(streamt1.Chunk(1, 4), branch.beam, latents=noise * 2, decoded=decoded)
+    assert summarize(made, with_frames=False, batch_limit=None).features is None, "one process alone needs none"
+    found = branch.placeholder(streamt1.Chunk(1, 4), summarize(made, False, None, with_features=True))
+    assert torch.equal(found.features, made.features)

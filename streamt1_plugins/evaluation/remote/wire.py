@@ -67,7 +67,11 @@ def shared_token() -> str:
 
 
 def offer(name: str, reward: Reward, max_bytes: int) -> Offer:
-    """The offer of a server of `reward`."""
+    """The offer of a server of `reward`. Raises `PluginError` for one that judges with the video model."""
+    if reward.denoiser_calls():
+        raise PluginError(
+            f"Reward {name!r} judges with the video model, which only the search's own process has. Leave `where` out."
+        )
     return Offer(name=name, max_bytes=max_bytes, **{key: getattr(reward, key) for key in DECLARED})
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from streamt1_plugins.api.run import Run
     from streamt1_plugins.api.tree import Tree
-    from streamt1_plugins.api.types import Chunk
+    from streamt1_plugins.api.types import Chunk, Revision
 
 
 _printed: set[int] = set()
@@ -55,6 +55,12 @@ class Console:
         if self._terminal.is_terminal and not self.plain:
             self._bar = _Bar(run, self._terminal, self.label)
             self._bar.start()
+
+    @hookimpl
+    def streamt1_revised(self, run: Run, revision: Revision) -> None:
+        if self._bar is not None:
+            self._bar.revised(revision)
+        self._print_new(run.tree.notes)
 
     @hookimpl
     def streamt1_chunk_selected(self, run: Run, chunk: Chunk) -> None:
@@ -131,6 +137,11 @@ class _Bar(Progress):
         self._done, self._before = chunk.index + 1, self._run.cost.candidates
         best = max(self._run.tree.scores(chunk.index), default=math.nan)
         self.update(self.task_ids[0], best=_number(best))
+
+    def revised(self, revision: Revision) -> None:
+        """Another round begins, or a chunk that was done comes again."""
+        self._before = self._run.cost.candidates
+        self._done = self._done if revision.back_to is None else revision.back_to
 
     def get_renderables(self) -> Iterable[RenderableType]:
         """The lines of the bar; called for every frame of the display, the first time before there is a task."""

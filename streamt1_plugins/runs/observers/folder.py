@@ -20,7 +20,7 @@ from streamt1_plugins.runs.recorded import RecordedRun
 if TYPE_CHECKING:
     from streamt1_plugins.api.candidate import Candidate
     from streamt1_plugins.api.run import Run
-    from streamt1_plugins.api.types import Node
+    from streamt1_plugins.api.types import Node, Revision
     from streamt1_plugins.runs.journal import Event
 
 
@@ -69,6 +69,11 @@ class Folder:
         self._events += self._made.committed()
         with warned(f"{Path(self.path) / TREE} was not updated"):  # space may be back before the end
             write_atomically(Path(self.path) / TREE, self._tree_so_far(self._made.run.tree))
+
+    @hookimpl
+    def streamt1_revised(self, revision: Revision) -> None:
+        if self._made is not None and revision.back_to is not None:
+            self._events.append(self._made.returned())
 
     @hookimpl
     def streamt1_run_finished(self, error: BaseException | None) -> None:

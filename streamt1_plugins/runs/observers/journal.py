@@ -18,6 +18,7 @@ from streamt1_plugins.runs.way_on import resume_with
 if TYPE_CHECKING:
     from streamt1_plugins.api.candidate import Candidate
     from streamt1_plugins.api.run import Run
+    from streamt1_plugins.api.types import Revision
     from streamt1_plugins.runs.journal import Event
 
 log = logging.getLogger("streamt1")
@@ -81,6 +82,27 @@ class Journal:
                 self._add(self._made, event)
         self._made.run.background.submit(f"Flushing the record in {self.path}", self._flush, urgent=True)
 
+    @hookimpl(trylast=True)
+    def streamt1_revised(self, revision: Revision) -> None:
+        """Write that the search has gone back, and the checkpoint of where it is now.
+
+        The checkpoint first: without the line it is one of an earlier chunk, from which the same would be made again.
+        """
+        if self._made is None or self._file is None or revision.back_to is None:
+            return
+        event, run = self._made.returned(), self._made.run
+        with warned(f"{self.path}: {SEARCHED_AGAIN}"):
+            if self.state and run.beams[0].path:
+                saved = self._checkpoints.of(run.beams, run.call["generator"], run.past)
+                event = {**event, "checkpoint": saved.digest}
+                self._checkpoints.save(saved, run.beams, run.past)
+        with warned(f"The journal in {self.path} was not updated"):
+            self._file.add(event)
+        if self.state and not run.beams[0].path:
+            with warned(f"{self.path}: an old checkpoint could not be deleted"):
+                self._checkpoints.clear()
+        run.background.submit(f"Flushing the record in {self.path}", self._flush, urgent=True)
+
     @hookimpl
     def streamt1_run_finished(self, error: BaseException | None) -> None:
         try:
@@ -110,12 +132,12 @@ class Journal:
         if self._file is None:
             return
         if self.state and event["event"] == "chunk" and event["chunk"] == beams[0].history.index - 1 and beams[0].path:
-            saved = self._checkpoints.of(beams, made.run.call["generator"])
+            saved = self._checkpoints.of(beams, made.run.call["generator"], made.run.past)
             event = {**event, "checkpoint": saved.digest}
         self._file.add(event)
         if saved is not None:
             with warned(f"{self.path}: {SEARCHED_AGAIN}"):
-                self._checkpoints.save(saved, beams)
+                self._checkpoints.save(saved, beams, made.run.past)
 
     def _flush(self) -> None:
         """Bring the lines to the disk, and then the newest checkpoint."""

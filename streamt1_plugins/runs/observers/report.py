@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from streamt1_plugins.api.candidate import Candidate
     from streamt1_plugins.api.run import Run
+    from streamt1_plugins.api.types import Revision
 
 log = logging.getLogger("streamt1")
 
@@ -64,6 +65,13 @@ class ReportPage:
             if beam.path[-1].previewed:
                 self._submit(run, beam.path[-1].id, beam.history.frames[-1])
         for candidate in pruned:
+            if candidate.previewed:
+                self._submit(run, candidate.id, candidate.decoded.frames)
+
+    @hookimpl
+    def streamt1_revised(self, run: Run, revision: Revision, candidates: Sequence[Candidate]) -> None:
+        """Draw candidates that were scored by previews and are abandoned."""
+        for candidate in candidates if revision.back_to is not None else ():
             if candidate.previewed:
                 self._submit(run, candidate.id, candidate.decoded.frames)
 

@@ -101,6 +101,11 @@ class Dashboard:
         return self._clock - before
 
 
+def step_of(run: Run, chunk: Chunk) -> int:
+    """A number for a chunk that never falls: its index, and the chunks that the search has gone back before it."""
+    return chunk.index + sum(judged - to for judged, to in run.tree.returns)
+
+
 def chunk_scalars(run: Run, chunk: Chunk) -> dict[str, float]:
     """Scores, survivors, routes, sinks and readings of a chunk that was just committed, by name."""
     nodes, kept, scores = run.tree.chunk(chunk.index), run.tree.kept(chunk.index), run.tree.scores(chunk.index)
@@ -109,6 +114,7 @@ def chunk_scalars(run: Run, chunk: Chunk) -> dict[str, float]:
         "count/candidates": len(nodes),
         "count/kept": len(kept),
         "count/invalid": sum(not node.is_valid for node in nodes),
+        **({"count/returns": len(run.tree.returns)} if run.tree.returns else {}),
         "seconds/candidates": sum(node.seconds for node in nodes),
         **{f"seconds/{stage}": seconds for stage, seconds in run.cost.seconds.items()},
     }

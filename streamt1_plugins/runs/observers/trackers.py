@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamt1_plugins.api.hookspecs import hookimpl
 from streamt1_plugins.errors import PluginError, is_installed, unknown_name
-from streamt1_plugins.runs.observers.scalars import Dashboard, chunk_scalars, run_config
+from streamt1_plugins.runs.observers.scalars import Dashboard, chunk_scalars, run_config, step_of
 from streamt1_plugins.runs.observers.wandb_run import OwnRun
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class Trackers(Dashboard):
     def streamt1_chunk_selected(self, run: Run, chunk: Chunk) -> None:
         if self._log is not None:
             with self._guarded(self._program):
-                self._log.log({**chunk_scalars(run, chunk), "seconds": self._lap()}, step=chunk.index)
+                self._log.log({**chunk_scalars(run, chunk), "seconds": self._lap()}, step=step_of(run, chunk))
 
     @hookimpl
     def streamt1_run_finished(self, error: BaseException | None) -> None:

@@ -60,11 +60,11 @@ class Video:
 
     @hookimpl
     def streamt1_chunk_selected(self, run: Run) -> None:
-        """Encode in the background what all branches share: it stays in the video."""
+        """Encode in the background what all branches share and no revision may change: it stays in the video."""
         early, chunks = self._early, run.beams[0].history.frames
         if early is None:
             return
-        for index in range(len(early.chunks), len(chunks)):
+        for index in range(len(early.chunks), min(len(chunks), run.earliest)):
             if any(beam.history.frames[index] is not chunks[index] for beam in run.beams):
                 break
             early.chunks.append(chunks[index])

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from streamt1_plugins.api.candidate import Candidate
     from streamt1_plugins.api.run import Run
-    from streamt1_plugins.api.types import Chunk, Horizon, Node
+    from streamt1_plugins.api.types import Chunk, Horizon, Node, Revision
 
 log = logging.getLogger("streamt1")
 
@@ -123,15 +123,28 @@ class Wandb(Dashboard):
             clip = Clip(best.path[-1].id, on_host(best.history.frames[-1]), run.session.fps)
             run.background.submit("Logging a chunk to wandb", partial(self._log_chunk, numbers, rows, clip))
 
+    @hookimpl
+    def streamt1_revised(self, run: Run, revision: Revision, candidates: Sequence[Candidate]) -> None:
+        """Keep the rows of candidates that are abandoned before any was selected."""
+        self._finish_failed("wandb")
+        if self._log is not None and revision.back_to is not None:
+            rows = {each.id: self._row(run.tree.nodes[each.id]) for each in candidates}
+            run.background.submit("Keeping candidates for wandb", partial(self._keep_rows, rows))
+
+    def _keep_rows(self, rows: Mapping[str, list[Any]]) -> None:
+        if self._log is not None:
+            with self._guarded("wandb", finish=False):
+                for name, values in rows.items():
+                    row = [*values, self._strips.pop(name, None)]
+                    self._rows.append(row)
+                    self._table.add_data(*row)
+
     def _log_chunk(self, numbers: Mapping[str, Any], rows: Mapping[str, list[Any]], best: Clip) -> None:
         if self._log is None:
             return
         with self._guarded("wandb", finish=False):
             logged = {**numbers}
-            for name, values in rows.items():
-                row = [*values, self._strips.pop(name, None)]
-                self._rows.append(row)
-                self._table.add_data(*row)
+            self._keep_rows(rows)
             if self._left > 0:
                 content = encode_video(best.frames, best.fps)
                 self._left -= len(content)
@@ -166,6 +179,8 @@ class Wandb(Dashboard):
         self._log.summary["whole_video"] = run.tree.final.get(winner[-1]) if winner else None
         self._log.summary["error"] = None if error is None else f"{type(error).__name__}: {error}"
         self._log.config.update({"video": made_video(run)}, allow_val_change=True)
+        for row in self._rows:  # one that was kept may have been abandoned since
+            row[_FIELDS.index("fate")] = run.tree.nodes[row[_FIELDS.index("id")]].fate
         self._log.log({"all_candidates": self._api.Table(columns=self._columns, data=self._rows)})
         self._log_video(run)
         if self.folder is not None and Path(self.folder).is_dir():

@@ -7,7 +7,6 @@ import math
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from streamt1_plugins.runs.report.layout import by_chunk
 from streamt1_plugins.runs.report.scores import is_standardised
 
 if TYPE_CHECKING:
@@ -88,11 +87,14 @@ def tiles(recorded: RecordedRun, tree: Tree) -> list[tuple[str, str, str]]:
 
 def _candidates(tree: Tree) -> Iterator[str]:
     """Remarks on the number of candidates."""
-    widths = sorted({len(nodes) for nodes in by_chunk(tree).values()})
+    widths = sorted({len(tree.chunk(index)) for index in tree.chunks()})
     if widths:
         yield f"{widths[0]} per chunk" if len(widths) == 1 else f"{widths[0]} to {widths[-1]} per chunk"
     if tree.picked:
         yield f"{count(tree.inherited)} of the run it continues"
+    abandoned = len(tree.abandoned())
+    if abandoned:
+        yield f"{count(abandoned)} abandoned"
     unfinished = sum(not node.is_finished for node in tree)
     if unfinished:
         yield f"{count(unfinished)} pruned early"
@@ -146,7 +148,7 @@ def _branched(tree: Tree, made: int) -> str:
 def _unfinished(recorded: RecordedRun, tree: Tree) -> str:
     """Which candidates of a run that was killed are not counted."""
     done = len(recorded.frames)
-    later = sum(node.chunk >= done for node in tree)
+    later = sum(node.chunk >= done and node.fate != "abandoned" for node in tree)
     if not later or recorded.events[-1]["event"] == "finished":
         return ""
     return f"Counted when a chunk is done: {count(later)} candidates of chunk {done} are not included."
@@ -157,6 +159,9 @@ def record(recorded: RecordedRun) -> list[tuple[str, str, str]]:
     start, end = recorded.start, recorded.events[-1]
     rows = [("Seed", str(start["seed"]), ""), ("Device", recorded.device, ""), ("Started", "", moment(start["time"]))]
     for event in recorded.events:
+        if event["event"] == "returned":
+            where = f"from chunk {event['judged']} to chunk {event['chunk']}, "
+            rows.append(("Went back", where, moment(event["time"])))
         if event["event"] == "resumed":
             rows.append(("Resumed", f"chunk {event['chunk']}, ", moment(event["time"])))
     if end["event"] == "finished":

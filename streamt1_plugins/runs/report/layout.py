@@ -18,6 +18,8 @@ CARD = 0.77
 """Share of a column that a card is wide; the rest is for the lines between columns."""
 HEAD = 8
 """Room above and below a curve, so that its line is not cut."""
+EDGES = ("abandoned", "pruned", "kept", "winner")
+"""Kinds of lines, those that lie on top last."""
 APART = 18
 """How far labels of an axis are apart at least."""
 
@@ -34,7 +36,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Edge:
-    """A line from the parent of a node to the node, as an SVG path; kind: `winner`, `kept` or `pruned`."""
+    """A line from the parent of a node to the node, as an SVG path; kind: one of `EDGES`."""
 
     node: str
     path: str
@@ -92,7 +94,7 @@ def digits(values: Iterable[float], least: int = 2) -> int:
 
 
 def cells(tree: Tree, winner: Sequence[str]) -> dict[str, Cell]:
-    """Every node, chunk by chunk: the winner in the first row, then the survivors, then by score."""
+    """Every node, chunk by chunk: the winner first, then the survivors, then by score, and last what was abandoned."""
     found: dict[str, Cell] = {}
     best = set(winner)
     for column, nodes in by_chunk(tree).items():
@@ -109,11 +111,12 @@ def by_chunk(tree: Tree) -> dict[int, list[Node]]:
     return found
 
 
-def _order(node: Node, winner: Container[str]) -> tuple[bool, float, tuple[float, ...], int]:
+def _order(node: Node, winner: Container[str]) -> tuple[bool, bool, float, tuple[float, ...], int]:
     rank = math.inf if node.rank is None else node.rank
     measured = (node.score if node.is_scored else math.nan, node.long, node.short)
     return (
         node.id not in winner,
+        node.fate == "abandoned",
         rank,
         tuple(-each if math.isfinite(each) else math.inf for each in measured),
         node.ordinal,
@@ -127,9 +130,13 @@ def edges(found: dict[str, Cell]) -> list[Edge]:
         x0, x1 = (parent.column + CARD) * UNIT, child.column * UNIT
         y0, y1 = (parent.row + 0.5) * UNIT, (child.row + 0.5) * UNIT
         middle = (x0 + x1) / 2
-        kind = "winner" if parent.is_winner and child.is_winner else "kept" if child.node.fate == "kept" else "pruned"
+        kind = "winner" if parent.is_winner and child.is_winner else _kind(child.node)
         lines.append(Edge(child.node.id, f"M{x0:g} {y0:g}C{middle:g} {y0:g} {middle:g} {y1:g} {x1:g} {y1:g}", kind))
-    return sorted(lines, key=lambda edge: ("pruned", "kept", "winner").index(edge.kind))
+    return sorted(lines, key=lambda edge: EDGES.index(edge.kind))
+
+
+def _kind(node: Node) -> str:
+    return str(node.fate) if node.fate in EDGES else "pruned"
 
 
 def curves(tree: Tree, winner: Sequence[str], value: Callable[[Node], float], *, zero: bool = False) -> Curves | None:

@@ -15,6 +15,7 @@ from streamt1_plugins.api.types import Chunk, Node
 from streamt1_plugins.runs.observers.console import Console, chunk_line, tree_table
 from streamt1_plugins.runs.observers.record import record_to
 from tests.runs.shared import Failing, run
+from tests.search.revising import Returning
 from tests.toy import ToyPipeline
 
 
@@ -69,6 +70,26 @@ def test_the_line_of_a_chunk_has_the_chunk_of_the_nodes_it_names(capsys: pytest.
     for line in capsys.readouterr().err.splitlines():
         chunk, node = line.split()[1], line.split("kept ")[1].split()[0]
         assert int(chunk) == int(node.partition(".")[0])
+
+
+def test_a_bar_and_lines_fall_with_the_chunks_when_the_search_goes_back(capsys: pytest.CaptureFixture[str]) -> None:
+    lines, bar = Console(), Console()
+    bar._terminal = Terminal(stderr=True, force_terminal=True, width=120)
+    done: list[int] = []
+
+    class Watch:
+        @streamt1.hookimpl(trylast=True)
+        def streamt1_revised(self) -> None:
+            assert bar._bar is not None
+            done.append(bar._bar._done)
+
+    for observers in ({"bar": bar, "watch": Watch()}, {"lines": lines}):
+        capsys.readouterr()
+        streamt1.wrap(ToyPipeline(), policies={"revision": Returning()}, observers=observers)("a prompt")
+    assert done == [1]
+    shown = capsys.readouterr().err.splitlines()
+    assert [line.split()[1] for line in shown if line.startswith("chunk ")] == ["0", "1", "2", "1", "2", "3"]
+    assert [line for line in shown if line.startswith("Note: Chunk 3: made anew from chunk 1 on")]
 
 
 def test_the_bar_is_taken_down_when_the_run_fails() -> None:

@@ -10,7 +10,8 @@ import pytest
 import streamt1_plugins as streamt1
 from streamt1_plugins import hookimpl
 from streamt1_plugins.api.types import Chunk
-from streamt1_plugins.runs.observers.scalars import Dashboard, chunk_scalars
+from streamt1_plugins.runs.observers.scalars import Dashboard, chunk_scalars, step_of
+from tests.search.revising import Returning
 from tests.toy import ToyPipeline
 
 
@@ -54,6 +55,19 @@ def test_invalid_candidates_are_counted_and_have_no_score() -> None:
 def test_without_rewards_or_routes_there_are_no_such_numbers() -> None:
     _, found = collected("plain", "adapter.routed=false")
     assert not [name for name in found[-1] if name.startswith(("score/", "route/", "count/sinks"))]
+
+
+def test_the_step_of_a_chunk_never_falls() -> None:
+    found: list[tuple[int, int]] = []
+
+    class Steps:
+        @hookimpl
+        def streamt1_chunk_selected(self, run: streamt1.Run, chunk: Chunk) -> None:
+            found.append((chunk.index, step_of(run, chunk)))
+
+    pipe = streamt1.wrap(ToyPipeline(), policies={"revision": Returning()}, observers={"steps": Steps()})
+    pipe("a prompt")
+    assert found == [(0, 0), (1, 1), (2, 2), (1, 3), (2, 4), (3, 5)]
 
 
 class Board(Dashboard):

@@ -18,6 +18,7 @@ from streamt1_plugins.errors import OutputError
 from streamt1_plugins.runs.observers.folder import Folder
 from streamt1_plugins.runs.observers.video import Encoder, Video, encode_video, to_pixels, write_video
 from tests.runs.shared import Failing, run
+from tests.search.revising import Returning
 from tests.toy import ToyPipeline
 
 
@@ -35,6 +36,15 @@ def moving(count: int = 12, height: int = 64, width: int = 64) -> torch.Tensor:
     for i in range(count):
         frames[i, :, 16:32, 2 * i : 2 * i + 16] = torch.tensor([0.9, 0.2, 0.1])[:, None, None]
     return frames
+
+
+def test_the_file_has_no_chunk_that_was_abandoned(tmp_path: Path) -> None:
+    for reach in (2, 1):
+        policy, path = Returning(to=3 - reach, reach=reach), tmp_path / f"{reach}.mp4"
+        pipe = streamt1.wrap(ToyPipeline(), policies={"revision": policy}, observers={"video": Video(str(path))})
+        pipe("a prompt")
+        write_video(torch.cat(pipe.last_run.beams[0].history.frames), tmp_path / "whole.mp4", 8.0)
+        assert path.read_bytes() == (tmp_path / "whole.mp4").read_bytes()
 
 
 def test_a_small_video_is_enlarged_and_keeps_its_pixels_and_colours(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from streamt1_plugins.errors import PluginError
 from streamt1_plugins.runs.observers.record import record_to
 from streamt1_plugins.runs.observers.wandb import ID_FILE, Wandb
 from streamt1_plugins.runs.observers.wandb_run import OwnRun
+from tests.search.revising import Returning
 from tests.toy import ToyPipeline
 
 wandb = pytest.importorskip("wandb")
@@ -144,6 +145,18 @@ def test_candidates_come_chunk_by_chunk_and_whole_at_the_end(tmp_path: Path) -> 
     strips = [line[-1] for line in json.loads(kept["all_candidates.table.json"].read_text())["data"]]
     assert [strip["caption"] for strip in strips] == list(pipe.tree.nodes)
     assert all(kept[strip["path"]].read_bytes()[:2] == b"\xff\xd8" for strip in strips)  # JPEG
+
+
+def test_what_was_abandoned_is_in_the_table(tmp_path: Path) -> None:
+    observers, policies = {"wandb": Wandb(mode="offline")}, {"revision": Returning(judged=2, to=1)}
+    pipe = streamt1.wrap(ToyPipeline(), policies=policies, observers=observers)  # type: ignore[arg-type]
+    pipe("a prompt")
+    rows = history(records(tmp_path))
+    (whole,) = [row["all_candidates"] for row in rows if "all_candidates" in row]
+    table = json.loads(media(tmp_path, whole).read_text())
+    fates = {line[0]: line[table["columns"].index("fate")] for line in table["data"]}
+    assert fates == {node.id: node.fate for node in pipe.tree}
+    assert list(fates.values()).count("abandoned") == 8
 
 
 def test_the_page_the_videos_the_recipe_and_the_result_are_there(tmp_path: Path) -> None:

@@ -23,6 +23,16 @@ SEARCHES = {
     "sent-whole": ("parallel.send=decoded", "parallel.thumbnails=false"),
     "parked": ("search.offload=recompute",),
     "budget": ("width={name: budget, forwards: 50}", "adapter.prices=[4, 2]"),
+    "smc": ("recipe=smc", "selection.strength=200", "rewards.short.bright.calibration=running"),
+    "diverse": ("recipe=diverse", "selection.diversity=0.7", "parallel.thumbnails=false"),
+    "funnel": ("recipe=funnel", "adapter.prices=[4, 2]"),
+    "random": ("recipe=random-pick", "adapter.name=toy-bare"),
+    "refined": ("revision={name: refine, rounds: 3}", "search.candidates=5"),
+    "returning": (
+        "revision=backtrack",
+        "rewards.replace=true",
+        "rewards.long={scripted: {options: {levels: [1, 0.7, 0.3], spreads: [0.1]}}}",
+    ),
     "early": (
         "adapter.name=toy-steps",
         "early.steps=2",
@@ -88,6 +98,11 @@ def test_all_processes_follow_one_clock_and_one_seed(made: Path, name: str) -> N
     found = [result(made, name, 3, rank) for rank in range(3)]
     assert all(without_times(each["tree"]) == without_times(found[0]["tree"]) for each in found)
     assert all(torch.equal(each["video"], found[0]["video"]) for each in found)
+
+
+def test_the_search_has_gone_back_in_every_process(made: Path) -> None:
+    found = [result(made, "returning", 3, rank)["tree"]["returns"] for rank in range(3)]
+    assert found == [[[2, 1], [2, 1]]] * 3
 
 
 def test_candidates_are_shared_evenly(made: Path) -> None:

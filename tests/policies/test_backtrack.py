@@ -1,0 +1,110 @@
+"""Going back where the long reward of every candidate falls: when, how far, how often, at what cost."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+import streamt1_plugins as streamt1
+from streamt1_plugins.errors import RecipeError
+from streamt1_plugins.plugins import build
+from streamt1_plugins.policies.backtrack import Backtrack, fall, last_good
+from streamt1_plugins.search.cost_estimate import at_most
+from streamt1_plugins.testing.policy import PolicyContract
+from tests.toy import SteppingAdapter, ToyPipeline
+
+NAN = math.nan
+
+
+def searched(*levels: float, chunks: int = 6, **options: Any) -> streamt1.StreamPipeline:
+    """A search whose long reward is that of the chunk's number."""
+    script = f"rewards.long={{scripted: {{options: {{levels: {list(levels)}, spreads: [0.1]}}}}}}"
+    named = ", ".join(["name: backtrack", *(f"{name}: {value}" for name, value in options.items())])
+    overrides = ["rewards.replace=true", script, f"revision={{{named}}}"]
+    pipe = streamt1.wrap(ToyPipeline(), "stream-t1", overrides=overrides)
+    pipe("a prompt", chunks=chunks)
+    return pipe
+
+
+@pytest.mark.parametrize(
+    ("longs", "window", "expected"),
+    [
+        ([1.0, 0.2], 3, 0.8),
+        ([5.0, 1.0, 0.2], 1, 0.8),
+        ([5.0, 1.0, 0.2], 2, 4.8),
+        ([1.0, 2.0], 3, -1.0),
+        ([NAN, 1.0, 0.5], 2, 0.5),
+    ],
+)
+def test_a_fall_is_measured_from_the_highest_of_the_window(longs: list[float], window: int, expected: float) -> None:
+    assert fall(longs, window) == pytest.approx(expected)
+
+
+def test_what_was_not_measured_is_no_fall() -> None:
+    assert all(math.isnan(fall(longs, 3)) for longs in ([1.0], [NAN, 1.0], [1.0, NAN]))
+
+
+@pytest.mark.parametrize(
+    ("longs", "window", "expected"),
+    [
+        ([1.0, 1.0, 0.0], 3, 1),  # a sudden fall: the chunk before was good
+        ([1.0, 0.6, 0.3, 0.0], 3, 0),  # a slow one: from where it began
+        ([9.0, 1.0, 0.9, 0.0], 2, 2),
+        ([0.9, 1.0, 0.3, 0.2], 3, 1),
+    ],
+)
+def test_the_last_good_chunk(longs: list[float], window: int, expected: int) -> None:
+    assert last_good(longs, window, slack=0.25) == expected
+
+
+def test_a_sudden_fall_is_made_anew_and_a_slow_one_from_where_it_began() -> None:
+    assert searched(1, 1, 1, 0, times=1).tree.returns == [(3, 3)]
+    assert searched(1, 0.7, 0.4, 0.4, times=1).tree.returns == [(2, 1)]
+    assert searched(1, 0.9, 0.8, 0.7, 0.6, 0.5).tree.returns == []
+    assert searched(1, 0.9, 0.8, 0.7, 0.6, 0.5, threshold=0.35, window=5, times=1).tree.returns == [(4, 2)]
+
+
+def test_it_goes_back_as_often_as_it_may() -> None:
+    tree = searched(1, 1, 0, times=3).tree
+    assert tree.returns == [(2, 2)] * 3
+    assert next(note for note in tree.notes if "made anew" in note).endswith("The long reward fell by 1.000.")
+    assert len(tree.abandoned(2)) == 3 * len(tree.chunk(2))
+
+
+def test_one_candidate_that_has_not_fallen_is_enough() -> None:
+    assert searched(1, 0.45, threshold=0.6).tree.returns == []  # the odd ones are .1 lower
+
+
+def test_the_estimate_is_a_bound() -> None:
+    recipe = streamt1.wrap(ToyPipeline(), "stream-t1", adapter="toy-steps", overrides=["revision=backtrack"]).recipe
+    rewards, policies = build.rewards(recipe), build.policies(recipe)
+    outline = SteppingAdapter().outline()
+    base, most = at_most(recipe, rewards, outline, {}), at_most(recipe, rewards, outline, policies)
+    assert (base.chunks, most.chunks) == (4, 4)
+    assert most.candidates == base.candidates + 2 * 3 * 4
+    assert most.forwards == (base.forwards or 0) + 2 * (6 + 4 + 4) * 4
+    pipe = searched(1, 1, 1, 0, 0, chunks=4)
+    assert pipe.last_run.cost.candidates <= pipe.cost(prompt="a prompt").candidates
+
+
+def test_going_back_needs_a_search() -> None:
+    with pytest.raises(RecipeError, match="Going back needs a search"):
+        streamt1.wrap(ToyPipeline(), "plain", overrides=["revision=backtrack", "observers.console={}"])("a prompt")
+
+
+def test_rewards_that_do_not_compare_chunks_are_refused() -> None:
+    overrides = ["memory=fixed", "revision=backtrack", "rewards.long.bright.calibration=rank"]
+    with pytest.raises(RecipeError, match="revision 'backtrack', which compares the rewards of different chunks"):
+        streamt1.wrap(ToyPipeline(), "stream-t1", overrides=overrides)
+
+
+class TestBacktrack(PolicyContract):
+    kind = "revision"
+
+    def make_policy(self) -> Backtrack:
+        return Backtrack(threshold=-10.0, good=0.0)  # no recipe may have it: every chunk has fallen by more
+
+    def test_it_goes_back_in_the_searches_of_the_contract(self) -> None:
+        assert len(self.searched().tree.returns) == 2
