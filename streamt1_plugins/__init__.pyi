@@ -34,12 +34,13 @@ from .api.register import Target as Target
 from .api.register import Vocabulary as Vocabulary
 from .api.reward import Denoiser as Denoiser
 from .api.reward import FrameKey as FrameKey
+from .api.reward import JudgesScenes as JudgesScenes
 from .api.reward import Reward as Reward
 from .api.reward import RewardInput as RewardInput
 from .api.reward import RewardOutput as RewardOutput
 from .api.run import Cost as Cost
 from .api.run import Run as Run
-from .api.scenes import Scene as Scene
+from .api.scenes import HasScenes as HasScenes
 from .api.tree import Action as Action
 from .api.tree import Tree as Tree
 from .api.types import Chunk as Chunk
@@ -56,6 +57,9 @@ from .compare.fit import FittedWeights as FittedWeights
 from .compare.fit import fit_weights as fit_weights
 from .config.load import shipped_recipes as shipped_recipes
 from .config.prompt_file import read_prompts as read_prompts
+from .config.schedule import Scene as Scene
+from .config.schedule import check_scenes as check_scenes
+from .config.schedule import scenes_of as scenes_of
 from .config.schema import Recipe as Recipe
 from .errors import ContractError as ContractError
 from .errors import FolderInUseError as FolderInUseError

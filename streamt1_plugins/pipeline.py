@@ -13,9 +13,11 @@ import torch
 from streamt1_plugins import own_call, prompts
 from streamt1_plugins.api.adapter import HasOutline, HasOwnCall, HasThreads, OutlinedSession
 from streamt1_plugins.api.run import Cost, Run
+from streamt1_plugins.api.scenes import prompts_of, scenes_of
 from streamt1_plugins.api.tree import Tree
 from streamt1_plugins.api.workers import SingleProcess
 from streamt1_plugins.config import load as recipes
+from streamt1_plugins.config.schedule import plain
 from streamt1_plugins.config.schema import Recipe
 from streamt1_plugins.config.vocabulary import unknown_words
 from streamt1_plugins.errors import (
@@ -29,7 +31,7 @@ from streamt1_plugins.errors import (
 from streamt1_plugins.evaluation.evaluator import Evaluator
 from streamt1_plugins.evaluation.pool import RewardPool
 from streamt1_plugins.own_call import OWN_ARGUMENTS, OwnSignature
-from streamt1_plugins.plugins import build
+from streamt1_plugins.plugins import build, scenes
 from streamt1_plugins.plugins.acting import agreed
 from streamt1_plugins.plugins.check import readable
 from streamt1_plugins.plugins.discovery import discovery
@@ -362,9 +364,12 @@ class StreamPipeline:
         """Raise `InputError` before the first of several videos where a later one could not be made or kept."""
         if len(calls) > 1:
             self._observing.refuse_several(f"this call makes {len(calls)}")
+            rewards = [(bound.name, bound.reward) for bound in self._rewards.bound]
             for each in calls:
-                if isinstance(each.get("prompt"), str):
-                    readable(each["prompt"], ((bound.name, bound.reward) for bound in self._rewards.bound))
+                if isinstance(prompt := each.get("prompt"), str):
+                    later = scenes_of(each.get("schedule") or [], prompt)
+                    for text in (prompt, *(scene.prompt for scene in later)):
+                        readable(text, rewards)
 
     def complete(self, run: Run) -> Any:
         """Search an open run to its end and close it; returns what the call returns."""
@@ -480,16 +485,26 @@ class StreamPipeline:
             stack.pop_all()
         if unknown:
             run.tree.note(own_call.UNSEEDED)
-        self._warn_of_unknown_words(session.prompt)
+        for prompt in prompts_of(session):
+            self._warn_of_unknown_words(prompt)
         return run
 
     def _session(self, call: Mapping[str, Any], count: int | None) -> Session:
+        """A session of this call, whose prompt changes where the call has a schedule."""
         with threads.limited(count):
-            return self._adapter.open(self.pipe, call, self.recipe.sinks)
+            session: Session = self._adapter.open(self.pipe, call, self.recipe.sinks)
+        with ExitStack() as stack:
+            stack.callback(session.close)
+            scenes.check_session(str(self.recipe.adapter.name), session, call.get("schedule"))
+            stack.pop_all()
+        return session
 
     def _named(self, args: Sequence[Any], call: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments of a call by name; sizes that it leaves out are those of the recipe."""
         given = own_call.by_name(self.pipe, args, call)
+        if given.get("schedule"):
+            scenes.check_adapter(str(self.recipe.adapter.name))
+            given["schedule"] = plain(given["schedule"])  # as a record can hold it
         return given | {name: size for name, size in self.recipe.video.given.items() if given.get(name) is None}
 
     def _generator(self, call: Mapping[str, Any]) -> torch.Generator:

@@ -276,6 +276,8 @@ SINGLE: dict[str, Callable[[Path], Any]] = {
     "chunk_noise": lambda folder: _drawn(),
     "read_prompts": lambda folder: _read(folder),
     "shipped_recipes": lambda folder: streamt1.shipped_recipes(),
+    "scenes_of": lambda folder: streamt1.scenes_of([{"chunk": 1, "prompt": "b"}], "a"),
+    "check_scenes": lambda folder: streamt1.check_scenes(streamt1.scenes_of([{"chunk": 1, "prompt": "b"}], "a"), 2),
     "deferred": lambda folder: streamt1.deferred("json").dumps({}),
 }
 

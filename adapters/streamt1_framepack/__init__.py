@@ -20,6 +20,7 @@ CAPABILITIES = Capabilities(
     refusals={
         "early_pruning": "a section is one call of the pipeline, which runs all its denoising steps",
         "previews": "every section revises the end of the last one, and no cheap decoder that can do so is known",
+        "schedule": "the pipeline's own loop over sections reads one text",
         "predictions": "a section is one call of the pipeline, which begins with noise",
         "cost_estimate": "no outline of a call is computed; streamt1 recipes validate prints a formula per chunk",
         "memory_estimate": "nothing is computed from the files; a run on a GPU measures what it needs before it starts",

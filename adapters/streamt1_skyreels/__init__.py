@@ -20,6 +20,7 @@ CAPABILITIES = Capabilities(
     refusals={
         "early_pruning": "a window is one call of the pipeline, which runs all its denoising steps",
         "previews": "no preview decoder is connected to its latents",
+        "schedule": "the pipeline's own loop over windows reads one text",
         "predictions": "the levels of a window's frames differ, and its call begins with noise",
         "cost_estimate": "no outline of a call is computed; streamt1 recipes validate prints a formula per chunk",
         "memory_estimate": "nothing is computed from the files; a run on a GPU measures what it needs before it starts",

@@ -66,7 +66,7 @@ class Verdict(Scores):
 
 
 @dataclass(frozen=True)
-class _Track:
+class Track:
     """One thing, frame by frame."""
 
     area: Tensor  # [T]
@@ -76,42 +76,60 @@ class _Track:
     hidden: Tensor  # [T] bool: it touches another thing, or did so shortly before or after
 
 
+@dataclass(frozen=True)
+class Watched:
+    """A clip as the judge sees it: what should be there, the background frame by frame, and where each thing is."""
+
+    spec: Spec
+    background: Tensor  # [T, 3] in 0..255
+    tracks: list[Track]
+
+
 def judge(frames: Tensor, prompt_or_spec: str | Spec) -> Verdict:
     """The verdict on frames [T, 3, 64, 64] in 0..1; attributes that the prompt leaves open do not count."""
+    return verdict(watch(frames, prompt_or_spec))
+
+
+def watch(frames: Tensor, prompt_or_spec: str | Spec) -> Watched:
+    """The clip with its background and things measured."""
+    spec = parse(prompt_or_spec) if isinstance(prompt_or_spec, str) else prompt_or_spec
     with torch.no_grad():
-        return _judged(frames, parse(prompt_or_spec) if isinstance(prompt_or_spec, str) else prompt_or_spec)
+        pixels = frames.float().clamp(0, 1) * 255
+        background = pixels.flatten(2).median(2).values
+        return Watched(spec, background, _follow(pixels, background, spec))
 
 
-def _judged(frames: Tensor, spec: Spec) -> Verdict:
-    pixels = frames.float().clamp(0, 1) * 255
-    background = pixels.flatten(2).median(2).values
-    tracks = _follow(pixels, background, spec)
-    windows = _windows(len(pixels))
+def verdict(clip: Watched, first_chunk: int = FIRST_CHUNK, since: int = 0) -> Verdict:
+    """The verdict on a clip whose first chunk has `first_chunk` frames; drifts count from chunk `since`."""
+    spec, tracks, background, frames = clip.spec, clip.tracks, clip.background, len(clip.background)
+    windows = _windows(frames, first_chunk)
     backdrop = _background_ok(background, spec)
     chunks = [_score_chunk(window, backdrop, tracks, spec) for window in windows]
-    sizes = [window.stop - window.start for window in windows]
-    whole = _score_chunk(slice(0, len(pixels)), backdrop, tracks, spec)
-    whole = replace(
-        whole,
-        direction=_mean([c.direction for c in chunks], [1] * len(sizes)),
-        speed=_mean([c.speed for c in chunks], [1] * len(sizes)),
-    )
+    whole = _score_chunk(slice(0, frames), backdrop, tracks, spec)
+    directions, speeds = (mean([getattr(chunk, name) for chunk in chunks]) for name in ("direction", "speed"))
+    whole = replace(whole, direction=directions, speed=speeds)
     presence = [chunk.object for chunk in chunks if chunk.object is not None]
-    first, last = windows[0], windows[-1]
+    first, last = windows[min(since, len(windows) - 1)], windows[-1]
     return Verdict(
         **vars(whole),
         score=whole.mean,
-        jerk=_mean([_jerk(track) for track in tracks]),
+        jerk=mean([_jerk(track) for track in tracks]),
         persistence=min(presence, default=None),
-        size_drift=_mean([_size_drift(track, first, last) for track in tracks]),
-        colour_drift=_mean([_colour_drift(track, first, last) for track in tracks]),
+        size_drift=mean([_size_drift(track, first, last) for track in tracks]),
+        colour_drift=mean([_colour_drift(track, first, last) for track in tracks]),
         background_drift=float((background[last].mean(0) - background[first].mean(0)).norm()),
         chunks=tuple(chunks),
     )
 
 
-def _windows(frames: int) -> list[slice]:
-    edges = [0, *range(FIRST_CHUNK, frames, CHUNK), frames] if frames > FIRST_CHUNK else [0, frames]
+def appearance(track: Track) -> tuple[float, Tensor] | None:
+    """Mean area and colour of a thing over the frames that show it without overlap; None where no frame does."""
+    shown = (track.area >= VISIBLE) & ~track.hidden
+    return (float(track.area[shown].float().mean()), track.colour[shown].mean(0)) if shown.any() else None
+
+
+def _windows(frames: int, first_chunk: int) -> list[slice]:
+    edges = [0, *range(first_chunk, frames, CHUNK), frames] if frames > first_chunk else [0, frames]
     return [slice(start, stop) for start, stop in pairwise(edges)]
 
 
@@ -124,7 +142,7 @@ def _background_ok(background: Tensor, spec: Spec) -> Tensor | None:
     return right.float()
 
 
-def _follow(pixels: Tensor, background: Tensor, spec: Spec) -> list[_Track]:
+def _follow(pixels: Tensor, background: Tensor, spec: Spec) -> list[Track]:
     masks = _masks(pixels, background, spec)
     near = [_around_core(mask) for mask in masks]
     tracks = []
@@ -137,7 +155,7 @@ def _follow(pixels: Tensor, background: Tensor, spec: Spec) -> list[_Track]:
         centre = _centre(mask, _opacity(pixels, background, colour, near[index]))
         around = F.max_pool1d(touching.float()[None], 9, 1, 4)[0] > 0
         hidden = touching.to(area.device) | (around.to(area.device) & (area < VISIBLE))
-        tracks.append(_Track(area, centre, _shapes(mask, centre), colour, hidden))
+        tracks.append(Track(area, centre, _shapes(mask, centre), colour, hidden))
     return tracks
 
 
@@ -211,35 +229,35 @@ def _colours(pixels: Tensor, mask: Tensor) -> Tensor:
     return total / mask.sum((1, 2)).clamp(min=1)[:, None]
 
 
-def _score_chunk(window: slice, backdrop: Tensor | None, tracks: list[_Track], spec: Spec) -> Scores:
+def _score_chunk(window: slice, backdrop: Tensor | None, tracks: list[Track], spec: Spec) -> Scores:
     pairs = list(zip(tracks, spec.things, strict=True))
     return Scores(
         background=None if backdrop is None else float(backdrop[window].mean()),
-        object=_mean([_presence(track, window) for track in tracks]),
-        shape=_mean([_shape_ok(track, window, thing) for track, thing in pairs]),
-        direction=_mean([_direction_ok(track, window, thing) for track, thing in pairs]),
-        speed=_mean([_speed_ok(track, window, thing) for track, thing in pairs]),
+        object=mean([_presence(track, window) for track in tracks]),
+        shape=mean([_shape_ok(track, window, thing) for track, thing in pairs]),
+        direction=mean([_direction_ok(track, window, thing) for track, thing in pairs]),
+        speed=mean([_speed_ok(track, window, thing) for track, thing in pairs]),
     )
 
 
-def _clear(track: _Track, window: slice) -> Tensor:
+def _clear(track: Track, window: slice) -> Tensor:
     """Mask of the window's frames without overlap, or of all frames if hardly any is without."""
     clear = ~track.hidden[window]
     return clear if clear.float().mean() >= 0.25 else torch.ones_like(clear)
 
 
-def _presence(track: _Track, window: slice) -> float:
+def _presence(track: Track, window: slice) -> float:
     area = track.area[window][_clear(track, window)]
     return float(((area >= AREA[0]) & (area <= AREA[1])).float().mean())
 
 
-def _shape_ok(track: _Track, window: slice, thing: Thing) -> float | None:
+def _shape_ok(track: Track, window: slice, thing: Thing) -> float | None:
     if thing.shape is None:
         return None
     return float((track.shape[window][_clear(track, window)] == SHAPES.index(thing.shape)).float().mean())
 
 
-def _steps(track: _Track) -> tuple[Tensor, Tensor]:
+def _steps(track: Track) -> tuple[Tensor, Tensor]:
     """Velocities [T-1, 2] in pixels per frame, the short way round, nan where unknown; and which are hidden [T-1]."""
     step = track.centre.diff(dim=0)
     step = (step + SIZE / 2).remainder(SIZE) - SIZE / 2
@@ -247,7 +265,7 @@ def _steps(track: _Track) -> tuple[Tensor, Tensor]:
     return step.masked_fill(hidden[:, None], math.nan), hidden
 
 
-def _moves(track: _Track, window: slice) -> Tensor | None:
+def _moves(track: Track, window: slice) -> Tensor | None:
     """Known velocities [n, 2] of a chunk, the step into it included; None: too few are clear; empty: it is absent."""
     velocities, hidden = (part[max(0, window.start - 1) : window.stop - 1] for part in _steps(track))
     unknown = velocities[:, 0].isnan()
@@ -257,7 +275,7 @@ def _moves(track: _Track, window: slice) -> Tensor | None:
     return known[:0] if (unknown & ~hidden).float().sum() > len(velocities) / 2 else None
 
 
-def _direction_ok(track: _Track, window: slice, thing: Thing) -> float | None:
+def _direction_ok(track: Track, window: slice, thing: Thing) -> float | None:
     moves = _moves(track, window)
     if thing.motion is None or moves is None:
         return None
@@ -272,7 +290,7 @@ def _direction_ok(track: _Track, window: slice, thing: Thing) -> float | None:
     return float(ahead > MOVING and ahead > 2 * abs(aside))
 
 
-def _speed_ok(track: _Track, window: slice, thing: Thing) -> float | None:
+def _speed_ok(track: Track, window: slice, thing: Thing) -> float | None:
     moves = _moves(track, window)
     if thing.speed is None or moves is None:
         return None
@@ -282,22 +300,23 @@ def _speed_ok(track: _Track, window: slice, thing: Thing) -> float | None:
     return float(MOVING < speed < FAST if thing.speed == "slowly" else FAST <= speed < 2.2)
 
 
-def _jerk(track: _Track) -> float:
+def _jerk(track: Track) -> float:
     change = _steps(track)[0].diff(dim=0).norm(dim=1)
     known = change[~change.isnan()]
     return float(known.mean()) if len(known) else WORST_JERK
 
 
-def _size_drift(track: _Track, first: slice, last: slice) -> float | None:
+def _size_drift(track: Track, first: slice, last: slice) -> float | None:
     areas = [track.area[window][track.area[window] >= VISIBLE].float() for window in (first, last)]
     return float((areas[1].mean() / areas[0].mean()).log().abs()) if all(len(area) for area in areas) else None
 
 
-def _colour_drift(track: _Track, first: slice, last: slice) -> float | None:
+def _colour_drift(track: Track, first: slice, last: slice) -> float | None:
     colours = [track.colour[window][track.area[window] >= VISIBLE] for window in (first, last)]
     return float((colours[1].mean(0) - colours[0].mean(0)).norm()) if all(len(colour) for colour in colours) else None
 
 
-def _mean(values: Sequence[float | None], weights: Sequence[float] | None = None) -> float | None:
+def mean(values: Sequence[float | None], weights: Sequence[float] | None = None) -> float | None:
+    """The mean of the values that are not None; None without any."""
     known = [(v, w) for v, w in zip(values, weights or [1] * len(values), strict=True) if v is not None]
     return sum(v * w for v, w in known) / sum(w for _, w in known) if known else None

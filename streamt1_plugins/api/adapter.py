@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from streamt1_plugins.api.types import MemoryRoute
 
 
-Feature = Literal["early_pruning", "previews", "predictions", "cost_estimate", "memory_estimate"]
+Feature = Literal["early_pruning", "previews", "schedule", "predictions", "cost_estimate", "memory_estimate"]
 """What an adapter may lack: the parts of the protocol that are optional. All else works with every adapter."""
 
 FEATURES: tuple[Feature, ...] = get_args(Feature)
@@ -38,8 +38,8 @@ class Capabilities:
     `stochastic_steps`: `generate` draws from the candidates' generators (noise inside the pipeline's own steps).
     `global_rng`: the pipeline touches torch's global generator.
     `refusals`: why a feature cannot be offered, by feature: `early_pruning` needs `HasDraft`, `previews` needs
-    `HasPreview`, `predictions` need `CanPredict`, `cost_estimate` needs `HasOutline` and `OutlinedSession`,
-    `memory_estimate` needs `HasFootprint`.
+    `HasPreview`, `schedule` needs `HasScenes`, `predictions` need `CanPredict`, `cost_estimate` needs `HasOutline` and
+    `OutlinedSession`, `memory_estimate` needs `HasFootprint`.
     """
 
     max_batch: int | None

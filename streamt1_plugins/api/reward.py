@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 from warnings import warn
 
 if TYPE_CHECKING:
@@ -179,6 +179,17 @@ class Reward(ABC):
 
     def reset(self) -> None:  # noqa: B027  (most rewards remember nothing)
         """Forget what was kept by `frame_ids`; called before a run, whose keys mean other pixels, and at its end."""
+
+
+@runtime_checkable
+class JudgesScenes(Protocol):
+    """A reward that reads all scenes of a whole video together, as a judge of comparisons. Optional.
+
+    Without it, each scene is judged like a video of its own, and the mean over frames counts.
+    """
+
+    def score_scenes(self, scenes: Sequence[RewardInput]) -> RewardOutput:
+        """Scores of N videos; `scenes` has an input per scene, in order, with the scene's prompt and all its frames."""
 
 
 DECLARED = tuple(Reward.__annotations__)

@@ -57,7 +57,7 @@ class Item(NamedTuple):
         """Whether its run is new, begun or done."""
         if self.folder is None:
             return "new"
-        return state_of(self.folder, self.line.text, self.recipe.model_dump(mode="json"))
+        return state_of(self.folder, self.line, self.recipe.model_dump(mode="json"))
 
 
 def items(lines: Sequence[PromptLine], recipe: Recipe, seeds: Sequence[int] | None, out: Path) -> list[Item]:
@@ -69,8 +69,8 @@ def items(lines: Sequence[PromptLine], recipe: Recipe, seeds: Sequence[int] | No
             if first[line.text] is not line and not line.problem:
                 continue
             own = recipe.model_copy(update={"seed": seed})
-            name = folder_name(number, line.text, None if seeds is None else seed)
-            folder = None if line.problem else folders.of(line.text, own.model_dump(mode="json"), name)
+            name = folder_name(number, line.prompt, None if seeds is None else seed)
+            folder = None if line.problem else folders.of(line, own.model_dump(mode="json"), name)
             found.append(Item(line, own, folder))
     return found
 
@@ -214,7 +214,7 @@ class Batch:
         elif state == "new":
             self.pipe.recipe = titled(shown_from(item.recipe, folder), folder)
             self.pipe.set_observers({**record_to(folder), **self._progress(index)})
-            self.pipe(item.line.text)
+            self.pipe(item.line.prompt, **item.line.call)
         return state
 
     def _progress(self, index: int) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, Literal
 
+from streamt1_plugins.config.schedule import Scene, read_entry
 from streamt1_plugins.errors import InputError, StreamT1Error
 from streamt1_plugins.runs.files import JOURNAL, check_plain
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from streamt1_plugins.config.prompt_file import PromptLine
     from streamt1_plugins.runs.recorded import RecordedRun
 
 NAME_LENGTH = 80
@@ -40,9 +42,9 @@ class Folders:
             if (folder / JOURNAL).exists():
                 self._taken.add(folder)
 
-    def of(self, prompt: str, recipe: Mapping[str, Any], name: str) -> Path:
+    def of(self, line: PromptLine, recipe: Mapping[str, Any], name: str) -> Path:
         """The folder that holds this video, whatever it is called, else a free one: `name`, or `name-2` and so on."""
-        found = {_held(folder, prompt, recipe): folder for folder in reversed(self._known.get(prompt, ()))}
+        found = {_held(folder, line, recipe): folder for folder in reversed(self._known.get(line.prompt, ()))}
         for state in ("done", "begun"):
             if state in found:
                 return found[state]
@@ -63,28 +65,31 @@ def words_of(prompt: str) -> list[str]:
     return re.findall(r"[a-z0-9]+", prompt.lower())[:8]
 
 
-def state_of(folder: Path, prompt: str, recipe: Mapping[str, Any]) -> State:
+def state_of(folder: Path, line: PromptLine, recipe: Mapping[str, Any]) -> State:
     """Whether a prompt's run is new, begun or done. Raises `OtherRunError` for a run of another one."""
     from streamt1_plugins.runs.recorded import RecordedRun
 
     if not (folder / JOURNAL).exists():
         return "new"
     recorded = RecordedRun.read(folder)
-    if not _is_of(recorded, prompt, recipe):
+    if not _is_of(recorded, line, recipe):
         raise OtherRunError(f"{folder} holds a run of another prompt or recipe. Choose another --out.")
     return "done" if recorded.status == "finished" else "begun"
 
 
-def _held(folder: Path, prompt: str, recipe: Mapping[str, Any]) -> State | None:
+def _held(folder: Path, line: PromptLine, recipe: Mapping[str, Any]) -> State | None:
     """The state of this video in a folder, None where it holds another one."""
     try:
-        return state_of(folder, prompt, recipe)
+        return state_of(folder, line, recipe)
     except StreamT1Error:  # another recipe's, or damaged
         return None
 
 
-def _is_of(recorded: RecordedRun, prompt: str, recipe: Mapping[str, Any]) -> bool:
-    if recorded.start["prompt"] != prompt or recorded.start["seed"] != recipe["seed"]:
+def _is_of(recorded: RecordedRun, line: PromptLine, recipe: Mapping[str, Any]) -> bool:
+    if recorded.start["prompt"] != line.prompt or recorded.start["seed"] != recipe["seed"]:
+        return False
+    scenes = read_entry(recorded.start["call"].get("schedule") or [], line.prompt)
+    if scenes != (line.scenes or (Scene(0, line.prompt),)):
         return False
     then = recorded.recipe.model_dump(mode="json")
     if _sizes(recipe, {}) != _sizes(then, recorded.start["call"]):

@@ -41,7 +41,7 @@ class CompareOptions:
     """The command line of `streamt1 compare`."""
 
     recipes: Annotated[list[str], typer.Argument(metavar="RECIPE...", help="Recipes; gains are against the first.")]
-    prompts: Annotated[Path, typer.Option(help="A text file with a prompt per line; # starts a comment.")]
+    prompts: Annotated[Path, typer.Option(help="A file with a prompt, or JSON with a schedule, per line.")]
     judge: Annotated[str, typer.Option(help="A reward that no recipe selects on.")]
     out: Annotated[Path, typer.Option(help="Folder for results, tables and page; continued if it exists.")]
     seeds: Annotated[int, typer.Option(min=1, help="Seeds per prompt: 0, 1, ...")] = 1
@@ -102,7 +102,8 @@ def compare(options: CompareOptions) -> None:
     lines = prompt_lines(options.prompts, run.checker(comparison))
     report_problems(options.prompts, lines)
     prompts = list(dict.fromkeys(line.text for line in lines if not line.problem))
-    comparison = replace(comparison, prompts=prompts)
+    scenes = {line.text: line.scenes for line in lines if line.scenes}
+    comparison = replace(comparison, prompts=prompts, scenes=scenes)
     comparison = replace(
         comparison, recipes=_sized(options, comparison, pipelines), prompts=_shard(prompts, options.shard)
     )

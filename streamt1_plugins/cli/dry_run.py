@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from streamt1_plugins.cli import estimates
 from streamt1_plugins.cli.base import echo
+from streamt1_plugins.config.schedule import described, plain
 from streamt1_plugins.text.printable import one_line, printable_json
 
 if TYPE_CHECKING:
@@ -15,18 +16,20 @@ if TYPE_CHECKING:
 
     from streamt1_plugins.cli.batch_folders import State
     from streamt1_plugins.cli.running import Output
+    from streamt1_plugins.config.schedule import Scene
     from streamt1_plugins.config.schema import Recipe
 
 TO_DO = {"new": "to make", "begun": "to finish", "done": "exists"}
 
 
 class Planned(NamedTuple):
-    """A video that a command would make: its prompt, seed and folder, and what is there already."""
+    """A video that a command would make: its prompt, seed and folder, what is there already, and its scenes."""
 
     prompt: str
     seed: int
     folder: Path
     state: State
+    scenes: Sequence[Scene] = ()
 
 
 def show_plan(output: Output, recipe: Recipe, videos: Sequence[Planned]) -> None:
@@ -41,6 +44,7 @@ def show_plan(output: Output, recipe: Recipe, videos: Sequence[Planned]) -> None
         echo(f"cost    {estimates.cost(recipe)}{' for each video' if len(videos) > 1 else ''}")
         echo(f"memory  {estimates.memory(recipe).removeprefix('memory ')}")
         if len(videos) == 1:
+            _echo_scenes(videos[0].scenes)
             echo(f"folder  {videos[0].folder}")
         else:
             _echo_videos(videos)
@@ -51,12 +55,21 @@ def _echo_videos(videos: Sequence[Planned]) -> None:
     listed = ", ".join(f"{counts[name]} {name}" for name in TO_DO.values() if counts[name])
     echo(f"videos  {len(videos)}: {listed}")
     for video in videos:
-        echo(f"        {TO_DO[video.state]:9}  {video.folder}  seed {video.seed}  {one_line(video.prompt)}")
+        prompt = described(video.scenes) if video.scenes else video.prompt
+        echo(f"        {TO_DO[video.state]:9}  {video.folder}  seed {video.seed}  {one_line(prompt)}")
+
+
+def _echo_scenes(scenes: Sequence[Scene]) -> None:
+    for place, scene in enumerate(scenes):
+        memory = f", memory: {scene.memory}" if place else ""
+        echo(f"{'' if place else 'scenes':8}from chunk {scene.chunk}{memory}: {one_line(scene.prompt)}")
+    if any(scene.memory == "recache" for scene in scenes):
+        echo("        The cost is without the clean passes of `recache`: one for each chunk in the window.")
 
 
 def _as_json(recipe: Recipe, videos: Sequence[Planned]) -> str:
     from streamt1_plugins.runs.files import to_json
 
-    listed = [{**video._asdict(), "folder": str(video.folder)} for video in videos]
+    listed = [{**video._asdict(), "folder": str(video.folder), "scenes": plain(list(video.scenes))} for video in videos]
     found = {"recipe": recipe.model_dump(mode="json"), "cost": estimates.cost(recipe)}
     return printable_json(to_json({**found, "memory": estimates.memory(recipe), "videos": listed}))

@@ -20,6 +20,7 @@ from streamt1_plugins.cli.running import check_usable, console_of, kept, loading
 from streamt1_plugins.cli.seeds import seeds_of
 from streamt1_plugins.config.overrides import refuse_double
 from streamt1_plugins.config.prompt_file import PromptLine, prompt_lines
+from streamt1_plugins.config.schedule import read_schedule
 from streamt1_plugins.errors import InputError, OutputError
 from streamt1_plugins.runs.files import check_writable, new_folder
 from streamt1_plugins.search.distributed.launch import join
@@ -77,7 +78,15 @@ class GenerateOptions:
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="A prompt per line instead; a run folder each in --out. Run again, it makes what is missing.",
+            help="A prompt, or JSON with a schedule, per line instead; a run folder each in --out. Run again, it makes "
+            "what is missing.",
+        ),
+    ] = None
+    schedule: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Where the prompt changes: YAML or JSON, a list of {chunk, prompt, memory}. Or the list itself.",
         ),
     ] = None
     dry_run: Annotated[
@@ -118,10 +127,10 @@ def generate(options: GenerateOptions) -> None:
 
 
 def _one(options: GenerateOptions) -> None:
-    _check_prompt(options)
-    recipe = _recipe(options)
+    line = _line(options)
+    options, recipe = replace(options, prompt=line.prompt), _recipe(options)
     if options.dry_run:
-        _plan_one(options, recipe)
+        _plan_one(options, recipe, line)
         return
     workers = join(recipe.parallel, options.device).workers
     # Only the first process writes; for the others the folder may exist by now.
@@ -130,28 +139,32 @@ def _one(options: GenerateOptions) -> None:
     with ExitStack() as stack:
         if options.out is None:
             stack.callback(_remove_empty, out)
-        _checked(options, recipe, out).prompt(options.prompt, {})
+        _checked(options, recipe, out).prompt(line.prompt, line.call)
         pipe = _loaded(options, recipe, out)
         pipe.workers = workers
         with kept(pipe, out):
-            pipe(options.prompt)
+            pipe(line.prompt, **line.call)
     if workers.rank == 0:
         show_result(options, pipe, out)
         check_usable(pipe, out)
 
 
-def _check_prompt(options: GenerateOptions) -> None:
+def _line(options: GenerateOptions) -> PromptLine:
+    """The prompt of the command line, and its schedule."""
+    if options.schedule is not None:
+        return PromptLine.of(0, read_schedule(options.schedule, options.prompt.strip() or None))
     if not options.prompt.strip():
         raise InputError("The prompt is empty: describe what the video should show.")
+    return PromptLine(0, options.prompt)
 
 
-def _plan_one(options: GenerateOptions, recipe: Recipe) -> None:
+def _plan_one(options: GenerateOptions, recipe: Recipe, line: PromptLine) -> None:
     out = options.out or _new_name(options)
     if options.out is not None:
         run_folder(options.out, options.prompt)
     checked = _checked(options, _observed(recipe, out), out)
-    checked.prompt(options.prompt, {})
-    show_plan(options, checked.recipe, [Planned(options.prompt, recipe.seed, out, "new")])
+    checked.prompt(line.prompt, line.call)
+    show_plan(options, checked.recipe, [Planned(line.prompt, recipe.seed, out, "new", line.scenes)])
 
 
 def _all(options: GenerateOptions, world: World | None) -> int:
@@ -159,6 +172,8 @@ def _all(options: GenerateOptions, world: World | None) -> int:
     from streamt1_plugins.plugins.build import refuse_single_places
 
     _check_batch(options, world)
+    line = None if options.prompts is not None else _line(options)
+    options = options if line is None else replace(options, prompt=line.prompt)
     seeds = None if options.seeds is None else seeds_of(options.seeds)
     recipe = _recipe(options)
     group = join(recipe.parallel, options.device, many_prompts=True)
@@ -167,12 +182,16 @@ def _all(options: GenerateOptions, world: World | None) -> int:
     check_writable(out)
     checked = _checked(options, recipe, out)
     refuse_single_places(checked.added, "this command makes several")
-    lines = _lines(options, checked)
+    lines = _lines(options.prompts, line, checked)
     if options.prompts is not None and (world is None or world.rank == 0):
         report_problems(options.prompts, lines)
     found = items(lines, checked.recipe, seeds, out)
     if options.dry_run:
-        planned = [Planned(each.line.text, each.recipe.seed, each.folder, each.state) for each in found if each.folder]
+        planned = [
+            Planned(each.line.prompt, each.recipe.seed, each.folder, each.state, each.line.scenes)
+            for each in found
+            if each.folder
+        ]
         first = found[0].recipe if seeds else checked.recipe
         show_plan(options, first, planned)
         return 0
@@ -187,8 +206,10 @@ def _check_batch(options: GenerateOptions, world: World | None) -> None:
     """Raise `InputError` for options that several videos cannot have."""
     if options.prompts is not None and (options.prompt or options.out is None):
         raise InputError("--prompts FILE takes the place of PROMPT, and needs --out FOLDER for the run folders.")
-    if options.prompts is None:
-        _check_prompt(options)
+    if options.prompts is not None and options.schedule is not None:
+        raise InputError(
+            '--schedule is for one prompt. In --prompts FILE, a line has its own: {"prompt": "...", "schedule": [...]}.'
+        )
     if options.json and not options.dry_run:
         raise InputError("--json prints the summary of one run: leave it out, each run folder has a summary.json.")
     if options.seeds is not None and (options.seed is not None or _overrides(options, "seed")):
@@ -201,12 +222,16 @@ def _overrides(options: GenerateOptions, key: str) -> bool:
     return any(each.partition("=")[0].strip() == key for each in options.override or ())
 
 
-def _lines(options: GenerateOptions, checked: Checked) -> list[PromptLine]:
+def _lines(prompts: Path | None, line: PromptLine | None, checked: Checked) -> list[PromptLine]:
     """The prompts of the file, also those that cannot be used; or the one of the command line, checked."""
-    if options.prompts is not None:
-        return prompt_lines(options.prompts, lambda prompt: checked.prompt(prompt, {}))
-    checked.prompt(options.prompt, {})
-    return [PromptLine(0, options.prompt)]
+
+    def check(one: PromptLine) -> None:
+        checked.prompt(one.prompt, one.call)
+
+    if line is None:
+        return prompt_lines(prompts or "", check)
+    check(line)
+    return [line]
 
 
 def _recipe(options: GenerateOptions) -> Recipe:

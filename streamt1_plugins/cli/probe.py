@@ -11,7 +11,7 @@ import typer
 from streamt1_plugins.cli.base import SOME_FAILED, Threads, Trust, complain, echo, for_the_command, takes
 from streamt1_plugins.cli.batch import report_problems
 from streamt1_plugins.config.overrides import refuse_double
-from streamt1_plugins.config.prompt_file import prompt_lines
+from streamt1_plugins.config.prompt_file import PromptLine, prompt_lines, refuse_scenes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -110,7 +110,12 @@ def _checker(options: ProbeCommand, recipe: Recipe, call: dict[str, Any]) -> Any
     check_writable(options.out)
     checked = Checked.of(resolve(recipe, options.model, adapter=options.adapter), {})
     checked.call(call)
-    return lambda prompt: checked.prompt(prompt, call)
+
+    def check(line: PromptLine) -> None:
+        refuse_scenes(line)
+        checked.prompt(line.prompt, call)
+
+    return check
 
 
 def _opened(

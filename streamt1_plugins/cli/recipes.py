@@ -173,12 +173,16 @@ def _recording(recipe: Recipe) -> dict[str, object]:
 
 def _check_calls(recipe: Recipe, prompts: Path | None) -> None:
     """Raise `InputError` for a length, or for prompts of a file, that `generate` would refuse."""
-    from streamt1_plugins.config.prompt_file import prompt_lines
+    from streamt1_plugins.config.prompt_file import PromptLine, prompt_lines
     from streamt1_plugins.plugins.check import Checked
 
     checked = Checked.of(recipe, _recording(recipe))
     checked.call({})
-    lines = [] if prompts is None else prompt_lines(user_path(prompts), lambda prompt: checked.prompt(prompt, {}))
+
+    def check(line: PromptLine) -> None:
+        checked.prompt(line.prompt, line.call)
+
+    lines = [] if prompts is None else prompt_lines(user_path(prompts), check)
     if wrong := [f"line {line.number}: {line.problem}" for line in lines if line.problem]:
         raise InputError(f"{prompts}: {'; '.join(wrong)}")
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from streamt1_plugins.config.merge import flat
 from streamt1_plugins.config.rewards import MOST, RewardPart
+from streamt1_plugins.config.schedule import arguments
 from streamt1_plugins.errors import InputError
 from streamt1_plugins.plugins import build
 from streamt1_plugins.plugins.discovery import discovery
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from streamt1_plugins.config.schedule import Scene
     from streamt1_plugins.config.schema import Recipe
 
 CONDITIONS = "comparison.json"
@@ -33,6 +35,7 @@ class Comparison:
     device: where the model and the judge run. A recipe called `oracle`, or `oracle-` and more, selects on the judge
     alone, whatever rewards it names: its score is what the same search can reach where its reward is right. The judge
     also scores every candidate of the recipe called `fitted`, for `compare.agreement`.
+    scenes: of prompts that change, by what `prompts` has for them.
     """
 
     recipes: Mapping[str, Recipe]
@@ -44,6 +47,7 @@ class Comparison:
     allow_circular: bool = False
     device: str = "cpu"
     fitted: str | None = None
+    scenes: Mapping[str, Sequence[Scene]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         judged = {name: self._judged(each) if self.is_oracle(name) else each for name, each in self.recipes.items()}
@@ -61,6 +65,11 @@ class Comparison:
         only = {"replace": True, "short": {}, "long": {}, horizon: {self.judge: RewardPart()}}
         rewards = recipe.rewards.model_copy(update={**only, "window": MOST, "decode": "carried"})
         return recipe.model_copy(update={"rewards": rewards})
+
+    def call_of(self, prompt: str) -> tuple[str, dict[str, Any]]:
+        """(the prompt of the first scene, the other arguments) of the call that makes a video of `prompts`."""
+        scenes = self.scenes.get(prompt, ())
+        return scenes[0].prompt if scenes else prompt, {**(self.call or {}), **arguments(scenes)}
 
     def record_to(self, out: Path) -> None:
         """Write all that a row depends on except its prompt and seed to `out`, beside the recipes of earlier calls.

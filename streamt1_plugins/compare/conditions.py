@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from streamt1_plugins.compare import scenes
 from streamt1_plugins.compare.comparison import CONDITIONS
 from streamt1_plugins.config.merge import flat
 from streamt1_plugins.runs.report.facts import duration
@@ -31,6 +32,7 @@ def facts(found: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[s
         "Model": made.get("model") or found.get("model"),
         "Adapter": made.get("adapter"),
         "Videos": "; ".join(lengths),
+        "Scenes": scenes.fact(rows),
         "Arguments": ", ".join(f"{name} = {value}" for name, value in (found.get("call") or {}).items()),
         "Judge": found.get("judge"),
         "Device": found.get("device"),

@@ -26,8 +26,8 @@ def counter(comparison: Comparison, out: Path, pipelines: Pipelines) -> Callable
     Each count is written to ``out/forwards.jsonl``; a later call with the same recipe, model and call reads it there.
     """
     known = {row["key"]: int(row["forwards"]) for row in read(out, FORWARDS)}
-    prompt, seed = comparison.prompts[0], comparison.seeds[0]
-    call = {"output_type": "latent", **(comparison.call or {})}
+    (prompt, call), seed = comparison.call_of(comparison.prompts[0]), comparison.seeds[0]
+    call = {"output_type": "latent", **call}
 
     def count(recipe: Recipe) -> int:
         identity = f"{recipe.model_dump_json()}{sorted(call.items())}{comparison.model}{prompt}{seed}"

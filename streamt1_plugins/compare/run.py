@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from streamt1_plugins.api.reward import RewardInput
-from streamt1_plugins.compare import videos
+from streamt1_plugins.compare import scenes, videos
 from streamt1_plugins.compare.agreement import CandidateJudge
 from streamt1_plugins.errors import InputError, OutputError, PluginError, RecipeError, StreamT1Error, foreign_code
 from streamt1_plugins.evaluation.outputs import checked
@@ -30,7 +30,7 @@ from streamt1_plugins.runs.files import write_atomically
 from streamt1_plugins.runs.report import strips
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from torch import Tensor
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from streamt1_plugins.api.adapter import Session
     from streamt1_plugins.api.reward import Reward
     from streamt1_plugins.compare.comparison import Comparison
+    from streamt1_plugins.config.prompt_file import PromptLine
     from streamt1_plugins.config.schema import Recipe
 
     OnFailure = Callable[[tuple[str, str, int], StreamT1Error], None]
@@ -111,12 +112,15 @@ def run(
             try:
                 with foreign_code("This video"):
                     row = {"recipe": label, "prompt": prompt, "seed": seed}
-                    row |= generated(pipe, prompt, seed, comparison.call)
+                    first, call = comparison.call_of(prompt)
+                    row |= {"schedule": call["schedule"]} if "schedule" in call else {}
+                    row |= generated(pipe, first, seed, call)
                     row |= candidates.added_to(row) if candidates else {}
                     made, source = pipe.last_run, f"Judge {comparison.judge!r}"
-                    frames = torch.cat(made.beams[0].history.frames)
+                    chunks = made.beams[0].history.frames
+                    frames = torch.cat(chunks)
                     with limited(made.threads):
-                        row["judge"] = scores(judge, frames, prompt, made.session, source)
+                        row["judge"] = scores(judge, frames, first, made.session, source, chunks)
             except StreamT1Error as error:
                 if failed is None:
                     raise
@@ -140,7 +144,7 @@ def judge_of(comparison: Comparison) -> Reward:
     return judge
 
 
-def checker(comparison: Comparison) -> Callable[[str], None]:
+def checker(comparison: Comparison) -> Callable[[PromptLine], None]:
     """A function that raises `InputError` for a prompt that a recipe's model or rewards, or the judge, cannot read.
 
     Raises `InputError` where the recipes are for different models or sizes, a length is refused, or an observer would
@@ -160,10 +164,11 @@ def checker(comparison: Comparison) -> Callable[[str], None]:
             build.refuse_single_places(each.added, "this comparison makes several with each recipe")
         each.call(comparison.call or {})
 
-    def check(prompt: str) -> None:
-        readable(prompt, [(comparison.judge, judge)])
+    def check(line: PromptLine) -> None:
+        for prompt in line.prompts:
+            readable(prompt, [(comparison.judge, judge)])
         for each in checks:
-            each.prompt(prompt, comparison.call or {})
+            each.prompt(line.prompt, {**(comparison.call or {}), **line.call})
 
     return check
 
@@ -246,15 +251,21 @@ def write_strip(out: Path, row: Mapping[str, Any], frames: Tensor) -> str:
 
 
 def scores(
-    judge: Reward, frames: Tensor, prompt: str, session: Session, source: str = "The judge"
+    judge: Reward,
+    frames: Tensor,
+    prompt: str,
+    session: Session,
+    source: str = "The judge",
+    chunks: Sequence[Tensor] = (),
 ) -> dict[str, float | None]:
     """The judge's score and parts for a whole video; None where a part does not apply.
 
-    Raises `PluginError`, which starts with `source`, where the judge fails or returns anything but numbers.
+    chunks: the frames by chunk; needed where the prompt changes, and each scene is judged by its own. Raises
+    `PluginError`, which starts with `source`, where the judge fails or returns anything but numbers.
     """
     last = session.num_chunks - 1
     inp = RewardInput(frames.unsqueeze(0), (prompt,), session.fps, last, last + 1, slice(0, len(frames)))
     with process_kept(), foreign_code(source, passes=PluginError), torch.inference_mode():
-        output = checked(judge.score(inp), source)
+        output = checked(scenes.judged(judge, scenes.split(inp, chunks, session)), source)
         values = {name: float(value[0]) for name, value in {"score": output.scores, **output.parts}.items()}
     return {name: round(value, 5) if math.isfinite(value) else None for name, value in values.items()}

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from streamt1_plugins.api.adapter import HasCheck, HasOutline
+from streamt1_plugins.api.scenes import check_scenes, scenes_of
 from streamt1_plugins.api.types import HORIZONS
 from streamt1_plugins.config.schema import LONGEST as LONGEST  # what checks of calls go by
 from streamt1_plugins.config.user_files import user_path
@@ -17,12 +18,14 @@ from streamt1_plugins.errors import InputError, RecipeError, foreign_code
 from streamt1_plugins.plugins import build
 from streamt1_plugins.plugins.discovery import discovery
 from streamt1_plugins.plugins.resolve import model_folder
+from streamt1_plugins.plugins.scenes import check_adapter
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from streamt1_plugins.api.adapter import Adapter
     from streamt1_plugins.api.reward import Reward
+    from streamt1_plugins.api.scenes import Scene
     from streamt1_plugins.config.schema import Recipe
     from streamt1_plugins.evaluation.pool import BoundReward
 
@@ -64,10 +67,25 @@ class Checked:
                 self.adapter.outline(num_frames)
 
     def prompt(self, prompt: str, call: Mapping[str, Any]) -> None:
-        """Raise `InputError` for a prompt that the model or a reward cannot read."""
-        readable(prompt, ((bound.name, bound.reward) for bound in self.rewards))
+        """Raise `InputError` for a prompt, or a schedule, that the model or a reward cannot read."""
+        scenes = self._scenes(prompt, call)
+        for each in [scene.prompt for scene in scenes] or [prompt]:
+            readable(each, ((bound.name, bound.reward) for bound in self.rewards))
         if isinstance(self.adapter, HasCheck):
             self.call({**call, "prompt": prompt})
+
+    def _scenes(self, prompt: str, call: Mapping[str, Any]) -> tuple[Scene, ...]:
+        """The scenes of a call, which begin inside the video as far as that is known; none without a schedule."""
+        if not call.get("schedule"):
+            return ()
+        check_adapter(str(self.recipe.adapter.name))
+        scenes = scenes_of(call["schedule"], prompt)
+        if isinstance(self.adapter, HasOutline):
+            num_frames = {**self.recipe.video.given, **call}.get("num_frames")
+            with foreign_code(f"The outline of a call by adapter {self.recipe.adapter.name!r}"):
+                chunks = len(self.adapter.outline(num_frames).generate)
+            check_scenes(scenes, chunks)
+        return scenes
 
 
 def readable(prompt: str, rewards: Iterable[tuple[str, Reward]]) -> None:

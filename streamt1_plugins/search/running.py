@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
+from streamt1_plugins.api.scenes import prompts_of
 from streamt1_plugins.errors import InputError
 from streamt1_plugins.process import placement, threads
 from streamt1_plugins.search import denoiser, early_pruning, memory_estimate
@@ -44,7 +45,7 @@ def running(search: Search, pipe: Any, width: object) -> Iterator[None]:
 def _check_same(search: Search) -> None:
     """Raise `InputError` where the processes that share candidates were called for different videos."""
     run = search.run
-    calls = search.workers.all_gather((run.prompt, run.seed))
+    calls = search.workers.all_gather((*prompts_of(run.session), run.seed))
     if len(set(calls)) > 1:
-        listed = ", ".join(f"{prompt!r} with seed {seed}" for prompt, seed in calls)
+        listed = ", ".join(f"{'; '.join(map(repr, prompts))} with seed {seed}" for *prompts, seed in calls)
         raise InputError(f"The processes search different videos: {listed}. Give all the same prompt and seed.")

@@ -88,6 +88,34 @@ def test_what_another_batch_is_making_is_left_to_it(prompts: Path, tmp_path: Pat
     assert [(out / name / "video.mp4").exists() for name in FOLDERS] == [True, False, True, True, True]
 
 
+def test_a_line_with_a_schedule_is_a_video_of_its_own(tmp_path: Path) -> None:
+    """Two schedules that begin alike, and a prompt that does not change: three folders, found again."""
+    entries: list[Any] = [{"prompt": "sun", "schedule": [{"chunk": chunk, "prompt": "rain"}]} for chunk in (1, 2)]
+    lines = ["sun", *map(json.dumps, entries), json.dumps(entries[0]), '{"prompt": "sun"}']
+    Path("scenes.jsonl").write_text("\n".join(lines))
+    command = ("generate", "--prompts", "scenes.jsonl", "--model", "toy", "--out", "out")
+    made = call(*command)
+    assert made.exit_code == 0, made.output
+    assert "line 4 is the prompt of line 2" in made.stderr
+    assert "line 5 is the prompt of line 1" in made.stderr
+    journals = [path.read_text().partition("\n")[0] for path in sorted(Path("out").glob("*/journal.jsonl"))]
+    calls = [json.loads(each)["call"].get("schedule") for each in journals]
+    assert calls == [None, *([{**scene, "memory": "keep"} for scene in each["schedule"]] for each in entries)]
+    again = call(*command)
+    assert again.stdout.count("(exists)") == 3
+    assert "from chunk 2 (keep): rain" in call(*command, "--dry-run").stdout
+
+
+def test_a_wrong_schedule_is_a_problem_of_its_line_alone() -> None:
+    late = {"prompt": "sun", "schedule": [{"chunk": 9, "prompt": "rain"}]}
+    Path("scenes.jsonl").write_text(f'moon\n{json.dumps(late)}\n{{"promt": "x"}}')
+    made = call("generate", "--prompts", "scenes.jsonl", "--model", "toy", "--out", "out", "-q")
+    assert made.exit_code == 3
+    assert "line 2: A scene begins at chunk 9" in made.stderr
+    assert "line 3: unknown key 'promt'. Did you mean 'prompt'?" in made.stderr
+    assert made.stdout == "out/0001-moon/video.mp4\n"
+
+
 # Reading the file.
 
 

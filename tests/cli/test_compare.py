@@ -114,6 +114,22 @@ def test_missing_prompts_are_reported(tmp_path: Path) -> None:
     assert "prompts.txt" in done.stderr
 
 
+def test_schedules_of_a_prompt_file_are_compared(tmp_path: Path) -> None:
+    scenes = {"prompt": "sun", "schedule": [{"chunk": 2, "prompt": "rain", "memory": "flush"}]}
+    (tmp_path / "prompts.txt").write_text(f"sun\n{json.dumps(scenes)}\n", encoding="utf-8")
+    done = compare(tmp_path, "plain", "beam", "--match", "forwards")
+    assert done.exit_code == 0, done.output
+    rows = read(tmp_path / "out")
+    assert {each["prompt"]: each.get("schedule") for each in rows} == {
+        "sun": None,
+        "sun; from chunk 2 (flush): rain": scenes["schedule"],
+    }
+    assert "| scene_01 | scene_02 |" in done.stdout
+    assert "memory at cuts: flush" in (tmp_path / "out" / PAGE).read_text(encoding="utf-8")
+    (tmp_path / "prompts.txt").write_text(json.dumps({**scenes, "schedul": 1}), encoding="utf-8")
+    assert "Did you mean 'schedule'?" in compare(tmp_path, "plain").stderr
+
+
 def test_shards_share_the_prompts(tmp_path: Path) -> None:
     for shard in ("0/2", "1/2"):
         done = compare(tmp_path, "plain", "--shard", shard)

@@ -324,3 +324,73 @@ def test_sizes_of_the_command_line_are_part_of_the_recorded_recipe() -> None:
     assert yaml.safe_load(Path("run/recipe.yaml").read_text())["video"]["num_frames"] == 33
     start = json.loads(Path("run/journal.jsonl").read_text().splitlines()[0])
     assert (start["call"]["num_frames"], start["recipe_name"]) == (33, "stream-t1")
+
+
+SCENES = "[{chunk: 1, prompt: it rains, memory: flush}, {chunk: 3, prompt: it snows}]"
+
+
+def journal_of(folder: Path) -> dict[str, Any]:
+    first: dict[str, Any] = json.loads((folder / "journal.jsonl").read_text().splitlines()[0])
+    return first
+
+
+def test_a_schedule_is_part_of_the_run_and_of_its_resumption(tmp_path: Path) -> None:
+    (tmp_path / "scenes.yaml").write_text(SCENES)
+    whole = generate("--schedule", "scenes.yaml", "--out", "whole", "-q")
+    assert whole.exit_code == 0, whole.output
+    assert generate("--schedule", SCENES, "--out", "cut", "-o", "observers.interrupting={}").exit_code == 130
+    start = journal_of(Path("cut"))
+    assert start["prompt"] == "a prompt"
+    assert start["call"]["schedule"] == [
+        {"chunk": 1, "prompt": "it rains", "memory": "flush"},
+        {"chunk": 3, "prompt": "it snows", "memory": "keep"},
+    ]
+    assert call("generate", "--resume", "cut", "-q").exit_code == 0
+    trees = [json.loads(Path(folder, "tree.json").read_text())["nodes"] for folder in ("whole", "cut")]
+    assert [node["id"] for node in trees[0]] == [node["id"] for node in trees[1]]
+    assert journal_of(Path("whole"))["call"] == start["call"]
+
+
+def test_a_schedule_may_have_the_first_prompt(tmp_path: Path) -> None:
+    done = call("generate", "--model", "toy", "--schedule", "[{chunk: 0, prompt: sun}, {chunk: 2, prompt: rain}]", "-q")
+    assert done.exit_code == 0, done.output
+    assert Path(done.stdout.strip()).parent.name.endswith("-sun")
+    assert journal_of(Path(done.stdout.strip()).parent)["prompt"] == "sun"
+
+
+def test_a_dry_run_shows_the_scenes(tmp_path: Path) -> None:
+    text = generate("--schedule", SCENES, "--dry-run").stdout
+    assert "scenes  from chunk 0: a prompt\n        from chunk 1, memory: flush: it rains\n" in text
+    found = json.loads(generate("--schedule", SCENES, "--dry-run", "--json").stdout)["videos"][0]
+    assert found["prompt"] == "a prompt"
+    assert [scene["memory"] for scene in found["scenes"]] == ["keep", "flush", "keep"]
+    assert json.loads(generate("--dry-run", "--json").stdout)["videos"][0]["scenes"] == []
+
+
+@pytest.mark.parametrize(
+    ("schedule", "message"),
+    [
+        ("[{chunk: 1, promt: it rains}]", "Did you mean 'prompt'?"),
+        ("[{chunk: 9, prompt: it rains}]", "A scene begins at chunk 9, but the video has the chunks 0 to 3"),
+        ("[{chunk: 0, prompt: it rains}]", "are for chunk 0"),
+        ("[{chunk: 1, prompt: it rains", "is not YAML"),
+        ("scenes.yml", "The schedule 'scenes.yml' does not exist"),
+    ],
+)
+def test_a_wrong_schedule_is_one_line(tmp_path: Path, schedule: str, message: str) -> None:
+    assert message in one_line(generate("--schedule", schedule, "--out", "out"))
+    assert not Path("out/journal.jsonl").exists()
+
+
+def test_a_schedule_beside_a_prompt_file_or_a_resumption_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "prompts.txt").write_text("a")
+    refused = call("generate", "--prompts", "prompts.txt", "--out", "o", "--schedule", SCENES, "--model", "toy")
+    assert "a line has its own" in one_line(refused)
+    assert "leave out --schedule" in one_line(call("generate", "--resume", "o", "--schedule", SCENES))
+
+
+@pytest.mark.parametrize("adapter", ["helios", "framepack", "anyflow", "skyreels"])
+def test_an_adapter_without_scenes_names_those_with_them_before_anything_is_loaded(adapter: str) -> None:
+    message = one_line(call("generate", "a", "--schedule", SCENES, "--model", "a/model", "--adapter", adapter))
+    assert f"The prompt cannot change with adapter '{adapter}'" in message
+    assert "wan" in message.partition("take a schedule:")[2]

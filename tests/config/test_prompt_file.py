@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 import streamt1_plugins as streamt1
-from streamt1_plugins.config.prompt_file import LONGEST, prompt_lines, read_prompts
+from streamt1_plugins.config.prompt_file import LONGEST, PromptLine, prompt_lines, read_prompts
+from streamt1_plugins.config.schedule import Scene
 from streamt1_plugins.errors import InputError
 
 TEXT = "# a comment\n a dog \n\n\t# another\nzwei Kätzchen\n二匹の犬 🐕\n"
@@ -58,8 +59,8 @@ def test_many_wrong_lines_are_one_short_message(tmp_path: Path) -> None:
 
 
 def test_a_check_may_refuse_prompts(tmp_path: Path) -> None:
-    def check(prompt: str) -> None:
-        if prompt == "b":
+    def check(line: PromptLine) -> None:
+        if line.prompt == "b":
             raise InputError("no b")
 
     found = prompt_lines(write(tmp_path, "a\nb\n\x07c\n"), check)
@@ -82,3 +83,41 @@ def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path, content: bytes, 
 
 def test_it_is_public(tmp_path: Path) -> None:
     assert streamt1.read_prompts(str(write(tmp_path, TEXT))) == PROMPTS
+
+
+def test_a_line_may_be_json_with_a_schedule(tmp_path: Path) -> None:
+    text = """a dog
+{"prompt": "sun", "schedule": [{"chunk": 7, "prompt": "rain", "memory": "flush"}, {"chunk": 9, "prompt": "snow"}]}
+{"schedule": [{"chunk": 0, "prompt": "moon"}, {"chunk": 2, "prompt": "m\\u00e4rz"}]}
+ { "prompt": "# alone"}
+{red|blue} balls
+"""
+    dog, sun, moon, alone, balls = prompt_lines(write(tmp_path, text))
+    assert (dog.text, dog.prompt, dog.call, dog.scenes) == ("a dog", "a dog", {}, ())
+    assert sun.text == "sun; from chunk 7 (flush): rain; from chunk 9 (keep): snow"
+    assert (sun.prompt, sun.prompts) == ("sun", ["sun", "rain", "snow"])
+    assert sun.call["schedule"][0] == {"chunk": 7, "prompt": "rain", "memory": "flush"}
+    assert moon.scenes == (Scene(0, "moon"), Scene(2, "m\u00e4rz"))
+    assert moon.call == {"schedule": [{"chunk": 2, "prompt": "m\u00e4rz", "memory": "keep"}]}
+    assert (alone.text, alone.call, balls.text) == ("# alone", {}, "{red|blue} balls")
+    assert [line.problem for line in (dog, sun, moon, alone, balls)] == [None] * 5
+
+
+@pytest.mark.parametrize(
+    ("line", "match"),
+    [
+        ('{"promt": "a"}', "line 2: unknown key 'promt'. Did you mean 'prompt'"),
+        ('{"prompt": "a", "schedule": [{"chunk": 1, "prompt": "b", "memry": "keep"}]}', "Did you mean 'memory'"),
+        ('{"prompt": "a", "prompt": "b"}', "the key 'prompt' is there twice"),
+        ('{"prompt": "a", "schedule": [{"chunk": 1, "prompt": "b"}', "this is not JSON: .* at character 5"),
+        ('{"prompt": 7}', "`prompt` has to be a text, got 7"),
+        ('{"schedule": [{"chunk": 1, "prompt": "b"}]}', "`prompt` has to be given for the first chunks"),
+        ('{"prompt": "a", "schedule": "b"}', "has to be a list of scenes"),
+        ('{"schedule": []}', "Neither `prompt` nor `schedule`"),
+        ('{"prompt": "a", "schedule": [{"chunk": 1, "prompt": "b\\u0007"}]}', r"U\+0007"),
+        ('{"prompt": "a", "schedule": [{"chunk": 1, "prompt": "b"}]}', "The prompt changes, and here a video has one"),
+    ],
+)
+def test_a_wrong_entry_is_a_problem_of_its_line(tmp_path: Path, line: str, match: str) -> None:
+    with pytest.raises(InputError, match=match):
+        read_prompts(write(tmp_path, f"good\n{line}\n"))

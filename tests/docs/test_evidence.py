@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import json
+import runpy
+from collections import Counter
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from streamt1_plugins.compare import table
-from streamt1_plugins.compare.run import read
+from streamt1_plugins.compare.run import append, read
 from streamt1_plugins.config.load import load
+from streamt1_plugins.config.prompt_file import prompt_lines
+from streamt1_tinyworld.world import parse, split
+from tests.compare.examples import row
 
 EVIDENCE = Path(__file__).parents[2] / "docs" / "evidence"
 
@@ -54,6 +62,46 @@ def interval(found: dict[str, float]) -> str:
 def test_the_advice_in_the_evidence_is_a_recipe() -> None:
     advised = load(EVIDENCE / "probe" / "advice.yaml")
     assert (advised.search.candidates, advised.search.top_k) == (4, 1)
+
+
+def test_the_committed_prompts_of_scenes_are_those_of_their_script() -> None:
+    """Half of them have three scenes, and half of those end with the first one; scenes of a video share no colour."""
+    script = runpy.run_path(str(EVIDENCE / "scenes.py"))
+    lines = [line for line in (EVIDENCE / "prompts_scenes.jsonl").read_text("utf-8").splitlines() if line[0] != "#"]
+    assert [json.loads(line) for line in lines] == script["entries"](32, script["chunks_of"](957), "flush", 60)
+    assert [script["chunks_of"](frames) for frames in (81, 477, 957)] == [7, 40, 80]
+    found = prompt_lines(EVIDENCE / "prompts_scenes.jsonl")
+    assert len({line.text for line in found}) == 32
+    assert not any(line.problem for line in found)
+    assert Counter(len(line.scenes) for line in found) == {2: 16, 3: 16}
+    assert sum(line.prompts[0] == line.prompts[-1] for line in found) == 8
+    specs = [[parse(prompt) for prompt in line.prompts] for line in found]
+    assert all(split(spec) == "test" for each in specs for spec in each)
+    assert Counter(len(spec.things) for each in specs for spec in each) == {1: 40, 2: 40}
+    for first, second, *_ in specs:
+        assert first.background != second.background
+        assert not {thing.colour for thing in first.things} & {thing.colour for thing in second.things}
+
+
+@pytest.mark.parametrize("frames", [21, 82])
+def test_a_length_that_three_scenes_cannot_have_is_refused(frames: int) -> None:
+    with pytest.raises(SystemExit, match=f"{frames} frames"):
+        runpy.run_path(str(EVIDENCE / "scenes.py"))["chunks_of"](frames)
+
+
+def test_the_table_of_memory_policies_has_every_cut_and_sees_unequal_forwards(tmp_path: Path) -> None:
+    script: dict[str, Any] = runpy.run_path(str(EVIDENCE / "memory.py"))
+    assert {name: load(name).search for name in script["POLICIES"]}.keys() == script["POLICIES"].keys()
+    assert len({load(name).search.model_dump_json() for name in script["POLICIES"]}) == 1
+    for cut, forwards in (("flush", 4), ("keep", 5)):
+        (tmp_path / cut).mkdir()
+        append(tmp_path / cut, row("no-sinking", "a", 0.5))
+        append(tmp_path / cut, row("elite", "a", 0.7, forwards=forwards))
+    script["write"](tmp_path)
+    text = (tmp_path / "memory.md").read_text("utf-8")
+    assert "| flush | elite | a better chunk replaces the first sink | +0.200 [+0.200, +0.200] | 0.700 |" in text
+    assert text.endswith("Prompts: 1 with flush, 1 with keep. Not equal in forwards, or not finished: keep.\n")
+    assert json.loads((tmp_path / "memory.json").read_text("utf-8")).keys() == {"flush", "keep"}
 
 
 def test_the_rewards_page_quotes_the_self_score() -> None:

@@ -155,6 +155,8 @@ NO_MODEL = {
     "chunk_noise": "draws noise",
     "fresh_seed": "makes a number",
     "read_prompts": "reads a text file",
+    "scenes_of": "reads a schedule",
+    "check_scenes": "compares numbers",
     "deferred": "imports a module",
     "shipped_recipes": "lists recipes",
 }

@@ -13,11 +13,13 @@ import torch
 
 from streamt1_plugins import hookimpl
 from streamt1_plugins.api.adapter import Capabilities, Decoded, Draft, Footprint, History, Outline
+from streamt1_plugins.config.schedule import scenes_of
 from streamt1_plugins.plugins.discovery import discovery
 from streamt1_plugins.testing import AdapterContract, AdapterFeatures
 from tests.third_party.rolling import CAPABILITIES, RollingAdapter, RollingPipeline, RollingSession
 
 SEARCH, EARLY = "test_a_search_gives_a_tree", "test_early_pruning_finishes_the_best"
+SCHEDULE = "test_a_prompt_that_changes_is_part_of_the_run"
 COST, OFFLOADED = "test_the_cost_is_estimated", "test_offloaded_states_give_the_same_search"
 
 
@@ -113,6 +115,16 @@ class IgnoresPrompts(Sound):
         super().__init__(pipe, {**call, "prompt": "always this", "generator": torch.Generator().manual_seed(0)})
 
 
+class IgnoresItsScenes(Sound):
+    """It reads them, and makes the video of the first one."""
+
+    capabilities = replace(CAPABILITIES, refusals={k: v for k, v in CAPABILITIES.refusals.items() if k != "schedule"})
+
+    def __init__(self, pipe: Any, call: dict[str, Any]) -> None:
+        super().__init__(pipe, call)
+        self.scenes = scenes_of(call.get("schedule") or [], call["prompt"])
+
+
 class RefusesInSilence(Sound):
     capabilities = replace(CAPABILITIES, refusals={})
 
@@ -174,6 +186,8 @@ CASES: list[tuple[type, str, tuple[Any, ...], str]] = [
     (RefusesInSilence, EARLY, (), "Implement it, or declare why not: Capabilities\\(refusals="),
     (RefusesInSilence, COST, ((),), "needs `OutlinedSession`"),
     (RefusesInSilence, "test_the_memory_is_estimated", (), "needs `HasFootprint`"),
+    (RefusesInSilence, SCHEDULE, (), "schedule needs `HasScenes`"),
+    (IgnoresItsScenes, SCHEDULE, (), "the new prompt changes nothing"),
     (RefusesWithoutAReason, "test_refusals_are_shown", (), "needs a reason"),
     (RefusesTheUnknown, "test_refusals_are_shown", (), "unknown features in `refusals`: \\['teleportation'\\]"),
     (RefusesUnregistered, "test_refusals_are_shown", (), "needs the same `refusals`"),
@@ -188,7 +202,8 @@ def adapter_of(kind: type) -> type:
     """An adapter whose sessions are of this kind, registered under the kind's name."""
 
     def opened(self: Any, pipe: Any, call: Any, memory: Any) -> Any:
-        return kind(pipe, RollingAdapter.open(self, pipe, call, memory)._call)
+        rest = {name: value for name, value in call.items() if name != "schedule" or kind is not IgnoresItsScenes}
+        return kind(pipe, {**call, **RollingAdapter.open(self, pipe, rest, memory)._call})
 
     made = make_dataclass(
         f"{kind.__name__}Adapter", [], bases=(RollingAdapter,), namespace={"open": opened}, frozen=True
