@@ -1,6 +1,6 @@
-"""The tables of docs/benchmarks.md from the committed JSON, so that no number is typed by hand.
+"""The tables of docs/benchmarks.md and docs/evidence/README.md from the committed JSON: no number is typed by hand.
 
-python tests/benchmarks/tables.py      # writes them into the page
+python tests/benchmarks/tables.py      # writes them into the pages
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 EVIDENCE, PAGE = ROOT / "docs" / "evidence", ROOT / "docs" / "benchmarks.md"
+STORY = EVIDENCE / "README.md"
 TABLES = ("causal_wan_gpu", "causal_wan_cpu")
 CHUNK_SECONDS = 12 / 16  # of video
 
@@ -215,13 +216,47 @@ def filled(text: str) -> str:
         "previews_gpu": computed(),
         "agreement": agreement(),
     }
+    return replaced(text, blocks)
+
+
+def story(text: str) -> str:
+    """The page of evidence with its tables of comparisons made anew."""
+    folders = re.findall(r"<!-- compared (\w+) -->", text)
+    return replaced(text, {f"compared {folder}": compared(folder) for folder in folders})
+
+
+def compared(folder: str) -> str:
+    """One comparison, a line per recipe: score, gain, regret and cost. All metrics are in the folder's summary.md."""
+    found = report(f"{folder}/summary")
+    lines = ["| recipe | score | gain over plain (95 %) | regret (95 %) | forwards | CPU s | jerk | size drift | colour drift |"]
+    lines.append("|---|---|---|---|---|---|---|---|---|")
+    for name, row in found["recipes"].items():
+        score = row["metrics"]["score"]
+        gain = "" if score["gain"] is None else interval(score["gain"])
+        regrets = (found.get("regret") or {"recipes": {}})["recipes"]
+        regret = interval(regrets[name]["regret"]) if name in regrets else ""
+        title = f"`{name}`, which sees the judge" if name in (found.get("oracle") or ()) else f"`{name}`"
+        cells = [title, f"{score['mean']['mean']:.3f}", gain, regret]
+        cells += [f"{row['cost']['forwards']:g}", f"{row['cost']['cpu_seconds']:.2f}"]
+        means = (row["metrics"][each]["mean"]["mean"] for each in ("jerk", "size_drift", "colour_drift"))
+        lines.append(f"| {' | '.join([*cells, *(f'{mean:.3g}' for mean in means)])} |")
+    return "\n".join(lines)
+
+
+def interval(found: dict[str, float]) -> str:
+    return f"{found['mean']:+.3f} [{found['low']:+.3f}, {found['high']:+.3f}]"
+
+
+def replaced(text: str, blocks: dict[str, str]) -> str:
+    """The text with these blocks between their markers."""
     for name, block in blocks.items():
         pattern = rf"(<!-- {name} -->\n).*?(<!-- end -->)"
         text, count = re.subn(pattern, lambda m, block=block: f"{m[1]}{block}\n{m[2]}", text, flags=re.DOTALL)
         if count != 1:
-            raise ValueError(f"{PAGE.name} has {count} places for {name}")
+            raise ValueError(f"There are {count} places for {name}")
     return text
 
 
 if __name__ == "__main__":
     PAGE.write_text(filled(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    STORY.write_text(story(STORY.read_text(encoding="utf-8")), encoding="utf-8")

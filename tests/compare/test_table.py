@@ -18,7 +18,9 @@ EVIDENCE = Path(__file__).parents[2] / "docs" / "evidence"
 def test_the_committed_tables_are_those_of_the_committed_rows(folder: Path) -> None:
     found = table.summary(read(folder))
     assert json.loads((folder / "summary.json").read_text(encoding="utf-8")) == json.loads(json.dumps(found))
-    assert table.markdown(found) in (EVIDENCE / "README.md").read_text(encoding="utf-8")
+    assert table.markdown(found) == (folder / "summary.md").read_text(encoding="utf-8")
+    pages = "".join(page.read_text(encoding="utf-8") for page in [*EVIDENCE.glob("*.md"), *EVIDENCE.parent.glob("*.md")])
+    assert f"{folder.relative_to(EVIDENCE)}/summary.md" in pages
 
 
 def test_gains_are_paired_with_the_first_recipe_of_the_rows() -> None:
