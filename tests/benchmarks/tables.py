@@ -15,6 +15,8 @@ EVIDENCE, PAGE = ROOT / "docs" / "evidence", ROOT / "docs" / "benchmarks.md"
 STORY = EVIDENCE / "README.md"
 TABLES = ("causal_wan_gpu", "causal_wan_cpu")
 CHUNK_SECONDS = 12 / 16  # of video
+METRICS = ("jerk", "size drift", "colour drift")
+"""Beside the score, in the tables of comparisons."""
 
 
 def report(name: str) -> dict[str, Any]:
@@ -228,8 +230,8 @@ def story(text: str) -> str:
 def compared(folder: str) -> str:
     """One comparison, a line per recipe: score, gain, regret and cost. All metrics are in the folder's summary.md."""
     found = report(f"{folder}/summary")
-    lines = ["| recipe | score | gain over plain (95 %) | regret (95 %) | forwards | CPU s | jerk | size drift | colour drift |"]
-    lines.append("|---|---|---|---|---|---|---|---|---|")
+    titles = ("recipe", "score", "gain over plain (95 %)", "regret (95 %)", "forwards", "CPU s", *METRICS)
+    lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
     for name, row in found["recipes"].items():
         score = row["metrics"]["score"]
         gain = "" if score["gain"] is None else interval(score["gain"])
@@ -238,7 +240,7 @@ def compared(folder: str) -> str:
         title = f"`{name}`, which sees the judge" if name in (found.get("oracle") or ()) else f"`{name}`"
         cells = [title, f"{score['mean']['mean']:.3f}", gain, regret]
         cells += [f"{row['cost']['forwards']:g}", f"{row['cost']['cpu_seconds']:.2f}"]
-        means = (row["metrics"][each]["mean"]["mean"] for each in ("jerk", "size_drift", "colour_drift"))
+        means = (row["metrics"][each.replace(" ", "_")]["mean"]["mean"] for each in METRICS)
         lines.append(f"| {' | '.join([*cells, *(f'{mean:.3g}' for mean in means)])} |")
     return "\n".join(lines)
 

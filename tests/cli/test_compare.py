@@ -126,7 +126,7 @@ def test_schedules_of_a_prompt_file_are_compared(tmp_path: Path) -> None:
     }
     assert "| scene_01 | scene_02 |" in done.stdout
     assert "memory at cuts: flush" in (tmp_path / "out" / PAGE).read_text(encoding="utf-8")
-    (tmp_path / "prompts.txt").write_text(json.dumps({**scenes, "schedul": 1}), encoding="utf-8")
+    (tmp_path / "prompts.txt").write_text(json.dumps({**scenes, "schedules": 1}), encoding="utf-8")
     assert "Did you mean 'schedule'?" in compare(tmp_path, "plain").stderr
 
 

@@ -19,7 +19,9 @@ def test_the_committed_tables_are_those_of_the_committed_rows(folder: Path) -> N
     found = table.summary(read(folder))
     assert json.loads((folder / "summary.json").read_text(encoding="utf-8")) == json.loads(json.dumps(found))
     assert table.markdown(found) == (folder / "summary.md").read_text(encoding="utf-8")
-    pages = "".join(page.read_text(encoding="utf-8") for page in [*EVIDENCE.glob("*.md"), *EVIDENCE.parent.glob("*.md")])
+    pages = "".join(
+        page.read_text(encoding="utf-8") for page in [*EVIDENCE.glob("*.md"), *EVIDENCE.parent.glob("*.md")]
+    )
     assert f"{folder.relative_to(EVIDENCE)}/summary.md" in pages
 
 

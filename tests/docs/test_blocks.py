@@ -61,7 +61,9 @@ class Stored:
 def _place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "prompts.txt").write_text("a prompt\nanother\na third\n")
-    monkeypatch.setattr(streamt1, "load", lambda model=None, **given: streamt1.wrap(ToyPipeline(), **given), raising=False)
+    monkeypatch.setattr(
+        streamt1, "load", lambda model=None, **given: streamt1.wrap(ToyPipeline(), **given), raising=False
+    )
     monkeypatch.setattr(diffusers, "AnyFlowFARPipeline", Stored)
     monkeypatch.setattr(
         ToySession, "finish", lambda self, history: SimpleNamespace(frames=torch.cat(history.frames)[None])
