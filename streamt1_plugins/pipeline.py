@@ -409,13 +409,13 @@ class StreamPipeline:
 
     def steps(self, run: Run) -> Generator[Chunk, None, None]:
         """Search chunk by chunk; observers are informed of the end, however it comes."""
-        yield from stepwise(self._steps(run), partial(self._quiet, run))
+        search = self.search(run)  # outside: whether it shows a bar follows from the pipeline's own setting
+        yield from stepwise(self._steps(search), partial(self._quiet, run))
 
-    def _steps(self, run: Run) -> Generator[Chunk, None, None]:
-        search = self.search(run)
+    def _steps(self, search: Search) -> Generator[Chunk, None, None]:
         with self._running(search), closing(search.chunks()) as chunks:
             for chunk in chunks:
-                self._heed_interrupt(run)
+                self._heed_interrupt(search.run)
                 yield chunk
 
     def _quiet(self, run: Run) -> AbstractContextManager[None]:

@@ -367,7 +367,12 @@ def test_a_list_of_one_generator_is_that_generator_and_two_for_one_video_are_ref
         wrap()("a prompt", generator=[seeded(1), seeded(2)])
 
 
-@pytest.mark.parametrize("recipe", sorted(name for name in recipes.names() if recipes.load(name).adapter.name is None))
+def for_the_toy(name: str) -> bool:
+    """Not those that set options of causal Wan, or whose reward predicts with the model, which the toy cannot."""
+    return recipes.load(name).adapter.name is None and name not in {"deep-sink", "relative", "self"}
+
+
+@pytest.mark.parametrize("recipe", sorted(filter(for_the_toy, recipes.names())))
 @pytest.mark.parametrize("seed", [3, 2**64 - 1])
 def test_the_completed_recipe_alone_reproduces_the_run(recipe: str, seed: int, tmp_path: Path) -> None:
     adapter = "toy-steps" if recipes.load(recipe).early.steps else None  # the toy makes whole candidates only

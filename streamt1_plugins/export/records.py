@@ -21,18 +21,18 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 CONTENTS: tuple[Content, ...] = get_args(Content)
 
 
-def record(kind: Kind, run: str, recorded: RecordedRun, group: Group) -> dict[str, Any]:
-    """The line of a group. `run`: what the run is called in the data.
+def record(kind: Kind, name: str, recorded: RecordedRun, group: Group) -> dict[str, Any]:
+    """The line of a group. `name`: what the run is called in the data.
 
     `history` is the id of the node that the candidates continue, with the run's name, and `path` all nodes up to it.
     """
     path = [node.id for node in group.history]
     common = {
-        "run": run,
+        "run": name,
         "prompt": prompt_at(recorded, group.chunk),
         "seed": str(recorded.start["seed"]),
         "chunk": group.chunk,
-        "history": f"{run}/{path[-1] if path else 'root'}",
+        "history": f"{name}/{path[-1] if path else 'root'}",
         "path": path,
     }
     if kind == "preferences":

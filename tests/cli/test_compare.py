@@ -167,7 +167,7 @@ def test_a_tiny_comparison_of_the_bundled_model(tmp_path: Path) -> None:
     assert all(0 <= each["judge"]["score"] <= 1 for each in rows)
     assert all({"chunk_01", "chunk_03"} <= each["judge"].keys() for each in rows)
     costs = {each["recipe"]: (each["cost"]["candidates"], each["cost"]["forwards"]) for each in rows}
-    assert costs == {"plain": (3, 26), "stream-t1": (12, 100)}  # as `recipes validate` counts
+    assert costs == {"plain": (3, 14), "stream-t1": (12, 52)}  # as `recipes validate` counts
     found = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))
     assert (found["base"], found["prompts"], found["drift"]["last"]) == ("plain", 4, "chunk_03")
     assert "| stream-t1 | " in (tmp_path / "out" / "summary.md").read_text(encoding="utf-8")
@@ -229,7 +229,7 @@ def test_options_that_would_have_no_effect_are_refused(tmp_path: Path, args: lis
 def test_recipes_of_different_models_are_refused(tmp_path: Path) -> None:
     done = compare(tmp_path, "plain", "longlive", model=None)
     assert done.exit_code == 2
-    assert "The recipes name different models (models/longlive, tinyworld)" in done.stderr
+    assert "The recipes name different models (models/longlive, tinyworld-student)" in done.stderr
 
 
 def test_videos_are_kept_within_a_limit(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 CORE = sorted((ROOT / "streamt1_plugins").rglob("*.py"))
 ADAPTERS = sorted((ROOT / "adapters").rglob("*.py"))
 SEARCH_PATH = ("search", "evaluation", "policies")
-MOST_WITH_RUN = 36
+MOST_WITH_RUN = 47
 MOST_ARGUMENTS = 5
 
 

@@ -136,6 +136,7 @@ ENTRIES: dict[str, Callable[[Path, str | None], object]] = {
     "load": lambda run, device: streamt1.load("toy", device=device, overrides=[OFFLOAD]),
     "resume": lambda run, device: streamt1.resume(run, device=device),
     "regenerate": lambda run, device: streamt1.regenerate(run, device=device),
+    "resume_take": lambda run, device: streamt1.resume_take(run, device=device).close(),
     "branch": lambda run, device: streamt1.branch(run, "001.00", f"{run}-branch", device=device),
     "export_runs": lambda run, device: streamt1.export_runs(run, f"{run}-data", device=device),
     "open_interrupted": lambda run, device: open_interrupted(run, device=device),
@@ -187,7 +188,17 @@ def test_every_entry_offloads_on_the_given_device(entry: str, run: Path, log: li
 def test_every_entry_has_a_default(entry: str, run: Path, log: list[tuple[str, ...]]) -> None:
     """A recorded run stays where it was made; everything else takes the GPU."""
     ENTRIES[entry](run, None)
-    recorded = ("resume", "regenerate", "branch", "interrupted", "replay", "continue-from", "export", "export_runs")
+    recorded = (
+        "resume",
+        "resume_take",
+        "regenerate",
+        "branch",
+        "interrupted",
+        "replay",
+        "continue-from",
+        "export",
+        "export_runs",
+    )
     is_recorded = entry.endswith(recorded)
     assert log == ([("pipeline", "moved", "cpu")] if is_recorded else [(*each, "cuda") for each in EXPECTED])
 

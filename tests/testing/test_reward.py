@@ -167,6 +167,17 @@ class KeepsItsWeights(Good):
         self.model = torch.nn.Linear(1, 1)
 
 
+class PredictsOnceMore(Good):
+    def denoiser_calls(self) -> int:
+        return 1
+
+    def score(self, inp: RewardInput) -> RewardOutput:
+        assert inp.denoiser is not None
+        for _ in range(2):
+            inp.denoiser.predict(inp.denoiser.latents, 0.5)
+        return RewardOutput(brightness(inp))
+
+
 BROKEN = {
     ChangesItsInput: "test_leaves_inputs_alone",
     ChangesItsAnchor: "test_leaves_inputs_alone",
@@ -186,6 +197,7 @@ BROKEN = {
     RemembersByPlace: "test_what_it_remembers_changes_nothing",
     KeepsItsWeights: "test_unload_frees_what_load_brought",
     ForgetsToLoadAgain: "test_works_again_after_unload",
+    PredictsOnceMore: "test_predicts_as_often_as_it_declares",
 }
 
 
