@@ -60,6 +60,7 @@ CONTENTS = {
         "teams",
         "trust",
         "search",
+        "data",
         "probe",
     ],
     "Reference": [
@@ -81,7 +82,7 @@ CONTENTS = {
         "api/seams",
         "api/backbones",
     ],
-    "Explanation": ["concepts", "evidence/README", "benchmarks", "design"],
+    "Explanation": ["concepts", "evidence/README", "evidence/teacher", "benchmarks", "design"],
 }
 ARGUMENT = re.compile(r"([a-z_]\w*(?:, [a-z_]\w*)*): (.*)")
 LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(([^)#:\s]+)(?:#[^)\s]*)?\)")

@@ -149,7 +149,9 @@ class Studio:
             raise InputError(f"{MOST_TAKES} takes are open. Finish one of them first.")
 
     def _new_folder(self) -> Path:
-        return self.folder / f"{datetime.now():%Y%m%d-%H%M%S}-{next(self._names):03d}"
+        begun = datetime.now()
+        names = (self.folder / f"{begun:%Y%m%d-%H%M%S}-{number:03d}" for number in self._names)
+        return next(each for each in names if not each.exists())  # another studio may have begun in the same second
 
     def _add(self, sitting: Sitting, job: Job) -> Sitting:
         self.shelf.id_of(sitting.folder)

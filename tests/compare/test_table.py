@@ -22,7 +22,7 @@ def test_the_committed_tables_are_those_of_the_committed_rows(folder: Path) -> N
     pages = "".join(
         page.read_text(encoding="utf-8") for page in [*EVIDENCE.glob("*.md"), *EVIDENCE.parent.glob("*.md")]
     )
-    assert f"{folder.relative_to(EVIDENCE)}/summary.md" in pages
+    assert f"{folder.relative_to(EVIDENCE)}/summary.json" in pages
 
 
 def test_gains_are_paired_with_the_first_recipe_of_the_rows() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 
 import streamt1_plugins as streamt1
 from streamt1_plugins.errors import InputError, RecipeError
+from streamt1_studio import studio as module
 from streamt1_studio.hand import Hand
 from streamt1_studio.sitting import Sitting
 from streamt1_studio.studio import Studio
@@ -112,6 +114,26 @@ def test_a_studio_that_ends_leaves_runs_that_the_next_one_opens(toy_studio: Stud
         assert finished(other, again)["path"][0] == kept
         branched = other.branched(folder, "000.02")
         assert finished(other, branched)["path"][0] == "000.02"
+    finally:
+        other.close()
+
+
+def test_two_studios_of_one_second_have_folders_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, toy_studio: Studio
+) -> None:
+    class Still(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Still:
+            return cls(2026, 1, 2, tzinfo=tz)
+
+    monkeypatch.setattr(module, "datetime", Still)
+    first = toy_studio.start("one", "beam", 1, None)
+    settled(first)
+    other = Studio(ToyPipeline(), tmp_path / "runs")
+    try:
+        second = other.start("two", "beam", 1, None)
+        settled(second)
+        assert (first.folder.name, second.folder.name) == ("20260102-000000-001", "20260102-000000-002")
     finally:
         other.close()
 
