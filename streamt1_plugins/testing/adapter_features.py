@@ -80,7 +80,6 @@ class AdapterFeatures(SearchCase):
                 self.check_close(found, other, f"{name} of node {node.id} in a batch of 2")
 
     def test_a_stream_may_be_abandoned(self) -> None:
-        self.wrapped(*PLAIN)(**self.call_of())  # a pipeline's first call leaves attributes of its own
         before = footprint(self.pipe)
         chunks = self.wrapped(*PLAIN).stream(**self.call_of())
         next(chunks)
