@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import inspect
 from collections.abc import Mapping
 from types import FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
@@ -40,15 +41,36 @@ def footprint(pipe: Any) -> dict[str, dict[str, Any]]:
     """Instance attributes, processors and hooks of a pipeline and all its modules, as far as code can add to them.
 
     Data is compared by name alone (pipelines keep their last guidance scale), functions and processors by identity.
+    Data that a part's own code names is left out: its first call brings it.
     """
     parts: dict[str, Any] = {"pipe": pipe}
     for name, part in getattr(pipe, "components", {}).items():
         modules = part.named_modules() if isinstance(part, nn.Module) else ()
         parts.update({f"{name}.{path}": module for path, module in modules})
+    own = {kind: _own_names(kind) for kind in {type(part) for part in parts.values()}}
+    return {name: _traces(part, own[type(part)]) for name, part in parts.items()}
+
+
+def _traces(part: Any, own: set[str]) -> dict[str, Any]:
+    """The attributes of one part, without the data that it names itself."""
     return {
-        name: {key: _identity(value) for key, value in vars(part).items() if not _is_empty_registry(key, value)}
-        for name, part in parts.items()
+        key: _identity(value)
+        for key, value in vars(part).items()
+        if not _is_empty_registry(key, value) and (key not in own or _holds_code(part, value))
     }
+
+
+def _holds_code(part: Any, value: Any) -> bool:
+    """Whether a value can change what a part does: a function, or, in a module, a mapping, as hooks are kept in."""
+    return callable(value) or hasattr(value, "hooks") or (isinstance(part, nn.Module) and isinstance(value, Mapping))
+
+
+def _own_names(kind: type[Any]) -> set[str]:
+    """Every name that the methods of a class and of its bases read or set; hooks are torch's, and not among them."""
+    kinds = [each for each in kind.__mro__ if not each.__module__.startswith("torch.")]
+    methods = [getattr(value, "fget", value) for each in kinds for value in vars(each).values()]
+    codes = [getattr(inspect.unwrap(method), "__code__", None) for method in methods if callable(method)]
+    return {name for code in codes if code is not None for name in code.co_names}
 
 
 def _is_empty_registry(name: str, value: Any) -> bool:
