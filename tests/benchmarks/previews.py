@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 import streamt1_plugins as streamt1
+from streamt1_plugins.compare.ranking import rank_correlation
 from streamt1_tinyworld.judge import judge
 
 if TYPE_CHECKING:
@@ -107,7 +108,9 @@ class Bench:
         for index in full.chunks():
             theirs, ours = ([each.score for each in tree.chunk(index)] for tree in (full, previewed))
             best, chosen = (sorted(range(len(each)), key=lambda i, s=each: -s[i])[:2] for each in (theirs, ours))
-            row["chunks"].append({"spearman": spearman(theirs, ours), "survivors_in_common": len({*best} & {*chosen})})
+            row["chunks"].append(
+                {"spearman": rank_correlation(theirs, ours), "survivors_in_common": len({*best} & {*chosen})}
+            )
         finished = {node.id for node in drafts.chunk(0) if node.is_finished}
         row["survivors_finished_in_chunk_0"] = len(finished & {*kept[0]})
         self.agreements.append(row)
@@ -143,16 +146,6 @@ class Bench:
             found = {"model": self.model, "summary": summary(self.rows, self.agreements), "share": self.share}
             found |= {"rows": self.rows, "agreement": self.agreements}
             self.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-
-
-def spearman(one: Sequence[float], other: Sequence[float]) -> float:
-    """Correlation of the ranks; equal values share a rank."""
-
-    def ranks(values: Sequence[float]) -> list[float]:
-        ordered = sorted(values)
-        return [ordered.index(each) + (ordered.count(each) - 1) / 2 for each in values]
-
-    return statistics.correlation(ranks(one), ranks(other))
 
 
 def summary(rows: Sequence[dict[str, Any]], agreements: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ other prompts, and these were drawn afterwards.
 from __future__ import annotations
 
 import json
+import math
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ import torch
 
 import streamt1_plugins as streamt1
 from streamt1_plugins import hookimpl
+from streamt1_plugins.compare.ranking import rank_correlation
 from streamt1_self.reward import SelfScore
 from streamt1_tinyworld.judge import judge
 
@@ -86,20 +88,10 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 def compared(rows: list[dict[str, Any]], reward: str) -> dict[str, float]:
     pairs = [(row["readings"][reward], row["truth"]) for row in rows]
-    ranks = [spearman(*pair) for pair in pairs]
+    ranks = [0.0 if math.isnan(found := rank_correlation(*pair)) else found for pair in pairs]
     gain = fmean(truth[readings.index(max(readings))] - fmean(truth) for readings, truth in pairs)
     error = torch.tensor(ranks).std().item() / len(ranks) ** 0.5
     return {"rank correlation": round(fmean(ranks), 3), "standard error": round(error, 3), "gain": round(gain, 4)}
-
-
-def spearman(one: list[float], other: list[float]) -> float:
-    """Rank correlation, equal values with their mean rank; 0 where one of the lists is constant."""
-    ranks = torch.tensor([ranked(one), ranked(other)])
-    return float(torch.corrcoef(ranks)[0, 1].nan_to_num())
-
-
-def ranked(values: list[float]) -> list[float]:
-    return [sum(other < value for other in values) + sum(other == value for other in values) / 2 for value in values]
 
 
 if __name__ == "__main__":
