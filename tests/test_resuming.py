@@ -115,23 +115,38 @@ def has_begun(folder: Path) -> bool:
     return path.exists() and b"\n" in path.read_bytes()
 
 
+class WaitIn:
+    """Stands still in this chunk, between two of its candidates, so that the run is killed there or before."""
+
+    def __init__(self, chunk: int) -> None:
+        self.chunk = chunk
+
+    @streamt1.hookimpl
+    def streamt1_candidate_scored(self, chunk: Any, candidate: Any) -> None:
+        if chunk.index == self.chunk and candidate.ordinal == 1:
+            time.sleep(600)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_twenty_kills_at_random_moments_and_every_run_ends_the_same(tmp_path: Path) -> None:
-    def run(folder: Path) -> streamt1.StreamPipeline:
-        pipe = wrapped(folder, "search.candidates=3", slow=Slow())
+    def run(folder: Path, **more: object) -> streamt1.StreamPipeline:
+        pipe = wrapped(folder, "search.candidates=3", slow=Slow(), **more)
         pipe.video = pipe("a prompt", chunks=CHUNKS)
         return pipe
 
     begin = time.perf_counter()
     full = run(tmp_path / "full")
-    length = time.perf_counter() - begin
+    a_chunk = (time.perf_counter() - begin) / CHUNKS
     chance, stops = random.Random(0), []
-    while len(stops) < 20:
-        folder = tmp_path / f"killed-{len(stops)}-{chance.random()}"
-        kill_after(in_child(lambda folder=folder: run(folder)), chance.uniform(0, length))
-        if not has_begun(folder):
-            continue  # killed before there was a run
+    for kill in range(20):
+        folder, least = tmp_path / f"killed-{kill}", kill % (CHUNKS - 1)
+        wait = WaitIn(least + 2)  # however late this process comes to kill it
+        child = in_child(lambda folder=folder, wait=wait: run(folder, wait=wait))
+        while not has_begun(folder) or journal.chunks_done(journal.read(folder)) < least:
+            assert os.waitpid(child, os.WNOHANG) == (0, 0), "the run ended before it was killed"
+            time.sleep(0.002)
+        kill_after(child, chance.uniform(0, 2 * a_chunk))
         stops.append(journal.chunks_done(journal.read(folder)))
         video = streamt1.resume(folder, ToyPipeline())
         assert torch.equal(video, full.video), f"killed after chunk {stops[-1]}"

@@ -101,21 +101,25 @@ class Page:
         return str(self.run(f"document.querySelector({selector!r}).innerText"))
 
     def click(self, selector: str) -> None:
-        """Click on the middle of an element, as a mouse does."""
+        """Click on the middle of an element, as a mouse does, once it lies still and nothing covers it."""
         find = (
             f"(() => {{ const found = document.querySelector({selector!r}); found.scrollIntoView({{block: 'center'}});"
-            " const {x, y, width, height} = found.getBoundingClientRect(); return [x + width / 2, y + height / 2]; })()"
+            " const {x, y, width, height} = found.getBoundingClientRect(); const at = [x + width / 2, y + height / 2];"
+            " return found.contains(document.elementFromPoint(...at)) ? at : null; })()"
         )
-        before, box = None, self.run(find)
-        while box != before:  # pictures that arrive move what is below them
+        before, box, end = None, self.run(find), time.monotonic() + PATIENCE
+        while box is None or box != before:  # pictures that arrive move what is below them
+            assert time.monotonic() < end, (selector, "moves, or is covered")
             time.sleep(0.05)
             before, box = box, self.run(find)
         for kind in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, x=box[0], y=box[1], button="left", clickCount=1)
 
     def type(self, text: str) -> None:
-        """Type into what has the focus."""
+        """Type into the field that has the focus, and wait until it holds the text."""
+        self.until("'value' in document.activeElement")
         self.call("Input.insertText", text=text)
+        self.until(f"document.activeElement.value?.includes({json.dumps(text)})")
 
     def press(self, key: str) -> None:
         """Press and release a key."""
