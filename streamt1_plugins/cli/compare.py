@@ -79,13 +79,11 @@ class CompareOptions:
 @takes(CompareOptions)
 def compare(options: CompareOptions) -> None:
     """Compare recipes on the same prompts and seeds, with paired 95 % bootstrap intervals."""
-    from streamt1_plugins.cli.running import importing, quiet_libraries, stoppable
+    from streamt1_plugins.cli.running import importing, stoppable
 
     with importing():
         from streamt1_plugins.compare import page, progress, run, table  # first: `page` needs matplotlib
         from streamt1_plugins.compare.comparison import Comparison
-
-        quiet_libraries()
     inside = progress.VideoProgress()
     pipelines = run.Pipelines(options.model, options.device, {"comparison": inside})
     comparison = Comparison(

@@ -60,15 +60,13 @@ class ExportOptions:
 @takes(ExportOptions)
 def export(options: ExportOptions) -> None:
     """Write recorded runs as data for training: JSON lines, with latents or frames as safetensors beside them."""
-    from streamt1_plugins.cli.running import quiet_libraries, stoppable
+    from streamt1_plugins.cli.running import stoppable
     from streamt1_plugins.export import run
     from streamt1_plugins.runs.recorded import RecordedRun
 
     recorded = [RecordedRun.read(folder) for folder in run.run_folders(options.runs)]
     replaying = {"device": options.device, "trust": options.trust}
     writer = run.Export(options.out, options.kind.value, options.tensors.value, replaying)
-    if options.tensors is not Content.none:
-        quiet_libraries()
     found: list[ExportedRun] = []
     with stoppable():
         for each in recorded:
