@@ -110,9 +110,11 @@ def compare(options: CompareOptions) -> None:
     wanted = len(run.missing(comparison, options.out))
     progress.print_plan(comparison, wanted)
     failed = [line for line in lines if line.problem]
+    known = len(failed)
     with stoppable():
         rows = run.run(comparison, options.out, pipelines, _reporting(failed), options.videos_mb)
         progress.show(rows, wanted, inside)
+    progress.print_others(len(run.missing(comparison, options.out)) - (len(failed) - known))
     made = run.read(options.out)
     if made:
         found = table.summary(made)
