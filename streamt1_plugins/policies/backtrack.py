@@ -64,6 +64,7 @@ class Backtrack:
     threshold. times: returns in a video at most.
     """
 
+    needs_frames: ClassVar[bool] = False
     compares_chunks: ClassVar[bool] = True
 
     threshold: Annotated[float, Field(gt=0)] = 0.5
