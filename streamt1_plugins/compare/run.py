@@ -16,6 +16,7 @@ import torch
 from streamt1_plugins.api.reward import RewardInput
 from streamt1_plugins.compare import scenes, videos
 from streamt1_plugins.compare.agreement import CandidateJudge
+from streamt1_plugins.compare.comparison import CONDITIONS
 from streamt1_plugins.errors import InputError, OutputError, PluginError, RecipeError, StreamT1Error, foreign_code
 from streamt1_plugins.evaluation.outputs import checked
 from streamt1_plugins.pipeline import StreamPipeline, load, wrap
@@ -26,7 +27,7 @@ from streamt1_plugins.plugins.resolve import resolve
 from streamt1_plugins.process.placement import chosen, place
 from streamt1_plugins.process.state import process_kept
 from streamt1_plugins.process.threads import limited
-from streamt1_plugins.runs.files import alone_in, alone_with, write_atomically
+from streamt1_plugins.runs.files import alone_with, write_atomically
 from streamt1_plugins.runs.report import strips
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
     OnFailure = Callable[[tuple[str, str, int], StreamT1Error], None]
 
 RESULTS = "results.jsonl"
+LONGEST = 60.0
+"""Seconds that one process waits for another one to write what their rows have in common."""
 SHOWN, HEIGHT, QUALITY = 10, 96, 80
 """Of a strip: the frames in a row, their greatest height in pixels, the JPEG quality."""
 
@@ -100,7 +103,7 @@ def run(
     """
     circular = circular_recipes(comparison)
     make_folder(out)
-    with alone_in(out):
+    with alone_with(out / CONDITIONS, wait=LONGEST):
         comparison.record_to(out)
     judge = judge_of(comparison)
     pipelines = pipelines or Pipelines(comparison.model, comparison.device)

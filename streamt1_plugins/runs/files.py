@@ -315,10 +315,10 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def alone_with(file: Path) -> Iterator[bool]:
-    """Whether no other process works on what `file` will be; until the end inside none can."""
+def alone_with(file: Path, wait: float = 0) -> Iterator[bool]:
+    """Whether no other process works on `file`, which need not exist, after so many seconds; inside none can begin."""
     name = file.with_name(f".{file.name}.lock")
-    lock = FileLock(name, timeout=0, thread_local=False)
+    lock = FileLock(name, timeout=wait, thread_local=False)
     try:
         lock.acquire()
     except Timeout:
