@@ -24,13 +24,15 @@ PANELS: dict[str, tuple[str, ...]] = {
     "smc": ("search.top_k=8",),
     "diverse": (),
     "funnel": (),
-    "backtrack": ("search.candidates=4",),
+    "backtrack": ("search.candidates=4", "revision.threshold=0.7", "revision.times=2"),
     "refine": (),
 }
-"""Recipes, each with what makes it as wide as the others."""
+"""Recipes, each with what makes it as wide as the others; a short video rarely falls by `backtrack`'s own threshold."""
 PRUNED, ABANDONED, KEPT, WINNER = "#b8bec6", "#b0578d", "#3b6fb6", "#d9792b"
-BESIDE = 0.24
-"""Chunks that a second round stands to the right of the first, and what was abandoned to the left of what stands."""
+WIDTHS = {PRUNED: 0.5, ABANDONED: 1.2, KEPT: 1.4, WINNER: 2.2}
+"""Of the lines to survivors; those to pruned candidates are as thin as the first."""
+STEP = 0.17
+"""How far to the right of an earlier round a later one stands, in chunks; what was abandoned is of earlier rounds."""
 
 
 def trees() -> dict[str, Any]:
@@ -49,12 +51,14 @@ def draw_tree(axes: Any, tree: Any) -> None:
     children, first = Counter(node.parent for node in tree), first_rounds(tree)
     at = {node.id: (place(node, first), node.score) for node in tree}
     for order, (color, nodes) in enumerate(groups(tree).items()):
-        style = {"colors": color, "linewidths": 0.5 + 0.5 * order, "zorder": order}
-        new = [node for node in nodes if not node.varies or color in (KEPT, WINNER)]
-        ends = [[at[node.parent], at[node.id]] for node in new if node.parent is not None]
-        axes.add_collection(LineCollection(ends, linestyles="dashed" if color == ABANDONED else "solid", **style))
+        widths = [WIDTHS[color] if node.rank is not None else WIDTHS[PRUNED] for node in nodes]
+        kept = [(node, width) for node, width in zip(nodes, widths, strict=True) if node.parent is not None]
+        parents = [(each, width) for each, width in kept if not each.varies or each.rank is not None]
+        style = {"colors": color, "zorder": order}
+        lines = [[at[node.parent], at[node.id]] for node, _ in parents]
+        axes.add_collection(LineCollection(lines, linewidths=[width for _, width in parents], **style))
         elders = [[at[node.varies.of], at[node.id]] for node in nodes if node.varies]
-        axes.add_collection(LineCollection(elders, linestyles="dotted", **{**style, "linewidths": 0.9}))
+        axes.add_collection(LineCollection(elders, linestyles="dotted", linewidths=0.9, **style))
         for marker in "oD":
             shown = [node for node in nodes if ("D" if node.varies else "o") == marker]
             sizes = [10 + 12 * children[node.id] for node in shown]
@@ -69,9 +73,7 @@ def first_rounds(tree: Any) -> dict[int, int]:
 
 def place(node: Any, first: dict[int, int]) -> float:
     """Where a candidate stands on the axis of chunks."""
-    if node.fate == "abandoned":
-        return node.chunk - BESIDE
-    return node.chunk + BESIDE * (node.round - first[node.chunk])
+    return float(node.chunk + STEP * (node.round - first.get(node.chunk, 0)))
 
 
 def places(nodes: list[Any], at: dict[str, tuple[float, float]]) -> tuple[list[float], list[float]]:
@@ -85,7 +87,7 @@ def draw_returns(axes: Any, tree: Any) -> None:
     arrow = {"arrowstyle": "->", "color": ABANDONED, "shrinkA": 0, "shrinkB": 0}
     for number, (judged, back) in enumerate(tree.returns):
         height = 0.96 - 0.08 * number
-        start, end = (judged + BESIDE, height), (back - BESIDE, height)
+        start, end = (judged, height), (back - STEP, height)
         axes.annotate(f" back {number + 1}", end, start, arrowprops=arrow, **look)
 
 
@@ -99,9 +101,9 @@ def groups(tree: Any) -> dict[str, list[Any]]:
 
 
 def figure(found: dict[str, Any]) -> Figure:
-    """A panel per tree, with shared axes."""
+    """A panel per tree; the level of a score means something in its own panel alone."""
     made = Figure(figsize=(9.5, 0.3 + 2.7 * ((len(found) + 1) // 2)), layout="constrained")
-    panels = made.subplots((len(found) + 1) // 2, 2, sharex=True, sharey=True, squeeze=False).flat
+    panels = made.subplots((len(found) + 1) // 2, 2, sharex=True, squeeze=False).flat
     for axes, (name, tree) in zip(panels, found.items(), strict=False):
         draw_tree(axes, tree)
         axes.set_title(f"{name}: {len(tree)} candidates", fontsize=10, loc="left")
