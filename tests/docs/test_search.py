@@ -15,6 +15,7 @@ from streamt1_plugins.config import load as recipes
 from streamt1_plugins.plugins import build
 from streamt1_plugins.plugins.discovery import Discovery
 from streamt1_plugins.plugins.resolve import resolve
+from tests.search.revising import Returning
 from tests.toy import ToyPipeline
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -58,19 +59,20 @@ def test_the_widths_of_the_funnel_are_those_of_the_recipe(prices: tuple[int, ...
     assert promised in " ".join(TEXT.split())
 
 
-SHORT = {
-    "smc": (),
-    "funnel": (),
-    "backtrack": ("revision.threshold=0.01", "revision.times=2"),
-    "refine": (),
+SHORT: dict[str, tuple[str, dict[str, object]]] = {
+    "smc": ("smc", {}),
+    "funnel": ("funnel", {}),
+    "backtrack": ("stream-t1", {"revision": Returning(times=2)}),
+    "refine": ("refine", {}),
 }
+"""A recipe and policies for some panels: the toy's rewards rarely fall by the threshold of `backtrack`."""
 
 
 @pytest.fixture(scope="module")
 def trees(_toy_plugin: None) -> dict[str, streamt1.Tree]:
     found = {}
-    for name, overrides in SHORT.items():
-        pipe = streamt1.wrap(ToyPipeline(), name, overrides=overrides)
+    for name, (recipe, policies) in SHORT.items():
+        pipe = streamt1.wrap(ToyPipeline(), recipe, policies=policies)
         pipe("a prompt")
         found[name] = pipe.tree
     return found
@@ -93,7 +95,7 @@ def test_the_figure_shows_what_was_abandoned_and_the_rounds_apart(
     script: ModuleType, trees: dict[str, streamt1.Tree]
 ) -> None:
     back, refined = trees["backtrack"], trees["refine"]
-    assert back.returns
+    assert back.returns == [(3, 1), (3, 1)]
     assert script.groups(back)[script.ABANDONED] == back.abandoned()
     arrows = [each.get_text() for each in script.figure({"backtrack": back}).axes[0].texts]
     assert arrows == [f" back {number + 1}" for number in range(len(back.returns))]
