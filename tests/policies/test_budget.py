@@ -169,7 +169,7 @@ def test_a_budget_buys_more_candidates_where_they_are_pruned_early(
 @pytest.mark.parametrize(("budget", "times"), [(200, 2), (30, 1), (21, 0)])
 def test_the_search_goes_back_only_where_the_budget_has_enough_left(budget: int, times: int) -> None:
     levels = scripted(levels=(1, 1, 1, 1, 0))
-    pipe = run(PRICED, *levels, "revision=backtrack", forwards=budget, most=4, **UNMOVED)
+    pipe = run(PRICED, *levels, "revision={name: backtrack, attempts: 2}", forwards=budget, most=4, **UNMOVED)
     assert len(pipe.tree.returns) == times
     assert pipe.last_run.cost.forwards <= budget
     assert any("no revision, because too little" in note for note in pipe.tree.notes) == (times < 2)
