@@ -14,7 +14,7 @@ from streamt1_plugins.api.adapter import Draft, History
 from streamt1_plugins.api.noise import ONE_DRAW
 from streamt1_plugins.api.routed_memory import remember
 from streamt1_plugins.errors import InputError
-from streamt1_seams import PROPOSED, appended, decode_chunk, empty_text, postprocessed
+from streamt1_seams import PROPOSED, appended, decode_chunk, empty_text, postprocessed, scene_index
 from streamt1_wan import CAPABILITIES
 from streamt1_wan.memory import Block, Memory, assembled, placed, with_room
 from streamt1_wan.outline import outlined, with_scenes
@@ -258,7 +258,7 @@ class CausalWanSession:
 
     def _scene(self, index: int) -> int:
         """Which scene a chunk belongs to."""
-        return max(0, sum(scene.chunk <= index for scene in self.scenes) - 1)
+        return scene_index(self.scenes, index)
 
     def _conditions(self, index: int) -> Conditions:
         """What every candidate of a chunk begins with: the call's own guidance, and the texts of the chunk's scene."""
