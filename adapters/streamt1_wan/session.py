@@ -209,7 +209,7 @@ class CausalWanSession:
         plan = self._plan
         found = outlined(steps, len(plan.text), self.num_chunks, plan.noise_shape[0])
         found = replace(found, previews=self._preview.exists)
-        return with_scenes(found, self.scenes, plan.memory, len(plan.text))
+        return with_scenes(found, self.scenes, plan.memory)
 
     def close(self) -> None:
         """Offload what was offloaded; a second call does nothing."""
