@@ -43,8 +43,8 @@ class Plan:
 
     `call` has every argument under the pipeline's name. `partition` are the latent frames of the chunks. `texts` has an
     entry for each scene, of which there is one without a schedule: an embedding ``[1, tokens, dim]`` per condition,
-    with guidance the negative prompt's and the prompt's, else the prompt's alone. `given` are the chunks of the video to
-    continue, ``[1, C, F, h, w]`` each.
+    with guidance the negative prompt's and the prompt's, else the prompt's alone. `given` are the chunks of the video
+    to continue, ``[1, C, F, h, w]`` each.
     """
 
     call: Mapping[str, Any]

@@ -57,7 +57,7 @@ def joined(spans: Sequence[Span]) -> dict[str, Tensor | None]:
 
 @contextmanager
 def reading(transformer: Any, spans: Sequence[Span]) -> Iterator[None]:
-    """Forward passes inside this block take `joined` texts, of which every span reads its own. One span is no change."""
+    """Forward passes inside this block take `joined` texts, of which every span reads its own."""
     with ExitStack() as stack:
         for block in transformer.blocks if len(spans) > 1 else ():
             inner = block.attn2.processor

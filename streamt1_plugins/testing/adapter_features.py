@@ -45,8 +45,6 @@ from streamt1_plugins.testing.state import footprint
 from streamt1_plugins.testing.threads import AbsentError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from streamt1_plugins.api.workers import Workers
 
 
