@@ -93,11 +93,11 @@ class AdapterScenes(SearchCase):
     def test_without_a_search_the_prompt_changes_too(self) -> None:
         """Also where the pipeline's own call would make a video with one prompt."""
         self.needs_scenes()
-        call = self.call_of(scenes=True)
+        scenes = {"schedule": [{"chunk": self.second_chunk(), "prompt": "a blue square", "memory": "keep"}]}
         wrapped = streamt1.wrap(self.pipe, {"extends": "plain", "adapter": self.part()})
-        found = wrapped(**self.call_of(scenes=True))[0]
+        found = wrapped(**self.call_of(), **scenes)[0]
         with explained("the plain run with a schedule"):
-            check_same(found, self.video(**call)[0])
+            check_same(found, self.video(**self.call_of(), **scenes)[0])
         assert not np.array_equal(found, self.video(**self.call_of())[0]), "the schedule changes nothing"
 
     def test_a_scene_with_the_same_prompt_changes_nothing(self) -> None:
