@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
+import streamt1_plugins as streamt1
 from streamt1_plugins.api.adapter import Decoded, History
 from tests.adapters.test_helios import clip, opened, picture
 from tests.adapters.tiny import seeded
@@ -106,3 +107,50 @@ def test_embeddings_of_a_callback_last_until_the_scene_ends(pipe: HeliosPipeline
     expected = two_chunks(plain, plain.root())
     assert torch.equal(first[0], expected[0])  # the callback acts from the next step on
     assert torch.equal(first[1], expected[1])  # which is in another scene
+
+
+SMALL: dict[str, Any] = {"prompt": "a red circle", "height": 32, "width": 32, "num_frames": 66, "guidance_scale": 1.0}
+SMALL |= {"num_inference_steps": 1, "max_sequence_length": 16, "output_type": "np", "return_dict": False}
+BLUE = [{"chunk": 1, "prompt": "a blue square"}]
+
+
+def test_without_a_search_no_schedule_goes_to_the_pipelines_own_call(pipe: HeliosPipeline) -> None:
+    """Which takes one prompt, so calls that are otherwise passed on to it are made chunk by chunk."""
+    wrapped, steps = streamt1.wrap(pipe, "plain"), []
+
+    def counted(*_: Any) -> dict[str, Any]:
+        steps.append(1)
+        return {}
+
+    expected = wrapped(**SMALL, generator=seeded(1), schedule=BLUE)[0]
+    found = wrapped(**SMALL, generator=seeded(1), schedule=BLUE, callback_on_step_end=counted)[0]
+    assert (found == expected).all()
+    assert len(steps) == 2
+    several = wrapped(**SMALL, generator=[seeded(1), seeded(2)], schedule=BLUE, num_videos_per_prompt=2)[0]
+    assert (several[0] == expected[0]).all()
+    assert not (several[1] == expected[0]).all()
+
+
+@pytest.mark.parametrize("schedule", [None, [], ()])
+def test_an_empty_schedule_is_none(pipe: HeliosPipeline, schedule: Any) -> None:
+    expected = pipe(**SMALL, generator=seeded(1))[0]
+    assert (streamt1.wrap(pipe, "plain")(**SMALL, generator=seeded(1), schedule=schedule)[0] == expected).all()
+
+
+@pytest.mark.parametrize(
+    ("schedule", "message"),
+    [
+        (
+            [{"chunk": 2, "prompt": "late"}],
+            "begins at chunk 2, but the video has the chunks 0 to 1",
+        ),
+        ([{"chunk": 1, "prompt": "x", "memory": "flus"}], "Did you mean 'flush'"),
+        ("rain", "has to be a list"),
+    ],
+)
+@pytest.mark.parametrize("recipe", ["plain", "beam"])
+def test_a_bad_schedule_is_refused(pipe: HeliosPipeline, recipe: str, schedule: Any, message: str) -> None:
+    wrapped = streamt1.wrap(pipe, recipe, overrides=["rewards.long={basic: {}}"] if recipe == "beam" else [])
+    with pytest.raises(streamt1.InputError, match=message) as refused:
+        wrapped(**SMALL, schedule=schedule)
+    assert "Unknown argument" not in str(refused.value)
