@@ -75,7 +75,7 @@ class SpanProcessor:
 
     def __call__(self, attn: Any, hidden_states: Tensor, encoder_hidden_states: Tensor, **rest: Any) -> Tensor:
         """Cross-attention output ``[B, tokens, dim]``."""
-        pairs = zip(
-            hidden_states.split(self._tokens, dim=1), encoder_hidden_states.split(self._text_tokens, dim=1), strict=True
-        )
-        return torch.cat([self._inner(attn, tokens, text, **rest) for tokens, text in pairs], dim=1)
+        tokens = torch.split(hidden_states, self._tokens, dim=1)
+        texts = torch.split(encoder_hidden_states, self._text_tokens, dim=1)
+        made = [self._inner(attn, part, text, **rest) for part, text in zip(tokens, texts, strict=True)]
+        return torch.cat(made, dim=1)

@@ -22,7 +22,7 @@ def split_schedule(call: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[Scene
     rest = {name: value for name, value in call.items() if name != "schedule"}
     if call.get("schedule") is None:
         return rest, ()
-    prompt = call.get("prompt")
+    prompt: Any = call.get("prompt")
     if isinstance(prompt, (list, tuple)) and len(prompt) == 1:
         (prompt,) = prompt
     scenes = scenes_of(call["schedule"], prompt)

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from torch import Generator, Tensor
 
-    from streamt1_plugins.api.scenes import Scene
     from streamt1_plugins.api.types import MemoryRoute
+    from streamt1_plugins.config.schedule import Scene
 
 
 Feature = Literal["early_pruning", "previews", "schedule", "predictions", "cost_estimate", "memory_estimate"]
