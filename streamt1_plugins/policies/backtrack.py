@@ -12,6 +12,8 @@ of the window, on the branch that has fallen least, with
 
 so that a slow decline is made anew from where it began, and a sudden fall from chunk t itself. The search returns to
 the beams after chunk g, with fresh noise, at most a number of times in a video; the failed branch stays in the tree.
+A fall that fresh noise does not avoid either is part of the video, or of the reward, and is accepted: later chunks are
+compared from there on, so that one fall does not take all returns.
 
 Keeping the prefix before the first failed chunk instead of starting over is the idea of arXiv 2606.13861, which reports
 22.7 % of solved cases against 0.7 % for best-of-n on its own task; the measure of failure here is a reward's fall.
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
 
     from streamt1_plugins.api.candidate import Candidate
     from streamt1_plugins.api.run import Run
-    from streamt1_plugins.api.types import Chunk
+    from streamt1_plugins.api.types import Chunk, Node
 
 
 def fall(longs: Sequence[float], window: int) -> float:
@@ -61,7 +63,7 @@ class Backtrack:
 
     threshold: a larger fall fails, in calibrated reward units. window: chunks before the judged one that it is compared
     with; the search goes back less than that. good: a chunk is good while it has lost at most this share of the
-    threshold. times: returns in a video at most.
+    threshold. times: returns in a video at most. attempts: returns from the same chunk at most.
     """
 
     compares_chunks: ClassVar[bool] = True
@@ -70,6 +72,7 @@ class Backtrack:
     window: Annotated[int, Field(ge=1, le=1000)] = 3
     good: Annotated[float, Field(ge=0, le=1)] = 0.5
     times: Annotated[int, Field(ge=1, le=1000)] = 2
+    attempts: Annotated[int, Field(ge=1, le=1000)] = 1
 
     @property
     def limits(self) -> RevisionLimits:
@@ -84,11 +87,19 @@ class Backtrack:
     @hookimpl
     def streamt1_revise(self, run: Run, chunk: Chunk, candidates: Sequence[Candidate]) -> Revision | None:
         """A return where every candidate that can survive has fallen; a fall that was not measured is none."""
-        longs = [[*(node.long for node in each.beam.path), each.long] for each in candidates if each.is_eligible]
+        made = [judged for judged, _ in run.tree.returns]
+        if len(made) >= self.times or made.count(chunk.index) >= self.attempts:
+            return None
+        accepted = max((judged for judged in made if judged < chunk.index), default=0)
+        longs = [[*_since(accepted, each.beam.path), each.long] for each in candidates if each.is_eligible]
         falls = [fall(each, self.window) for each in longs]
-        if not falls or len(run.tree.returns) >= self.times or not all(each > self.threshold for each in falls):
+        if not falls or not all(each > self.threshold for each in falls):
             return None
         least = falls.index(min(falls))
-        first = chunk.index - len(longs[least]) + 1  # chunks that the call continues have no reward
-        good = first + last_good(longs[least], self.window, self.good * self.threshold)
+        good = chunk.index - len(longs[least]) + 1 + last_good(longs[least], self.window, self.good * self.threshold)
         return Revision(back_to=max(good + 1, run.earliest), reason=f"The long reward fell by {falls[least]:.3f}.")
+
+
+def _since(chunk: int, path: Sequence[Node]) -> list[float]:
+    """The long rewards of the chunks from this one on; chunks that the call continues have none."""
+    return [node.long for node in path if node.chunk >= chunk]

@@ -1,4 +1,4 @@
-"""The tables of docs/benchmarks.md and docs/evidence/README.md from the committed JSON: no number is typed by hand.
+"""The tables of docs/benchmarks.md, docs/search.md and docs/evidence/README.md from committed results.
 
 python tests/benchmarks/tables.py      # writes them into the pages
 """
@@ -10,13 +10,17 @@ import re
 from pathlib import Path
 from typing import Any
 
+from streamt1_plugins.compare import table as comparison
+from streamt1_plugins.compare.run import read
+
 ROOT = Path(__file__).parents[2]
 EVIDENCE, PAGE = ROOT / "docs" / "evidence", ROOT / "docs" / "benchmarks.md"
-STORY = EVIDENCE / "README.md"
+STORIES = (EVIDENCE / "README.md", ROOT / "docs" / "search.md")
+"""Pages with blocks ``<!-- compared FOLDER -->``, a comparison of docs/evidence, or ``... over RECIPE -->``."""
 TABLES = ("causal_wan_gpu", "causal_wan_cpu")
 CHUNK_SECONDS = 12 / 16  # of video
-METRICS = ("jerk", "size drift", "colour drift")
-"""Beside the score, in the tables of comparisons."""
+METRICS = ("after_cut", "settled_in", "persistence", "jerk", "size_drift", "colour_drift")
+"""Beside the score, in the tables of comparisons, as far as they were measured."""
 
 
 def report(name: str) -> dict[str, Any]:
@@ -222,17 +226,21 @@ def filled(text: str) -> str:
 
 
 def story(text: str) -> str:
-    """The page of evidence with its tables of comparisons made anew."""
-    folders = re.findall(r"<!-- compared (\w+) -->", text)
-    return replaced(text, {f"compared {folder}": compared(folder) for folder in folders})
+    """A page with its tables of comparisons made anew."""
+    blocks = re.findall(r"<!-- (compared (\w+)(?: over ([\w-]+))?) -->", text)
+    return replaced(text, {block: compared(folder, base) for block, folder, base in blocks})
 
 
-def compared(folder: str) -> str:
+def compared(folder: str, base: str = "") -> str:
     """One comparison, a line per recipe: score, gain, regret and cost. All metrics are in the folder's summary.md."""
-    found = report(f"{folder}/summary")
-    titles = ("recipe", "score", "gain over plain (95 %)", "regret (95 %)", "forwards", "CPU s", *METRICS)
+    rows = read(EVIDENCE / folder)
+    found = comparison.summary(sorted(rows, key=lambda row: row["recipe"] != base))
+    metrics = [each for each in METRICS if any(each in row["judge"] for row in rows)]
+    names = [each.replace("_", " ") for each in metrics]
+    titles = ("recipe", "score", f"gain over {found['base']} (95 %)", "regret (95 %)", "forwards", "CPU s", *names)
     lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
-    for name, row in found["recipes"].items():
+    for name in dict.fromkeys(row["recipe"] for row in rows):
+        row = found["recipes"][name]
         score = row["metrics"]["score"]
         gain = "" if score["gain"] is None else interval(score["gain"])
         regrets = (found.get("regret") or {"recipes": {}})["recipes"]
@@ -240,7 +248,7 @@ def compared(folder: str) -> str:
         title = f"`{name}`, which sees the judge" if name in (found.get("oracle") or ()) else f"`{name}`"
         cells = [title, f"{score['mean']['mean']:.3f}", gain, regret]
         cells += [f"{row['cost']['forwards']:g}", f"{row['cost']['cpu_seconds']:.2f}"]
-        means = (row["metrics"][each.replace(" ", "_")]["mean"]["mean"] for each in METRICS)
+        means = (row["metrics"][each]["mean"]["mean"] for each in metrics)
         lines.append(f"| {' | '.join([*cells, *(f'{mean:.3g}' for mean in means)])} |")
     return "\n".join(lines)
 
@@ -261,4 +269,5 @@ def replaced(text: str, blocks: dict[str, str]) -> str:
 
 if __name__ == "__main__":
     PAGE.write_text(filled(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
-    STORY.write_text(story(STORY.read_text(encoding="utf-8")), encoding="utf-8")
+    for page in STORIES:
+        page.write_text(story(page.read_text(encoding="utf-8")), encoding="utf-8")

@@ -67,10 +67,15 @@ def test_a_sudden_fall_is_made_anew_and_a_slow_one_from_where_it_began() -> None
 
 
 def test_it_goes_back_as_often_as_it_may() -> None:
-    tree = searched(1, 1, 0, times=3).tree
+    tree = searched(1, 1, 0, times=3, attempts=5).tree
     assert tree.returns == [(2, 2)] * 3
     assert next(note for note in tree.notes if "made anew" in note).endswith("The long reward fell by 1.000.")
     assert len(tree.abandoned(2)) == 3 * len(tree.chunk(2))
+
+
+def test_a_fall_that_fresh_noise_does_not_avoid_is_accepted() -> None:
+    assert searched(1, 1, 0, 0, 0, -1, times=9).tree.returns == [(2, 2), (5, 5)]
+    assert searched(1, 1, 0, 0, 0, -1, times=9, attempts=2).tree.returns == [(2, 2)] * 2 + [(5, 5)] * 2
 
 
 def test_one_candidate_that_has_not_fallen_is_enough() -> None:
