@@ -143,7 +143,7 @@ class AnyFlowSession:
     def commit(self, history: History, latents: Tensor, decoded: Decoded, route: MemoryRoute) -> History:
         """Append one survivor and compute the cache anew, except after the last chunk, where it is not read.
 
-        The pass reads the texts of the scene that the next chunk belongs to.
+        The scene of the next chunk decides which chunks are in it, and with which texts.
         """
         memory = self._cache_of((*history.latents, latents)) if history.index + 1 < self.num_chunks else None
         return appended(history, latents, decoded, memory)
