@@ -66,7 +66,7 @@ class OutputError(StreamT1Error, OSError):
 
 
 class FolderInUseError(OutputError, BlockingIOError):
-    """Another run is writing to the run folder; the message names its process."""
+    """Another run or command is writing to the folder; the message names its process."""
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,19 +11,21 @@ import torch
 from diffusers import WanPipeline, WanTransformer3DModel
 
 from streamt1_plugins.api.weights import check_values
-from streamt1_plugins.errors import InputError, OutputError, UnsupportedPipelineError, foreign_code
+from streamt1_plugins.errors import FolderInUseError, InputError, OutputError, UnsupportedPipelineError, foreign_code
 from streamt1_seams import check_folder
 from streamt1_wan import architecture
 from streamt1_wan.checkpoint import Weights, check_there, read
 from streamt1_wan.lora import check_lora, read_lora
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from streamt1_wan.checkpoint import Checkpoint
     from streamt1_wan.lora import Lora
 
 Dtype = Literal["float32", "bfloat16", "float16"]
+CONVERTING = ".converting"
+"""A file in the folder that a conversion is writing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,9 +58,42 @@ class Converted:
 
 def convert(job: Conversion, out: Path) -> Converted:
     """Write the folder `out`, new or empty. Raises `InputError` for files that do not fit, before memory is taken."""
+    _check_new(out)
+    checkpoint, lora, empty = fitting(job)
+    with _alone_in(out):
+        _write(job, out, checkpoint, lora, empty)
+    return Converted(checkpoint.entry, None if lora is None else lora.describe())
+
+
+def _check_new(out: Path) -> None:
+    if (out / CONVERTING).exists():
+        raise FolderInUseError(
+            f"Another conversion is writing to the folder {out}. Choose another one, or remove it if that conversion "
+            "was killed."
+        )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise OutputError(f"{out} is not a new or empty folder. Choose another one.")
-    checkpoint, lora, empty = fitting(job)
+
+
+@contextmanager
+def _alone_in(out: Path) -> Iterator[None]:
+    """Mark the folder `out` as this conversion's. Nothing is left of it where it was new and stays empty."""
+    is_new, mark = not out.exists(), out / CONVERTING
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        mark.touch(exist_ok=False)
+    except FileExistsError:
+        _check_new(out)
+        raise
+    try:
+        yield
+    finally:
+        mark.unlink()
+        if is_new and not any(out.iterdir()):
+            out.rmdir()
+
+
+def _write(job: Conversion, out: Path, checkpoint: Checkpoint, lora: Lora | None, empty: Any) -> None:
     transformer = filled(empty, checkpoint, job, lora)
     dtypes = {"default": getattr(torch, job.dtype), "vae": torch.float32}
     with foreign_code(f"Loading the base pipeline {job.base!r}"):
@@ -68,7 +104,6 @@ def convert(job: Conversion, out: Path) -> Converted:
         WanPipeline.save_lora_weights(
             out, transformer_lora_layers=lora.halves, transformer_lora_adapter_metadata=metadata
         )
-    return Converted(checkpoint.entry, None if lora is None else lora.describe())
 
 
 def fitting(job: Conversion) -> tuple[Checkpoint, Lora | None, Any]:

@@ -19,13 +19,14 @@ else:
 PLACES = 4
 """Places a side that latents are averaged to, so that candidates can be compared in every process."""
 
-Location = Literal["here", "elsewhere", "offloaded", "dropped", "previewed"]
+Location = Literal["here", "elsewhere", "offloaded", "dropped", "previewed", "undecoded"]
 """Where a candidate's tensors are.
 
 `here`: all of them are on this process's device. `elsewhere`: another process has them; `latents` has no frames and
 `decoded` holds thumbnails. `offloaded`: the decoder state is in CPU memory. `dropped`: the decoder state was given up;
 decoding the latents again gives the same one. `previewed`: `decoded` holds the frames of the preview decoder; the
-latents were not decoded in full.
+latents were not decoded in full. `undecoded`: they were not decoded at all, since nothing reads the frames before the
+selection; `decoded` has none.
 """
 
 
@@ -33,8 +34,8 @@ latents were not decoded in full.
 class Candidate(Node):
     """A beam's proposed next chunk, while it is being judged: a node, its tensors and where they are.
 
-    `preview`: the preview decoder's frames, where rewards score those. `pooled`: the averaged latents of a candidate
-    that is elsewhere; read `features` instead, which every candidate has.
+    `preview`: the preview decoder's frames, where rewards score those, or observers see them. `pooled`: the averaged
+    latents of a candidate that is elsewhere; read `features` instead, which every candidate has.
     """
 
     beam: Beam = field(repr=False, compare=False)

@@ -1,4 +1,4 @@
-"""Shared by all commands: errors as one line, options as a dataclass, terminals."""
+"""Shared by all commands, those of plugins too: errors as one line, options as a dataclass, terminals."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast, get_type_hints
 import typer
 from typer.core import TyperGroup
 
+from streamt1_plugins.cli.loading_bars import without_loading_bars
 from streamt1_plugins.config.user_files import user_path
 from streamt1_plugins.errors import StreamT1Error
 from streamt1_plugins.process.threads import THREADS
@@ -73,6 +74,7 @@ class ErrorGroup(TyperGroup):
             stack.callback(_lasting.reset, _lasting.set(stack))
             stack.enter_context(_own_environment())
             stack.enter_context(command_line())
+            stack.enter_context(without_loading_bars())
             return super().main(*args, **kwargs)
 
 

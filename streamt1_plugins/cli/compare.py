@@ -79,13 +79,11 @@ class CompareOptions:
 @takes(CompareOptions)
 def compare(options: CompareOptions) -> None:
     """Compare recipes on the same prompts and seeds, with paired 95 % bootstrap intervals."""
-    from streamt1_plugins.cli.running import importing, quiet_libraries, stoppable
+    from streamt1_plugins.cli.running import importing, stoppable
 
     with importing():
         from streamt1_plugins.compare import page, progress, run, table  # first: `page` needs matplotlib
         from streamt1_plugins.compare.comparison import Comparison
-
-        quiet_libraries()
     inside = progress.VideoProgress()
     pipelines = run.Pipelines(options.model, options.device, {"comparison": inside})
     comparison = Comparison(
@@ -112,9 +110,11 @@ def compare(options: CompareOptions) -> None:
     wanted = len(run.missing(comparison, options.out))
     progress.print_plan(comparison, wanted)
     failed = [line for line in lines if line.problem]
+    known = len(failed)
     with stoppable():
         rows = run.run(comparison, options.out, pipelines, _reporting(failed), options.videos_mb)
         progress.show(rows, wanted, inside)
+    progress.print_others(len(run.missing(comparison, options.out)) - (len(failed) - known))
     made = run.read(options.out)
     if made:
         found = table.summary(made)

@@ -13,7 +13,10 @@ from streamt1_plugins.cli.base import SOME_FAILED, Threads, Trust, complain, ech
 from streamt1_plugins.errors import StreamT1Error
 
 if TYPE_CHECKING:
-    from streamt1_plugins.export.run import ExportedRun
+    from collections.abc import Iterator, Sequence
+
+    from streamt1_plugins.export.run import Export, ExportedRun
+    from streamt1_plugins.runs.recorded import RecordedRun
 
 
 class Kind(str, Enum):
@@ -60,29 +63,31 @@ class ExportOptions:
 @takes(ExportOptions)
 def export(options: ExportOptions) -> None:
     """Write recorded runs as data for training: JSON lines, with latents or frames as safetensors beside them."""
-    from streamt1_plugins.cli.running import quiet_libraries, stoppable
+    from streamt1_plugins.cli.running import stoppable
     from streamt1_plugins.export import run
     from streamt1_plugins.runs.recorded import RecordedRun
 
     recorded = [RecordedRun.read(folder) for folder in run.run_folders(options.runs)]
     replaying = {"device": options.device, "trust": options.trust}
-    writer = run.Export(options.out, options.kind.value, options.tensors.value, replaying)
-    if options.tensors is not Content.none:
-        quiet_libraries()
-    found: list[ExportedRun] = []
-    with stoppable():
-        for each in recorded:
-            try:
-                found.append(writer.write(each))
-            except StreamT1Error as error:
-                if len(recorded) == 1:
-                    raise
-                complain(f"{each.folder}: {error}")
-                continue
-            echo(f"{found[-1].name}  {found[-1].records} records{'' if found[-1].new else ', already there'}", err=True)
+    with stoppable(), run.opened(options.out, options.kind.value, options.tensors.value, replaying) as writer:
+        found = list(_written(writer, recorded))
     counts = run.summary(found)
     if not counts["records"]:
         complain("There is no line: no run has two scored candidates with one history. Export runs that searched.")
     echo(f"folder  {options.out}  ({counts['records']} {options.kind.value}, {counts['candidates']} candidates)")
     if len(found) < len(recorded):
         raise typer.Exit(SOME_FAILED)
+
+
+def _written(writer: Export, recorded: Sequence[RecordedRun]) -> Iterator[ExportedRun]:
+    """Write each run; one of several that cannot be written is reported, and the others are."""
+    for each in recorded:
+        try:
+            found = writer.write(each)
+        except StreamT1Error as error:
+            if len(recorded) == 1:
+                raise
+            complain(f"{each.folder}: {error}")
+            continue
+        echo(f"{found.name}  {found.records} records{'' if found.new else ', already there'}", err=True)
+        yield found

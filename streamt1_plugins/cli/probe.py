@@ -60,7 +60,7 @@ class ProbeCommand:
 @takes(ProbeCommand)
 def probe(options: ProbeCommand) -> None:
     """Measure what noise, rewards and memory of MODEL can do for a search, without a judge, and write a recipe."""
-    from streamt1_plugins.cli.running import quiet_libraries, stoppable
+    from streamt1_plugins.cli.running import stoppable
     from streamt1_plugins.probe import page, progress, run  # first: `page` needs matplotlib
     from streamt1_plugins.probe.measure import ProbeOptions
 
@@ -70,7 +70,6 @@ def probe(options: ProbeCommand) -> None:
     report_problems(options.prompts, lines)
     prompts = list(dict.fromkeys(line.text for line in lines if not line.problem))
     failed: list[Any] = [line for line in lines if line.problem]
-    quiet_libraries()
     probed = _opened(options, recipe, prompts, call, measured)
     wanted = len(run.missing(probed, options.out))
     progress.print_plan(len(prompts), wanted, probed.options)

@@ -1,4 +1,4 @@
-"""What the commands that run a pipeline share: quiet loading, signals, what is printed at the end."""
+"""What the commands that run a pipeline share: what shows while they load, signals, what is printed at the end."""
 
 from __future__ import annotations
 
@@ -92,37 +92,10 @@ def loading(output: Output) -> Iterator[None]:
     elif _is_heard(output):
         echo(LOADING, err=True)
     try:
-        quiet_libraries()
         yield
     finally:
         if live is not None:
             live.stop()
-
-
-def quiet_libraries() -> None:
-    """Switch off the libraries' bars for loading a folder, which would break into ours; downloads keep theirs."""
-    with uncollected():  # of what it imports
-        for_the_command(_without_bars())
-
-
-@contextmanager
-def _without_bars() -> Iterator[None]:
-    from diffusers.utils import logging as of_diffusers
-    from huggingface_hub import utils as of_downloads
-    from transformers.utils import logging as of_transformers
-
-    shown = [each for each in (of_diffusers, of_transformers) if each._tqdm_active]
-    hidden = of_downloads.are_progress_bars_disabled()  # type: ignore[attr-defined]
-    downloads = getattr(of_downloads, f"{'disable' if hidden else 'enable'}_progress_bars")
-    for library in shown:
-        library.disable_progress_bar()
-    downloads()  # which transformers switches too
-    try:
-        yield
-    finally:
-        for library in shown:
-            library.enable_progress_bar()
-        downloads()
 
 
 @contextmanager

@@ -90,7 +90,7 @@ class CandidateJudge:
 
 def _frames(run: Run, candidate: Candidate) -> Tensor:
     """The frames that a candidate's video would have; the preview decoder's stand for them no longer than rewards."""
-    if not candidate.previewed:
+    if candidate.location != "previewed":
         return candidate.decoded.frames
     return run.session.decode(candidate.beam.history, candidate.latents)[0].frames
 

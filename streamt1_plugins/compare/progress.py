@@ -104,6 +104,13 @@ def print_plan(comparison: Comparison, missing: int) -> None:
     print_line(f"recipes: {', '.join(comparison.recipes)}; judge: {comparison.judge}")
 
 
+def print_others(videos: int) -> None:
+    """Print how many videos another process makes, if any, so that the table is without them."""
+    if videos:
+        which = "1 video is" if videos == 1 else f"{videos} videos are"
+        print_line(f"{which} being made by another process, which writes tables and page anew when it ends.")
+
+
 def printing_counts(count: Callable[[Recipe], int]) -> Callable[[Recipe], int]:
     """`count`, which also prints the forwards of each recipe once."""
     printed: set[str] = set()

@@ -16,6 +16,7 @@ import torch
 from streamt1_plugins.api.reward import RewardInput
 from streamt1_plugins.compare import scenes, videos
 from streamt1_plugins.compare.agreement import CandidateJudge
+from streamt1_plugins.compare.comparison import CONDITIONS
 from streamt1_plugins.errors import InputError, OutputError, PluginError, RecipeError, StreamT1Error, foreign_code
 from streamt1_plugins.evaluation.outputs import checked
 from streamt1_plugins.pipeline import StreamPipeline, load, wrap
@@ -26,11 +27,11 @@ from streamt1_plugins.plugins.resolve import resolve
 from streamt1_plugins.process.placement import chosen, place
 from streamt1_plugins.process.state import process_kept
 from streamt1_plugins.process.threads import limited
-from streamt1_plugins.runs.files import write_atomically
+from streamt1_plugins.runs.files import alone_with, write_atomically
 from streamt1_plugins.runs.report import strips
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from torch import Tensor
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
     OnFailure = Callable[[tuple[str, str, int], StreamT1Error], None]
 
 RESULTS = "results.jsonl"
+LONGEST = 60.0
+"""Seconds that one process waits for another one to write what their rows have in common."""
 SHOWN, HEIGHT, QUALITY = 10, 96, 80
 """Of a strip: the frames in a row, their greatest height in pixels, the JPEG quality."""
 
@@ -94,12 +97,14 @@ def run(
 ) -> Iterator[dict[str, Any]]:
     """Yield a row per missing video, after appending it to ``out/results.jsonl``.
 
-    failed: called with each video that cannot be made or judged, and the error; the others are made. Without it the
-    first error is raised. videos_mb: the most that the kept videos take together, in megabytes.
+    A video that another process makes meanwhile is left to it. failed: called with each video that cannot be made or
+    judged, and the error; the others are made. Without it the first error is raised. videos_mb: the most that the kept
+    videos take together, in megabytes.
     """
     circular = circular_recipes(comparison)
     make_folder(out)
-    comparison.record_to(out)
+    with alone_with(out / CONDITIONS, wait=LONGEST):
+        comparison.record_to(out)
     judge = judge_of(comparison)
     pipelines = pipelines or Pipelines(comparison.model, comparison.device)
     with process_kept(), foreign_code(f"Loading judge {comparison.judge!r}"):
@@ -107,7 +112,7 @@ def run(
     for label, wanted in groupby(missing(comparison, out), key=lambda each: each[0]):
         candidates = CandidateJudge(judge, comparison.judge) if label == comparison.fitted else None
         pipe = pipelines(comparison.recipes[label], {"judge": candidates} if candidates else {})
-        for video in wanted:
+        for video in _free(comparison, out, wanted):
             _, prompt, seed = video
             try:
                 with foreign_code("This video"):
@@ -134,6 +139,15 @@ def run(
                 row["circular"] = True
             append(out, row)
             yield row
+
+
+def _free(comparison: Comparison, out: Path, wanted: Iterable[tuple[str, str, int]]) -> Iterator[tuple[str, str, int]]:
+    """Those of the videos that no other process makes or has made meanwhile; each is ours until the next is taken."""
+    for video in wanted:
+        row = dict(zip(("recipe", "prompt", "seed"), video, strict=True))
+        with alone_with(out / videos.name_of(row)) as is_free:
+            if is_free and video in missing(comparison, out):
+                yield video
 
 
 def judge_of(comparison: Comparison) -> Reward:
@@ -199,8 +213,8 @@ def append(out: Path, row: Mapping[str, Any], name: str = RESULTS) -> None:
     """Append a row; where a killed process left an unfinished line, that line is ended first."""
     path = out / name
     torn = path.exists() and not path.read_bytes().endswith(b"\n") and path.stat().st_size > 0
-    with path.open("a", encoding="utf-8") as file:
-        file.write(("\n" if torn else "") + json.dumps(row) + "\n")
+    with path.open("ab", buffering=0) as file:  # in one piece, since other processes append too
+        file.write((("\n" if torn else "") + json.dumps(row) + "\n").encode())
 
 
 def read(out: Path, name: str = RESULTS) -> list[dict[str, Any]]:

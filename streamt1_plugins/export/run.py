@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +12,12 @@ from streamt1_plugins.errors import InputError, guess, shown
 from streamt1_plugins.export import records
 from streamt1_plugins.export.groups import groups
 from streamt1_plugins.export.records import CONTENTS, KINDS
-from streamt1_plugins.runs.files import MEGABYTE, check_writable, read_file, write_atomically, writing
+from streamt1_plugins.runs.files import MEGABYTE, alone_in, read_file, write_atomically, writing
 from streamt1_plugins.runs.journal import JOURNAL
 from streamt1_plugins.runs.recorded import RecordedRun
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from streamt1_plugins.export.records import Content, Kind
@@ -55,10 +56,11 @@ def export_runs(
     `pipe`, `device`, `trust` and arguments of the call, as for `regenerate`.
 
     A folder that holds data of the same kind is continued: runs that it has are left alone. Raises `InputError` for a
-    folder that is no run.
+    folder that is no run, and `FolderInUseError` while something else writes to `out`.
     """
-    export = Export(out, kind, tensors, replaying)
-    return [export.write(recorded) for recorded in [RecordedRun.read(folder) for folder in run_folders(runs)]]
+    recorded = [RecordedRun.read(folder) for folder in run_folders(runs)]
+    with opened(out, kind, tensors, replaying) as export:
+        return [export.write(each) for each in recorded]
 
 
 def run_folders(given: str | Path | Sequence[str | Path]) -> list[Path]:
@@ -75,17 +77,28 @@ def run_folders(given: str | Path | Sequence[str | Path]) -> list[Path]:
     return list(found.values())
 
 
+@contextmanager
+def opened(out: str | Path, kind: Kind, tensors: Content, replaying: Mapping[str, Any]) -> Iterator[Export]:
+    """The folder `out`, for this export alone. Arguments as for `export_runs`.
+
+    Raises `InputError` where the folder cannot take such data, and `FolderInUseError` while another export, or anything
+    else, writes to it.
+    """
+    for argument, value, known in (("kind", kind, KINDS), ("tensors", tensors, CONTENTS)):
+        if value not in known:
+            expected = " or ".join(map(repr, known))
+            raise InputError(f"`{argument}` has to be {expected}, got {shown(value)}.{guess(str(value), known)}")
+    folder = user_path(out)
+    with alone_in(folder):
+        yield Export(folder, kind, tensors, replaying)
+
+
 class Export:
     """Writes recorded runs to one folder, one after the other; those that the folder has are left alone."""
 
-    def __init__(self, out: str | Path, kind: Kind, tensors: Content, replaying: Mapping[str, Any]) -> None:
-        """Arguments as for `export_runs`. Raises `InputError` where the folder cannot take such data."""
-        for argument, value, known in (("kind", kind, KINDS), ("tensors", tensors, CONTENTS)):
-            if value not in known:
-                expected = " or ".join(map(repr, known))
-                raise InputError(f"`{argument}` has to be {expected}, got {shown(value)}.{guess(str(value), known)}")
-        self.out, self.kind = user_path(out), kind
-        check_writable(self.out)
+    def __init__(self, out: Path, kind: Kind, tensors: Content, replaying: Mapping[str, Any]) -> None:
+        """Read what the folder has. Raises `InputError` where it cannot take such data."""
+        self.out, self.kind = out, kind
         self._index = _index(self.out, kind, tensors)
         self._writer: TensorWriter | None = None
         if tensors != "none":

@@ -24,6 +24,8 @@ ENDS = (StreamT1Error, KeyboardInterrupt)
 """What a part may raise to end the run: an error with a message for the user, or as Ctrl-C does."""
 
 WHEN = {"streamt1_run_finished": "at the end of the run"}
+CANDIDATES = {"candidate", "candidates", "pruned"}
+"""Arguments of hooks that hold candidates before they survive, or that do not."""
 HOOKS = tuple(name for name in dir(hookspecs) if name.startswith(f"{hookspecs.PROJECT}_"))
 
 
@@ -76,6 +78,16 @@ def register(manager: pluggy.PluginManager, plugin: object, name: str, *, guarde
 def implements(plugin: object, hook: str) -> bool:
     """Whether an object has an implementation of the hook."""
     return _is_marked(plugin, hook)
+
+
+def reads_frames(plugin: object) -> bool:
+    """Whether an object may read the frames of candidates before they survive.
+
+    It takes such candidates, and does not declare ``needs_frames = False``.
+    """
+    if inspect.getattr_static(plugin, "needs_frames", True) is False:
+        return False
+    return any(CANDIDATES & inspect.signature(each).parameters.keys() for each in _implementations(plugin).values())
 
 
 def has_hooks(plugin: object) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from streamt1_plugins.api.candidate import Candidate
 from streamt1_plugins.api.types import Proposal, Revision
 from streamt1_plugins.errors import PluginError, StreamT1Error, foreign_code, shown
-from streamt1_plugins.plugins.implementations import implements, log, new_manager, register
+from streamt1_plugins.plugins.implementations import implements, log, new_manager, reads_frames, register
 from streamt1_plugins.runs.files import WAY_ON
 
 if TYPE_CHECKING:
@@ -47,11 +47,14 @@ class RunHooks:
         """
         self._run = run
         self._manager = new_manager()
+        self.reads_frames = False
+        """Whether a plugin of this run may read the frames of candidates before they survive."""
         for name, plugin in plugins:
             try:
                 register(self._manager, plugin, name, guarded=True)
             except PluginError as error:
                 raise PluginError(f"{name!r} cannot take part in the run: it {error}") from error.__cause__
+            self.reads_frames = self.reads_frames or reads_frames(plugin)
         for hook in DECISIONS:
             self._reject_rivals(hook)
 

@@ -66,6 +66,7 @@ class Backtrack:
     threshold. times: returns in a video at most. attempts: returns from the same chunk at most.
     """
 
+    needs_frames: ClassVar[bool] = False
     compares_chunks: ClassVar[bool] = True
 
     threshold: Annotated[float, Field(gt=0)] = 0.5

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -57,6 +57,8 @@ class Diverse:
     the rewards see different faults. The best candidate always survives, and ranks follow the scores. After the last
     chunk the best scores survive, for the final choice.
     """
+
+    needs_frames: ClassVar[bool] = False
 
     diversity: Annotated[float, Field(ge=0, le=1)] = 0.3
     by: Literal["latents", "rewards"] = "latents"

@@ -29,6 +29,7 @@ class Elite:
     route when it leaves the window; the anchor of the decision is the best chunk so far, in the window or out of it.
     """
 
+    needs_frames: ClassVar[bool] = False
     compares_chunks: ClassVar[bool] = True
 
     by: Literal["short", "long", "score"] = "short"

@@ -45,6 +45,7 @@ class RewardFeedback:
     nothing of the old scene is remembered.
     """
 
+    needs_frames: ClassVar[bool] = False
     compares_chunks: ClassVar[bool] = True
 
     short_threshold: float = 0.0

@@ -99,6 +99,7 @@ class Smc:
     which draws what is left over independently. After the last chunk the best scores survive.
     """
 
+    needs_frames: ClassVar[bool] = False
     compares_chunks: ClassVar[bool] = True
     multiplies_width: ClassVar[bool] = True
 

@@ -28,12 +28,13 @@ def uniform(seed: int, chunk: int, index: int) -> float:
 class RandomPick:
     """`search.top_k` candidates, drawn uniformly without replacement; the first one drawn ranks first.
 
-    What a search gains over it is what the rewards gain: noise, candidates and forwards are the same. It costs as much
-    as `top_k` less the rewards, of which it needs none: those that the adapter suggests are left out. Rewards that the
+    What a search gains over it is what the rewards gain: noise, candidates and forwards are the same. It needs no
+    rewards, and those that the adapter suggests are left out: survivors alone are decoded. Rewards that the
     recipe names are measured and recorded, and decide nothing here; `search.final: last_chunk` keeps them from choosing
     the winner.
     """
 
+    needs_frames: ClassVar[bool] = False
     needs_rewards: ClassVar[bool] = False
 
     @hookimpl

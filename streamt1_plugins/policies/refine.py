@@ -17,7 +17,7 @@ called once a round. Early pruning and stages of rewards pass on a share of each
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
@@ -54,6 +54,8 @@ class Refine:
     only. draws: what is varied, `all` draws of a sampler that takes them from its session, or the `initial` noise
     alone.
     """
+
+    needs_frames: ClassVar[bool] = False
 
     rounds: Annotated[int, Field(ge=2, le=100)] = 2
     b: Annotated[float, Field(gt=0, le=1)] = 0.5

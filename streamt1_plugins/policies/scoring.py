@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -52,6 +52,8 @@ class Hybrid:
     this chunk alone, null the whole path. decay: what a chunk weighs in that mean against the one after it, 1 for all
     alike. Chunks that were not measured are left out of the mean.
     """
+
+    needs_frames: ClassVar[bool] = False
 
     cap: Annotated[float, Field(ge=0, le=1)] = 0.4
     horizon: Literal["both", "short", "long"] = "both"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from streamt1_plugins.api.hookspecs import hookimpl
 from streamt1_plugins.config.rewards import Count
@@ -50,6 +50,8 @@ class TopK:
     per_parent: survivors with the same parent at most, null for any number (the paper); more only where places would
     stay free.
     """
+
+    needs_frames: ClassVar[bool] = False
 
     per_parent: Count | None = None
 

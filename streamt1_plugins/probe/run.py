@@ -22,7 +22,7 @@ from streamt1_plugins.plugins.check import readable
 from streamt1_plugins.probe.advice import PROBED, advise
 from streamt1_plugins.probe.findings import findings
 from streamt1_plugins.probe.measure import Measurement, ProbeOptions, probe_prompt
-from streamt1_plugins.runs.files import to_json, write_atomically, writing
+from streamt1_plugins.runs.files import alone_in, to_json, write_atomically, writing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -164,10 +164,16 @@ def run(
 ) -> Iterator[dict[str, Any]]:
     """Yield a row per missing prompt, after appending it to the folder.
 
-    failed: called with each prompt that cannot be measured, and the error; without it the first error is raised.
+    failed: called with each prompt that cannot be measured, and the error; without it the first error is raised. Until
+    the last row, no other probe can write to the folder.
     """
     make_folder(out)
-    _check_same(probe, out)
+    with alone_in(out):
+        _check_same(probe, out)
+        yield from _rows(probe, out, failed, progress)
+
+
+def _rows(probe: Probe, out: Path, failed: OnFailure | None, progress: OnProgress) -> Iterator[dict[str, Any]]:
     for prompt in missing(probe, out):
         try:
             with foreign_code("This prompt"):

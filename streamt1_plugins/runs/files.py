@@ -249,6 +249,8 @@ class Claim:
     _held: ClassVar[dict[tuple[Path, int], _Holding]] = {}
     _guard: ClassVar[Lock] = Lock()
 
+    kind: ClassVar[str] = "run folder"
+
     def __init__(self, folder: Path, refused: str | None = None, *, owner: object = None) -> None:
         """Make `folder` and reserve it for the run `owner`. `refused`: for a new run, the file that marks an older one.
 
@@ -256,25 +258,28 @@ class Claim:
         `FolderInUseError` where another run has it, and `InputError` where one of its files is a link or a device.
         """
         check_writable(folder)
-        with writing(f"The run folder {folder} cannot be used"):
+        with writing(f"The {self.kind} {folder} cannot be used"):
             folder.mkdir(parents=True, exist_ok=True)
         self._key = (folder.resolve(), os.getpid())
         with self._guard:
             held = self._held.get(self._key)
             is_first = held is None
             if held is None:
-                self._held[self._key] = _Holding(_locked(folder), owner)
+                self._held[self._key] = _Holding(_locked(folder, self.kind), owner)
             elif held.owner is owner:
                 held.claims += 1
             else:
-                raise FolderInUseError(f"Another run of this process is writing to the run folder {folder}. {_ADVICE}")
+                raise FolderInUseError(f"Another run of this process is writing to the {self.kind} {folder}. {_ADVICE}")
         try:
-            _check_files(folder)
+            self._check(folder)
             if refused:
                 _check_new(folder, refused, is_first=is_first)
         except StreamT1Error:
             self.release()
             raise
+
+    def _check(self, folder: Path) -> None:
+        _check_files(folder)
 
     def release(self) -> None:
         """Give the folder back; the last claim of its owner removes the lock file."""
@@ -290,11 +295,51 @@ class Claim:
             held.lock.release()
 
 
+class _OtherClaim(Claim):
+    """A folder that is no run's, and may hold any files."""
+
+    kind = "folder"
+
+    def _check(self, folder: Path) -> None:
+        remove_unfinished(folder)
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Reserve a folder that is no run's for what runs inside. Raises `FolderInUseError` where something else has it."""
+    claim = _OtherClaim(folder, owner=object())
+    try:
+        yield
+    finally:
+        claim.release()
+
+
+@contextmanager
+def alone_with(file: Path, wait: float = 0) -> Iterator[bool]:
+    """Whether no other process works on `file`, which need not exist, after so many seconds; inside none can begin."""
+    name = file.with_name(f".{file.name}.lock")
+    lock = FileLock(name, timeout=wait, thread_local=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        yield False
+        return
+    except (OSError, NotImplementedError) as error:
+        if isinstance(error, OSError) and error.errno not in _WITHOUT_LOCKS:
+            raise OutputError(f"{name} cannot be written: {error.strerror or error}.") from error
+    try:
+        yield True
+    finally:
+        with suppress(OSError):  # Windows keeps files that are open
+            name.unlink()
+        lock.release()
+
+
 _ADVICE = "Wait until it ends, end it, or choose another folder."
 
 
-def _locked(folder: Path) -> BaseFileLock:
-    """The lock of a run folder, held, with the name of this process beside it."""
+def _locked(folder: Path, kind: str) -> BaseFileLock:
+    """The lock of a folder, held, with the name of this process beside it."""
     check_plain(folder / LOCK)
     lock = FileLock(folder.resolve() / LOCK, timeout=PATIENCE, thread_local=False)
     try:
@@ -303,12 +348,12 @@ def _locked(folder: Path) -> BaseFileLock:
         write_atomically(folder / HOLDER, json.dumps(me))
     except Timeout as error:
         raise FolderInUseError(
-            f"Another process is writing to the run folder {folder}: {_holder(folder)}. {_ADVICE}"
+            f"Another process is writing to the {kind} {folder}: {_holder(folder)}. {_ADVICE}"
         ) from error
     except (OSError, NotImplementedError) as error:
         if isinstance(error, OSError) and error.errno not in _WITHOUT_LOCKS:
             lock.release()
-            raise OutputError(f"The run folder {folder} cannot be used: {error.strerror or error}.") from error
+            raise OutputError(f"The {kind} {folder} cannot be used: {error.strerror or error}.") from error
         log.warning("%s is on a disk without file locks: no other process may use it meanwhile.", folder)
     return lock
 

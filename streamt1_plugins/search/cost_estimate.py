@@ -14,7 +14,7 @@ from streamt1_plugins.evaluation.calls import call_limit
 from streamt1_plugins.evaluation.cascade import passing, stages
 from streamt1_plugins.policies.revision import NEVER, limits_of, share
 from streamt1_plugins.policies.width import Bounded, Scheduled, rest_of
-from streamt1_plugins.search.previews import settled, wanted
+from streamt1_plugins.search.previews import decodes_survivors_alone, settled, wanted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -38,7 +38,8 @@ class CostEstimate:
 
     `forwards` and `latent_frames_decoded` are None where the adapter does not know them before the call. A reward in
     another process is counted with one candidate per call, unless candidates are denoised together: how many it takes
-    is found out only when it is reached.
+    is found out only when it is reached. Without rewards, what a page or a tracker shows of pruned candidates is not
+    counted: their previews, or where there are none, their decoding.
     """
 
     chunks: int
@@ -273,16 +274,21 @@ def _decodes(recipe: Recipe, rewards: Rewards, index: int, early: bool) -> int:
     every, first = (_horizons(some) for some in (stages(rewards), stages(rewards)[:1]))
     are_cold = {each for each in every if recipe.rewards.decode_of(each) == "cold"}
     cold = sum(finished * sizes[each] + previews * sizes[each] * (each in first) for each in are_cold)
-    whole = _in_full(recipe, rewards, finished) if wanted(recipe) else finished
+    whole = _in_full(recipe, rewards, finished) if _waits(recipe, rewards) else finished
     drafts = previews * _is_carried(recipe, first) if wanted(recipe) else previews
     return whole + drafts + cold
 
 
 def _decodes_of_survivors(recipe: Recipe, rewards: Rewards, finished: int) -> int:
     """Chunks decoded for the survivors of a chunk, of whose `finished` candidates states were dropped or never made."""
-    whole = _in_full(recipe, rewards, finished) if wanted(recipe) else finished
-    waits = recipe.search.offload == "recompute" and (whole > 0 or not wanted(recipe))
-    return recipe.search.top_k if waits or whole == 0 else 0
+    whole = _in_full(recipe, rewards, finished) if _waits(recipe, rewards) else finished
+    is_dropped = recipe.search.offload == "recompute"
+    return recipe.search.top_k if is_dropped or whole == 0 else 0
+
+
+def _waits(recipe: Recipe, rewards: Rewards) -> bool:
+    """Whether candidates are decoded in full only where rewards score such frames, or they survive."""
+    return wanted(recipe) or decodes_survivors_alone(recipe, bool(rewards))
 
 
 def _in_full(recipe: Recipe, rewards: Rewards, left: int) -> int:

@@ -66,8 +66,10 @@ class Branch(NamedTuple):
             **made,
         )
 
-    def placeholder(self, chunk: Chunk, summary: Summary, previewed: bool = False) -> Candidate:
-        """The candidate where another process has its tensors."""
+    def placeholder(
+        self, chunk: Chunk, summary: Summary, previewed: bool = False, is_preview: bool = False
+    ) -> Candidate:
+        """The candidate where another process has its tensors. `is_preview`: its thumbnail is one of a preview."""
         decoded, nothing = Decoded(summary.frames.float() / 255), initial(self.proposal.noise)[:, :, :0]
         return self.candidate(
             chunk,
@@ -77,6 +79,7 @@ class Branch(NamedTuple):
             seconds=summary.seconds,
             location="elsewhere",
             previewed=previewed,
+            preview=decoded.frames if is_preview else None,
             pooled=summary.features,
         )
 
@@ -171,8 +174,9 @@ class Expander:
         limits = (self.batch_limit, *(summary.batch_limit for summary in summaries))
         self.batch_limit = min((limit for limit in limits if limit is not None), default=None)
         pairs = zip(branches, summaries, strict=True)
-        previewed = self._previews is not None
-        return [made.get(branch.ordinal) or branch.placeholder(chunk, summary, previewed) for branch, summary in pairs]
+        previews = self.previews
+        kind = (False, False) if previews is None else (previews.is_on, previews.stand_in == "preview")
+        return [made.get(branch.ordinal) or branch.placeholder(chunk, summary, *kind) for branch, summary in pairs]
 
     def denoise(self, chunk: Chunk, beam: Beam, batch: Sequence[Branch]) -> list[Candidate]:
         """Denoise branches of one beam together, and decode or preview them."""
@@ -200,21 +204,19 @@ class Expander:
             for branch, row, each in rows
         ]
 
-    @property
-    def _previews(self) -> PreviewScoring | None:
-        return self.previews if self.previews is not None and self.previews.is_on else None
-
     def _shown(self, beam: Beam, latents: Tensor) -> list[dict[str, Any]]:
-        """The fields of candidates that hold their frames: decoded in full, or those of the preview decoder."""
+        """The fields of candidates that hold their frames: decoded in full, those of the preview decoder, or none."""
         cost, count = self.run.cost, int(latents.shape[0] * latents.shape[2])
-        if self._previews is None:
+        if self.previews is None or self.previews.stand_in is None:
             with self.run.spending("decode"):
                 decoded = self.run.session.decode(beam.history, latents)
             cost.latent_frames_decoded += count
             return [{"decoded": each} for each in decoded]
-        previews = self._previews.made(beam.previews, latents)
+        if self.previews.stand_in == "nothing":
+            return [{"decoded": Decoded(latents.new_empty(0, 3, 1, 1)), "location": "undecoded"}] * len(latents)
+        previews = self.previews.made(beam.previews, latents)
         cost.latent_frames_previewed += count
-        shared = {"previewed": True, "location": "previewed"}
+        shared = {"previewed": self.previews.is_on, "location": "previewed"}
         return [{"decoded": Decoded(each.frames), "preview": each.frames, **shared} for each in previews]
 
     def set_status(self, activity: str, chunk: Chunk, batch: Sequence[Branch]) -> None:

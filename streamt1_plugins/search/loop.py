@@ -18,7 +18,7 @@ from streamt1_plugins.search.early_pruning import EarlyPruning
 from streamt1_plugins.search.expand import Expander
 from streamt1_plugins.search.offload import Offload, released
 from streamt1_plugins.search.out_of_memory import explained
-from streamt1_plugins.search.previews import PreviewScoring
+from streamt1_plugins.search.previews import PreviewScoring, decodes_survivors_alone
 from streamt1_plugins.search.previews import settle as settle_previews
 from streamt1_plugins.search.revise import FIRST, Revising, Round
 
@@ -43,7 +43,8 @@ class Search:
     """The search of one video, and everything it works with.
 
     `chunks` makes all of it; a take calls the steps that `chunks` consists of. `limits`: the most that the revision
-    policy answers. `reach`: how many chunks a person may go back, None for any number.
+    policy answers. `reach`: how many chunks a person may go back, None for any number. `is_watched`: a person looks at
+    the candidates.
     """
 
     run: Run
@@ -52,6 +53,7 @@ class Search:
     workers: Workers
     limits: RevisionLimits = NEVER
     reach: int | None = 0
+    is_watched: bool = False
 
     def __post_init__(self) -> None:
         self.evaluator = replace(self.evaluator, denoiser_of=self._denoiser)
@@ -105,6 +107,8 @@ class Search:
         """Bring the beams that the run begins with to where candidates can continue them."""
         run = self.run
         settle_previews(run, self.workers)
+        if decodes_survivors_alone(run.recipe, self.evaluator.has_rewards):
+            self.previews.settle_unscored(self.is_watched or self.hooks.reads_frames)
         begun = map(self.previews.begun, run.beams or (self._root(),))
         run.beams = tuple(map(self.offload.offload_beam, begun))
         self.hooks.run_started()

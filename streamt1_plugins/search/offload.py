@@ -119,7 +119,7 @@ class Offload:
 
 def released(candidate: Candidate) -> Candidate:
     """The candidate without its decoder state and its preview."""
-    is_decoded_here = candidate.location not in ("elsewhere", "previewed")
+    is_decoded_here = candidate.location not in ("elsewhere", "previewed", "undecoded")
     return _with_state(replace(candidate, preview=None), None, "dropped" if is_decoded_here else candidate.location)
 
 

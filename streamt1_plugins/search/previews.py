@@ -8,7 +8,7 @@ committed, and those frames are the video's.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from streamt1_plugins.api.adapter import Decoded, HasPreview
 from streamt1_plugins.api.candidate import Previews
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from streamt1_plugins.api.adapter import Session
     from streamt1_plugins.api.candidate import Beam, Candidate
     from streamt1_plugins.api.run import Run
+    from streamt1_plugins.api.types import Horizon
     from streamt1_plugins.api.workers import Workers
     from streamt1_plugins.config.rewards import Decode
     from streamt1_plugins.config.schema import Recipe
@@ -35,9 +36,16 @@ FALLBACK = "There are no previews ({}), so rewards score frames that are decoded
 
 def wanted(recipe: Recipe) -> bool:
     """Whether a recipe searches, and rewards of it score previews."""
-    rewards = recipe.rewards
-    named = (each for each in HORIZONS if getattr(rewards, each))
-    return recipe.search.is_wide and any(rewards.decode_of(each) in ("preview", "auto") for each in named)
+    return recipe.search.is_wide and _has_previews(recipe, [each for each in HORIZONS if getattr(recipe.rewards, each)])
+
+
+def _has_previews(recipe: Recipe, horizons: Sequence[Horizon] = HORIZONS) -> bool:
+    return any(recipe.rewards.decode_of(each) in ("preview", "auto") for each in horizons)
+
+
+def decodes_survivors_alone(recipe: Recipe, has_rewards: bool) -> bool:
+    """Whether a recipe searches, and no reward reads a candidate: its own parts decode what survives, and no more."""
+    return recipe.search.is_wide and not has_rewards
 
 
 def scores_previews_alone(recipe: Recipe) -> bool:
@@ -93,6 +101,25 @@ class PreviewScoring:
     run: Run
     offload: Offload
     workers: Workers
+    unscored: Literal["preview", "nothing"] | None = None
+    """What stands for the frames of candidates that no reward scores until they survive; None for the frames."""
+
+    @property
+    def stand_in(self) -> Literal["preview", "nothing"] | None:
+        """What stands for the frames of candidates until they survive, or rewards score the frames themselves."""
+        return "preview" if self.is_on else self.unscored
+
+    def settle_unscored(self, is_read: bool) -> None:
+        """Decide what stands for the frames of candidates in a search without a reward.
+
+        is_read: whether something in this process may read them; nothing stands for them where it does not in any.
+        """
+        answers = self.workers.all_gather((is_read, problem(self.run.session)))
+        has_previews = not any(problem for _, problem in answers) and _has_previews(self.run.recipe)
+        if not any(is_read for is_read, _ in answers):
+            self.unscored = "nothing"
+        elif has_previews:
+            self.unscored = "preview"
 
     @property
     def is_on(self) -> bool:
@@ -102,7 +129,7 @@ class PreviewScoring:
 
     def begun(self, beam: Beam) -> Beam:
         """A beam that candidates can continue: previews of its chunks are made where it has none."""
-        if not self.is_on or beam.previews is not None:
+        if self.stand_in != "preview" or beam.previews is not None:
             return beam
         previews = Previews()
         for chunk, latents in enumerate(beam.history.latents):
@@ -143,7 +170,7 @@ class PreviewScoring:
         whole: set[int] = set()
         while True:
             kept = select(candidates)
-            new = {each.ordinal for each in kept if each.previewed} - whole
+            new = {each.ordinal for each in kept if each.previewed or self.unscored} - whole
             if not new:
                 return candidates, kept
             candidates = self._decoded(candidates, new, lambda each, _: each)
@@ -176,7 +203,7 @@ class PreviewScoring:
         with run.spending("decode"):
             decoded = run.session.decode(beam.history, candidate.latents)[0]
         run.cost.latent_frames_decoded += int(candidate.latents.shape[2])
-        if decoded.frames.shape != preview.shape:
+        if candidate.location == "previewed" and decoded.frames.shape != preview.shape:
             raise PluginError(
                 f"The preview decoder of adapter {run.recipe.adapter.name!r} made frames {list(preview.shape)}, and "
                 f"decoding in full {list(decoded.frames.shape)}; they have to be alike. Switch it off with "

@@ -102,7 +102,7 @@ class Take:
         with ExitStack() as stack:
             stack.callback(lambda: self._sessions.leave(self._run.session))
             self._search = host.search(run, self._observing)
-            self._search.reach = reach
+            self._search.reach, self._search.is_watched = reach, True
             stack.enter_context(host.running(self._search))
             with self._working():
                 self._search.start()

@@ -39,6 +39,7 @@ def studio(
     from streamt1_studio.studio import Studio
 
     served = Served(host, port)
+    typer.echo("Loading the model ...", err=True)
     made = Studio(streamt1.load(model, adapter=adapter), folder.expanduser(), tuple(recipe or ()))
     try:
         typer.echo(f"The studio is at {served.url} (Ctrl-C ends; runs are in {str(folder)!r})")

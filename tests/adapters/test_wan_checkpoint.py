@@ -14,13 +14,14 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 import streamt1_plugins as streamt1
-from streamt1_plugins.errors import InputError, OutputError, PluginError, UnsupportedPipelineError
+from streamt1_plugins.errors import FolderInUseError, InputError, OutputError, PluginError, UnsupportedPipelineError
 from streamt1_wan import architecture
+from streamt1_wan import convert as converting
 from streamt1_wan.adapter import CausalWanAdapter
 from streamt1_wan.checkpoint import read
 from streamt1_wan.command import ConvertOptions
 from streamt1_wan.command import _try as to_try
-from streamt1_wan.convert import Conversion, convert
+from streamt1_wan.convert import CONVERTING, Conversion, convert
 from streamt1_wan.lora import LORA_FILE
 from tests.adapters import layouts
 from tests.adapters.tiny import TRANSFORMER, shaken, tiny_pipeline, tiny_transformer
@@ -359,6 +360,39 @@ def test_unusable_bases(longlive: Path, base: str, tmp_path: Path) -> None:
 def test_a_folder_in_use_is_left_alone(longlive: Path, base: str, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="not a new or empty folder"):
         convert(Conversion(checkpoint=longlive / "longlive_base.pt", base=base), longlive)
+
+
+def test_two_conversions_at_once_are_kept_apart(
+    longlive: Path, base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, out = Conversion(checkpoint=longlive / "longlive_base.pt", base=base), tmp_path / "out"
+    filled = converting.filled
+
+    def loading(*args: Any) -> Any:
+        """What another process may do while the first one loads."""
+        with pytest.raises(FolderInUseError, match=f"Another conversion is writing to the folder {out}"):
+            convert(job, out)
+        return filled(*args)
+
+    monkeypatch.setattr(converting, "filled", loading)
+    convert(job, out)
+    assert converted(out).transformer.config.num_layers == 2
+    assert not (out / CONVERTING).exists()
+
+
+def test_a_conversion_that_fails_leaves_no_folder(
+    longlive: Path, base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class FullError(Exception):
+        pass
+
+    def full(*_: Any) -> Any:
+        raise FullError
+
+    monkeypatch.setattr(converting, "filled", full)
+    with pytest.raises(FullError):
+        convert(Conversion(checkpoint=longlive / "longlive_base.pt", base=base), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 # The command.

@@ -10,7 +10,9 @@ from typer.testing import CliRunner
 
 import streamt1_plugins as streamt1
 from streamt1_plugins.cli import main as cli
+from streamt1_plugins.runs import files
 from tests.export.runs import lines, recorded
+from tests.runs.test_files import other_process
 
 
 def export(*args: str | Path) -> Any:
@@ -71,3 +73,14 @@ def test_mistakes_are_explained(runs: Path, monkeypatch: pytest.MonkeyPatch, arg
     assert done.exit_code == 2
     assert message in " ".join(done.stderr.replace("\N{BOX DRAWINGS LIGHT VERTICAL}", "").split())
     assert not (runs / "out").exists()
+
+
+def test_a_folder_that_another_process_writes_is_refused(
+    tmp_path: Path, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "PATIENCE", 0.05)
+    with other_process(tmp_path / "out") as process:
+        done = export(runs, "--as", "groups", "--out", tmp_path / "out", "--tensors", "none")
+        assert done.exit_code == 2
+        assert f"Another process is writing to the folder {tmp_path / 'out'}: process {process.pid}" in done.stderr
+    assert export(runs, "--as", "groups", "--out", tmp_path / "out", "--tensors", "none").exit_code == 0

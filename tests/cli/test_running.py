@@ -14,12 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
-from typer.testing import CliRunner
 
 import streamt1_plugins as streamt1
-from streamt1_plugins.cli.base import ErrorGroup
-from streamt1_plugins.cli.running import console_of, kept, quiet_libraries, show_result, stoppable
+from streamt1_plugins.cli.running import console_of, kept, show_result, stoppable
 from streamt1_plugins.errors import OutputError, PluginError
 from streamt1_plugins.runs import journal
 from streamt1_plugins.search.distributed.world import LostProcessError
@@ -111,27 +108,6 @@ def test_where_the_recording_process_is_gone_another_one_names_the_way_on(gone: 
         raise error
     expected = f". Resume with: streamt1 generate --resume {tmp_path}" if gone else ""
     assert str(found.value) == f"Process 0 of 2 while starting: it has ended{expected}"
-
-
-def test_the_libraries_have_their_bars_back_after_the_command_and_downloads_keep_theirs() -> None:
-    from huggingface_hub.utils import are_progress_bars_disabled
-    from transformers.utils import logging
-
-    during: list[bool] = []
-    app = typer.Typer(cls=ErrorGroup)
-
-    @app.command()
-    def one() -> None:
-        quiet_libraries()
-        during.extend([logging.is_progress_bar_enabled(), are_progress_bars_disabled()])
-
-    @app.command()
-    def other() -> None:
-        """A second one, so that this is a group."""
-
-    assert CliRunner().invoke(app, ["one"]).exit_code == 0
-    assert during == [False, False]
-    assert logging.is_progress_bar_enabled()
 
 
 @pytest.mark.slow

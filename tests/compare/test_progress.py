@@ -22,6 +22,15 @@ def test_the_plan_counts_recipes_prompts_and_seeds(capsys: pytest.CaptureFixture
     assert again == "2 recipes x 2 prompts x 2 seeds: 8 videos, 3 of them done"
 
 
+def test_videos_that_another_process_makes_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    for count in (0, 1, 2):
+        progress.print_others(count)
+    assert [line.partition(" being made by another")[0] for line in capsys.readouterr().err.splitlines()] == [
+        "1 video is",
+        "2 videos are",
+    ]
+
+
 def test_every_row_is_a_line_and_markup_stays_text(capsys: pytest.CaptureFixture[str]) -> None:
     progress.show([row("plain", "a [red]cat[/red]", 0.5), row("beam", "b", None)], 2)
     assert capsys.readouterr().err.splitlines() == [

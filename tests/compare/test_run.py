@@ -46,6 +46,14 @@ def test_an_interrupted_comparison_generates_only_what_is_missing(tmp_path: Path
     assert len(read(tmp_path)) == 8
 
 
+def test_two_equal_comparisons_at_once_share_the_videos(tmp_path: Path) -> None:
+    one, other = (run(comparison(seeds=SEEDS), tmp_path) for _ in range(2))
+    made = [next(one), next(other), next(one), *other, *one]  # each has a video in the making while the other goes on
+    assert len(made) == len({(row["recipe"], row["prompt"], row["seed"]) for row in made}) == 8
+    assert read(tmp_path) == made
+    assert not [each for each in tmp_path.iterdir() if each.name.startswith(".")]
+
+
 def test_a_judge_the_recipe_selects_on_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="beam selects on 'bright'"):
         list(run(comparison(seeds=SEEDS, judge="bright"), tmp_path))

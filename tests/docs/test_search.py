@@ -15,6 +15,7 @@ from streamt1_plugins.config import load as recipes
 from streamt1_plugins.plugins import build
 from streamt1_plugins.plugins.discovery import Discovery
 from streamt1_plugins.plugins.resolve import resolve
+from tests.search.revising import Returning
 from tests.toy import ToyPipeline
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -58,20 +59,51 @@ def test_the_widths_of_the_funnel_are_those_of_the_recipe(prices: tuple[int, ...
     assert promised in " ".join(TEXT.split())
 
 
-def test_the_figure_has_a_panel_per_strategy_with_every_candidate(script: ModuleType) -> None:
+SHORT: dict[str, tuple[str, dict[str, object]]] = {
+    "smc": ("smc", {}),
+    "funnel": ("funnel", {}),
+    "backtrack": ("stream-t1", {"revision": Returning(times=2)}),
+    "refine": ("refine", {}),
+}
+"""A recipe and policies for some panels: the toy's rewards rarely fall by the threshold of `backtrack`."""
+
+
+@pytest.fixture(scope="module")
+def trees(_toy_plugin: None) -> dict[str, streamt1.Tree]:
     found = {}
-    for name in ("smc", "funnel"):
-        pipe = streamt1.wrap(ToyPipeline(), name)
+    for name, (recipe, policies) in SHORT.items():
+        pipe = streamt1.wrap(ToyPipeline(), recipe, policies=policies)
         pipe("a prompt")
         found[name] = pipe.tree
-    panels = script.figure(found).axes
-    assert [axes.get_title(loc="left").partition(":")[0] for axes in panels] == ["smc", "funnel"]
-    for axes, tree in zip(panels, found.values(), strict=True):
+    return found
+
+
+def test_the_figure_has_a_panel_per_strategy_with_every_candidate(
+    script: ModuleType, trees: dict[str, streamt1.Tree]
+) -> None:
+    panels = script.figure(trees).axes
+    assert [axes.get_title(loc="left").partition(":")[0] for axes in panels] == list(SHORT)
+    for axes, tree in zip(panels, trees.values(), strict=True):
         dots = [each for each in axes.collections if isinstance(each, PathCollection)]
         assert sum(len(each.get_offsets()) for each in dots) == len(tree)
         nodes = script.groups(tree)
         assert [node.id for node in nodes[script.WINNER]] == list(tree.winner)
         assert all(node.rank is None for node in nodes[script.PRUNED])
+
+
+def test_the_figure_shows_what_was_abandoned_and_the_rounds_apart(
+    script: ModuleType, trees: dict[str, streamt1.Tree]
+) -> None:
+    back, refined = trees["backtrack"], trees["refine"]
+    assert back.returns == [(3, 1), (3, 1)]
+    assert script.groups(back)[script.ABANDONED] == back.abandoned()
+    arrows = [each.get_text() for each in script.figure({"backtrack": back}).axes[0].texts]
+    assert arrows == [f" back {number + 1}" for number in range(len(back.returns))]
+    for tree in (back, refined):
+        first = script.first_rounds(tree)
+        places = {node.id: script.place(node, first) - node.chunk for node in tree}
+        assert {each for each in places if places[each] < 0} == {node.id for node in tree.abandoned()}
+        assert {each for each in places if places[each] > 0} == {node.id for node in tree if node.varies}
 
 
 def test_the_recipes_of_the_figure_are_equally_wide(script: ModuleType) -> None:

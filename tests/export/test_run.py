@@ -12,8 +12,8 @@ import torch
 from safetensors import safe_open
 
 import streamt1_plugins as streamt1
-from streamt1_plugins.errors import InputError
-from streamt1_plugins.export.run import DATA, INDEX, TENSORS, Export, ExportedRun, export_runs, run_folders, summary
+from streamt1_plugins.errors import FolderInUseError, InputError
+from streamt1_plugins.export.run import DATA, INDEX, TENSORS, ExportedRun, export_runs, opened, run_folders, summary
 from streamt1_plugins.export.tensors import file_of
 from streamt1_plugins.runs.recorded import RecordedRun
 from tests.export.runs import lines, recorded
@@ -178,7 +178,17 @@ def test_folders_with_other_data_are_refused(tmp_path: Path, runs: Path) -> None
     ):
         (tmp_path / "out" / INDEX).write_text(damage)
         with pytest.raises(InputError, match="cannot be read"):
-            Export(tmp_path / "out", "groups", "none", {})
+            export_runs(runs, tmp_path / "out", "groups", "none")
+
+
+def test_a_second_export_into_the_folder_is_refused_until_the_first_has_ended(tmp_path: Path, runs: Path) -> None:
+    out, arguments = tmp_path / "out", ("groups", "none", {})
+    with opened(out, *arguments) as first:
+        with pytest.raises(FolderInUseError, match=f"is writing to the folder {out}"):
+            export_runs(runs / "two", out, "groups", "none")
+        first.write(RecordedRun.read(runs / "one"))
+    assert [each.new for each in export_runs(runs, out, "groups", "none")] == [False, True]
+    assert sorted(each.name for each in out.iterdir()) == [DATA, INDEX]
 
 
 def test_a_record_that_was_changed_is_refused(tmp_path: Path, runs: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from streamt1_plugins import hookimpl
 from streamt1_plugins.errors import InputError, PluginError
-from streamt1_plugins.plugins.implementations import HOOKS, implements, new_manager, register
+from streamt1_plugins.plugins.implementations import HOOKS, implements, new_manager, reads_frames, register
 
 
 class Part:
@@ -106,3 +106,27 @@ def test_a_wrapper_answers_and_is_named() -> None:
     assert scored(2) == 4
     with pytest.raises(PluginError, match=r"'doubling' in streamt1_score failed: (StopIteration|RuntimeError)"):
         scored(3)
+
+
+def test_what_takes_candidates_may_read_their_frames_unless_it_declares_otherwise() -> None:
+    class Survivors:
+        @hookimpl
+        def streamt1_chunk_selected(self, run: Any, kept: Any) -> None:
+            """These are decoded in any case."""
+
+    class Numbers(Part):
+        needs_frames = False
+
+    class Losers(Survivors):
+        needs_frames = True
+
+        @hookimpl
+        def streamt1_chunk_selected(self, pruned: Any) -> None: ...
+
+    assert [reads_frames(each) for each in (Part(), Survivors(), Numbers(), Losers(), object())] == [
+        True,
+        False,
+        False,
+        True,
+        False,
+    ]

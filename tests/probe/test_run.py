@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import streamt1_plugins as streamt1
-from streamt1_plugins.errors import InputError, PluginError, StreamT1Error
+from streamt1_plugins.errors import FolderInUseError, InputError, PluginError, StreamT1Error
 from streamt1_plugins.probe import run as probing
 from streamt1_plugins.probe.advice import PROBED
 from streamt1_plugins.probe.run import ADVICE, ROWS, SUMMARY, Probe, probe_model, searching
@@ -36,6 +36,15 @@ def test_a_probe_continues_where_it_stopped(tmp_path: Path) -> None:
     first, second = ([{**row, "seconds": 0} for row in probing.read(each)] for each in (whole, parts))
     assert json.dumps(first) == json.dumps(second)
     assert probing.missing(probe(), parts) == []
+
+
+def test_a_second_probe_in_the_folder_is_refused_until_the_first_has_ended(tmp_path: Path) -> None:
+    first = probing.run(probe(), tmp_path)
+    next(first)
+    with pytest.raises(FolderInUseError, match=f"is writing to the folder {tmp_path}"):
+        next(probing.run(probe(), tmp_path))
+    first.close()
+    assert [row["prompt"] for row in probing.run(probe(), tmp_path)] == ["b"]
 
 
 def test_ctrl_c_keeps_the_prompts_that_are_measured(tmp_path: Path) -> None:

@@ -23,6 +23,8 @@ from streamt1_plugins.runs.files import (
     LOCK,
     Claim,
     _mark,
+    alone_in,
+    alone_with,
     check_writable,
     new_folder,
     read_file,
@@ -156,6 +158,43 @@ def test_two_runs_of_one_process_do_not_share_a_folder(tmp_path: Path) -> None:
     Claim(tmp_path, owner="a run").release()
     mine.release()
     Claim(tmp_path, owner="another run").release()
+
+
+def test_a_folder_that_is_no_runs_is_reserved_with_whatever_files_it_has(tmp_path: Path) -> None:
+    (tmp_path / "journal.jsonl").mkdir()
+    with alone_in(tmp_path):
+        with pytest.raises(FolderInUseError, match=f"writing to the folder {tmp_path}"), alone_in(tmp_path):
+            pass
+        with pytest.raises(FolderInUseError, match=f"writing to the run folder {tmp_path}"):
+            Claim(tmp_path)
+    assert [each.name for each in tmp_path.iterdir()] == ["journal.jsonl"]
+
+
+def test_one_process_at_a_time_works_on_a_file(tmp_path: Path) -> None:
+    a, b = tmp_path / "a", tmp_path / "b"
+    with alone_with(a) as first, alone_with(a) as second, alone_with(b) as other:
+        assert (first, second, other) == (True, False, True)
+    with alone_with(tmp_path / "a") as again:
+        assert again
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("error", [NotImplementedError(), OSError(errno.ENOLCK, "No locks available")])
+def test_a_disk_without_locks_lets_every_process_work_on_a_file(
+    tmp_path: Path, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(files.FileLock, "acquire", failing)
+    with alone_with(tmp_path / "a") as mine:
+        assert mine
+
+
+def test_a_lock_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="lock cannot be written"), alone_with(tmp_path / "file" / "a"):
+        pass
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

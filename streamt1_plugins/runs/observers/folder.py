@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from textwrap import indent
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from streamt1_plugins.api.hookspecs import hookimpl
 from streamt1_plugins.api.tree import Tree, node_record
@@ -32,6 +32,8 @@ class Folder:
     path: the run folder, made when the run starts. A folder that already holds a run is refused.
     append: continue the record of the run that the folder holds.
     """
+
+    needs_frames: ClassVar[bool] = False
 
     path: str = field(metadata={"acts": "write"})
     append: bool = False

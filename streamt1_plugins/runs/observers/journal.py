@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from streamt1_plugins.api.hookspecs import hookimpl
 from streamt1_plugins.errors import OutputError
@@ -35,6 +35,8 @@ class Journal:
     state: whether the run can be resumed; costs the latents of the surviving branches on disk.
     append: continue the journal that the folder holds.
     """
+
+    needs_frames: ClassVar[bool] = False
 
     path: str = field(metadata={"acts": "write"})
     state: bool = True

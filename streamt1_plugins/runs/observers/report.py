@@ -59,10 +59,10 @@ class ReportPage:
             self._submit(run, candidate.id, candidate.decoded.frames)
 
     @hookimpl
-    def streamt1_chunk_selected(self, run: Run, pruned: Sequence[Candidate]) -> None:
+    def streamt1_chunk_selected(self, run: Run, kept: Sequence[Candidate], pruned: Sequence[Candidate]) -> None:
         """Draw candidates that were scored by previews: survivors have the frames of the video only now."""
-        for beam in run.beams:
-            if beam.path[-1].previewed:
+        for beam, candidate in zip(run.beams, kept, strict=True):
+            if candidate.previewed or candidate.preview is not None:
                 self._submit(run, beam.path[-1].id, beam.history.frames[-1])
         for candidate in pruned:
             if candidate.previewed:

@@ -109,12 +109,12 @@ class Wandb(Dashboard):
             self._strips[name] = self._api.Image(picture, caption=name, file_type="jpg")
 
     @hookimpl
-    def streamt1_chunk_selected(self, run: Run, chunk: Chunk) -> None:
+    def streamt1_chunk_selected(self, run: Run, chunk: Chunk, kept: Sequence[Candidate]) -> None:
         self._finish_failed("wandb")
         if self._log is None:
             return
-        for beam in run.beams:
-            if beam.path[-1].previewed:  # until now its strip was a preview
+        for beam, candidate in zip(run.beams, kept, strict=True):
+            if candidate.previewed or candidate.preview is not None:  # until now its strip was a preview
                 self._draw(run, beam.path[-1].id, beam.history.frames[-1])
         with self._guarded("wandb"):
             best = run.beams[0]
