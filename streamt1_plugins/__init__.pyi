@@ -18,6 +18,7 @@ from .api.adapter import History as History
 from .api.adapter import MemoryPlan as MemoryPlan
 from .api.adapter import Outline as Outline
 from .api.adapter import OutlinedSession as OutlinedSession
+from .api.adapter import OutlinesScenes as OutlinesScenes
 from .api.adapter import Session as Session
 from .api.candidate import Beam as Beam
 from .api.candidate import Candidate as Candidate

@@ -349,7 +349,7 @@ class StreamPipeline:
         threads, come one after the other.
         """
         call = self._named(args, call)
-        if self._is_observed(call) or not self._has_own_call:
+        if self._is_observed(call) or not self._has_own_call or call.get("schedule"):
             return self._made(call)
         reason = own_call.beyond_sessions(call)
         if reason is not None:
@@ -505,6 +505,8 @@ class StreamPipeline:
         if given.get("schedule"):
             scenes.check_adapter(str(self.recipe.adapter.name))
             given["schedule"] = plain(given["schedule"])  # as a record can hold it
+        elif given.get("schedule", ...) in (None, [], ()):
+            given.pop("schedule", None)  # no schedule
         return given | {name: size for name, size in self.recipe.video.given.items() if given.get(name) is None}
 
     def _generator(self, call: Mapping[str, Any]) -> torch.Generator:
@@ -555,7 +557,7 @@ class StreamPipeline:
         try:
             return self.begin(**call)
         except (InputError, UnsupportedPipelineError) as error:
-            if not self._has_own_call:
+            if not self._has_own_call or call.get("schedule"):
                 raise
             own_call.check_names(self.pipe, {name: value for name, value in call.items() if name not in OWN_ARGUMENTS})
             raise type(error)(f"{error} {own_call.UNOBSERVED}") from error

@@ -22,7 +22,6 @@ CAPABILITIES = Capabilities(
     refusals={
         "early_pruning": "a chunk's steps run in one go, without an estimate of the clean chunk between two of them",
         "previews": "no preview decoder is connected to its latents",
-        "schedule": "the cache is computed from all chunks with one text; a change of it is not written yet",
         "cost_estimate": "no outline of a call is computed; streamt1 recipes validate prints a formula per chunk",
         "memory_estimate": "nothing is computed from the files; a run on a GPU measures what it needs before it starts",
     },

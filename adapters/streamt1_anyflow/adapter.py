@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -20,6 +21,8 @@ from streamt1_seams import (
     given,
     refuse_context_parallelism,
     refuse_tiling,
+    scene_texts,
+    split_schedule,
     uncompiled,
 )
 
@@ -70,12 +73,14 @@ class AnyFlowAdapter:
         Raises `UnsupportedPipelineError` for an unsupported pipeline and `InputError` for unusable arguments.
         """
         check_pipeline(pipe)
+        call, scenes = split_schedule(call)
         values = arguments(pipe, call, UNUSABLE, self._defaults())
         partition = _partition(pipe, values)
         with torch.no_grad():
             context = _context(pipe, values)
             chunks = () if context is None else torch.split(context, _given(partition, context.shape[2]), dim=2)
-            plan = session.Plan(values, partition, _text(pipe, values), chunks, self.fps)
+            texts = scene_texts(scenes, values, partial(_text, pipe))
+            plan = session.Plan(values, partition, scenes, texts, chunks, self.fps)
             return session.AnyFlowSession(pipe, plan)
 
     def own_call(self, pipe: Any, call: Mapping[str, Any]) -> dict[str, Any]:

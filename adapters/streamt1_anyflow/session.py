@@ -10,8 +10,18 @@ import torch
 from diffusers.pipelines.anyflow.pipeline_output import AnyFlowPipelineOutput
 
 from streamt1_anyflow import CAPABILITIES
+from streamt1_anyflow.spans import Span, cached_scene, joined, merged, reading
 from streamt1_plugins.api.adapter import History
-from streamt1_seams import HostCallback, appended, decode_chunk, empty_text, postprocessed, uncompiled
+from streamt1_seams import (
+    HostCallback,
+    appended,
+    decode_chunk,
+    empty_text,
+    postprocessed,
+    remembered_from,
+    scene_index,
+    uncompiled,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,6 +29,7 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor
 
     from streamt1_plugins.api.adapter import Decoded
+    from streamt1_plugins.api.scenes import Scene
     from streamt1_plugins.api.types import MemoryRoute
 
 
@@ -30,24 +41,33 @@ Cache: TypeAlias = "dict[int, dict[str, Tensor]]"
 class Plan:
     """The constants of a call: what all chunks share.
 
-    `call` has every argument under the pipeline's name. `partition` are the latent frames of the chunks. `text` has one
-    embedding ``[1, tokens, dim]`` per condition: with guidance the negative prompt's and the prompt's, else the
-    prompt's alone. `given` are the chunks of the video to continue, ``[1, C, F, h, w]`` each.
+    `call` has every argument under the pipeline's name. `partition` are the latent frames of the chunks. `texts` has an
+    entry for each scene, of which there is one without a schedule: an embedding ``[1, tokens, dim]`` per condition,
+    with guidance the negative prompt's and the prompt's, else the prompt's alone. `given` are the chunks of the video
+    to continue, ``[1, C, F, h, w]`` each.
     """
 
     call: Mapping[str, Any]
     partition: tuple[int, ...]
-    text: tuple[Tensor, ...]
+    scenes: tuple[Scene, ...]
+    texts: Sequence[tuple[Tensor, ...]]
     given: tuple[Tensor, ...]
     fps: float
 
+    @property
+    def text(self) -> tuple[Tensor, ...]:
+        """The embeddings of the first scene."""
+        return self.texts[0]
+
 
 class AnyFlowSession:
-    """Implements `streamt1_plugins.api.adapter.Session` and `CanPredict` for a stock `AnyFlowFARPipeline`.
+    """Implements `streamt1_plugins.api.adapter.Session`, `HasScenes` and `CanPredict` for `AnyFlowFARPipeline`.
 
     The plain pipeline draws the noise of the whole video at once, so `draw` does the same with the session's own
     generator, and returns slices. `commit` computes the cache from all latents, as the pipeline does; a history owns
-    its cache, which is never written to. The root holds the chunks of the video to continue.
+    its cache, which is never written to. The root holds the chunks of the video to continue. Where the prompt changes,
+    chunks are cached with the text of their own scene (`keep`), all with the new one (`recache`), or not at all
+    (`flush`): the next chunk is then the first of a video.
 
     A host's `callback_on_step_end` is called for every batch of candidates, see `HostCallback`; the pipeline reads
     embeddings that it replaces only for the cache. `forwards` counts every row of a batch.
@@ -60,11 +80,12 @@ class AnyFlowSession:
         self.num_chunks = len(plan.partition)
         self.fps = plan.fps
         self.prompt = plan.call["prompt"] or ""
+        self.scenes = plan.scenes
         self.generator: Generator = plan.call["generator"]
         self.forwards = 0
         self._pipe = pipe
         self._plan = plan
-        self._host = HostCallback(plan.call)
+        self._host = HostCallback(plan.call, plan.scenes)
         self._transformer = uncompiled(pipe.transformer)
         self._plain_noise: tuple[Tensor, ...] | None = None
         # What the pipeline's own call leaves: its parts, callbacks and hosts read these.
@@ -106,7 +127,7 @@ class AnyFlowSession:
     @torch.no_grad()
     def predict(self, history: History, noisy: Tensor, sigma: float, *, prompted: bool = True) -> Tensor:
         """The flow of N noisy chunks ``[N, C, F, h, w]`` at an instant: the mean velocity over no time."""
-        text = self._plan.text[-1] if prompted else self._empty_text
+        text = self._text(history.index)[-1] if prompted else self._empty_text
         cache = _rows(_of_the_prompt(history.memory), len(noisy))
         steps = self._pipe.scheduler.config.num_train_timesteps
         instant = torch.tensor(sigma * steps, device=noisy.device)
@@ -120,7 +141,10 @@ class AnyFlowSession:
 
     @torch.no_grad()
     def commit(self, history: History, latents: Tensor, decoded: Decoded, route: MemoryRoute) -> History:
-        """Append one survivor and compute the cache anew, except after the last chunk, where it is not read."""
+        """Append one survivor and compute the cache anew, except after the last chunk, where it is not read.
+
+        The scene of the next chunk decides which chunks are in it, and with which texts.
+        """
         memory = self._cache_of((*history.latents, latents)) if history.index + 1 < self.num_chunks else None
         return appended(history, latents, decoded, memory)
 
@@ -140,8 +164,6 @@ class AnyFlowSession:
     def _begun(self) -> History:
         """Empty, or the video to continue, whose frames and cache are computed here once."""
         given = self._plan.given
-        if not given:
-            return History(memory=self._empty_cache())
         frames, state = [], None
         for chunk in given:
             (decoded,) = decode_chunk(self._pipe.vae, chunk, state)
@@ -160,13 +182,13 @@ class AnyFlowSession:
             if start != end:
                 flow = self._flow(latents, (start, end), cache, index)
                 latents = scheduler.step(flow, start, latents, return_dict=False)[0]
-                latents = self._called_back(step, start, latents)
+                latents = self._called_back(index, step, start, latents)
         return latents
 
     def _flow(self, latents: Tensor, span: tuple[Tensor, Tensor], cache: Cache, index: int) -> Tensor:
         """Mean velocity from one timestep to another, with guidance; the two conditions are halves of the batch."""
         start, end = span if self._plan.call["use_mean_velocity"] else (span[0], span[0])
-        flow = self._velocity(latents, (start, end), cache, index, self._plan.text)
+        flow = self._velocity(latents, (start, end), cache, index, self._text(index))
         if len(self._plan.text) == 1:
             return flow
         uncond, cond = flow.chunk(2)
@@ -177,7 +199,7 @@ class AnyFlowSession:
         self, latents: Tensor, span: tuple[Tensor, Tensor], cache: Cache, index: int, texts: tuple[Tensor, ...]
     ) -> Tensor:
         """One transformer pass, with a row per text of each candidate."""
-        rows = torch.cat([latents] * len(texts))
+        rows, begun = torch.cat([latents] * len(texts)), remembered_from(self.scenes, index)
         self.forwards += len(rows)
         flow: Tensor = self._pipe.transformer(
             hidden_states=rows,
@@ -186,9 +208,9 @@ class AnyFlowSession:
             encoder_hidden_states=torch.cat([text.expand(len(latents), -1, -1) for text in texts]),
             attention_kwargs=self._plan.call["attention_kwargs"],
             return_dict=False,
-            chunk_partition=list(self._plan.partition[: index + 1]),
+            chunk_partition=list(self._plan.partition[begun : index + 1]),
             kv_cache=cache,
-            kv_cache_flag={"num_cached_chunks": index, "is_cache_step": False},
+            kv_cache_flag={"num_cached_chunks": index - begun, "is_cache_step": False},
         )[0]
         return flow
 
@@ -197,31 +219,53 @@ class AnyFlowSession:
         """The embeddings of an empty prompt, ``[1, tokens, text_dim]``."""
         return empty_text(self._pipe, self._plan.text[-1], self._plan.call["max_sequence_length"])
 
-    def _called_back(self, step: int, timestep: Tensor, latents: Tensor) -> Tensor:
-        offered = {"latents": latents, **self._texts()}
+    def _text(self, index: int) -> tuple[Tensor, ...]:
+        """The embeddings of the scene that a chunk belongs to, per condition."""
+        return self._plan.texts[scene_index(self.scenes, index)]
+
+    def _called_back(self, index: int, step: int, timestep: Tensor, latents: Tensor) -> Tensor:
+        scene = scene_index(self.scenes, index)
+        offered = {"latents": latents, **self._texts(scene, scene)}
         tensors = {name: offered[name] for name in self._host.names} if self._host.callback else {}
         replaced: Tensor = self._host(self._pipe, step, timestep, tensors).get("latents", latents)
         return replaced
 
-    def _texts(self) -> dict[str, Tensor | None]:
-        """The embeddings as the host's callback left them."""
-        texts = self._plan.text
+    def _texts(self, scene: int, current: int) -> dict[str, Tensor | None]:
+        """The embeddings of a scene; those of the current one as the host's callback left them."""
+        texts = self._plan.texts[scene]
         given = {"prompt_embeds": texts[-1], "negative_prompt_embeds": texts[0] if len(texts) > 1 else None}
+        if scene != current:
+            return given
         return {name: self._host.embeddings(name, each) for name, each in given.items()}
 
     def _cache_of(self, chunks: tuple[Tensor, ...]) -> Cache:
-        """The cache after these chunks, computed by one forward pass over all of them into new tensors."""
-        count = len(chunks)
+        """The cache for the chunk after these, by one forward pass over all that it remembers into new tensors."""
+        begun = remembered_from(self.scenes, len(chunks))
+        if begun == len(chunks):
+            return self._empty_cache()
         self.forwards += len(self._plan.text)
-        cache: Cache = self._pipe.encode_kv_cache(
-            self._empty_cache(),
-            {"num_cached_chunks": count - 1, "is_cache_step": False},
-            chunk_partition=list(self._plan.partition[:count]),
-            chunk_idx=count - 1,
-            output=torch.cat(chunks, dim=2).transpose(1, 2),
-            **self._texts(),
-        )
+        spans, last = self._spans(begun, len(chunks)), len(chunks) - begun - 1
+        with reading(self._transformer, spans):
+            cache: Cache = self._pipe.encode_kv_cache(
+                self._empty_cache(),
+                {"num_cached_chunks": last, "is_cache_step": False},
+                chunk_partition=list(self._plan.partition[begun : len(chunks)]),
+                chunk_idx=last,
+                output=torch.cat(chunks[begun:], dim=2).transpose(1, 2),
+                **joined(spans),
+            )
         return cache
+
+    def _spans(self, begun: int, count: int) -> list[Span]:
+        """The tokens of the chunks from `begun` on, with the texts that they are cached with for chunk `count`."""
+        config, current = self._transformer.config, scene_index(self.scenes, count - 1)
+        coarse = count - config.full_chunk_limit + 1  # chunks before this one have larger patches
+        spans = []
+        for chunk in range(begun, count):
+            patch = config.compressed_patch_size if chunk < coarse else config.patch_size
+            texts = self._texts(cached_scene(self.scenes, chunk, count), current)
+            spans.append(Span(self._plan.partition[chunk] * self._tokens(patch), texts))
+        return merged(spans)
 
     def _empty_cache(self) -> Cache:
         """Zeros of the sizes `AnyFlowFARPipeline.__call__` allocates."""

@@ -20,7 +20,6 @@ PLAIN = Capabilities(
     refusals={
         "early_pruning": "a chunk is one call of the pipeline, which runs all its denoising steps",
         "previews": "no cheap decoder that continues from chunk to chunk is known for its latents",
-        "schedule": "every chunk is a call of the pipeline with one text; a change of it is not written yet",
         "cost_estimate": "no outline of a call is computed; streamt1 recipes validate prints a formula per chunk",
         "memory_estimate": "nothing is computed from the files; a run on a GPU measures what it needs before it starts",
     },

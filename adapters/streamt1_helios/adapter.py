@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
@@ -11,7 +12,16 @@ from pydantic import Field
 from streamt1_plugins.api.adapter import MemoryPlan
 from streamt1_plugins.errors import InputError, UnsupportedPipelineError
 from streamt1_plugins.process.imports import deferred
-from streamt1_seams import PROPOSED, arguments, check_component, check_folder, given, refuse_step_cache
+from streamt1_seams import (
+    PROPOSED,
+    arguments,
+    check_component,
+    check_folder,
+    given,
+    refuse_step_cache,
+    scene_texts,
+    split_schedule,
+)
 
 if TYPE_CHECKING:
     import diffusers
@@ -71,11 +81,12 @@ class HeliosAdapter:
         Raises `UnsupportedPipelineError` for an unsupported pipeline and `InputError` for unusable arguments.
         """
         check_pipeline(pipe)
+        call, scenes = split_schedule(call)
         values = arguments(pipe, call, UNUSABLE, self._defaults())
         _check_history(values)
         with torch.no_grad():
-            (prompt, negative), start = _text(pipe, values), _condition(pipe, values)
-            plan = session.Plan(call=values, prompt=prompt, negative=negative, condition=start, fps=self.fps)
+            texts = scene_texts(scenes, values, partial(_text, pipe))
+            plan = session.Plan(values, scenes, texts, _condition(pipe, values), self.fps)
             return session.HeliosSession(pipe, plan)
 
     def own_call(self, pipe: Any, call: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,8 @@ from streamt1_seams import (
     denormalised,
     empty_text,
     postprocessed,
+    remembered_from,
+    scene_index,
     shadowed,
     uncompiled,
     unless_global,
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor
 
     from streamt1_helios.condition import Condition
+    from streamt1_plugins.api.scenes import Scene
     from streamt1_plugins.api.types import MemoryRoute
 
 # Between its stages it draws noise for all rows from the first generator it is given.
@@ -42,13 +45,13 @@ STATE = ("_guidance_scale", "_attention_kwargs", "_num_timesteps", "_current_tim
 class Plan:
     """The constants of a call: what all chunks share.
 
-    `call` has every argument under the pipeline's name. `prompt` and `negative` (with guidance) are embeddings
-    ``[1, tokens, text_dim]``.
+    `call` has every argument under the pipeline's name. `texts` has the embeddings of each scene, of which there is one
+    without a schedule: the prompt's and, with guidance, the negative prompt's, ``[1, tokens, text_dim]``.
     """
 
     call: Mapping[str, Any]
-    prompt: Tensor
-    negative: Tensor | None
+    scenes: tuple[Scene, ...]
+    texts: Sequence[tuple[Tensor, Tensor | None]]
     condition: Condition
     fps: float
 
@@ -71,11 +74,13 @@ class OneLevel:
 
 
 class HeliosSession:
-    """Implements `streamt1_plugins.api.adapter.Session` and `CanPredict` for the stock Helios pipelines.
+    """Implements `streamt1_plugins.api.adapter.Session`, `HasScenes` and `CanPredict` for the stock Helios pipelines.
 
     The pipeline's `__call__` runs unchanged, once per chunk and batch of candidates, with the past as `video_latents`;
     meanwhile its `prepare_latents` returns the candidates' noise, and its decoding and offloading are skipped. A
-    history is its latents alone. `forwards` counts every row of a batch.
+    history is its latents alone, in which no text is kept: where the prompt changes, `keep` and `recache` are the same,
+    and after `flush` a chunk is called without latents of the past, like the first one. `forwards` counts every row of
+    a batch.
 
     A host's `callback_on_step_end` is called for every batch of candidates; see `HostCallback` for what it changes.
     """
@@ -86,6 +91,7 @@ class HeliosSession:
         self.capabilities = PYRAMID if isinstance(pipe, HeliosPyramidPipeline) else PLAIN
         self.fps = plan.fps
         self.prompt = call["prompt"] or ""
+        self.scenes = plan.scenes
         self.generator: Generator = call["generator"]
         self.forwards = 0
         self._frames = call["num_latent_frames_per_chunk"]
@@ -93,7 +99,7 @@ class HeliosSession:
         self.num_chunks = max(1, -(-call["num_frames"] // self._pixel_frames))
         self._pipe = pipe
         self._plan = plan
-        self._host = HostCallback(call)
+        self._host = HostCallback(call, plan.scenes)
         self._stopped = pipe._interrupt = False
 
     def root(self) -> History:
@@ -122,7 +128,7 @@ class HeliosSession:
         self._host.begin(history.index)
         call = {**self._plan.call, **self._arguments(history, len(noise))}
         call["generator"] = unless_global(generators[0])  # without one, a pyramid takes a third for its block noise
-        if history.index > 0 and "is_amplify_first_chunk" in call:
+        if history.index > self._begun(history) and "is_amplify_first_chunk" in call:
             call["is_amplify_first_chunk"] = False
         waiting = {"prepare_latents": self._prepared(noise), "maybe_free_model_hooks": _nothing}
         with shadowed(self._pipe, waiting), shadowed(uncompiled(self._pipe.vae), {"decode": _undecoded}):
@@ -190,13 +196,13 @@ class HeliosSession:
         def rows(x: Tensor | None) -> Tensor | None:
             return None if x is None else x.expand(count, *x.shape[1:])
 
-        past = self._past(history)
-        horizon = sum(self._plan.call["history_sizes"])
+        past, horizon = self._remembered(history), sum(self._plan.call["history_sizes"])
+        prompt, negative = self._plan.texts[scene_index(self.scenes, history.index)]
         return {
             "prompt": None,
             "negative_prompt": None,
-            "prompt_embeds": rows(self._host.embeddings("prompt_embeds", self._plan.prompt)),
-            "negative_prompt_embeds": rows(self._host.embeddings("negative_prompt_embeds", self._plan.negative)),
+            "prompt_embeds": rows(self._host.embeddings("prompt_embeds", prompt)),
+            "negative_prompt_embeds": rows(self._host.embeddings("negative_prompt_embeds", negative)),
             "num_frames": self._pixel_frames,
             "image": None,
             "image_latents": rows(self._prefix(history)),
@@ -226,21 +232,30 @@ class HeliosSession:
     @cached_property
     def _empty_text(self) -> Tensor:
         """The embeddings of an empty prompt, ``[1, tokens, text_dim]``."""
-        return empty_text(self._pipe, self._plan.prompt, self._plan.call["max_sequence_length"])
+        return empty_text(self._pipe, self._plan.texts[0][0], self._plan.call["max_sequence_length"])
 
     def _past(self, history: History) -> tuple[Tensor, ...]:
         lead = self._plan.condition.lead
         return history.latents if lead is None else (lead, *history.latents)
 
+    def _begun(self, history: History) -> int:
+        """The chunk that counts as the first of the video for the next one."""
+        return remembered_from(self.scenes, history.index)
+
+    def _remembered(self, history: History) -> tuple[Tensor, ...]:
+        """The part of the past that the next chunk reads."""
+        begun = self._begun(history)
+        return history.latents[begun:] if begun else self._past(history)
+
     def _prefix(self, history: History) -> Tensor | None:
         """The frame that every chunk reads: the image, or the first frame generated (of the second chunk, if the
         first one is to be skipped).
         """
-        if self._plan.call["is_skip_first_chunk"] and history.index > 1:
-            return history.latents[1][:, :, :1]
-        if self._plan.condition.prefix is None and history.index > 0:
-            return history.latents[0][:, :, :1]
-        return self._plan.condition.prefix
+        begun = self._begun(history)
+        made, image = history.latents[begun:], None if begun else self._plan.condition.prefix
+        if self._plan.call["is_skip_first_chunk"] and len(made) > 1:
+            return made[1][:, :, :1]
+        return made[0][:, :, :1] if image is None and made else image
 
     def _counted_steps(self, count: int) -> dict[str, Any]:
         """The host's callback, if there is one, behind ours that counts the forward passes."""

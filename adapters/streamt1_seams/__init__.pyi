@@ -21,6 +21,10 @@ from .modules import refuse_tiling as refuse_tiling
 from .modules import shadowed as shadowed
 from .modules import uncompiled as uncompiled
 from .modules import unless_global as unless_global
+from .scenes import remembered_from as remembered_from
+from .scenes import scene_index as scene_index
+from .scenes import scene_texts as scene_texts
+from .scenes import split_schedule as split_schedule
 from .session import appended as appended
 from .session import empty_text as empty_text
 from .session import postprocessed as postprocessed

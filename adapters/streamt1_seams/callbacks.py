@@ -9,7 +9,9 @@ import torch
 from streamt1_seams.modules import own
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+    from streamt1_plugins.api.scenes import Scene
 
 EMBEDDINGS = ("prompt_embeds", "negative_prompt_embeds")
 ATTRIBUTES = ("_guidance_scale", "_attention_kwargs")
@@ -23,11 +25,13 @@ class HostCallback:
     attributes that it sets. Here a chunk begins with what the chunk before it ended with. Of several candidates, which
     all begin alike, that is the one made last; of a batch, its first row. A resumed run begins without changes.
 
-    call: the arguments of the pipeline's call, by name.
+    call: the arguments of the pipeline's call, by name. scenes: where the prompt changes. Embeddings that the callback
+    returns last until then, because a new scene has texts of its own.
     """
 
-    def __init__(self, call: Mapping[str, Any]) -> None:
+    def __init__(self, call: Mapping[str, Any], scenes: Sequence[Scene] = ()) -> None:
         self.callback = call["callback_on_step_end"]
+        self._begin_scenes = {scene.chunk for scene in scenes}
         # Diffusers' callback objects name their own tensors.
         self.names = getattr(self.callback, "tensor_inputs", call["callback_on_step_end_tensor_inputs"]) or []
         self._first = {f"_{name}": call[name] for name in ("guidance_scale", "attention_kwargs")}
@@ -47,7 +51,9 @@ class HostCallback:
 
     def begin(self, index: int) -> None:
         """Chunk `index` begins."""
-        self._now = dict(self._after.get(index - 1, self._first))
+        before = self._after.get(index - 1, self._first)
+        ended = EMBEDDINGS if index in self._begin_scenes else ()
+        self._now = {name: value for name, value in before.items() if name not in ended}
 
     def apply(self, pipe: Any) -> None:
         """Set the attributes as the chunk before left them."""

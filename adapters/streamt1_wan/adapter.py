@@ -18,15 +18,18 @@ from streamt1_seams import check_finite, check_folder, check_text_encoder, check
 from streamt1_wan.footprint import Call, folder_of, footprint
 from streamt1_wan.keys import LORA_FILE
 from streamt1_wan.limits import limits_of
-from streamt1_wan.outline import outlined
+from streamt1_wan.outline import outlined, with_scenes
 from streamt1_wan.preview import NAMES, Preview, file_of, state_elements
 from streamt1_wan.request import Request, check_noise, check_size, count_chunks, parse, per_scene, warn_of_truncation
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import diffusers
     import torch
 
     from streamt1_plugins.api.adapter import Footprint, Outline
+    from streamt1_plugins.api.scenes import Scene
     from streamt1_wan import given, processor, rope, samplers, schedule, session, support, tiny_decoder
     from streamt1_wan import memory as memory_checks
 else:  # reading the options of a recipe needs none of these
@@ -184,6 +187,10 @@ class CausalWanAdapter:
         steps = self._counts(None) or (len(self.timesteps),)
         found = outlined(steps, 2 if request.is_guided else 1, chunks, self.chunk_frames)
         return replace(found, previews=self._preview(None).exists)
+
+    def with_scenes(self, outline: Outline, scenes: Sequence[Scene], memory: MemoryPlan) -> Outline:
+        """The forwards of a call whose prompt changes: `recache` commits the window again."""
+        return with_scenes(outline, scenes, memory)
 
     def check(self, model: str, call: Mapping[str, Any]) -> None:
         """Raise `InputError` for a call that the model cannot make, as far as its configurations show."""

@@ -25,9 +25,10 @@ def outlined(steps: Sequence[int], conditions: int, chunks: int, chunk_frames: i
     )
 
 
-def with_scenes(outline: Outline, scenes: Sequence[Scene], plan: MemoryPlan, conditions: int) -> Outline:
+def with_scenes(outline: Outline, scenes: Sequence[Scene], plan: MemoryPlan) -> Outline:
     """With the passes that commit the window again where a scene begins with `recache`."""
     commit, begun = list(outline.commit), 0
+    conditions = commit[0]  # a clean pass has a row for each
     for scene in scenes[1:]:
         if scene.memory == "recache":
             window = min(plan.window_chunks - 1, max(0, scene.chunk - begun - plan.sink_chunks))

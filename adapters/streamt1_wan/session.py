@@ -14,7 +14,7 @@ from streamt1_plugins.api.adapter import Draft, History
 from streamt1_plugins.api.noise import ONE_DRAW
 from streamt1_plugins.api.routed_memory import remember
 from streamt1_plugins.errors import InputError
-from streamt1_seams import PROPOSED, appended, decode_chunk, empty_text, postprocessed
+from streamt1_seams import PROPOSED, appended, decode_chunk, empty_text, postprocessed, scene_index
 from streamt1_wan import CAPABILITIES
 from streamt1_wan.memory import Block, Memory, assembled, placed, with_room
 from streamt1_wan.outline import outlined, with_scenes
@@ -209,7 +209,7 @@ class CausalWanSession:
         plan = self._plan
         found = outlined(steps, len(plan.text), self.num_chunks, plan.noise_shape[0])
         found = replace(found, previews=self._preview.exists)
-        return with_scenes(found, self.scenes, plan.memory, len(plan.text))
+        return with_scenes(found, self.scenes, plan.memory)
 
     def close(self) -> None:
         """Offload what was offloaded; a second call does nothing."""
@@ -258,7 +258,7 @@ class CausalWanSession:
 
     def _scene(self, index: int) -> int:
         """Which scene a chunk belongs to."""
-        return max(0, sum(scene.chunk <= index for scene in self.scenes) - 1)
+        return scene_index(self.scenes, index)
 
     def _conditions(self, index: int) -> Conditions:
         """What every candidate of a chunk begins with: the call's own guidance, and the texts of the chunk's scene."""

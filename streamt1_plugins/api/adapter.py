@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor
 
     from streamt1_plugins.api.types import MemoryRoute
+    from streamt1_plugins.config.schedule import Scene
 
 
 Feature = Literal["early_pruning", "previews", "schedule", "predictions", "cost_estimate", "memory_estimate"]
@@ -282,6 +283,16 @@ class HasOutline(Protocol):
 
         Raises `InputError` for a length it cannot make.
         """
+
+
+@runtime_checkable
+class OutlinesScenes(Protocol):
+    """An adapter with an outline that can also add what a prompt that changes costs. Optional: without it, what scenes
+    add is in no estimate that is made before the call.
+    """
+
+    def with_scenes(self, outline: Outline, scenes: Sequence[Scene], memory: MemoryPlan) -> Outline:
+        """The outline of a call with these scenes, from that of the same call with one prompt."""
 
 
 @runtime_checkable

@@ -41,13 +41,30 @@ def show_plan(output: Output, recipe: Recipe, videos: Sequence[Planned]) -> None
             echo(video.folder)
     else:
         echo(recipe.to_yaml())
-        echo(f"cost    {estimates.cost(recipe)}{' for each video' if len(videos) > 1 else ''}")
+        _echo_costs(recipe, videos)
         echo(f"memory  {estimates.memory(recipe).removeprefix('memory ')}")
         if len(videos) == 1:
             _echo_scenes(videos[0].scenes)
             echo(f"folder  {videos[0].folder}")
         else:
             _echo_videos(videos)
+
+
+def _echo_costs(recipe: Recipe, videos: Sequence[Planned]) -> None:
+    """A cost for each video, or for each of those whose scenes cost the same."""
+    costs = _costs(recipe, videos)
+    counts = Counter(costs)
+    for place, (cost, count) in enumerate(counts.items()):
+        which = f" for each of {count} videos" if len(counts) > 1 else " for each video"
+        echo(f"{'' if place else 'cost':8}{cost}{which if len(videos) > 1 else ''}")
+
+
+def _costs(recipe: Recipe, videos: Sequence[Planned]) -> list[str]:
+    """The cost of each video: scenes with `recache` add to it."""
+    kinds = [tuple((scene.chunk, scene.memory) for scene in video.scenes) for video in videos]
+    scenes = dict(zip(kinds, (video.scenes for video in videos), strict=True))
+    known = {kind: estimates.cost(recipe, each) for kind, each in scenes.items()}
+    return [known[kind] for kind in kinds]
 
 
 def _echo_videos(videos: Sequence[Planned]) -> None:
@@ -63,13 +80,16 @@ def _echo_scenes(scenes: Sequence[Scene]) -> None:
     for place, scene in enumerate(scenes):
         memory = f", memory: {scene.memory}" if place else ""
         echo(f"{'' if place else 'scenes':8}from chunk {scene.chunk}{memory}: {one_line(scene.prompt)}")
-    if any(scene.memory == "recache" for scene in scenes):
-        echo("        The cost is without the clean passes of `recache`: one for each chunk in the window.")
 
 
 def _as_json(recipe: Recipe, videos: Sequence[Planned]) -> str:
     from streamt1_plugins.runs.files import to_json
 
-    listed = [{**video._asdict(), "folder": str(video.folder), "scenes": plain(list(video.scenes))} for video in videos]
-    found = {"recipe": recipe.model_dump(mode="json"), "cost": estimates.cost(recipe)}
+    costs = _costs(recipe, videos)
+    listed = [
+        {**video._asdict(), "folder": str(video.folder), "scenes": plain(list(video.scenes)), "cost": cost}
+        for video, cost in zip(videos, costs, strict=True)
+    ]
+    cost = costs[0] if len(videos) == 1 else estimates.cost(recipe)
+    found = {"recipe": recipe.model_dump(mode="json"), "cost": cost}
     return printable_json(to_json({**found, "memory": estimates.memory(recipe), "videos": listed}))

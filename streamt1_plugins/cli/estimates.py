@@ -8,16 +8,37 @@ from typing import TYPE_CHECKING, Any
 from streamt1_plugins.errors import foreign_code
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from streamt1_plugins.api.adapter import Outline
+    from streamt1_plugins.config.schedule import Scene
     from streamt1_plugins.config.schema import Recipe
 
 
-def cost(recipe: Recipe) -> str:
-    """The counters of a run in a line, in two where the width policy decides for itself."""
+def cost(recipe: Recipe, scenes: Sequence[Scene] = ()) -> str:
+    """The counters of a run in a line, in two where the width policy decides for itself. scenes: of its prompt."""
+    from streamt1_plugins.api.adapter import HasOutline, OutlinesScenes
     from streamt1_plugins.plugins import build
     from streamt1_plugins.search.cost_estimate import describe
 
-    frames, policies = recipe.video.num_frames, build.policies(recipe)
-    return describe(recipe, _adapter(recipe), build.rewards(recipe), frames, policies=policies)
+    frames, policies, adapter = recipe.video.num_frames, build.policies(recipe), _adapter(recipe)
+    if isinstance(adapter, HasOutline) and isinstance(adapter, OutlinesScenes) and scenes:
+        adapter = _OfScenes(adapter, scenes, recipe)
+    return describe(recipe, adapter, build.rewards(recipe), frames, policies=policies)
+
+
+@dataclasses.dataclass(frozen=True)
+class _OfScenes:
+    """An adapter whose outlines are of calls with these scenes."""
+
+    adapter: Any
+    scenes: Sequence[Scene]
+    recipe: Recipe
+
+    def outline(self, num_frames: int | None = None) -> Outline:
+        with_one_prompt = self.adapter.outline(num_frames)
+        outline: Outline = self.adapter.with_scenes(with_one_prompt, self.scenes, self.recipe.sinks)
+        return outline
 
 
 def memory(recipe: Recipe) -> str:

@@ -19,8 +19,8 @@ MAX_BYTES = 1_000_000
 """Of a file with one schedule."""
 
 SceneMemory = Literal["keep", "recache", "flush"]
-"""`keep`: remembered chunks stay as they are. `recache`: those in the window are committed again with the new prompt,
-and sinks stay (LongLive). `flush`: nothing is remembered, the new scene begins like a video of its own."""
+"""`keep`: remembered chunks stay as they are. `recache`: the memory is written again with the new prompt, of a KV cache
+with sinks the window alone (LongLive). `flush`: nothing is remembered, the new scene begins like a video of its own."""
 
 KEYS, ENTRY = ("chunk", "prompt", "memory"), ("prompt", "schedule")
 """Of a scene, and of an entry in a file of prompts."""

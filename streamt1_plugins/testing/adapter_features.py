@@ -12,9 +12,8 @@ import torch
 
 import streamt1_plugins as streamt1
 from streamt1_plugins.api.adapter import FEATURES, HasDraft, HasFootprint, HasOutline, OutlinedSession
-from streamt1_plugins.api.scenes import HasScenes
 from streamt1_plugins.api.types import EARLY
-from streamt1_plugins.errors import InputError, RecipeError
+from streamt1_plugins.errors import RecipeError
 from streamt1_plugins.plugins import build
 from streamt1_plugins.plugins.discovery import discovery
 from streamt1_plugins.process import placement
@@ -26,6 +25,7 @@ from streamt1_plugins.search import memory_estimate, offload, previews
 from streamt1_plugins.search.cost_estimate import estimate
 from streamt1_plugins.search.denoiser import prediction_problem
 from streamt1_plugins.testing.adapter_case import check_output, check_same
+from streamt1_plugins.testing.adapter_scenes import AdapterScenes
 from streamt1_plugins.testing.searches import (
     NARROW,
     PLAIN,
@@ -36,8 +36,6 @@ from streamt1_plugins.testing.searches import (
     GoesBack,
     Interrupted,
     Kept,
-    SearchCase,
-    Searched,
     StopAfter,
     check_nodes,
     check_run,
@@ -47,12 +45,10 @@ from streamt1_plugins.testing.state import footprint
 from streamt1_plugins.testing.threads import AbsentError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from streamt1_plugins.api.workers import Workers
 
 
-class AdapterFeatures(SearchCase):
+class AdapterFeatures(AdapterScenes):
     """The features of the package, one test each; results are those of the uninterrupted search, to the last bit."""
 
     def test_a_search_gives_a_tree(self) -> None:
@@ -354,55 +350,6 @@ class AdapterFeatures(SearchCase):
         with explained("the first of two prompts"):
             check_same(videos[:1], expected.video)
         assert not np.array_equal(videos[1], videos[0]), "the second prompt has the video of the first"
-
-    def test_a_prompt_that_changes_is_part_of_the_run(self) -> None:
-        """It changes at the second chunk and at the third; resuming, replay and a branch keep it."""
-        schedule = self.schedule()
-        if not self.supports("schedule", HasScenes):
-            self.check_refused_schedule(schedule)
-            return
-        unchanged, kept, folder = self.searched(*NARROW), Kept(), self.new()
-        pipe = self.wrapped(*NARROW, observers={"journal": Journal(str(folder)), "kept": kept})
-        found = Searched(folder, pipe(**self.call_of(), schedule=schedule)[0], pipe.last_run, kept)
-        first, chunk = found.run.tree.winner[0], found.run.tree.chunk(self.second_chunk())
-        with explained("the chunk before the prompt changes"):
-            check_same(kept.latents[first], unchanged.kept.latents[first])
-        same = [node.id for node in chunk if torch.equal(kept.latents[node.id], unchanged.kept.latents[node.id])]
-        assert not same, f"the new prompt changes nothing in {same}"
-        assert journal.read(folder)[0]["call"]["schedule"] == schedule, "the journal lacks the schedule"
-        with explained("the winner of a video whose prompt changes, replayed"):
-            check_same(streamt1.regenerate(folder, pipe=self.pipe, **self.call())[0], found.video)
-        branch = self.branch(found, first, self.new())
-        with explained("the branch of a video whose prompt changes"):
-            check_same(branch.complete(branch.last_run)[0], found.video)
-        self.check_rest(self._interrupted(schedule), found)
-
-    def _interrupted(self, schedule: list[dict[str, Any]]) -> Path:
-        """The folder of a search that is stopped before the prompt changes for the second time."""
-        folder = self.new()
-        observers = {"journal": Journal(str(folder)), "stop": StopAfter(self.second_chunk())}
-        with pytest.raises(Interrupted):
-            self.wrapped(*NARROW, observers=observers)(**self.call_of(), schedule=schedule)
-        return folder
-
-    def schedule(self) -> list[dict[str, Any]]:
-        """Scenes from the second chunk and from the third."""
-        first = self.second_chunk()
-        return [
-            {"chunk": first, "prompt": "a blue square", "memory": "recache"},
-            {"chunk": first + 1, "prompt": "a green star", "memory": "flush"},
-        ]
-
-    def check_refused_schedule(self, schedule: list[dict[str, Any]]) -> None:
-        """The refusal is an error with its reason, before anything is generated, with and without a search."""
-        with self.session() as session:
-            reason = session.capabilities.refusals["schedule"]
-        before = footprint(self.pipe)
-        for search in (PLAIN, ()):
-            with pytest.raises(InputError) as refused:
-                self.wrapped(*search)(**self.call_of(), schedule=schedule)
-            assert reason in str(refused.value), f"the error does not give the reason: {refused.value}"
-        assert footprint(self.pipe) == before, "something was left on the pipeline"
 
     def test_refusals_are_shown(self) -> None:
         """In the capability table: what the adapter registers is what its sessions declare."""

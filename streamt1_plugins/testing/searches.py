@@ -118,7 +118,7 @@ class SearchCase(AdapterCase):
     """Searches of the tiny pipeline. `make_pipeline` makes the same pipeline, weights included, every time."""
 
     _folder: ClassVar[TemporaryDirectory[str]]
-    _searched: ClassVar[dict[tuple[str, ...], Searched]]
+    _searched: ClassVar[dict[tuple[tuple[str, ...], bool], Searched]]
     _twin: ClassVar[Any]
 
     @classmethod
@@ -142,24 +142,33 @@ class SearchCase(AdapterCase):
         }
         return streamt1.wrap(self.pipe if pipe is None else pipe, recipe, overrides=overrides, observers=observers)
 
-    def call_of(self) -> dict[str, Any]:
-        """The call, with frames as output."""
-        return self.arguments({"output_type": "np", "return_dict": False})
+    def call_of(self, *, scenes: bool = False) -> dict[str, Any]:
+        """The call, with frames as output. scenes: with a prompt that changes."""
+        changes = {"schedule": self.schedule()} if scenes else {}
+        return self.arguments({"output_type": "np", "return_dict": False, **changes})
+
+    def schedule(self) -> list[dict[str, Any]]:
+        """Scenes from the second chunk and from the third."""
+        first = self.second_chunk()
+        return [
+            {"chunk": first, "prompt": "a blue square", "memory": "recache"},
+            {"chunk": first + 1, "prompt": "a green star", "memory": "flush"},
+        ]
 
     def new(self) -> Path:
         """The path of a new run folder."""
         folder = Path(self._folder.name)
         return folder / f"{len(list(folder.iterdir()))}"
 
-    def searched(self, *overrides: str) -> Searched:
-        """A finished and recorded search, made once for all tests of the class."""
-        if overrides not in self._searched:
+    def searched(self, *overrides: str, scenes: bool = False) -> Searched:
+        """A finished and recorded search, made once for all tests of the class. scenes: as for `call_of`."""
+        if (overrides, scenes) not in self._searched:
             kept, folder = Kept(), self.new()
-            record = {"journal": Journal(str(folder))} if overrides else streamt1.record_to(folder)
+            record = {"journal": Journal(str(folder))} if overrides or scenes else streamt1.record_to(folder)
             pipe = self.wrapped(*overrides, observers={**record, "kept": kept})
-            video = pipe(**self.call_of())[0]
-            self._searched[overrides] = Searched(folder, video, pipe.last_run, kept)
-        return self._searched[overrides]
+            video = pipe(**self.call_of(scenes=scenes))[0]
+            self._searched[overrides, scenes] = Searched(folder, video, pipe.last_run, kept)
+        return self._searched[overrides, scenes]
 
     def branch(self, recorded: Searched, node: str, folder: Path) -> StreamPipeline:
         """A run in `folder` that continues a node, ready to be completed."""
@@ -170,12 +179,12 @@ class SearchCase(AdapterCase):
         with self.session() as session:
             return session.root().index + 1
 
-    def check_resumed(self, *overrides: str) -> None:
+    def check_resumed(self, *overrides: str, scenes: bool = False) -> None:
         """A search that is stopped in the middle and resumed ends like one that was not."""
-        expected, folder, before = self.searched(*overrides), self.new(), footprint(self.pipe)
+        expected, folder, before = self.searched(*overrides, scenes=scenes), self.new(), footprint(self.pipe)
         observers = {"journal": Journal(str(folder)), "stop": StopAfter(self.second_chunk())}
         with pytest.raises(Interrupted):
-            self.wrapped(*overrides, observers=observers)(**self.call_of())
+            self.wrapped(*overrides, observers=observers)(**self.call_of(scenes=scenes))
         assert footprint(self.pipe) == before, "an interrupted search leaves something on the pipeline"
         self.check_rest(folder, expected)
 

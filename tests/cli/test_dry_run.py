@@ -43,3 +43,27 @@ def test_a_dry_run_refuses_what_a_run_refuses(args: tuple[str, ...], message: st
     Path("full").mkdir()
     Path("full/mine").touch()
     assert message in one_line(generate("--dry-run", *args))
+
+
+def test_a_dry_run_counts_what_a_recache_adds() -> None:
+    """The window but for the chunk to come, two chunks, is committed again for each of two beams."""
+
+    def forwards(*args: str) -> int:
+        shown = call("generate", "a red circle", "--dry-run", "--num-frames", "57", *args).stdout
+        return int(shown.partition(" candidates, ")[2].partition(" transformer forwards")[0])
+
+    plain, flushed = forwards(), forwards("--schedule", "[{chunk: 3, prompt: rain, memory: flush}]")
+    again = forwards("--schedule", "[{chunk: 3, prompt: rain, memory: recache}]")
+    assert (flushed, again) == (plain, plain + 2 * 2)
+
+
+def test_videos_whose_scenes_cost_differently_have_a_cost_each() -> None:
+    lines = ["sun", '{"prompt": "moon", "schedule": [{"chunk": 2, "prompt": "rain", "memory": "recache"}]}', "stars"]
+    Path("prompts.txt").write_text("\n".join(lines), encoding="utf-8")
+    args = ("generate", "--prompts", "prompts.txt", "--out", "out", "--dry-run", "--num-frames", "57")
+    shown = call(*args).stdout.partition("cost    ")[2].splitlines()
+    assert shown[0].endswith(" for each of 2 videos")
+    assert shown[1].endswith(" for each of 1 videos")
+    found = json.loads(call(*args, "--json").stdout)
+    costs = [video["cost"] for video in found["videos"]]
+    assert costs[0] == costs[2] == found["cost"] != costs[1]

@@ -202,7 +202,8 @@ def adapter_of(kind: type) -> type:
     """An adapter whose sessions are of this kind, registered under the kind's name."""
 
     def opened(self: Any, pipe: Any, call: Any, memory: Any) -> Any:
-        rest = {name: value for name, value in call.items() if name != "schedule" or kind is not IgnoresItsScenes}
+        takes = "schedule" not in kind.capabilities.refusals  # type: ignore[attr-defined]
+        rest = {name: value for name, value in call.items() if name != "schedule" or not takes}
         return kind(pipe, {**call, **RollingAdapter.open(self, pipe, rest, memory)._call})
 
     made = make_dataclass(
