@@ -225,7 +225,7 @@ def _memory(advice: Advice, found: Findings, can_search: bool) -> None:
 
 
 def _use(advice: Advice, found: Findings, helping: Mapping[str, Interval]) -> None:
-    """The route that raises the rewards most: a sink for more chunks, or an EMA that acts."""
+    """The route that raises the rewards most: a sink for more chunks, an EMA that acts, or one beyond the paper."""
     best = max(helping, key=lambda name: helping[name].mean)
     raised = f"{best} raises the rewards by {_signed(helping[best])} spreads"
     gains, losses = ([each[place] for each in found.feedback if math.isfinite(each[place])] for place in (0, 1))
@@ -241,6 +241,10 @@ def _use(advice: Advice, found: Findings, helping: Mapping[str, Interval]) -> No
     if best == "append":
         advice.add("memory", f"{raised}, and reward feedback lacks a reward, so every chunk opens one.", "memory")
         advice.keys["memory"] = {"name": "fixed", "route": "append"}
+        return
+    if not best.startswith("ema "):
+        advice.add("memory", f"{raised}, so every chunk that leaves the window takes this route.", "memory")
+        advice.keys["memory"] = {"name": "fixed", "route": best}
         return
     decay = float(best.split()[1])
     advice.add("memory", f"{raised}, so chunks that leave the window are averaged into the sink.", "sinks")

@@ -19,13 +19,13 @@ from streamt1_plugins.probe.bench import SCORE, Bench, Noise, Values, opened, va
 from streamt1_plugins.probe.formulas import distance
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from torch import Tensor
 
     from streamt1_plugins.api.candidate import Candidate
-    from streamt1_plugins.api.types import Chunk, Draws
+    from streamt1_plugins.api.types import Chunk, Draws, MemoryRoute
     from streamt1_plugins.config.schema import MemoryPlan
     from streamt1_plugins.pipeline import StreamPipeline
 
@@ -243,7 +243,7 @@ def _routes(measurement: Measurement, chunks: Sequence[Chunk], latents: Sequence
     found: dict[str, Row] = {}
     for decay in dict.fromkeys((plan.ema_decay, *measurement.options.decays)):
         with _decaying(measurement.pipe, decay), measurement.opened() as bench:
-            for route in sorted(bench.session.capabilities.routes, key=("discard", "ema", "append").index):
+            for route in _in_order(bench.session.capabilities.routes):
                 name = f"ema {decay:g}" if route == "ema" else route
                 if name not in found:
                     candidates = _after(bench, measurement, chunks, latents, route)
@@ -255,6 +255,12 @@ def _routes(measurement: Measurement, chunks: Sequence[Chunk], latents: Sequence
         each["distance"] = [distance(a, b) for a, b in zip(made["discard"], made[name], strict=True)]
     apart = [distance(a, b) for a, b in pairwise(made["discard"])]
     return {"routes": found, "distance": apart}
+
+
+def _in_order(routes: Collection[MemoryRoute]) -> list[MemoryRoute]:
+    """The routes of the paper first, then those that the adapter declares beyond them, by name."""
+    paper = ("discard", "ema", "append")
+    return [*(each for each in paper if each in routes), *sorted(set(routes).difference(paper))]
 
 
 @contextmanager

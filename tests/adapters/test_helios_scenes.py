@@ -64,7 +64,11 @@ def check_flush(pipe: Any, **call: Any) -> None:
     assert all(map(torch.equal, found, expected))
 
 
-@pytest.mark.parametrize("call", [{}, GUIDED, SKIPPING, {"image": picture()}, {"video": clip(40)}], ids=str)
+@pytest.mark.parametrize(
+    "call",
+    [{}, GUIDED, SKIPPING, {"image": picture()}, {"video": clip(40)}],
+    ids=["plain", "guided", "skipping", "image", "video"],
+)
 def test_flush_begins_like_a_video_of_its_own(pipe: HeliosPipeline, call: dict[str, Any]) -> None:
     check_flush(pipe, **call)
 
@@ -74,7 +78,7 @@ def test_flush_in_a_pyramid_amplifies_the_first_chunk_of_the_scene() -> None:
     check_flush(tiny_pyramid(distilled=True), **size, num_inference_steps=...)
 
 
-@pytest.mark.parametrize("call", [{}, GUIDED, {"image": picture()}], ids=str)
+@pytest.mark.parametrize("call", [{}, GUIDED, {"image": picture()}], ids=["plain", "guided", "image"])
 def test_keep_and_recache_change_the_text_alone(pipe: HeliosPipeline, call: dict[str, Any]) -> None:
     kept, again = (changing(pipe, memory, **call, generator=seeded(3)) for memory in ("keep", "recache"))
     other = opened(pipe, **{**LONG, **call, "prompt": "a blue square", "generator": seeded(3)})

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar
 
 import torch
@@ -41,13 +42,15 @@ class Model:
 
     shares: of a chunk's variance by draw. turning: what is good noise in one chunk is neither good nor bad in the next.
     carry: the share of a chunk's quality that the next one keeps. anchor: what every appended chunk that left the
-    window adds to the quality; averaging adds ``1 - ema_decay`` of it. drift: lost quality per chunk.
+    window adds to the quality; averaging adds ``1 - ema_decay`` of it. further: routes beyond the paper, with what
+    they add of it. drift: lost quality per chunk.
     """
 
     shares: tuple[float, ...] = (1.0,)
     turning: bool = False
     carry: float = 0.0
     anchor: float = 0.0
+    further: Mapping[str, float] = field(default_factory=dict)
     drift: float = 0.0
     routed: bool = True
     hidden: float = 0.0
@@ -72,7 +75,7 @@ class ModelSession:
     closed: bool = False
 
     def __post_init__(self) -> None:
-        routes = frozenset({"discard", "ema", "append"} if self.model.routed else ())
+        routes = frozenset({"discard", "ema", "append", *self.model.further} if self.model.routed else ())
         hidden = bool(self.model.hidden)
         self.capabilities = Capabilities(self.model.max_batch, routes, "carried", "per_chunk", stochastic_steps=hidden)
         self.prompt, self.generator, self.num_chunks = self.call["prompt"], self.call["generator"], self.model.chunks
@@ -100,7 +103,7 @@ class ModelSession:
 
     def _anchored(self, routes: tuple[str, ...]) -> float:
         left = routes[self.plan.sink_chunks : len(routes) - self.plan.window_chunks + 1]
-        parts = {"append": 1.0, "ema": 1 - self.plan.ema_decay, "discard": 0.0}
+        parts = {"append": 1.0, "ema": 1 - self.plan.ema_decay, "discard": 0.0, **self.model.further}
         return self.model.anchor * sum(parts[route] for route in left) / NUMBERS**0.5
 
     def decode(self, history: History, latents: torch.Tensor) -> list[Decoded]:

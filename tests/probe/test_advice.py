@@ -138,6 +138,15 @@ def test_a_decay_that_helps_is_set() -> None:
     assert advice.keys["memory"] == {"name": "fixed", "route": "ema"}
 
 
+def test_a_route_beyond_the_paper_that_helps_is_set() -> None:
+    found = probed("sinks that help, noise that does not stay good")
+    best = replace(found.findings.routes["append"], benefit=Interval(9, 8, 10, 9))
+    routes = {**found.findings.routes, "replace": best}
+    advice = advise(replace(found.findings, routes=routes), found.probed, "stream-t1")
+    assert advice.keys["memory"] == {"name": "fixed", "route": "replace"}
+    assert recipes.load(advice.recipe()).memory.options["route"] == "replace"
+
+
 def test_memory_that_harms_is_left_off_and_memory_that_cannot_be_told_stays() -> None:
     found = probed("sinks that help, noise that does not stay good")
 

@@ -71,6 +71,12 @@ def test_routes_act_or_not_and_help_or_not() -> None:
     assert inherits().routes["append"].effect.mean == 0
 
 
+def test_routes_beyond_the_paper_are_measured_too() -> None:
+    routes = found(Model(anchor=0.5, further={"replace": 2.0, "flush": -1.0}), prompts=6).routes
+    assert list(routes) == ["ema 0.999", "append", "flush", "replace", "ema 0.9", "ema 0.5"]
+    assert routes["replace"].benefit.low > routes["append"].benefit.mean > 0 > routes["flush"].benefit.high
+
+
 def test_drift_is_found() -> None:
     assert keeps().rewards["short.quality"].drift.high < 0
     assert inherits().rewards["short.quality"].drift.low < 0 < inherits().rewards["short.quality"].drift.high
