@@ -389,7 +389,7 @@ def test_a_schedule_beside_a_prompt_file_or_a_resumption_is_refused(tmp_path: Pa
     assert "leave out --schedule" in one_line(call("generate", "--resume", "o", "--schedule", SCENES))
 
 
-@pytest.mark.parametrize("adapter", ["helios", "framepack", "anyflow", "skyreels"])
+@pytest.mark.parametrize("adapter", ["framepack", "skyreels"])
 def test_an_adapter_without_scenes_names_those_with_them_before_anything_is_loaded(adapter: str) -> None:
     message = one_line(call("generate", "a", "--schedule", SCENES, "--model", "a/model", "--adapter", adapter))
     assert f"The prompt cannot change with adapter '{adapter}'" in message

@@ -29,7 +29,7 @@ SEARCHES = {
     "random": ("recipe=random-pick", "adapter.name=toy-bare"),
     "refined": ("revision={name: refine, rounds: 3}", "search.candidates=5"),
     "returning": (
-        "revision=backtrack",
+        "revision={name: backtrack, attempts: 2}",
         "rewards.replace=true",
         "rewards.long={scripted: {options: {levels: [1, 0.7, 0.3], spreads: [0.1]}}}",
     ),
