@@ -237,16 +237,17 @@ def compared(folder: str, base: str = "") -> str:
     found = comparison.summary(sorted(rows, key=lambda row: row["recipe"] != base))
     metrics = [each for each in METRICS if any(each in row["judge"] for row in rows)]
     names = [each.replace("_", " ") for each in metrics]
-    titles = ("recipe", "score", f"gain over {found['base']} (95 %)", "regret (95 %)", "forwards", "CPU s", *names)
+    regrets = (found.get("regret") or {"recipes": {}})["recipes"]
+    regret = ["regret (95 %)"] * bool(regrets)
+    titles = ("recipe", "score", f"gain over {found['base']} (95 %)", *regret, "forwards", "CPU s", *names)
     lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
     for name in dict.fromkeys(row["recipe"] for row in rows):
         row = found["recipes"][name]
         score = row["metrics"]["score"]
         gain = "" if score["gain"] is None else interval(score["gain"])
-        regrets = (found.get("regret") or {"recipes": {}})["recipes"]
-        regret = interval(regrets[name]["regret"]) if name in regrets else ""
         title = f"`{name}`, which sees the judge" if name in (found.get("oracle") or ()) else f"`{name}`"
-        cells = [title, f"{score['mean']['mean']:.3f}", gain, regret]
+        cells = [title, f"{score['mean']['mean']:.3f}", gain]
+        cells += [interval(regrets[name]["regret"]) if name in regrets else ""] * bool(regrets)
         cells += [f"{row['cost']['forwards']:g}", f"{row['cost']['cpu_seconds']:.2f}"]
         means = (row["metrics"][each]["mean"]["mean"] for each in metrics)
         lines.append(f"| {' | '.join([*cells, *(f'{mean:.3g}' for mean in means)])} |")

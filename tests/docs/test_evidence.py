@@ -18,6 +18,15 @@ from streamt1_tinyworld.world import parse, split
 from tests.compare.examples import row
 
 EVIDENCE = Path(__file__).parents[2] / "docs" / "evidence"
+PAGES = ("search.md", "rewards.md")
+QUOTED = (
+    ("student_5s", "plain", "random-pick"),
+    ("student_30s", "plain", "random-pick"),
+    ("scenes_60s", "beam", "stream-t1"),
+    ("seeds_30s", "stream-t1", "backtrack"),
+    ("seeds_30s", "stream-t1", "diverse"),
+)
+"""Folder, base and recipe of gains in the story."""
 
 
 def test_the_readme_quotes_the_committed_evidence() -> None:
@@ -50,6 +59,40 @@ def test_the_evidence_quotes_what_following_the_advice_gained_and_it_was_as_pred
     for gain in found["judge"].values():
         assert interval(gain) in text
     assert found["judge"]["advised over default"]["high"] >= 0
+
+
+def test_the_pages_quote_the_gains_of_the_strategies() -> None:
+    pages = [EVIDENCE.parents[1] / "README.md", EVIDENCE / "README.md", *map(EVIDENCE.parent.joinpath, PAGES)]
+    gain = table.summary(read(EVIDENCE / "strategies_5s"))["recipes"]["self"]["metrics"]["score"]["gain"]
+    for page in pages:
+        assert table.interval(gain) in " ".join(page.read_text(encoding="utf-8").split()), page
+    story, search = (" ".join(each.read_text(encoding="utf-8").split()) for each in pages[1:3])
+    for folder, base, name in QUOTED:
+        rows = sorted(read(EVIDENCE / folder), key=lambda row, base=base: row["recipe"] != base)
+        assert table.interval(table.summary(rows)["recipes"][name]["metrics"]["score"]["gain"]) in story, (folder, name)
+    rows = sorted(read(EVIDENCE / "strategies_5s"), key=lambda row: row["recipe"] != "stream-t1")
+    assert table.interval(table.summary(rows)["recipes"]["diverse"]["metrics"]["score"]["gain"]) in search
+
+
+def test_the_evidence_quotes_the_probe_of_the_student() -> None:
+    text = " ".join((EVIDENCE / "README.md").read_text(encoding="utf-8").split())
+    found = json.loads((EVIDENCE / "probe_student" / "summary.json").read_text(encoding="utf-8"))
+    shares = {when: found["shares"][when]["initial"]["mean"] for when in ("first", "later")}
+    assert (
+        f"owns {shares['first']:.0%} of the variance of a first chunk and {shares['later']:.1%} of later".replace(
+            "%", " %"
+        )
+        in text
+    )
+    effects = {name: f"{each['effect']['mean']:.0%}".replace("%", " %") for name, each in found["routes"].items()}
+    assert f"moves the next chunk by {effects['append']} of the distance" in text
+    assert f"(`replace` {effects['replace']}, `ema_pair` {effects['ema_pair']}, " in text
+    result = json.loads((EVIDENCE / "probe_student" / "result.json").read_text(encoding="utf-8"))
+    for name, reward in result["rewards"].items():
+        assert f"| `{name}` | {' | '.join(map(interval, reward.values()))} |" in text
+    for gain in result["judge"].values():
+        assert interval(gain) in text
+    assert result["judge"]["advised over default"]["high"] >= 0
 
 
 def interval(found: dict[str, float]) -> str:
