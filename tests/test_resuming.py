@@ -115,7 +115,7 @@ def has_begun(folder: Path) -> bool:
     return path.exists() and b"\n" in path.read_bytes()
 
 
-class WaitIn:
+class StandStillIn:
     """Stands still in this chunk, between two of its candidates, so that the run is killed there or before."""
 
     def __init__(self, chunk: int) -> None:
@@ -141,7 +141,7 @@ def test_twenty_kills_at_random_moments_and_every_run_ends_the_same(tmp_path: Pa
     chance, stops = random.Random(0), []
     for kill in range(20):
         folder, least = tmp_path / f"killed-{kill}", kill % (CHUNKS - 1)
-        wait = WaitIn(least + 2)  # however late this process comes to kill it
+        wait = StandStillIn(least + 2)  # however late this process comes to kill it
         child = in_child(lambda folder=folder, wait=wait: run(folder, wait=wait))
         while not has_begun(folder) or journal.chunks_done(journal.read(folder)) < least:
             assert os.waitpid(child, os.WNOHANG) == (0, 0), "the run ended before it was killed"

@@ -22,6 +22,7 @@ PAGES = ("search.md", "rewards.md")
 QUOTED = (
     ("student_5s", "plain", "random-pick"),
     ("student_30s", "plain", "random-pick"),
+    ("student_30s", "plain", "self"),
     ("scenes_60s", "beam", "stream-t1"),
     ("seeds_30s", "stream-t1", "backtrack"),
     ("seeds_30s", "stream-t1", "diverse"),
