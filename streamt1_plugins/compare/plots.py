@@ -11,7 +11,7 @@ from streamt1_plugins.compare import drift
 from streamt1_plugins.compare.stats import bootstrap, column, grouped
 from streamt1_plugins.errors import needs_extra
 
-with needs_extra("compare", "The page of a comparison"):
+with needs_extra("compare", "A page with plots"):
     from matplotlib import style
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullLocator
