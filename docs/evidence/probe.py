@@ -33,6 +33,8 @@ from streamt1_plugins.plugins.discovery import discovery
 from streamt1_plugins.probe.advice import NO_SEARCH
 
 JUDGE, ROWS = "tinyworld-judge", "measured.jsonl"
+FRAMES = {"rewards": {"decode": "carried"}}
+"""Rewards read the frames of the video, as a probe does: a search on previews would be compared with plain frames."""
 PROMPTS = [each for each in streamt1.read_prompts(Path(__file__).parent / "prompts_5s.txt") if " and " in each]
 PROBED, SEARCHED = PROMPTS[:26:2], PROMPTS[1:32:2]
 
@@ -40,8 +42,8 @@ PROBED, SEARCHED = PROMPTS[:26:2], PROMPTS[1:32:2]
 def main(out: Path, model: str) -> None:
     pipe = streamt1.load(model)
     probed = streamt1.probe_model(pipe, PROBED, out)
-    plain = load(merged(probed.probed.to_data(), NO_SEARCH))
-    recipes = {"plain": plain, "default": probed.probed, "advised": probed.recipe}
+    recipes = {"plain": NO_SEARCH, "default": {}, "advised": probed.advice.keys}
+    recipes = {name: load(merged(merged(probed.probed.to_data(), keys), FRAMES)) for name, keys in recipes.items()}
     judge = build.instance(discovery().rewards[JUDGE], {}, "judge")
     judge.load("cpu")
     done = {(row["recipe"], row["prompt"]) for row in read(out, ROWS)}
