@@ -12,8 +12,9 @@ of the window, on the branch that has fallen least, with
 
 so that a slow decline is made anew from where it began, and a sudden fall from chunk t itself. The search returns to
 the beams after chunk g, with fresh noise, at most a number of times in a video; the failed branch stays in the tree.
-A fall that fresh noise does not avoid either is part of the video, or of the reward, and is accepted: later chunks are
-compared from there on, so that one fall does not take all returns.
+Where chunk t fails again, the n-th return goes back (n - 1) * `further` chunks more: what a branch loses in one chunk may
+have been decided in the chunks before. A fall that no return avoids is part of the video, or of the reward, and is
+accepted: later chunks are compared from there on, so that one fall does not take all returns.
 
 Keeping the prefix before the first failed chunk instead of starting over is the idea of arXiv 2606.13861, which reports
 22.7 % of solved cases against 0.7 % for best-of-n on its own task; the measure of failure here is a reward's fall.
@@ -63,7 +64,8 @@ class Backtrack:
 
     threshold: a larger fall fails, in calibrated reward units. window: chunks before the judged one that it is compared
     with; the search goes back less than that. good: a chunk is good while it has lost at most this share of the
-    threshold. times: returns in a video at most. attempts: returns from the same chunk at most.
+    threshold. times: returns in a video at most. attempts: returns from the same chunk at most. further: chunks that
+    each of them goes back beyond the one before it, within the window.
     """
 
     needs_frames: ClassVar[bool] = False
@@ -74,6 +76,7 @@ class Backtrack:
     good: Annotated[float, Field(ge=0, le=1)] = 0.5
     times: Annotated[int, Field(ge=1, le=1000)] = 2
     attempts: Annotated[int, Field(ge=1, le=1000)] = 1
+    further: Annotated[int, Field(ge=0, le=1000)] = 0
 
     @property
     def limits(self) -> RevisionLimits:
@@ -89,7 +92,8 @@ class Backtrack:
     def streamt1_revise(self, run: Run, chunk: Chunk, candidates: Sequence[Candidate]) -> Revision | None:
         """A return where every candidate that can survive has fallen; a fall that was not measured is none."""
         made = [judged for judged, _ in run.tree.returns]
-        if len(made) >= self.times or made.count(chunk.index) >= self.attempts:
+        again = made.count(chunk.index)
+        if len(made) >= self.times or again >= self.attempts:
             return None
         accepted = max((judged for judged in made if judged < chunk.index), default=0)
         longs = [[*_since(accepted, each.beam.path), each.long] for each in candidates if each.is_eligible]
@@ -98,7 +102,8 @@ class Backtrack:
             return None
         least = falls.index(min(falls))
         good = chunk.index - len(longs[least]) + 1 + last_good(longs[least], self.window, self.good * self.threshold)
-        return Revision(back_to=max(good + 1, run.earliest), reason=f"The long reward fell by {falls[least]:.3f}.")
+        back_to = max(good + 1 - again * self.further, run.earliest)
+        return Revision(back_to=back_to, reason=f"The long reward fell by {falls[least]:.3f}.")
 
 
 def _since(chunk: int, path: Sequence[Node]) -> list[float]:

@@ -78,6 +78,14 @@ def test_a_fall_that_fresh_noise_does_not_avoid_is_accepted() -> None:
     assert searched(1, 1, 0, 0, 0, -1, times=9, attempts=2).tree.returns == [(2, 2)] * 2 + [(5, 5)] * 2
 
 
+def test_each_return_from_a_chunk_may_go_further_back() -> None:
+    """As far as the window reaches, and every chunk has attempts of its own."""
+    options = {"times": 9, "attempts": 4, "further": 1, "window": 3}
+    assert searched(1, 1, 1, 1, 0, 0, **options).tree.returns == [(4, 4), (4, 3), (4, 2), (4, 2)]
+    assert searched(1, 0, 1, 1, **options).tree.returns == [(1, 1), (1, 0), (1, 0), (1, 0)]
+    assert searched(1, 1, 1, 1, 0, 0, **{**options, "further": 2}).tree.returns == [(4, 4), (4, 2), (4, 2), (4, 2)]
+
+
 def test_one_candidate_that_has_not_fallen_is_enough() -> None:
     assert searched(1, 0.45, threshold=0.6).tree.returns == []  # the odd ones are .1 lower
 
