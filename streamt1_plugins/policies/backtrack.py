@@ -12,8 +12,8 @@ of the window, on the branch that has fallen least, with
 
 so that a slow decline is made anew from where it began, and a sudden fall from chunk t itself. The search returns to
 the beams after chunk g, with fresh noise, at most a number of times in a video; the failed branch stays in the tree.
-Where chunk t fails again, the n-th return goes back (n - 1) * `further` chunks more: what a branch loses in one chunk may
-have been decided in the chunks before. A fall that no return avoids is part of the video, or of the reward, and is
+Where chunk t fails again, the n-th return goes back (n - 1) * `further` chunks more: what a branch loses in one chunk
+may have been decided in the chunks before. A fall that no return avoids is part of the video, or of the reward, and is
 accepted: later chunks are compared from there on, so that one fall does not take all returns.
 
 Keeping the prefix before the first failed chunk instead of starting over is the idea of arXiv 2606.13861, which reports

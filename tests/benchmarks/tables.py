@@ -15,11 +15,11 @@ from streamt1_plugins.compare.run import read
 
 ROOT = Path(__file__).parents[2]
 EVIDENCE, PAGE = ROOT / "docs" / "evidence", ROOT / "docs" / "benchmarks.md"
-STORIES = (EVIDENCE / "README.md", ROOT / "docs" / "search.md")
+STORIES = (EVIDENCE / "README.md", EVIDENCE / "teacher.md", ROOT / "docs" / "search.md")
 """Pages with blocks ``<!-- compared FOLDER -->``, a comparison of docs/evidence, or ``... over RECIPE -->``."""
 TABLES = ("causal_wan_gpu", "causal_wan_cpu")
 CHUNK_SECONDS = 12 / 16  # of video
-METRICS = ("after_cut", "settled_in", "persistence", "jerk", "size_drift", "colour_drift")
+METRICS = ("after_cut", "settled_in", "persistence", "jerk", "size_drift", "colour_drift", "background_drift")
 """Beside the score, in the tables of comparisons, as far as they were measured."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -121,3 +122,15 @@ class TestBacktrack(PolicyContract):
 
     def test_it_goes_back_in_the_searches_of_the_contract(self) -> None:
         assert len(self.searched().tree.returns) == 2
+
+
+class TestBacktrackFurther(PolicyContract):
+    kind = "revision"
+
+    def make_policy(self) -> Backtrack:
+        return Backtrack(threshold=-10.0, good=0.0, attempts=3, times=3, further=1)
+
+    def test_it_goes_further_back_in_the_searches_of_the_contract(self) -> None:
+        returns = self.searched().tree.returns
+        assert len(returns) == 3
+        assert any(to < first for (chunk, first), (again, to) in pairwise(returns) if chunk == again)
