@@ -26,6 +26,7 @@ QUOTED = (
     ("scenes_60s", "beam", "stream-t1"),
     ("seeds_30s", "stream-t1", "backtrack"),
     ("seeds_30s", "stream-t1", "diverse"),
+    ("seeds_30s", "stream-t1", "six"),
 )
 """Folder, base and recipe of gains in the story."""
 
@@ -73,6 +74,15 @@ def test_the_pages_quote_the_gains_of_the_strategies() -> None:
         assert table.interval(table.summary(rows)["recipes"][name]["metrics"]["score"]["gain"]) in story, (folder, name)
     rows = sorted(read(EVIDENCE / "strategies_5s"), key=lambda row: row["recipe"] != "stream-t1")
     assert table.interval(table.summary(rows)["recipes"]["diverse"]["metrics"]["score"]["gain"]) in search
+
+
+def test_the_story_quotes_what_sinks_do_to_the_background() -> None:
+    rows = sorted(read(EVIDENCE / "memory_seeds_30s"), key=lambda row: row["recipe"] != "beam")
+    found = {name: each["metrics"]["background_drift"] for name, each in table.summary(rows)["recipes"].items()}
+    gain, levels = found["stream-t1"]["gain"], [found[name]["mean"]["mean"] for name in ("stream-t1", "beam")]
+    story = " ".join((EVIDENCE / "README.md").read_text(encoding="utf-8").split())
+    quoted = f"{gain['mean']:+.1f} [{gain['low']:+.1f}, {gain['high']:+.1f}] with two seeds"
+    assert "{:.1f} levels of 255 and not {:.1f}: ".format(*levels) + quoted in story
 
 
 def test_the_evidence_quotes_the_probe_of_the_student() -> None:
