@@ -19,7 +19,16 @@ STORIES = (EVIDENCE / "README.md", EVIDENCE / "teacher.md", ROOT / "docs" / "sea
 """Pages with blocks ``<!-- compared FOLDER -->``, a comparison of docs/evidence, or ``... over RECIPE -->``."""
 TABLES = ("causal_wan_gpu", "causal_wan_cpu")
 CHUNK_SECONDS = 12 / 16  # of video
-METRICS = ("after_cut", "settled_in", "returned", "persistence", "jerk", "size_drift", "colour_drift", "background_drift")
+METRICS = (
+    "after_cut",
+    "settled_in",
+    "returned",
+    "persistence",
+    "jerk",
+    "size_drift",
+    "colour_drift",
+    "background_drift",
+)
 """Beside the score, in the tables of comparisons, as far as they were measured."""
 
 
