@@ -37,7 +37,7 @@ REMEDIES: dict[PolicyKind, str] = {
     "scoring": ", or scoring.window=1",
     "width": ", or width=fixed",
 }
-"""What compares no chunks, by kind of policy."""
+"""What compares no chunks and needs no search, by kind of policy."""
 
 
 SET_BY_CALLER = ("path", "append")
@@ -239,15 +239,19 @@ def reward_sections(recipe: Recipe, given: Given = NOTHING_GIVEN) -> dict[str, A
 
 
 def check_mixing(recipe: Recipe, given: Given = NOTHING_GIVEN) -> None:
-    """Raise `RecipeError` for calibrations that the recipe's policies cannot use, and policies that do not go together.
+    """Raise `RecipeError` for settings that the recipe's policies cannot use, and policies that do not go together.
 
-    A policy declares what it does in class attributes: `compares_chunks`; a selection `multiplies_width`, where a beam
+    A policy declares what it does in class attributes: `compares_chunks`; `needs_search`, where a single candidate per
+    chunk leaves it nothing to do; a selection `multiplies_width`, where a beam
     may branch several times as widely as the width policy wants; a width policy `counts_beams`, where it has to know.
     """
     built = policies(recipe, given)
     for kind, policy in built.items():
+        named, remedy = f"{kind} {getattr(recipe, kind).name!r}", REMEDIES.get(kind, "")
+        if getattr(policy, "needs_search", False) and not recipe.search.is_wide:
+            raise RecipeError(f"{named} needs a search: set search.candidates or search.top_k above 1{remedy}.")
         if getattr(policy, "compares_chunks", False):
-            refuse_incomparable(recipe.rewards, f"{kind} {getattr(recipe, kind).name!r}", REMEDIES.get(kind, ""))
+            refuse_incomparable(recipe.rewards, named, remedy)
     if getattr(built["selection"], "multiplies_width", False) and getattr(built["width"], "counts_beams", False):
         raise RecipeError(
             f"width: {recipe.width.name!r} counts beams, and with selection: {recipe.selection.name!r} a beam may "

@@ -5,8 +5,10 @@ chunks, the branch has fallen by
 
     fall(t) = max(l(t - w) .. l(t - 1)) - l(t)
 
-and chunk t has failed where the fall of every candidate is above a threshold. The last good chunk g is the newest one
-of the window, on the branch that has fallen least, with
+and chunk t has failed where the fall of every candidate is above a threshold, and has taken at least a `share` of the
+raw rewards too. The unit of a calibrated reward is the spread of its own run: in a video where nothing goes wrong that
+is small, and the reward's noise alone exceeds any threshold now and then. The last good chunk g is the newest one of
+the window, on the branch that has fallen least, with
 
     l(g) >= max(l(t - w) .. l(t - 1)) - good * threshold
 
@@ -28,20 +30,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import starmap
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
 from streamt1_plugins.api.hookspecs import hookimpl
 from streamt1_plugins.api.types import Revision, RevisionLimits
-from streamt1_plugins.errors import RecipeError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from streamt1_plugins.api.candidate import Candidate
     from streamt1_plugins.api.run import Run
-    from streamt1_plugins.api.types import Chunk, Node
+    from streamt1_plugins.api.types import Chunk, Node, Reading
 
 
 def fall(longs: Sequence[float], window: int) -> float:
@@ -49,6 +51,22 @@ def fall(longs: Sequence[float], window: int) -> float:
     *before, last = longs
     known = [value for value in before[-window:] if math.isfinite(value)]
     return max(known) - last if known else math.nan
+
+
+def lost_share(path: Sequence[Node], window: int) -> float:
+    """The share of the highest of the `window` raw long rewards before it that the last node of a path has lost.
+
+    The weighted mean of ``(top - last) / |top|`` over the rewards that decide: 1 where all of a positive reward is
+    gone, below 0 where it has risen, NaN where nothing was measured.
+    """
+    deciding = {name: reading for name, reading in _long(path[-1]).items() if reading.weight > 0}
+    shares, total = 0.0, 0.0
+    for name, reading in deciding.items():
+        known = [_long(node)[name].raw for node in path[-window - 1 : -1] if name in _long(node)]
+        top = max((raw for raw in known if math.isfinite(raw)), default=math.nan)
+        shares += reading.weight * (top - reading.raw) / (abs(top) or 1.0)
+        total += reading.weight
+    return shares / total if total else math.nan
 
 
 def last_good(longs: Sequence[float], window: int, slack: float) -> int:
@@ -62,17 +80,20 @@ def last_good(longs: Sequence[float], window: int, slack: float) -> int:
 class Backtrack:
     """Goes back to the last good chunk where the long reward of every candidate has fallen.
 
-    threshold: a larger fall fails, in calibrated reward units. window: chunks before the judged one that it is compared
-    with; the search goes back less than that. good: a chunk is good while it has lost at most this share of the
-    threshold. times: returns in a video at most. attempts: returns from the same chunk at most. further: chunks that
-    each of them goes back beyond the one before it, within the window.
+    threshold: a larger fall fails, in calibrated reward units. share: where it is also at least this share of the raw
+    reward that it fell from; 0 for rewards whose zero means nothing. window: chunks before the judged one that it is
+    compared with; the search goes back less than that. good: a chunk is good while it has lost at most this share of
+    the threshold. times: returns in a video at most. attempts: returns from the same chunk at most. further: chunks
+    that each of them goes back beyond the one before it, within the window.
     """
 
     needs_frames: ClassVar[bool] = False
     compares_chunks: ClassVar[bool] = True
+    needs_search: ClassVar[bool] = True
 
     threshold: Annotated[float, Field(gt=0)] = 0.5
     window: Annotated[int, Field(ge=1, le=1000)] = 3
+    share: Annotated[float, Field(ge=0, le=1)] = 0.0
     good: Annotated[float, Field(ge=0, le=1)] = 0.5
     times: Annotated[int, Field(ge=1, le=1000)] = 2
     attempts: Annotated[int, Field(ge=1, le=1000)] = 1
@@ -84,11 +105,6 @@ class Backtrack:
         return RevisionLimits(reach=self.window - 1, returns=self.times, rounds=1)
 
     @hookimpl
-    def streamt1_run_started(self, run: Run) -> None:
-        if run.is_plain:
-            raise RecipeError("Going back needs a search: search.candidates or search.top_k above 1, or revision=none.")
-
-    @hookimpl
     def streamt1_revise(self, run: Run, chunk: Chunk, candidates: Sequence[Candidate]) -> Revision | None:
         """A return where every candidate that can survive has fallen; a fall that was not measured is none."""
         made = [judged for judged, _ in run.tree.returns]
@@ -96,16 +112,24 @@ class Backtrack:
         if len(made) >= self.times or again >= self.attempts:
             return None
         accepted = max((judged for judged in made if judged < chunk.index), default=0)
-        longs = [[*_since(accepted, each.beam.path), each.long] for each in candidates if each.is_eligible]
-        falls = [fall(each, self.window) for each in longs]
-        if not falls or not all(each > self.threshold for each in falls):
+        paths = [_since(accepted, each) for each in candidates if each.is_eligible]
+        falls = [fall([node.long for node in path], self.window) for path in paths]
+        if not falls or not all(starmap(self._is_failed, zip(falls, paths, strict=True))):
             return None
         least = falls.index(min(falls))
-        good = chunk.index - len(longs[least]) + 1 + last_good(longs[least], self.window, self.good * self.threshold)
+        longs = [node.long for node in paths[least]]
+        good = chunk.index - len(longs) + 1 + last_good(longs, self.window, self.good * self.threshold)
         back_to = max(good + 1 - again * self.further, run.earliest)
         return Revision(back_to=back_to, reason=f"The long reward fell by {falls[least]:.3f}.")
 
+    def _is_failed(self, fallen: float, path: Sequence[Node]) -> bool:
+        return fallen > self.threshold and (not self.share or lost_share(path, self.window) >= self.share)
 
-def _since(chunk: int, path: Sequence[Node]) -> list[float]:
-    """The long rewards of the chunks from this one on; chunks that the call continues have none."""
-    return [node.long for node in path if node.chunk >= chunk]
+
+def _since(chunk: int, candidate: Candidate) -> list[Node]:
+    """The branch of a candidate from this chunk on, itself included."""
+    return [node for node in (*candidate.beam.path, candidate) if node.chunk >= chunk]
+
+
+def _long(node: Node) -> Mapping[str, Reading]:
+    return node.readings.get("long", {})

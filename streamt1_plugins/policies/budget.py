@@ -88,6 +88,7 @@ class Budget:
     """
 
     compares_chunks: ClassVar[bool] = True
+    needs_search: ClassVar[bool] = True
     counts_beams: ClassVar[bool] = True
 
     forwards: Annotated[int, Field(ge=1, le=10**12)] | None = None
@@ -108,8 +109,6 @@ class Budget:
 
     @hookimpl
     def streamt1_run_started(self, run: Run) -> None:
-        if run.is_plain:
-            raise RecipeError("A budget needs a search: search.candidates or search.top_k above 1, or width=fixed.")
         if self.seconds is not None:
             run.tree.note(CLOCK)
 

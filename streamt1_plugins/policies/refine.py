@@ -23,7 +23,6 @@ from pydantic import Field
 
 from streamt1_plugins.api.hookspecs import hookimpl
 from streamt1_plugins.api.types import Draws, Revision, RevisionLimits
-from streamt1_plugins.errors import RecipeError
 from streamt1_plugins.policies.revision import share
 
 if TYPE_CHECKING:
@@ -56,6 +55,7 @@ class Refine:
     """
 
     needs_frames: ClassVar[bool] = False
+    needs_search: ClassVar[bool] = True
 
     rounds: Annotated[int, Field(ge=2, le=100)] = 2
     b: Annotated[float, Field(gt=0, le=1)] = 0.5
@@ -65,11 +65,6 @@ class Refine:
     def limits(self) -> RevisionLimits:
         """No return; the rounds share the width."""
         return RevisionLimits(reach=0, returns=0, rounds=self.rounds, shared=True)
-
-    @hookimpl
-    def streamt1_run_started(self, run: Run) -> None:
-        if run.is_plain:
-            raise RecipeError("Refining needs a search: search.candidates or search.top_k above 1, or revision=none.")
 
     @hookimpl(wrapper=True)
     def streamt1_width(self, run: Run, chunk: Chunk) -> Generator[None, int, int]:

@@ -159,6 +159,7 @@ def test_runs_that_start_in_the_same_second_get_folders_of_their_own() -> None:
 
 def test_a_run_that_does_not_start_leaves_no_folder() -> None:
     assert call("generate", "a prompt", "--model", "none/such").exit_code != 0
+    assert generate("--recipe", "plain", "-o", "revision=backtrack").exit_code != 0
     assert not Path("runs").exists()
 
 

@@ -12,6 +12,7 @@ from streamt1_plugins.config.load import load
 from streamt1_plugins.errors import PluginError, RecipeError, UnknownNameError
 from streamt1_plugins.plugins import build
 from streamt1_plugins.plugins.registry import Entry
+from streamt1_plugins.plugins.resolve import resolve
 from streamt1_plugins.policies.noise import Propagate
 
 if TYPE_CHECKING:
@@ -104,6 +105,21 @@ def test_a_horizon_a_reward_does_not_serve_is_refused() -> None:
     with pytest.raises(RecipeError, match=r"rewards\.long\.short-only: 'short-only' serves only the horizons short\."):
         build.rewards(load({"rewards": {"long": {"short-only": {}}}}))
     assert build.rewards(load({"rewards": {"short": {"short-only": {}}}}))
+
+
+@pytest.mark.parametrize(
+    ("part", "otherwise"),
+    [
+        ("width={name: budget, forwards: 99}", "width=fixed"),
+        ("revision=refine", "revision=none"),
+        ("revision=backtrack", "revision=none"),
+    ],
+)
+def test_what_needs_a_search_is_refused_without_one(part: str, otherwise: str) -> None:
+    said = rf"needs a search: set search\.candidates or search\.top_k above 1, or {otherwise}\."
+    with pytest.raises(RecipeError, match=said):
+        resolve("plain", "toy", overrides=[part])
+    assert resolve("stream-t1", "toy", overrides=[part])
 
 
 def rewards(short: dict[str, Any], long: dict[str, Any]) -> tuple[Any, Any]:

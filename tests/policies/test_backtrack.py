@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from itertools import pairwise
 from typing import Any
@@ -9,9 +10,10 @@ from typing import Any
 import pytest
 
 import streamt1_plugins as streamt1
+from streamt1_plugins.api.types import Horizon, Node, Reading
 from streamt1_plugins.errors import RecipeError
 from streamt1_plugins.plugins import build
-from streamt1_plugins.policies.backtrack import Backtrack, fall, last_good
+from streamt1_plugins.policies.backtrack import Backtrack, fall, last_good, lost_share
 from streamt1_plugins.search.cost_estimate import at_most
 from streamt1_plugins.testing.policy import PolicyContract
 from tests.toy import SteppingAdapter, ToyPipeline
@@ -19,11 +21,11 @@ from tests.toy import SteppingAdapter, ToyPipeline
 NAN = math.nan
 
 
-def searched(*levels: float, chunks: int = 6, **options: Any) -> streamt1.StreamPipeline:
+def searched(*levels: float, chunks: int = 6, calibration: str = "none", **options: Any) -> streamt1.StreamPipeline:
     """A search whose long reward is that of the chunk's number."""
-    script = f"rewards.long={{scripted: {{options: {{levels: {list(levels)}, spreads: [0.1]}}}}}}"
+    script = {"options": {"levels": [*levels], "spreads": [0.1]}, "calibration": calibration}
     named = ", ".join(["name: backtrack", *(f"{name}: {value}" for name, value in options.items())])
-    overrides = ["rewards.replace=true", script, f"revision={{{named}}}"]
+    overrides = ["rewards.replace=true", f"rewards.long={json.dumps({'scripted': script})}", f"revision={{{named}}}"]
     pipe = streamt1.wrap(ToyPipeline(), "stream-t1", overrides=overrides)
     pipe("a prompt", chunks=chunks)
     return pipe
@@ -45,6 +47,43 @@ def test_a_fall_is_measured_from_the_highest_of_the_window(longs: list[float], w
 
 def test_what_was_not_measured_is_no_fall() -> None:
     assert all(math.isnan(fall(longs, 3)) for longs in ([1.0], [NAN, 1.0], [1.0, NAN]))
+
+
+def path(*raws: float, other: float = 1.0, weight: float = 0.0, horizon: Horizon = "long") -> list[Node]:
+    """A branch by its raw rewards; `other` is that of a second reward in every chunk, which has a weight too."""
+    return [
+        Node(
+            chunk=chunk,
+            ordinal=0,
+            parent=None,
+            seed=0,
+            readings={horizon: {"a": Reading(raw, 0.0), "b": Reading(other, 0.0, weight)}},
+        )
+        for chunk, raw in enumerate(raws)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("raws", "window", "expected"),
+    [
+        ([0.8, 0.6], 3, 0.25),
+        ([2.0, 0.8, 0.6], 1, 0.25),
+        ([2.0, 0.8, 0.6], 2, 0.7),
+        ([0.5, 0.6], 3, -0.2),
+        ([-1.0, -1.5], 3, 0.5),  # a reward without a natural zero: the size of what it fell from
+        ([0.0, -2.0], 3, 2.0),
+        ([NAN, 0.8, 0.6], 3, 0.25),
+    ],
+)
+def test_the_share_that_a_branch_has_lost(raws: list[float], window: int, expected: float) -> None:
+    assert lost_share(path(*raws), window) == pytest.approx(expected)
+    assert lost_share(path(*raws, weight=3.0), window) == pytest.approx(expected / 4)
+    assert lost_share(path(*raws, other=NAN), window) == pytest.approx(expected)
+
+
+def test_what_was_not_measured_has_lost_no_share() -> None:
+    assert all(math.isnan(lost_share(path(*raws), 3)) for raws in ([1.0], [NAN, 1.0], [1.0, NAN]))
+    assert math.isnan(lost_share(path(1.0, 0.5, horizon="short"), 3))
 
 
 @pytest.mark.parametrize(
@@ -79,6 +118,14 @@ def test_a_fall_that_fresh_noise_does_not_avoid_is_accepted() -> None:
     assert searched(1, 1, 0, 0, 0, -1, times=9, attempts=2).tree.returns == [(2, 2)] * 2 + [(5, 5)] * 2
 
 
+def test_a_fall_that_is_a_small_share_of_the_reward_is_none() -> None:
+    """Its noise exceeds the threshold where the run's own spread is the unit."""
+    calibrated = {"calibration": "running"}
+    assert searched(9, 9, 9, 8.7, **calibrated).tree.returns == [(3, 3)]
+    assert searched(9, 9, 9, 8.7, **calibrated, share=0.1).tree.returns == []
+    assert searched(9, 9, 9, 6.7, **calibrated, share=0.1).tree.returns == [(3, 3)]
+
+
 def test_each_return_from_a_chunk_may_go_further_back() -> None:
     """As far as the window reaches, and every chunk has attempts of its own."""
     options = {"times": 9, "attempts": 4, "further": 1, "window": 3}
@@ -101,11 +148,6 @@ def test_the_estimate_is_a_bound() -> None:
     assert most.forwards == (base.forwards or 0) + 2 * (6 + 4 + 4) * 4
     pipe = searched(1, 1, 1, 0, 0, chunks=4)
     assert pipe.last_run.cost.candidates <= pipe.cost(prompt="a prompt").candidates
-
-
-def test_going_back_needs_a_search() -> None:
-    with pytest.raises(RecipeError, match="Going back needs a search"):
-        streamt1.wrap(ToyPipeline(), "plain", overrides=["revision=backtrack", "observers.console={}"])("a prompt")
 
 
 def test_rewards_that_do_not_compare_chunks_are_refused() -> None:

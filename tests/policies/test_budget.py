@@ -233,13 +233,8 @@ def test_off_is_the_default_and_changes_nothing() -> None:
     assert default.recipe.width.name == "fixed"
 
 
-@pytest.mark.parametrize("recipe", ["plain", "best-of-n"])
-def test_a_budget_of_exactly_the_fixed_width_is_the_fixed_width(recipe: str) -> None:
-    if recipe == "plain":
-        with pytest.raises(RecipeError, match="A budget needs a search"):
-            streamt1.wrap(ToyPipeline(), recipe, overrides=["width={name: budget, forwards: 9}"])("a prompt")
-        return
-    pipes = [streamt1.wrap(ToyPipeline(), recipe, overrides=["adapter.prices=[3]"]) for _ in range(2)]
+def test_a_budget_of_exactly_the_fixed_width_is_the_fixed_width() -> None:
+    pipes = [streamt1.wrap(ToyPipeline(), "best-of-n", overrides=["adapter.prices=[3]"]) for _ in range(2)]
     pipes[1] = streamt1.wrap(ToyPipeline(), pipes[0].recipe, overrides=["width={name: budget, forwards: 60, most: 1}"])
     videos = [pipe("a prompt", chunks=4) for pipe in pipes]
     assert torch.equal(*videos)

@@ -9,7 +9,6 @@ import torch
 
 import streamt1_plugins as streamt1
 from streamt1_plugins.api.types import EARLY, Node
-from streamt1_plugins.errors import RecipeError
 from streamt1_plugins.plugins import build
 from streamt1_plugins.policies.refine import Refine, best_of_each
 from streamt1_plugins.search.cost_estimate import describe
@@ -84,11 +83,6 @@ def test_the_estimate_is_that_of_a_search_in_one_round() -> None:
 
     plain, refined = line(), line("revision=refine").splitlines()[1]
     assert refined.removeprefix("       at most ").split(", ")[:2] == plain.split(", ")[:2]
-
-
-def test_refining_needs_a_search() -> None:
-    with pytest.raises(RecipeError, match="Refining needs a search"):
-        streamt1.wrap(ToyPipeline(), "plain", overrides=["revision=refine", "observers.console={}"])("a prompt")
 
 
 class TestRefine(PolicyContract):
