@@ -163,12 +163,18 @@ def _masks(pixels: Tensor, background: Tensor, spec: Spec) -> list[Tensor]:
     """Masks [T, 64, 64] per thing. A thing without a colour gets all colours that no other thing has."""
     names = [name for name in COLOURS if name != spec.background]
     palette = torch.tensor([COLOURS[name] for name in names], device=pixels.device)
-    contrast = (pixels - background[..., None, None]).norm(dim=1)
-    distance, label = (pixels[:, None] - palette[:, :, None, None]).norm(dim=2).min(1)
+    contrast = _distance(pixels, background)
+    distance, label = torch.stack([_distance(pixels, colour) for colour in palette], 1).min(1)
     label = label.masked_fill((contrast < CONTRAST) | (contrast < distance), -1)
     taken = [names.index(thing.colour) for thing in spec.things if thing.colour in names]
     free = (label >= 0) & ~torch.isin(label, torch.tensor(taken, device=label.device))
     return [label == names.index(t.colour) if t.colour in names else free for t in spec.things]
+
+
+def _distance(pixels: Tensor, colour: Tensor) -> Tensor:
+    """RGB distance [T, 64, 64] to a colour [3], or to one of each frame [T, 3]; `Tensor.norm` takes ten times as long."""
+    red, green, blue = (pixels - colour[..., None, None]).unbind(1)
+    return (red * red + green * green + blue * blue).sqrt()
 
 
 def _around_core(mask: Tensor) -> Tensor:
