@@ -24,7 +24,7 @@ PANELS: dict[str, tuple[str, ...]] = {
     "smc": ("search.top_k=8",),
     "diverse": (),
     "funnel": (),
-    "backtrack": ("search.candidates=4", "revision.threshold=0.7", "revision.times=2"),
+    "backtrack": ("search.candidates=4", "search.top_k=2", "revision.share=0.05", "revision.times=2"),
     "refine": (),
 }
 """Recipes, each with what makes it as wide as the others; a short video rarely falls by `backtrack`'s own threshold."""
