@@ -30,7 +30,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from itertools import starmap
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
@@ -114,16 +113,18 @@ class Backtrack:
         accepted = max((judged for judged in made if judged < chunk.index), default=0)
         paths = [_since(accepted, each) for each in candidates if each.is_eligible]
         falls = [fall([node.long for node in path], self.window) for path in paths]
-        if not falls or not all(starmap(self._is_failed, zip(falls, paths, strict=True))):
+        shares = [lost_share(path, self.window) for path in paths]
+        if not paths or not all(map(self._is_failed, falls, shares)):
             return None
         least = falls.index(min(falls))
         longs = [node.long for node in paths[least]]
         good = chunk.index - len(longs) + 1 + last_good(longs, self.window, self.good * self.threshold)
         back_to = max(good + 1 - again * self.further, run.earliest)
-        return Revision(back_to=back_to, reason=f"The long reward fell by {falls[least]:.3f}.")
+        share = f", the raw one by {shares[least]:.0%}" if self.share else ""
+        return Revision(back_to=back_to, reason=f"The long reward fell by {falls[least]:.3f}{share}.")
 
-    def _is_failed(self, fallen: float, path: Sequence[Node]) -> bool:
-        return fallen > self.threshold and (not self.share or lost_share(path, self.window) >= self.share)
+    def _is_failed(self, fallen: float, share: float) -> bool:
+        return fallen > self.threshold and (not self.share or share >= self.share)
 
 
 def _since(chunk: int, candidate: Candidate) -> list[Node]:

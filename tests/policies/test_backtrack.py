@@ -123,7 +123,9 @@ def test_a_fall_that_is_a_small_share_of_the_reward_is_none() -> None:
     calibrated = {"calibration": "running"}
     assert searched(9, 9, 9, 8.7, **calibrated).tree.returns == [(3, 3)]
     assert searched(9, 9, 9, 8.7, **calibrated, share=0.1).tree.returns == []
-    assert searched(9, 9, 9, 6.7, **calibrated, share=0.1).tree.returns == [(3, 3)]
+    tree = searched(9, 9, 9, 6.75, **calibrated, share=0.1).tree
+    assert tree.returns == [(3, 3)]
+    assert next(note for note in tree.notes if "made anew" in note).endswith(", the raw one by 25%.")
 
 
 def test_each_return_from_a_chunk_may_go_further_back() -> None:
