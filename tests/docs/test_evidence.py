@@ -24,9 +24,9 @@ QUOTED = (
     ("student_30s", "plain", "random-pick"),
     ("student_30s", "plain", "self"),
     ("scenes_60s", "beam", "stream-t1"),
-    ("seeds_30s", "stream-t1", "backtrack"),
-    ("seeds_30s", "stream-t1", "diverse"),
-    ("seeds_30s", "stream-t1", "six"),
+    ("student_30s", "stream-t1", "backtrack"),
+    ("student_30s", "stream-t1", "diverse"),
+    ("student_30s", "stream-t1", "six"),
 )
 """Folder, base and recipe of gains in the story."""
 

@@ -172,7 +172,7 @@ class TestBacktrackFurther(PolicyContract):
     kind = "revision"
 
     def make_policy(self) -> Backtrack:
-        return Backtrack(threshold=-10.0, good=0.0, attempts=3, times=3, further=1)
+        return Backtrack(threshold=-10.0, share=-10.0, good=0.0, attempts=3, times=3, further=1)
 
     def test_it_goes_further_back_in_the_searches_of_the_contract(self) -> None:
         returns = self.searched().tree.returns
