@@ -72,6 +72,8 @@ def test_the_pages_quote_the_gains_of_the_strategies() -> None:
     for folder, base, name in QUOTED:
         rows = sorted(read(EVIDENCE / folder), key=lambda row, base=base: row["recipe"] != base)
         assert table.interval(table.summary(rows)["recipes"][name]["metrics"]["score"]["gain"]) in story, (folder, name)
+    regret = table.summary(read(EVIDENCE / "oracle_30s"))["regret"]["recipes"]["backtrack"]["regret"]
+    assert all(table.interval(regret) in page for page in (story, search))
     rows = sorted(read(EVIDENCE / "strategies_5s"), key=lambda row: row["recipe"] != "stream-t1")
     assert table.interval(table.summary(rows)["recipes"]["diverse"]["metrics"]["score"]["gain"]) in search
 
