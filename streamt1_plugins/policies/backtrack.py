@@ -56,7 +56,7 @@ def lost_share(path: Sequence[Node], window: int) -> float:
     """The share of the highest of the `window` raw long rewards before it that the last node of a path has lost.
 
     The weighted mean of ``(top - last) / |top|`` over the rewards that decide: 1 where all of a positive reward is
-    gone, below 0 where it has risen, NaN where nothing was measured.
+    gone, below 0 where it has risen, NaN where nothing was measured. From a top of 0 it is the fall itself.
     """
     deciding = {name: reading for name, reading in _long(path[-1]).items() if reading.weight > 0}
     shares, total = 0.0, 0.0
